@@ -1,0 +1,61 @@
+# The commands of the project: `make help`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The set-up records libtorch in .cargo/config.toml; what torch-sys would read instead is kept from it.
+CARGO := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH -u LIBTORCH_INCLUDE -u LIBTORCH_LIB -u LIBTORCH_STATIC cargo
+
+# One profile for everything: the C++ part of the build (a minute or two) is done once. An own target folder is kept.
+RELEASE := --release --locked
+export TL := $(or $(CARGO_TARGET_DIR),target)/release/tl
+
+# Drawing the letters needs Pillow, which the Python of `make oracle` has.
+ORACLE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tl/oracle/bin/python
+PYTHON ?= $(or $(wildcard $(ORACLE)),python3)
+
+.PHONY: help setup build demo test oracle letters transfer fmt fmt-check lint clippy doc clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## find or install libtorch (LIBTORCH=DIR, TL_CUDA=0|1, TL_NASM=0: see scripts/setup.sh)
+	@bash scripts/setup.sh
+
+build: setup ## build target/release/tl
+	@$(CARGO) build $(RELEASE)
+
+demo: build ## fine-tune a network on shipped images, then predict with it
+	@bash scripts/demo.sh
+
+test: setup ## run the tests
+	@$(CARGO) test $(RELEASE)
+
+oracle: build ## compare with PyTorch and torchvision (installs them, 5 GB, into the cache folder)
+	@bash tests/oracle/run.sh
+
+letters: build ## render the letters and pretrain the shipped network on them, into runs/
+	@$(PYTHON) scripts/render_letters.py build/letters --install-fonts
+	@$(TL) finetune recipes/pretrain-letters.yaml --out runs/pretrain-letters --overwrite
+
+transfer: build ## measure what transfer buys: the README's table
+	@python3 scripts/transfer_table.py
+
+fmt: ## format the code
+	@$(CARGO) fmt
+
+fmt-check: ## check the formatting
+	@$(CARGO) fmt --check
+
+lint: setup ## clippy, warnings denied
+	@$(CARGO) clippy --all-targets $(RELEASE) -- -D warnings
+
+clippy: lint
+
+doc: setup ## build the library's documentation, warnings denied
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps $(RELEASE)
+
+clean: ## remove what was built (libtorch stays in the cache folder, your runs in runs/)
+	@$(CARGO) clean

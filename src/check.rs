@@ -1,0 +1,97 @@
+//! Every image is decoded once before anything is trained on it, so that a bad one among ten thousand is
+//! found now and not in the last epoch.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::dataset::Sample;
+use crate::error::{Error, Result};
+use crate::loader::for_each_ordered;
+use crate::plan::Data;
+use crate::preprocess::{DecodeLimits, decode_file};
+use crate::signal::Signals;
+
+/// An image that cannot be used.
+#[derive(Clone, Debug, Serialize)]
+pub struct BadImage {
+    /// Its name, as the data lists it.
+    pub path: String,
+    /// What is wrong with it.
+    pub error: String,
+    /// What was opened.
+    #[serde(skip)]
+    file: PathBuf,
+}
+
+/// Images named one by one in a message; the report has them all.
+const SHOWN: usize = 20;
+
+/// Decodes all of `samples` and returns those that fail, in order. `tick` is called for each.
+pub fn find_bad_images(
+    samples: &[&Sample],
+    limits: DecodeLimits,
+    threads: usize,
+    signals: &Signals,
+    mut tick: impl FnMut(),
+) -> Result<Vec<BadImage>> {
+    let mut bad = Vec::new();
+    // The pixels are dropped where they were decoded: only what is wrong comes back.
+    let check = |index: usize| decode_file(&samples[index].path, limits).err();
+    for_each_ordered(samples.len(), threads, 4 * threads.max(1), check, |index, error| {
+        signals.check("stopped while checking the images: nothing was trained yet")?;
+        tick();
+        if let Some(error) = error {
+            let error = match error {
+                Error::File { message, .. } => message,
+                other => other.to_string(),
+            };
+            let Sample { path, name, .. } = samples[index];
+            bad.push(BadImage { path: name.clone(), error, file: path.clone() });
+        }
+        Ok(())
+    })?;
+    Ok(bad)
+}
+
+/// A line for each of the first images, and how many more there are.
+pub fn list(bad: &[BadImage]) -> String {
+    let mut lines: Vec<String> =
+        bad.iter().take(SHOWN).map(|image| format!("  {}: {}", image.path, image.error)).collect();
+    if bad.len() > SHOWN {
+        lines.push(format!("  and {} more", bad.len() - SHOWN));
+    }
+    lines.join("\n")
+}
+
+/// Takes bad images out of the data; what is left must still be enough to learn from.
+pub fn remove(data: &mut Data, bad: &[BadImage]) -> Result<()> {
+    let files: HashSet<&PathBuf> = bad.iter().map(|image| &image.file).collect();
+    let keep = |sample: &Sample| !files.contains(&sample.path);
+    data.train.retain(keep);
+    data.val.retain(keep);
+    if let Some(test) = &mut data.test {
+        test.retain(keep);
+        if test.is_empty() {
+            return Err(Error::run("no image of `data.test` can be used"));
+        }
+    }
+    if data.val.is_empty() {
+        return Err(Error::run("no image is left to measure on (`data.val`)"));
+    }
+    let empty: Vec<&str> = data
+        .counts()
+        .iter()
+        .zip(&data.classes)
+        .filter(|(count, _)| **count == 0)
+        .map(|(_, class)| class.as_str())
+        .collect();
+    match empty.is_empty() {
+        true => Ok(()),
+        false => Err(Error::run(format!(
+            "no usable training image is left of {}: mend its images or remove the class",
+            crate::suggest::quoted(&empty)
+        ))),
+    }
+}

@@ -1,0 +1,89 @@
+//! The state of a training run, written so that it can go on exactly where it stopped.
+//!
+//! One safetensors file holds everything (network, optimizer, where the run stands), so that it is either
+//! there whole or not there at all. Random draws need no state: they are functions of the seed and of
+//! where they are used.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::artifact::write_tensors;
+use crate::error::{Error, Result};
+use crate::models::{Network, bytes_of};
+use crate::optim::Optimizer;
+use crate::trainer::EpochRow;
+use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
+use crate::weights::{assign, state_dict, to_tensor};
+
+/// Where a run stands, between two steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Epochs that are finished, with their measurements.
+    pub history: Vec<EpochRow>,
+    /// Steps done in the epoch under way.
+    pub step: usize,
+    /// Sum of the training loss over the images of the epoch under way.
+    pub loss_sum: f64,
+    /// Right predictions among the images of the epoch under way.
+    pub correct: u64,
+    /// Images of the epoch under way that were trained on.
+    pub images: usize,
+}
+
+const KEY: &str = "progress";
+const NETWORK: &str = "network.";
+const OPTIMIZER: &str = "optimizer.";
+
+/// Writes the state of a run to `path`, atomically.
+pub fn save(path: &Path, network: &Network, optimizer: &Optimizer, progress: &Progress) -> Result<()> {
+    let mut tensors: Vec<(String, RawTensor)> =
+        state_dict(network)?.into_iter().map(|(key, raw)| (format!("{NETWORK}{key}"), raw)).collect();
+    for (name, tensor) in optimizer.state() {
+        tensors.push((format!("{OPTIMIZER}{name}"), raw(&tensor)?));
+    }
+    let json = serde_json::to_string(progress)
+        .map_err(|error| Error::run(format!("cannot write the run's progress: {error}")))?;
+    write_tensors(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
+}
+
+/// Restores what [`save`] wrote into a network and an optimizer of the same run.
+pub fn load(path: &Path, network: &Network, optimizer: &mut Optimizer) -> Result<Progress> {
+    let foreign = |what: String| {
+        Error::file(path, format!("is not a checkpoint of this run ({what}); `--overwrite` starts afresh"))
+    };
+    let checkpoint = read_checkpoint(path)?;
+    let json = checkpoint.metadata.get(KEY).ok_or_else(|| foreign("it lacks its progress".into()))?;
+    let progress: Progress = serde_json::from_str(json).map_err(|error| foreign(error.to_string()))?;
+    let mut found: HashMap<&str, &RawTensor> =
+        checkpoint.tensors.iter().map(|(key, raw)| (key.as_str(), raw)).collect();
+    for var in network.vars() {
+        let key = format!("{NETWORK}{}", var.key);
+        let raw = found.remove(key.as_str()).ok_or_else(|| foreign(format!("it lacks `{key}`")))?;
+        let values = to_tensor(raw)?;
+        if values.size() != var.tensor.size() {
+            return Err(foreign(format!("`{key}` is {:?}", raw.shape)));
+        }
+        assign(var, &values)?;
+    }
+    let mut state = Vec::new();
+    for (key, raw) in found {
+        if let Some(name) = key.strip_prefix(OPTIMIZER) {
+            state.push((name.to_string(), to_tensor(raw)?.f_to_device(network.device())?));
+        }
+    }
+    optimizer.load_state(&state)?;
+    Ok(progress)
+}
+
+fn raw(tensor: &Tensor) -> Result<RawTensor> {
+    let dtype = match tensor.f_kind()? {
+        tch::Kind::Int64 => Dtype::I64,
+        tch::Kind::Double => Dtype::F64,
+        _ => Dtype::F32,
+    };
+    let shape = tensor.size().iter().map(|&side| side as usize).collect();
+    Ok(RawTensor { dtype, shape, bytes: bytes_of(tensor)? })
+}

@@ -1,0 +1,172 @@
+//! The command line, as types only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::recipe::DeviceChoice;
+
+/// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
+#[derive(Debug, Parser)]
+#[command(name = "tl", version, about, max_term_width = 100)]
+#[command(after_help = "Start with: tl finetune recipes/quickstart.yaml\n\
+                        Exit codes: 0 done; 1 failed, or finished with images that could not be read; \
+                        2 the command line or the recipe is wrong; 130 or 143 stopped by a signal.")]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of all commands
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Where to compute: auto, cpu, cuda, cuda:N
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+    /// CPU threads [default: as many as there are cores]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Say nothing but results and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Learn the classes of a folder of images, as a recipe says
+    Finetune(Finetune),
+    /// Show what `finetune` would do, with every default resolved
+    Plan(Plan),
+    /// Write the features that a network computes of images
+    Extract(Extract),
+    /// Classify images
+    Predict(Predict),
+    /// List the networks
+    Models(Models),
+}
+
+/// `tl finetune`
+#[derive(Args, Debug)]
+pub struct Finetune {
+    /// The recipe, a YAML file (docs/recipe.md lists its keys)
+    pub recipe: PathBuf,
+    /// The run folder [default: the recipe's `out`, or runs/RECIPE]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Override a key of the recipe, as in --set train.epochs=5
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// Go on with the run in the run folder
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Replace the run in the run folder
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Show the plan and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `tl plan`
+#[derive(Args, Debug)]
+pub struct Plan {
+    /// The recipe, a YAML file (docs/recipe.md lists its keys)
+    pub recipe: PathBuf,
+    /// Override a key of the recipe, as in --set train.epochs=5
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// Which network, with which weights and preprocessing.
+#[derive(Args, Debug)]
+pub struct Model {
+    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// torchvision's name of the weights (IMAGENET1K_V1), DEFAULT, none, or a .pth, .pt or .safetensors
+    /// file [default: DEFAULT]
+    #[arg(long, value_name = "W")]
+    pub weights: Option<String>,
+    /// Prepare images as these weights do (a name such as IMAGENET1K_V2) [default: as the weights in use]
+    #[arg(long, value_name = "TAG")]
+    pub preprocess: Option<String>,
+}
+
+/// How images are read.
+#[derive(Args, Debug)]
+pub struct Images {
+    /// Images, or folders that are searched for them
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Images in a batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = batch_size)]
+    pub batch_size: usize,
+    /// The most pixels that an image may have
+    #[arg(long, value_name = "N", default_value_t = 178_956_970)]
+    pub max_pixels: u64,
+}
+
+/// `tl extract`
+#[derive(Args, Debug)]
+pub struct Extract {
+    /// The network
+    #[command(flatten)]
+    pub model: Model,
+    /// The images
+    #[command(flatten)]
+    pub images: Images,
+    /// Where to read: a stage's name, `features` (the input of the last layer) or `logits`
+    #[arg(long, value_name = "NAME", default_value = "features")]
+    pub stage: String,
+    /// The file to write: .npy, .parquet, .safetensors or .csv
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `tl predict`
+#[derive(Args, Debug)]
+pub struct Predict {
+    /// The network
+    #[command(flatten)]
+    pub model: Model,
+    /// The images
+    #[command(flatten)]
+    pub images: Images,
+    /// How many classes to name for each image
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = top_k)]
+    pub top_k: usize,
+    /// The file to write: .csv, .jsonl or .parquet [default: a table on the terminal]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `tl models`
+#[derive(Args, Debug)]
+pub struct Models {
+    /// Part of a name, or a pattern such as 'resnet*'
+    pub filter: Option<String>,
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    between(text, 1024)
+}
+
+fn batch_size(text: &str) -> Result<usize, String> {
+    between(text, 65_536)
+}
+
+fn top_k(text: &str) -> Result<usize, String> {
+    between(text, 100_000)
+}
+
+fn between(text: &str, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ => Err(format!("expected a whole number from 1 to {most}")),
+    }
+}

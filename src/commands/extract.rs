@@ -1,0 +1,88 @@
+//! `tl extract`: the features that a network computes of images.
+
+use std::cell::RefCell;
+
+use tch::{Device, Kind, Tensor};
+
+use super::terminal::{Terminal, warn};
+use super::{Classifier, Outcome};
+use crate::cli::{self, Common};
+use crate::error::{Error, Result};
+use crate::features::append;
+use crate::loader::Batching;
+use crate::output::{FeatureFormat, FeatureWriter, errors_path};
+use crate::preprocess::{DecodeLimits, decode_file};
+use crate::signal::Signals;
+
+/// Writes a row for each image that can be read, and lists the others beside the output.
+pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
+    let terminal = Terminal::new(common.quiet);
+    let signals = Signals::listen()?;
+    FeatureFormat::of(&args.out)?;
+    let classifier = Classifier::open(&args.model, &args.images, common, terminal, &signals, |network| {
+        network.reading(&args.stage).map(|_| ())
+    })?;
+    let Classifier { network, preprocessing, inputs, threads, .. } = &classifier;
+    let reading = network.reading(&args.stage)?;
+    let side = i64::from(preprocessing.crop_size);
+    // One black image tells the length of a row, and whether the network takes images of this size.
+    let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
+    let length = network.read(&black.f_to_device(network.device())?, reading)?.numel();
+
+    let bar = terminal.images("extracting", inputs.len());
+    // Shared by the two callbacks below, which are never under way at the same time.
+    let writer = RefCell::new(FeatureWriter::create(&args.out, length)?);
+    let limits = DecodeLimits { max_pixels: args.images.max_pixels };
+    let batching =
+        Batching { preprocessing, batch_size: args.images.batch_size, join_single: false, threads: *threads };
+    let mut rows = Vec::new();
+    batching.run(
+        inputs.len(),
+        |index| Ok(preprocessing.eval_pixels(&decode_file(&inputs[index].path, limits)?)),
+        |index, error| {
+            bar.inc(1);
+            writer.borrow_mut().write_failure(&inputs[index].name, &reason(&error))
+        },
+        |batch| {
+            signals.check("stopped; nothing was written: run it again to start over")?;
+            let features = network.read(&batch.images.f_to_device(network.device())?, reading)?;
+            rows.clear();
+            append(&mut rows, &features)?;
+            let mut writer = writer.borrow_mut();
+            for (row, &index) in rows.chunks_exact(length).zip(&batch.indices) {
+                writer.write_row(&inputs[index].name, &inputs[index].label, row)?;
+            }
+            bar.inc(batch.indices.len() as u64);
+            Ok(())
+        },
+    )?;
+    signals.check("stopped; nothing was written: run it again to start over")?;
+    let written = writer.into_inner().finish()?;
+    bar.finish_and_clear();
+    terminal.say(format!(
+        "{} rows of {length} numbers (`{}` of {}) in {}",
+        written.rows,
+        args.stage,
+        network.architecture.name,
+        args.out.display()
+    ));
+    if written.failures == 0 {
+        return Ok(Outcome::Done);
+    }
+    let list = errors_path(&args.out);
+    warn(format!(
+        "{} of {} images could not be read: see {}",
+        written.failures,
+        inputs.len(),
+        list.display()
+    ));
+    Ok(Outcome::SomeFailed)
+}
+
+/// An error about a file without the file's name, which stands beside it.
+pub fn reason(error: &Error) -> String {
+    match error {
+        Error::File { message, .. } => message.clone(),
+        other => other.to_string(),
+    }
+}

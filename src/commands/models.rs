@@ -1,0 +1,87 @@
+//! `tl models`: the networks at hand.
+
+use std::io::{Write, stdout};
+
+use super::Outcome;
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::models::{Architecture, architectures, unknown};
+use crate::weights::download;
+
+/// Prints a row a network.
+pub fn run(args: &cli::Models) -> Result<Outcome> {
+    let filter = args.filter.as_deref().unwrap_or("*");
+    let chosen: Vec<_> = architectures().filter(|architecture| matches(filter, architecture.name)).collect();
+    if chosen.is_empty() {
+        return Err(Error::usage(unknown(filter)));
+    }
+    let table = table(&chosen);
+    stdout().write_all(table.as_bytes()).map_err(Error::io("write to", "standard output"))?;
+    Ok(Outcome::Done)
+}
+
+fn table(chosen: &[&Architecture]) -> String {
+    let mut text = format!(
+        "{:<20} {:>8} {:>7} {:>6} {:>6}  {:<13} {:<6} {}\n",
+        "MODEL", "PARAMS", "GFLOPS", "TOP-1", "INPUT", "WEIGHTS", "CACHED", "FILE"
+    );
+    for architecture in chosen {
+        for entry in architecture.weights {
+            let cached = if download::cached(entry.file).is_some() { "yes" } else { "no" };
+            let tag = match entry.tag == architecture.default {
+                true => format!("{} *", entry.tag),
+                false => entry.tag.to_string(),
+            };
+            text.push_str(&format!(
+                "{:<20} {:>6.1} M {:>7.2} {:>6.2} {:>6}  {tag:<13}   {cached:<6} {}\n",
+                architecture.name,
+                architecture.parameters as f64 / 1e6,
+                architecture.gflops,
+                entry.top1,
+                entry.preprocessing.crop_size,
+                entry.file,
+            ));
+        }
+    }
+    text.push_str("* what DEFAULT stands for. TOP-1: ImageNet, in percent, as torchvision measured it.\n");
+    text
+}
+
+/// Whether `name` fits a pattern: `*` stands for anything; without one, any part of the name will do.
+fn matches(pattern: &str, name: &str) -> bool {
+    let pattern = pattern.to_lowercase();
+    if !pattern.contains('*') {
+        return name.contains(&pattern);
+    }
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns_match_as_in_a_shell_and_words_anywhere() {
+        assert!(matches("*", "resnet18"));
+        assert!(matches("resnet*", "resnet18"));
+        assert!(!matches("resnet*", "wide_resnet50_2"));
+        assert!(matches("*net*2", "wide_resnet50_2"));
+        assert!(!matches("*net*3", "wide_resnet50_2"));
+        assert!(matches("resnet", "wide_resnet50_2"));
+        assert!(matches("ResNet18", "resnet18"));
+        assert!(!matches("vgg", "resnet18"));
+    }
+}

@@ -1,0 +1,119 @@
+//! What a person sees while a command works: bars on a terminal, lines elsewhere, nothing with `--quiet`.
+//! All of it on standard error; results go to standard output.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::signal::Signals;
+use crate::trainer::{EpochRow, Observer, Step};
+use crate::weights::download::DownloadBar;
+
+/// Says something even to those who asked for quiet: what went wrong.
+pub fn warn(text: impl AsRef<str>) {
+    // Whoever reads standard error may have gone away; `eprintln!` would panic.
+    let _ = writeln!(stderr(), "{}", text.as_ref());
+}
+
+/// Standard error, as a person or a file sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Terminal {
+    quiet: bool,
+    bars: bool,
+}
+
+impl Terminal {
+    /// Looks at standard error once.
+    pub fn new(quiet: bool) -> Self {
+        Terminal { quiet, bars: !quiet && stderr().is_terminal() }
+    }
+
+    /// Says something, unless asked to be quiet.
+    pub fn say(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            warn(text);
+        }
+    }
+
+    /// A bar over `length` images; invisible where there is no terminal.
+    pub fn images(&self, what: &str, length: usize) -> ProgressBar {
+        let template = "{prefix} {wide_bar} {pos}/{len} images, {per_sec}, {eta} left";
+        self.bar(template, length).with_prefix(what.to_string())
+    }
+
+    fn bar(&self, template: &str, length: usize) -> ProgressBar {
+        let bar = ProgressBar::new(length as u64);
+        if !self.bars {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+            return bar;
+        }
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
+    /// Watches downloads, and stops them at a signal.
+    pub fn downloads(&self, signals: &Signals) -> DownloadBar {
+        let signals = signals.clone();
+        DownloadBar::new(self.quiet).stopping(move || signals.received())
+    }
+
+    /// Watches a training of `epochs` epochs.
+    pub fn epochs(&self, epochs: usize) -> Epochs {
+        Epochs { terminal: *self, epochs, bar: None }
+    }
+}
+
+/// Shows a training: a bar for all of it, and a line for each epoch.
+pub struct Epochs {
+    terminal: Terminal,
+    epochs: usize,
+    /// Made at the first step, which knows how many there are.
+    bar: Option<ProgressBar>,
+}
+
+impl Observer for Epochs {
+    fn step(&mut self, step: &Step) {
+        let Epochs { terminal, epochs, .. } = *self;
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = terminal.bar("{prefix} {wide_bar} {msg}, {eta} left", epochs * step.steps);
+            // A run that goes on has not done the earlier steps now: they must not count for the speed.
+            bar.reset_eta();
+            bar.with_position(((step.epoch - 1) * step.steps + step.step - 1) as u64)
+        });
+        bar.set_prefix(format!("epoch {}/{epochs}", step.epoch));
+        bar.set_message(format!("loss {:.3}, {:.0} images/s", step.loss, step.images_per_second));
+        bar.set_position(((step.epoch - 1) * step.steps + step.step) as u64);
+    }
+
+    fn epoch(&mut self, row: &EpochRow, best: bool) {
+        let line = format!(
+            "epoch {:>width$}/{}  loss {:.4}  train accuracy {:.4}  val loss {:.4}  val accuracy {:.4}{}  \
+             {:.0} images/s",
+            row.epoch,
+            self.epochs,
+            row.train_loss,
+            row.train_accuracy,
+            row.val_loss,
+            row.val_accuracy,
+            if best { " best" } else { "     " },
+            row.images_per_second,
+            width = self.epochs.to_string().len(),
+        );
+        match &self.bar {
+            Some(bar) if !bar.is_hidden() => bar.suspend(|| self.terminal.say(line)),
+            _ => self.terminal.say(line),
+        }
+    }
+}
+
+impl Drop for Epochs {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

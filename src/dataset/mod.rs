@@ -1,0 +1,163 @@
+//! Which images there are and what each shows: class folders or a CSV in, sorted classes and samples out.
+//!
+//! Nothing is decoded here. The same folder gives the same list on every machine: classes are sorted by the
+//! bytes of their names, images by path component. What was left out is said in `notes`, once.
+
+mod folder;
+mod list;
+mod split;
+mod table;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use list::{Input, Listing, list_images};
+pub use split::{Split, split};
+
+use crate::error::{Error, Result};
+use crate::wording::{counted, first_few, near, shown};
+
+/// An image and its class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The file to open.
+    pub path: PathBuf,
+    /// The file as it is reported: relative to the dataset, `/` between the parts; as written, in a CSV.
+    pub name: String,
+    /// An index into [`Dataset::classes`].
+    pub label: usize,
+}
+
+/// Labelled images.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dataset {
+    /// The names of the classes, sorted by their bytes, each with one image at least (but see
+    /// [`read_labelled_with`]).
+    pub classes: Vec<String>,
+    /// A folder's by class, then by path component; a CSV's in its own order.
+    pub samples: Vec<Sample>,
+    /// What was left out or looks odd, a sentence each, to be said once.
+    pub notes: Vec<String>,
+}
+
+impl Dataset {
+    /// The number of images of each class.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for sample in &self.samples {
+            counts[sample.label] += 1;
+        }
+        counts
+    }
+}
+
+/// Images as read, each with the name of its class.
+#[derive(Default)]
+struct Named {
+    /// File to open, name to report, class.
+    images: Vec<(PathBuf, String, String)>,
+    notes: Vec<String>,
+}
+
+/// Reads a folder of class folders, or a `.csv` of `path,label`.
+///
+/// Class folders are walked to any depth. Links are followed, loops cut; hidden entries and files whose
+/// ending is no image's are left out, and a class without images too: each is noted.
+///
+/// # Errors
+/// [`Error::File`] for what is neither, for a folder without class folders or without images, and for all
+/// faults of a CSV; [`Error::Io`] naming the file or folder that cannot be read.
+pub fn read_labelled(path: &Path) -> Result<Dataset> {
+    let named = read_named(path)?;
+    let mut classes: Vec<String> = named.images.iter().map(|(_, _, class)| class.clone()).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    let mut dataset = index(named, classes);
+    dataset.notes.extend(look_alikes(&dataset.classes).map(|note| format!("{}: {note}", path.display())));
+    Ok(dataset)
+}
+
+/// As [`read_labelled`], for images whose classes are known: validation and test. Labels are indices into
+/// `classes`, which is the result's list of classes as it is; a class of it without images is noted.
+///
+/// # Errors
+/// As [`read_labelled`], and [`Error::File`] naming all classes that `classes` lacks.
+pub fn read_labelled_with(path: &Path, classes: &[String]) -> Result<Dataset> {
+    let named = read_named(path)?;
+    let mut unknown: Vec<&str> = named.images.iter().map(|(_, _, class)| class.as_str()).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    unknown.retain(|class| !classes.iter().any(|known| known == class));
+    if !unknown.is_empty() {
+        let hinted: Vec<String> = unknown
+            .iter()
+            .map(|class| match near(class, classes.iter().map(String::as_str)) {
+                Some(near) => format!("\"{}\" (did you mean \"{}\"?)", shown(class), shown(near)),
+                None => format!("\"{}\"", shown(class)),
+            })
+            .collect();
+        let what = counted(unknown.len(), "class", "classes");
+        return Err(Error::file(
+            path,
+            format!(
+                "{what} that the training images lack: {}; rename or remove, or train on them too",
+                hinted.join(", ")
+            ),
+        ));
+    }
+    let mut dataset = index(named, classes.to_vec());
+    let counts = dataset.counts();
+    let missing: Vec<&String> =
+        classes.iter().zip(counts).filter(|(_, n)| *n == 0).map(|(class, _)| class).collect();
+    if !missing.is_empty() {
+        let what = counted(missing.len(), "class has no image here", "classes have no image here");
+        dataset.notes.push(format!("{}: {what}: {}", path.display(), first_few(&missing)));
+    }
+    Ok(dataset)
+}
+
+fn read_named(path: &Path) -> Result<Named> {
+    let metadata = std::fs::metadata(path).map_err(Error::io("read the images in", path))?;
+    let is_csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
+    if metadata.is_dir() {
+        folder::read(path)
+    } else if is_csv && metadata.is_file() {
+        table::read(path)
+    } else {
+        Err(Error::file(path, "expected a folder with one sub-folder per class, or a .csv of path,label"))
+    }
+}
+
+/// Class names to numbers; every class is in `classes`, which is sorted or the caller's.
+fn index(named: Named, classes: Vec<String>) -> Dataset {
+    let numbers: std::collections::HashMap<&str, usize> =
+        classes.iter().enumerate().map(|(i, class)| (class.as_str(), i)).collect();
+    let samples = named
+        .images
+        .into_iter()
+        .filter_map(|(path, name, class)| Some(Sample { path, name, label: *numbers.get(class.as_str())? }))
+        .collect();
+    Dataset { samples, notes: named.notes, classes }
+}
+
+/// Pairs of classes that a person would take for one: they differ in case or in spaces alone.
+fn look_alikes(classes: &[String]) -> impl Iterator<Item = String> {
+    let mut plain: Vec<(String, &String)> =
+        classes.iter().map(|class| (class.trim().to_lowercase().replace(['_', '-'], " "), class)).collect();
+    plain.sort();
+    let pairs: Vec<String> = plain
+        .windows(2)
+        .filter(|pair| pair[0].0 == pair[1].0)
+        .map(|pair| {
+            format!(
+                "\"{}\" and \"{}\" count as two classes; is that meant?",
+                shown(pair[0].1),
+                shown(pair[1].1)
+            )
+        })
+        .collect();
+    pairs.into_iter()
+}

@@ -1,0 +1,194 @@
+//! A CSV of `path,label`.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use csv::{ByteRecord, ReaderBuilder};
+
+use super::Named;
+use crate::error::{Error, Result};
+use crate::wording::{counted, shown};
+
+/// A larger file is refused: one quotation mark left open makes a single field of the rest of it.
+const LARGEST: u64 = 512 << 20;
+/// As many faults are shown; the others are counted.
+const SHOWN: usize = 5;
+
+/// Reads a CSV whose first row names the columns `path` and `label` among others, or that has these two
+/// columns and no header. Paths are relative to the CSV's folder.
+pub(super) fn read(csv: &Path) -> Result<Named> {
+    let file = File::open(csv).map_err(Error::io("read", csv))?;
+    let size = file.metadata().map_err(Error::io("read", csv))?.len();
+    if size > LARGEST {
+        return Err(Error::file(
+            csv,
+            format!("expected at most {} MiB, found {}", LARGEST >> 20, size >> 20),
+        ));
+    }
+    let folder = csv.parent().unwrap_or(Path::new(""));
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
+    let mut rows = Rows::default();
+    let mut record = ByteRecord::new();
+    let mut columns: Option<Columns> = None;
+    while reader.read_byte_record(&mut record).map_err(|error| unreadable(csv, error))? {
+        let line = record.position().map_or(0, csv::Position::line);
+        match &columns {
+            Some(columns) => rows.add(folder, columns, &record, line),
+            None => {
+                let (first, is_header) = Columns::of(&record).map_err(|message| Error::file(csv, message))?;
+                if !is_header {
+                    rows.add(folder, &first, &record, line);
+                }
+                rows.has_header = is_header;
+                columns = Some(first);
+            }
+        }
+    }
+    rows.finish(csv)
+}
+
+fn unreadable(csv: &Path, error: csv::Error) -> Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(source) => Error::io("read", csv)(source),
+        other => Error::file(csv, format!("not a CSV: {other:?}")),
+    }
+}
+
+/// Where the two columns stand, and how many there are.
+struct Columns {
+    path: usize,
+    label: usize,
+    count: usize,
+}
+
+impl Columns {
+    /// From the first row, and whether that row is a header.
+    fn of(first: &ByteRecord) -> Result<(Columns, bool), String> {
+        let at = |name: &str| -> Vec<usize> {
+            let is = |field: &[u8]| field.trim_ascii().eq_ignore_ascii_case(name.as_bytes());
+            first.iter().enumerate().filter(|(_, field)| is(field)).map(|(i, _)| i).collect()
+        };
+        match (at("path").as_slice(), at("label").as_slice(), first.len()) {
+            (&[path], &[label], count) => Ok((Columns { path, label, count }, true)),
+            ([], _, 2) | (_, [], 2) => Ok((Columns { path: 0, label: 1, count: 2 }, false)),
+            (_, _, count) => {
+                let text: String = first.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
+                let hint = match count {
+                    1 if text.contains(';') => "; put commas where it has semicolons",
+                    1 if text.contains('\t') => "; put commas where it has tabs",
+                    _ => "",
+                };
+                Err(format!(
+                    "line 1: expected the columns path,label, or a first row that names these two once among others, \
+                     found {} (\"{}\"){hint}",
+                    counted(count, "column", "columns"),
+                    shown(&text)
+                ))
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Rows {
+    named: Named,
+    has_header: bool,
+    /// Label and line by path.
+    seen: HashMap<PathBuf, (String, u64)>,
+    faults: Vec<String>,
+    more_faults: usize,
+    missing: Vec<(u64, String)>,
+    repeated: usize,
+}
+
+impl Rows {
+    fn fault(&mut self, line: u64, message: String) {
+        if self.faults.len() < SHOWN {
+            self.faults.push(format!("line {line}: {message}"));
+        } else {
+            self.more_faults += 1;
+        }
+    }
+
+    fn add(&mut self, folder: &Path, columns: &Columns, record: &ByteRecord, line: u64) {
+        if record.len() != columns.count {
+            let found = counted(record.len(), "column", "columns");
+            return self.fault(
+                line,
+                format!(
+                    "expected {} columns, found {found}; a comma inside a field needs quotes",
+                    columns.count
+                ),
+            );
+        }
+        let (path, label) = (&record[columns.path], &record[columns.label]);
+        if path.trim_ascii().is_empty() || label.trim_ascii().is_empty() {
+            let what = if path.trim_ascii().is_empty() { "path" } else { "label" };
+            return self.fault(line, format!("the {what} is empty"));
+        }
+        let Ok(label) = std::str::from_utf8(label) else {
+            return self.fault(line, "expected a label in UTF-8; save the file as UTF-8".into());
+        };
+        let name = String::from_utf8_lossy(path).into_owned();
+        let path = folder.join(OsStr::from_bytes(path));
+        if let Some((first, first_line)) = self.seen.get(&path) {
+            if first == label {
+                self.repeated += 1;
+                return;
+            }
+            let message = format!(
+                "{} is \"{}\" here and \"{}\" on line {first_line}; keep one",
+                shown(&name),
+                shown(label),
+                shown(first)
+            );
+            return self.fault(line, message);
+        }
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return self.fault(line, format!("{} is no file", shown(&name))),
+            Err(_) => self.missing.push((line, name.clone())),
+        }
+        self.seen.insert(path.clone(), (label.into(), line));
+        self.named.images.push((path, name, label.into()));
+    }
+
+    fn finish(mut self, csv: &Path) -> Result<Named> {
+        let mut told = std::mem::take(&mut self.faults);
+        if self.more_faults > 0 {
+            told.push(format!("and {} more", counted(self.more_faults, "such line", "such lines")));
+        }
+        if !self.missing.is_empty() {
+            let names: Vec<String> = self
+                .missing
+                .iter()
+                .take(SHOWN)
+                .map(|(line, name)| format!("{} (line {line})", shown(name)))
+                .collect();
+            let more = self.missing.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let first_row = self.missing.len() == 1 && self.missing[0].0 == 1 && !self.has_header;
+            let hint = match first_row {
+                true => "; if the first row is a header, call its columns path,label",
+                false => "; paths are relative to the folder of the CSV",
+            };
+            let what = counted(self.missing.len(), "file is", "files are");
+            told.push(format!("{what} not there: {}{more}{hint}", names.join(", ")));
+        }
+        if !told.is_empty() {
+            return Err(Error::file(csv, told.join("\n  ")));
+        }
+        if self.named.images.is_empty() {
+            return Err(Error::file(csv, "expected rows of path,label, found none"));
+        }
+        if self.repeated > 0 {
+            let what =
+                counted(self.repeated, "row repeats an image and was", "rows repeat an image and were");
+            self.named.notes.push(format!("{}: {what} left out", csv.display()));
+        }
+        Ok(self.named)
+    }
+}

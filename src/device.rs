@@ -1,0 +1,75 @@
+//! Where to compute: CPU threads, and CUDA loaded at run time.
+//!
+//! The linker drops `libtorch_cuda.so` because nothing refers to it, and a program without it says that
+//! there is no CUDA on a machine that has it. So it is loaded here, before libtorch is first asked about
+//! CUDA (it remembers the answer), and only where there is a driver: loading costs 0.15 s.
+
+use std::sync::OnceLock;
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use tch::{Cuda, Device};
+
+use crate::error::{Error, Result};
+use crate::recipe::DeviceChoice;
+
+/// Cores that this process may use.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |threads| threads.get())
+}
+
+/// Tells libtorch how many threads an operation may use. Before the first operation.
+pub fn set_threads(threads: usize) {
+    tch::set_num_threads(threads.clamp(1, 1024) as i32);
+}
+
+/// The device of a choice; CUDA that was asked for by name and is not there is an error.
+pub fn choose(choice: DeviceChoice) -> Result<Device> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto => Ok(if cuda_devices() > 0 { Device::Cuda(0) } else { Device::Cpu }),
+        DeviceChoice::Cuda(index) => match cuda_devices() {
+            0 => Err(Error::usage(format!(
+                "`--device {choice}` needs CUDA, and there is none: {}. Use `--device cpu` or `auto`",
+                why_no_cuda()
+            ))),
+            count if index < count => Ok(Device::Cuda(index)),
+            count => Err(Error::usage(format!(
+                "`--device {choice}`: the last of {count} devices is cuda:{}",
+                count - 1
+            ))),
+        },
+    }
+}
+
+/// Why [`cuda_devices`] found none.
+fn why_no_cuda() -> String {
+    match load_cuda() {
+        Err(reason) => reason.clone(),
+        Ok(()) => "libtorch sees no NVIDIA device".into(),
+    }
+}
+
+fn cuda_devices() -> usize {
+    match load_cuda() {
+        Ok(()) if Cuda::is_available() => usize::try_from(Cuda::device_count()).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Loads libtorch's CUDA half once, where there is a driver for it.
+fn load_cuda() -> &'static Result<(), String> {
+    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+    LOADED.get_or_init(|| {
+        open("libcuda.so.1").map_err(|_| "no NVIDIA driver was found (libcuda.so.1)".to_string())?;
+        open("libtorch_cuda.so").map_err(|error| format!("libtorch's CUDA half cannot be loaded ({error})"))
+    })
+}
+
+/// Loads a library for good, its symbols visible to all others.
+fn open(name: &str) -> Result<(), libloading::Error> {
+    // SAFETY: the initialisers of the NVIDIA driver and of libtorch's CUDA half are those that every
+    // PyTorch program runs; the library is never unloaded, so no symbol can dangle.
+    let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL)? };
+    std::mem::forget(library);
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The one error type of the library.
+//!
+//! Every message says where, what was expected, what was found and what to do. `main.rs` turns the
+//! variant into the exit code, so a caller chooses a variant by *who can mend it*: the person who
+//! typed the command or the recipe ([`Error::Usage`], [`Error::Recipe`]: 2), a signal
+//! ([`Error::Interrupted`]: 130 or 143), or anything else (1).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// `Result` with the library's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, by who can mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line is wrong, or asks for something that this version or machine cannot do.
+    #[error("{0}")]
+    Usage(String),
+
+    /// The recipe is wrong: all mistakes that can be found without training, each a whole message.
+    #[error("{}", list_mistakes(path, mistakes))]
+    Recipe {
+        /// The recipe file, as the user typed it.
+        path: PathBuf,
+        /// One message a mistake, in the order of the file.
+        mistakes: Vec<String>,
+    },
+
+    /// The operating system refused something: `cannot {action} {path}: {source}`.
+    #[error("cannot {action} {}: {}", path.display(), io_reason(source))]
+    Io {
+        /// A verb phrase: `read`, `write`, `create the folder`.
+        action: &'static str,
+        /// What it was to be done to.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+
+    /// A file is not what it should be: `{path}: {message}`.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file at fault.
+        path: PathBuf,
+        /// What was expected, what was found, what to do.
+        message: String,
+    },
+
+    /// libtorch refused an operation.
+    #[error("libtorch failed to {doing}: {}", torch_reason(source))]
+    Torch {
+        /// A verb phrase: what was being computed.
+        doing: String,
+        /// libtorch's own words.
+        source: tch::TchError,
+    },
+
+    /// The run cannot go on (a loss that is not finite, no usable image, no connection).
+    #[error("{0}")]
+    Run(String),
+
+    /// A signal arrived; what was done so far has been saved.
+    #[error("{message}")]
+    Interrupted {
+        /// 2 (SIGINT) or 15 (SIGTERM).
+        signal: i32,
+        /// What was saved and how to go on.
+        message: String,
+    },
+}
+
+impl Error {
+    /// A wrong command line.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::Usage(message.into())
+    }
+
+    /// A run that cannot go on.
+    pub fn run(message: impl Into<String>) -> Self {
+        Error::Run(message.into())
+    }
+
+    /// An operating-system error; for `map_err`: `.map_err(Error::io("read", path))`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// A file that is not what it should be.
+    pub fn file(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Error::File { path: path.as_ref().to_path_buf(), message: message.into() }
+    }
+
+    /// A libtorch error; for `map_err`: `.map_err(Error::torch("compute the loss"))`.
+    pub fn torch(doing: impl Into<String>) -> impl FnOnce(tch::TchError) -> Self {
+        let doing = doing.into();
+        move |source| Error::Torch { doing, source }
+    }
+
+    /// The process exit code that belongs to this error (the contract is in the README).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) | Error::Recipe { .. } => 2,
+            Error::Interrupted { signal, .. } => 128 + *signal as u8,
+            _ => 1,
+        }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(source: tch::TchError) -> Self {
+        Error::Torch { doing: "run the network".into(), source }
+    }
+}
+
+fn list_mistakes(path: &Path, mistakes: &[String]) -> String {
+    let count = match mistakes.len() {
+        1 => "1 mistake".to_string(),
+        n => format!("{n} mistakes"),
+    };
+    let mut text = format!("{}: {count}", path.display());
+    for mistake in mistakes {
+        text.push_str("\n  ");
+        text.push_str(&mistake.replace('\n', "\n  "));
+    }
+    text
+}
+
+/// The system's words without Rust's `(os error 28)` suffix, with a remedy where there is one.
+fn io_reason(source: &io::Error) -> String {
+    let words = source.to_string();
+    let words = words.split(" (os error").next().unwrap_or(&words).to_string();
+    match source.kind() {
+        io::ErrorKind::StorageFull => format!("{words}; free some space, then run again"),
+        io::ErrorKind::ReadOnlyFilesystem => format!("{words}; choose a folder you may write to"),
+        _ => words,
+    }
+}
+
+/// The first line of libtorch's message: the rest is a C++ stack trace.
+fn torch_reason(source: &tch::TchError) -> String {
+    let words = source.to_string();
+    words.lines().next().unwrap_or_default().trim().to_string()
+}

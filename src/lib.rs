@@ -1,0 +1,43 @@
+//! Transfer learning for image classification: a folder of images in, a classifier you can trust out.
+//!
+//! The way of a run, a module a step:
+//!
+//! ```text
+//! recipe.yaml ── recipe ──> plan ──> dataset ──> loader ──> network ──> trainer ──> artifact, report
+//!                as typed   resolved  (path,label) batches   stages      one loop    model.safetensors, report.*
+//! ```
+//!
+//! [`recipe`] is what the user typed, [`plan`] what will happen. [`dataset`] lists images, [`preprocess`]
+//! turns one into the network's input exactly as torchvision does, [`loader`] does so in parallel and in
+//! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them. [`trainer`]
+//! trains by gradient with [`optim`], [`features`] and [`linear`] fit a head on what a frozen network
+//! computes. [`artifact`] is the model file, [`report`] what people and programs read, [`commands`] what
+//! the command line runs.
+
+pub mod artifact;
+pub mod check;
+pub mod checkpoint;
+pub mod cli;
+pub mod commands;
+pub mod dataset;
+pub mod device;
+pub mod error;
+pub mod features;
+pub mod linear;
+pub mod loader;
+pub mod metrics;
+pub mod models;
+pub mod optim;
+pub mod output;
+pub mod plan;
+pub mod preprocess;
+pub mod recipe;
+pub mod report;
+pub mod run_folder;
+pub mod signal;
+pub mod suggest;
+pub mod trainer;
+pub mod weights;
+pub mod wording;
+
+pub use error::{Error, Result};

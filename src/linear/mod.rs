@@ -1,0 +1,315 @@
+//! The linear head: multinomial logistic regression on features, by L-BFGS.
+//!
+//! [`fit`] minimises what scikit-learn's `LogisticRegression(C)` behind a `StandardScaler` minimises,
+//!
+//! ```text
+//! C · Σᵢ wᵢ · cross_entropy(W xᵢ + b, yᵢ)  +  ½ ‖W‖²
+//! ```
+//!
+//! in float64 and to a tight tolerance, on features standardised over all of `train`; the biases bear no
+//! penalty. Two classes are scikit-learn's special case: it fits one row `v` of weights to the difference of
+//! the logits, with the penalty `½ ‖v‖²`. The softmax optimum has the rows `±v/2`, whose penalty is
+//! `½ · ½ ‖v‖²`; counted twice, both problems have the same solution at the same C, and so it is here.
+//!
+//! The pieces: `standardise` and `basis` prepare the features, `objective` evaluates, `lbfgs`
+//! searches, `solve` joins the two, `cross_validation` chooses C. Equal inputs give equal bits for an
+//! equal number of libtorch threads.
+
+mod basis;
+mod cross_validation;
+mod lbfgs;
+mod objective;
+mod solve;
+mod standardise;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use basis::Basis;
+use cross_validation::Images;
+use lbfgs::Settings;
+use objective::Problems;
+use standardise::Scaler;
+
+pub use cross_validation::CvRow;
+
+/// The final fit: slopes in scaled variables, so about the error of a weight times the root of its
+/// curvature.
+const TIGHT: Settings = Settings { tolerance: 1e-9, max_iterations: 10_000, noise: 1e-14 };
+
+/// Multiplications in a pass over the products of features, and of features and logits, below which one
+/// thread is enough: 1,500 images with 1,024 features and 10 classes are 1.7e9.
+const SINGLE_THREAD_WORK: f64 = 2e9;
+
+/// Numbers in a block of rows at most: bounds the memory of passes over all features.
+const BLOCK_NUMBERS: i64 = 1 << 22;
+
+/// What to fit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearConfig {
+    /// The inverse L2 strength, as scikit-learn's `C`; chosen by cross-validation where it is `None`.
+    pub c: Option<f64>,
+    /// Folds of the cross-validation, at least 2; fewer are used where no class has that many images.
+    pub folds: usize,
+    /// The seed of the folds.
+    pub seed: u64,
+    /// What the images of each class count in training, positive; all 1 where it is `None`.
+    pub class_weights: Option<Vec<f64>>,
+}
+
+/// A fitted linear head.
+#[derive(Debug)]
+pub struct LinearFit {
+    /// Float32 `[K, D]` on the CPU, for features as they come: the standardisation is folded in.
+    pub weight: Tensor,
+    /// Float32 `[K]` on the CPU, likewise.
+    pub bias: Tensor,
+    /// The same head before folding, for standardised features: float64 `[K, D]`.
+    pub standardised_weight: Tensor,
+    /// Its biases, float64 `[K]`; their sum is 0.
+    pub standardised_bias: Tensor,
+    /// The inverse L2 strength of the fit.
+    pub c: f64,
+    /// A row for each value of C that was tried, in the order of the grid; empty without cross-validation.
+    pub cv: Vec<CvRow>,
+    /// Folds that were used; 0 without cross-validation.
+    pub folds: usize,
+    /// Something that the user should know about the choice of C.
+    pub note: Option<String>,
+    /// Steps of the final fit.
+    pub iterations: usize,
+    /// Whether the final fit came within its tolerance.
+    pub converged: bool,
+}
+
+/// How far a fit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinearProgress {
+    /// `done` of at most `total` values of C have been tried.
+    CrossValidation {
+        /// Values tried.
+        done: usize,
+        /// Values on the grid; the path may end before it.
+        total: usize,
+    },
+    /// The fit on all images, at the chosen C.
+    Refit,
+}
+
+/// Fits a linear head to `features` (float32 `[N, D]`) and `labels` (int64 `[N]`, each in `0..classes`).
+///
+/// C is fixed by `config.c`, or chosen from a grid of two values a decade from 1e-6 to 1e4 by stratified
+/// cross-validation within these images: the best accuracy, on ties the best log loss, then the stronger
+/// regularisation. The path goes from strong to weak regularisation and ends early where the log loss has
+/// become clearly worse. The standardisation is that of all images in every fold. If no class has two
+/// images there is nothing to hold out: C is 1, and [`LinearFit::note`] says so.
+///
+/// `should_stop` is asked before each evaluation; if it says yes the answer is `None`. Memory: the
+/// features once in float64 and once in float32 besides the caller's own.
+///
+/// # Errors
+/// Shapes or kinds other than these, labels out of range, a class without an image, fewer than two
+/// classes, a feature that is not finite (the message names its row, from 0), settings out of range.
+pub fn fit(
+    features: &Tensor,
+    labels: &Tensor,
+    classes: usize,
+    config: &LinearConfig,
+    should_stop: &dyn Fn() -> bool,
+    progress: &mut dyn FnMut(LinearProgress),
+) -> Result<Option<LinearFit>> {
+    let _guard = tch::no_grad_guard();
+    let features = features.f_to_device(Device::Cpu).and_then(|f| f.f_detach()).map_err(torch())?;
+    let labels = check(&features, labels, classes, config)?;
+    if let Some(row) = first_non_finite_row(&features)? {
+        return Err(Error::run(format!(
+            "the features of image {row} (counted from 0) are not all finite: the network cannot be used \
+             on it; check the weights, or leave the image out"
+        )));
+    }
+    let image_weights: Vec<f64> = match &config.class_weights {
+        Some(weights) => labels.iter().map(|&label| weights[label as usize]).collect(),
+        None => vec![1.0; labels.len()],
+    };
+
+    let _threads = Threads::for_work(features.size(), classes, config.folds);
+    let (x, scaler) = standardise::standardise(&features)?;
+    let (x, basis) = Basis::rotate(x)?;
+    let folds = usable_folds(&labels, classes, config.folds);
+    let (mut c, mut cv, mut note, mut start) = (1.0, Vec::new(), None, None);
+    let mut used_folds = 0;
+    if let Some(fixed) = config.c {
+        c = fixed;
+    } else if folds < 2 {
+        note = Some(
+            "no class has two images, so that none can be held out to choose the L2 strength: C = 1"
+                .to_string(),
+        );
+    } else {
+        let fold_of = cross_validation::deal(&labels, classes, folds, config.seed);
+        let images = Images { x: &x, labels: &labels, classes, weights: &image_weights };
+        let found = cross_validation::choose(&images, &fold_of, folds, should_stop, progress)?;
+        let Some(choice) = found else { return Ok(None) };
+        (c, cv, start, used_folds) = (choice.c, choice.rows, Some(choice.start), folds);
+    }
+
+    progress(LinearProgress::Refit);
+    let total: f64 = image_weights.iter().sum();
+    let problem = Problems::new(x, &labels, classes, &[image_weights])?;
+    let start = start.unwrap_or_else(|| vec![0.0; problem.parameters()]);
+    let penalties = [penalty(c, total, classes)];
+    let found = solve::minimise(&problem, &[start], &penalties, TIGHT, should_stop)?;
+    let Some(solution) = found.and_then(|mut solutions| solutions.pop()) else { return Ok(None) };
+
+    let weights = solution.point.len() - classes;
+    let (weight, bias) = solution.point.split_at(weights);
+    let weight = Tensor::f_from_slice(weight).and_then(|w| w.f_view([classes as i64, -1])).map_err(torch())?;
+    // Rounding on the way back must not give a constant feature a weight: times 1e30 it would count.
+    let weight = basis.to_features(&weight)?.f_masked_fill(&scaler.constant, 0.0).map_err(torch())?;
+    // Softmax does not see a number added to all biases; scikit-learn's sum to 0.
+    let mean_bias = bias.iter().sum::<f64>() / classes as f64;
+    let bias: Vec<f64> = bias.iter().map(|b| b - mean_bias).collect();
+    let bias = Tensor::f_from_slice(&bias).map_err(torch())?;
+    let (folded_weight, folded_bias) = fold_in(&scaler, &weight, &bias).map_err(torch())?;
+    Ok(Some(LinearFit {
+        weight: folded_weight,
+        bias: folded_bias,
+        standardised_weight: weight,
+        standardised_bias: bias,
+        c,
+        cv,
+        folds: used_folds,
+        note,
+        iterations: solution.iterations,
+        converged: solution.converged,
+    }))
+}
+
+/// Held by the one fit that runs: the number of threads is the process's, and two that set it and put it
+/// back would see each other's.
+static ONE_FIT: Mutex<()> = Mutex::new(());
+
+/// libtorch's number of threads, put back at the end.
+struct Threads {
+    before: i32,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Threads {
+    /// One thread for a problem that it solves in about a second. Threads would win little there, and where
+    /// the machine's cores are busy they lose a lot: every product ends in a barrier at which those that
+    /// run spin and wait for the one that does not.
+    fn for_work(size: Vec<i64>, classes: usize, folds: usize) -> Self {
+        let alone = ONE_FIT.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = tch::get_num_threads();
+        let (n, d) = (size[0] as f64, size[1] as f64);
+        if n * n.min(d) * (n.min(d) + (classes * folds) as f64) < SINGLE_THREAD_WORK {
+            tch::set_num_threads(1);
+        }
+        Threads { before, _alone: alone }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        tch::set_num_threads(self.before);
+    }
+}
+
+/// The first row of `features` (`[N, D]`) with an entry that is infinite or not a number, if there is one.
+pub fn first_non_finite_row(features: &Tensor) -> Result<Option<usize>> {
+    let run = || {
+        let (n, d) = features.size2()?;
+        for (start, rows) in row_blocks(n, d) {
+            let finite = features.f_narrow(0, start, rows)?.f_isfinite()?.f_all_dim(1, false)?;
+            let finite: Vec<bool> = Vec::try_from(finite)?;
+            if let Some(row) = finite.iter().position(|finite| !finite) {
+                return Ok(Some(start as usize + row));
+            }
+        }
+        Ok(None)
+    };
+    run().map_err(torch())
+}
+
+/// Checks everything but the features' values; the labels as a vector.
+fn check(features: &Tensor, labels: &Tensor, classes: usize, config: &LinearConfig) -> Result<Vec<i64>> {
+    let (size, kind) = (features.size(), features.kind());
+    let [n, d] = size[..] else {
+        return Err(Error::run(format!("the linear head needs features of two dimensions, found {size:?}")));
+    };
+    if n == 0 || d == 0 || kind != Kind::Float {
+        return Err(Error::run(format!(
+            "the linear head needs float32 features, found {size:?} of {kind:?}"
+        )));
+    }
+    if classes < 2 {
+        return Err(Error::run("a classifier needs at least two classes"));
+    }
+    let (size, kind) = (labels.size(), labels.kind());
+    if size != [n] || kind != Kind::Int64 {
+        return Err(Error::run(format!(
+            "the linear head needs {n} int64 labels, found {size:?} of {kind:?}"
+        )));
+    }
+    let labels: Vec<i64> = labels.f_to_device(Device::Cpu).and_then(Vec::try_from).map_err(torch())?;
+    let mut counts = vec![0usize; classes];
+    for &label in &labels {
+        let count = usize::try_from(label)
+            .ok()
+            .and_then(|label| counts.get_mut(label))
+            .ok_or_else(|| Error::run(format!("a label is {label}, expected 0 to {}", classes - 1)))?;
+        *count += 1;
+    }
+    if let Some(class) = counts.iter().position(|&count| count == 0) {
+        return Err(Error::run(format!("class {class} (counted from 0) has no image to learn from")));
+    }
+    if let Some(weights) = &config.class_weights
+        && (weights.len() != classes || weights.iter().any(|w| !(w.is_finite() && *w > 0.0)))
+    {
+        return Err(Error::run(format!("expected {classes} positive class weights, found {weights:?}")));
+    }
+    match config.c {
+        Some(c) if !(c.is_finite() && c > 0.0) => {
+            Err(Error::run(format!("the inverse L2 strength C must be a positive number, found {c}")))
+        }
+        None if config.folds < 2 => {
+            Err(Error::run(format!("cross-validation needs at least 2 folds, found {}", config.folds)))
+        }
+        _ => Ok(labels),
+    }
+}
+
+/// The number of folds, at most the size of the largest class: with more, some would be empty of it.
+fn usable_folds(labels: &[i64], classes: usize, folds: usize) -> usize {
+    let mut counts = vec![0; classes];
+    labels.iter().for_each(|&label| counts[label as usize] += 1);
+    folds.min(counts.into_iter().max().unwrap_or(0))
+}
+
+/// The factor of `½ ‖W‖²` beside the *mean* loss, for images that weigh `total` together.
+fn penalty(c: f64, total: f64, classes: usize) -> f64 {
+    let rows = if classes == 2 { 2.0 } else { 1.0 };
+    rows / (c * total)
+}
+
+/// The head for features as they come, in float32.
+fn fold_in(scaler: &Scaler, weight: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor), tch::TchError> {
+    let weight = weight.f_div(&scaler.scale)?;
+    let bias = bias.f_sub(&weight.f_mv(&scaler.mean)?)?;
+    Ok((weight.f_to_kind(Kind::Float)?, bias.f_to_kind(Kind::Float)?))
+}
+
+/// Start and length of blocks of rows of `width` numbers.
+fn row_blocks(rows: i64, width: i64) -> impl Iterator<Item = (i64, i64)> {
+    let size = (BLOCK_NUMBERS / width.max(1)).max(1);
+    (0..rows).step_by(size as usize).map(move |start| (start, size.min(rows - start)))
+}
+
+fn torch() -> impl FnOnce(tch::TchError) -> Error {
+    Error::torch("fit the linear head")
+}

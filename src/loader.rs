@@ -1,0 +1,181 @@
+//! Parallel work on images, bounded and in order.
+//!
+//! Threads claim one image at a time, so that a batch of large images does not wait for a single thread;
+//! results are handed over in the order of their index, so that nothing downstream depends on how many
+//! threads there are. At most `window` images are claimed and not yet handed over, which bounds memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use tch::Tensor;
+
+use crate::error::{Error, Result};
+use crate::preprocess::{Preprocessing, RgbImage};
+
+struct State<T> {
+    /// The next index to be claimed.
+    next: usize,
+    /// The next index to be handed over.
+    wanted: usize,
+    done: BTreeMap<usize, T>,
+    stopped: bool,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    /// Something was finished.
+    finished: Condvar,
+    /// Room was made, or the work has stopped.
+    room: Condvar,
+}
+
+impl<T> Shared<T> {
+    /// A thread that panicked leaves a state that is still whole: every change is one assignment.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the threads to stop when the consumer leaves, by whatever way.
+struct StopOnDrop<'a, T>(&'a Shared<T>);
+
+impl<T> Drop for StopOnDrop<'_, T> {
+    fn drop(&mut self) {
+        self.0.lock().stopped = true;
+        self.0.room.notify_all();
+    }
+}
+
+/// Calls `produce(i)` for `i` in `0..count` on `threads` threads and `consume(i, result)` on the calling
+/// thread in ascending order. An error of `consume` stops the work and is returned.
+pub fn for_each_ordered<T: Send>(
+    count: usize,
+    threads: usize,
+    window: usize,
+    produce: impl Fn(usize) -> T + Sync,
+    mut consume: impl FnMut(usize, T) -> Result<()>,
+) -> Result<()> {
+    let window = window.max(1);
+    let state = State { next: 0, wanted: 0, done: BTreeMap::new(), stopped: false };
+    let shared = Shared { state: Mutex::new(state), finished: Condvar::new(), room: Condvar::new() };
+    let work = || {
+        loop {
+            let mut state = shared.lock();
+            while !state.stopped && state.next < count && state.next >= state.wanted + window {
+                state = shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.stopped || state.next >= count {
+                return;
+            }
+            let index = state.next;
+            state.next += 1;
+            drop(state);
+            let result = produce(index);
+            shared.lock().done.insert(index, result);
+            shared.finished.notify_one();
+        }
+    };
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&shared);
+        let workers: Vec<_> = (0..threads.clamp(1, count.max(1)))
+            .map(|number| {
+                std::thread::Builder::new().name(format!("loader {number}")).spawn_scoped(scope, work)
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| Error::run(format!("cannot start a loader thread: {error}")))?;
+        for index in 0..count {
+            let mut state = shared.lock();
+            let result = loop {
+                if let Some(result) = state.done.remove(&index) {
+                    break result;
+                }
+                if workers.iter().all(|worker| worker.is_finished()) && !state.done.contains_key(&index) {
+                    return Err(Error::run("a loader thread ended before its work was done"));
+                }
+                let patience = std::time::Duration::from_millis(200);
+                let (guard, _) =
+                    shared.finished.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+                state = guard;
+            };
+            state.wanted = index + 1;
+            drop(state);
+            shared.room.notify_all();
+            consume(index, result)?;
+        }
+        Ok(())
+    })
+}
+
+/// Images ready for a network, in the order asked for.
+pub struct Batch {
+    /// Which of the asked-for images these are: indices into the caller's list.
+    pub indices: Vec<usize>,
+    /// `[N, 3, crop_size, crop_size]`, normalised, on the CPU.
+    pub images: Tensor,
+}
+
+/// How images become batches.
+#[derive(Clone, Copy)]
+pub struct Batching<'a> {
+    /// Crop size, mean and deviation.
+    pub preprocessing: &'a Preprocessing,
+    /// Images in a batch; the last batch may have fewer.
+    pub batch_size: usize,
+    /// Whether a single last image joins the batch before it: BatchNorm cannot normalise one by itself.
+    pub join_single: bool,
+    /// Threads that decode.
+    pub threads: usize,
+}
+
+impl Batching<'_> {
+    /// Number of batches that `count` images make, if none fails.
+    pub fn batches(&self, count: usize) -> usize {
+        let single = self.join_single && count > 1 && count % self.batch_size == 1 && self.batch_size > 1;
+        count.div_ceil(self.batch_size) - usize::from(single)
+    }
+
+    /// Calls `pixels(i)` for `i` in `0..count` in parallel and `each` with batches in order. An image that
+    /// fails goes to `failed`, in order too; the batch is filled up with the next.
+    pub fn run(
+        &self,
+        count: usize,
+        pixels: impl Fn(usize) -> Result<RgbImage> + Sync,
+        mut failed: impl FnMut(usize, Error) -> Result<()>,
+        mut each: impl FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        let length = 3 * (self.preprocessing.crop_size as usize).pow(2);
+        let mut indices = Vec::with_capacity(self.batch_size);
+        let mut values: Vec<f32> = Vec::with_capacity(self.batch_size * length);
+        let normalised = |index| {
+            pixels(index).map(|image| {
+                let mut values = vec![0.; length];
+                self.preprocessing.normalise_into(&image, &mut values);
+                values
+            })
+        };
+        for_each_ordered(count, self.threads, 2 * self.batch_size, normalised, |index, result| {
+            match result {
+                Ok(image) => {
+                    indices.push(index);
+                    values.extend_from_slice(&image);
+                }
+                Err(error) => failed(index, error)?,
+            }
+            let left = count - index - 1;
+            let full = indices.len() >= self.batch_size && !(self.join_single && left == 1);
+            if full || (left == 0 && !indices.is_empty()) {
+                let images = self.tensor(indices.len(), &values)?;
+                values.clear();
+                each(Batch { indices: std::mem::take(&mut indices), images })?;
+            }
+            Ok(())
+        })
+    }
+
+    fn tensor(&self, images: usize, values: &[f32]) -> Result<Tensor> {
+        let side = self.preprocessing.crop_size as i64;
+        Tensor::f_from_slice(values)
+            .and_then(|tensor| tensor.f_reshape([images as i64, 3, side, side]))
+            .map_err(Error::torch("make a batch"))
+    }
+}

@@ -1,0 +1,129 @@
+//! The networks: torchvision's architectures, their weight entries, and the chain of stages they share.
+//!
+//! One file a family, each with a table of its builders (a row per builder, as in torchvision's
+//! `models/*.py`). To add a family, write its file, and add its table to [`architectures`].
+
+mod alexnet;
+pub mod layers;
+mod network;
+mod resnet;
+mod shufflenetv2;
+mod vars;
+
+pub use network::{Chain, FEATURES, LOGITS, Network, Reading};
+pub(crate) use vars::seed_of;
+pub use vars::{Fill, Role, Var, bytes_of};
+
+use crate::error::{Error, Result};
+use crate::preprocess::{Interpolation, Preprocessing};
+use crate::suggest;
+
+/// One builder of torchvision: `torchvision.models.NAME`.
+pub struct Architecture {
+    /// The builder's name, such as `resnet18`.
+    pub name: &'static str,
+    /// The family's name for people.
+    pub family: &'static str,
+    /// torchvision's enum class, such as `ResNet18_Weights`.
+    pub weights_enum: &'static str,
+    /// The tag that `DEFAULT` stands for.
+    pub default: &'static str,
+    /// The pretrained weights that torchvision publishes, in its order.
+    pub weights: &'static [WeightEntry],
+    /// Number of parameters with 1,000 classes.
+    pub parameters: u64,
+    /// Multiply-adds for one image at the default size, in 10⁹ (torchvision's `_ops`).
+    pub gflops: f64,
+    /// The smallest side of an input that the network can take.
+    pub min_size: u32,
+    /// The first stage, or group of stages, that `method: partial` trains unless told otherwise.
+    pub partial_from: &'static str,
+    /// Appends the stages and the head.
+    pub build: fn(&mut Chain) -> Result<()>,
+}
+
+/// One entry of a torchvision weights enum.
+#[derive(Debug)]
+pub struct WeightEntry {
+    /// Its name in the enum, such as `IMAGENET1K_V1`.
+    pub tag: &'static str,
+    /// The file name below the download address; its last `-` is followed by the first digits of the
+    /// file's sha256.
+    pub file: &'static str,
+    /// Top-1 accuracy on ImageNet's validation set, in percent.
+    pub top1: f64,
+    /// Top-5 accuracy on ImageNet's validation set, in percent.
+    pub top5: f64,
+    /// How its images are prepared (`weights.transforms()`).
+    pub preprocessing: Preprocessing,
+}
+
+impl WeightEntry {
+    /// The first digits of the file's sha256, from its name.
+    pub fn digits(&self) -> &'static str {
+        let stem = self.file.rsplit_once('.').map_or(self.file, |(stem, _)| stem);
+        stem.rsplit_once('-').map_or("", |(_, digits)| digits)
+    }
+}
+
+impl Architecture {
+    /// The entry of this tag; `DEFAULT` and the enum's full name (`ResNet18_Weights.IMAGENET1K_V1`) too.
+    pub fn entry(&self, tag: &str) -> Option<&'static WeightEntry> {
+        let tag = tag.strip_prefix(self.weights_enum).and_then(|rest| rest.strip_prefix('.')).unwrap_or(tag);
+        let tag = if tag == "DEFAULT" { self.default } else { tag };
+        self.weights.iter().find(|entry| entry.tag == tag)
+    }
+}
+
+/// torchvision's `ImageClassification` preset with ImageNet's mean and deviation.
+const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
+    Preprocessing {
+        resize_size,
+        crop_size,
+        interpolation: Interpolation::Bilinear,
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+    }
+}
+
+/// All architectures, family by family.
+pub fn architectures() -> impl Iterator<Item = &'static Architecture> {
+    [alexnet::TABLE, resnet::TABLE, shufflenetv2::TABLE].into_iter().flatten()
+}
+
+/// The architecture of this name.
+pub fn find(name: &str) -> Option<&'static Architecture> {
+    architectures().find(|architecture| architecture.name == name)
+}
+
+/// What to say of a name that no architecture has.
+pub fn unknown(name: &str) -> String {
+    let names: Vec<_> = architectures().map(|architecture| architecture.name).collect();
+    let nearest = suggest::nearest_few(name, names.iter().copied(), 3);
+    match nearest.is_empty() {
+        true => format!("there is no model named `{name}`; `tl models` lists those there are"),
+        false => format!(
+            "there is no model named `{name}`; the nearest are {}; `tl models` lists all",
+            suggest::quoted(&nearest)
+        ),
+    }
+}
+
+/// ImageNet's 1,000 class names, in the order of torchvision's weights (`_IMAGENET_CATEGORIES`).
+pub fn imagenet_classes() -> Vec<String> {
+    include_str!("../../data/imagenet_classes.txt").lines().map(str::to_string).collect()
+}
+
+/// What to say of a stage that the network does not have.
+fn suggest_stage(network: &Network, name: &str) -> Error {
+    let mut stages: Vec<&str> = network.stage_names().collect();
+    stages.extend([FEATURES, LOGITS]);
+    let hint = suggest::nearest(name, stages.iter().copied())
+        .map(|nearest| format!("; did you mean `{nearest}`?"))
+        .unwrap_or_default();
+    Error::usage(format!(
+        "{} has no stage named `{name}`{hint} It has: {}",
+        network.architecture.name,
+        stages.join(", ")
+    ))
+}

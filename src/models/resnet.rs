@@ -1,0 +1,265 @@
+//! ResNet (He et al., "Deep Residual Learning", CVPR 2016), ResNeXt (Xie et al., CVPR 2017) and Wide
+//! ResNet (Zagoruyko and Komodakis, BMVC 2016); torchvision `models/resnet.py`. As there, the stride of
+//! a bottleneck is in its 3×3 convolution ("ResNet v1.5").
+
+use tch::Tensor;
+
+use super::layers::{
+    ConvConfig, ConvInit, ConvNorm, Layer, Mode, Sequential, adaptive_avg_pool2d_flat, conv_norm, max_pool2d,
+};
+use super::network::Chain;
+use super::vars::Path;
+use super::{Architecture, WeightEntry, imagenet};
+use crate::error::{Error, Result};
+
+pub(super) const TABLE: &[Architecture] = &[
+    Architecture {
+        name: "resnet18",
+        weights_enum: "ResNet18_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[v1("resnet18-f37072fd.pth", 69.758, 89.078)],
+        parameters: 11_689_512,
+        gflops: 1.814,
+        build: |chain| resnet(chain, Block::Basic, [2, 2, 2, 2], 1, 64),
+        ..RESNET
+    },
+    Architecture {
+        name: "resnet34",
+        weights_enum: "ResNet34_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[v1("resnet34-b627a593.pth", 73.314, 91.42)],
+        parameters: 21_797_672,
+        gflops: 3.664,
+        build: |chain| resnet(chain, Block::Basic, [3, 4, 6, 3], 1, 64),
+        ..RESNET
+    },
+    Architecture {
+        name: "resnet50",
+        weights_enum: "ResNet50_Weights",
+        weights: &[v1("resnet50-0676ba61.pth", 76.13, 92.862), v2("resnet50-11ad3fa6.pth", 80.858, 95.434)],
+        parameters: 25_557_032,
+        gflops: 4.089,
+        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 1, 64),
+        ..RESNET
+    },
+    Architecture {
+        name: "resnet101",
+        weights_enum: "ResNet101_Weights",
+        weights: &[v1("resnet101-63fe2227.pth", 77.374, 93.546), v2("resnet101-cd907fc2.pth", 81.886, 95.78)],
+        parameters: 44_549_160,
+        gflops: 7.801,
+        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 64),
+        ..RESNET
+    },
+    Architecture {
+        name: "resnet152",
+        weights_enum: "ResNet152_Weights",
+        weights: &[
+            v1("resnet152-394f9c45.pth", 78.312, 94.046),
+            v2("resnet152-f82ba261.pth", 82.284, 96.002),
+        ],
+        parameters: 60_192_808,
+        gflops: 11.514,
+        build: |chain| resnet(chain, Block::Bottleneck, [3, 8, 36, 3], 1, 64),
+        ..RESNET
+    },
+    Architecture {
+        name: "resnext50_32x4d",
+        weights_enum: "ResNeXt50_32X4D_Weights",
+        weights: &[
+            v1("resnext50_32x4d-7cdf4587.pth", 77.618, 93.698),
+            v2("resnext50_32x4d-1a0047aa.pth", 81.198, 95.34),
+        ],
+        parameters: 25_028_904,
+        gflops: 4.23,
+        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 32, 4),
+        ..RESNET
+    },
+    Architecture {
+        name: "resnext101_32x8d",
+        weights_enum: "ResNeXt101_32X8D_Weights",
+        weights: &[
+            v1("resnext101_32x8d-8ba56ff5.pth", 79.312, 94.526),
+            v2("resnext101_32x8d-110c445d.pth", 82.834, 96.228),
+        ],
+        parameters: 88_791_336,
+        gflops: 16.414,
+        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 32, 8),
+        ..RESNET
+    },
+    Architecture {
+        name: "resnext101_64x4d",
+        weights_enum: "ResNeXt101_64X4D_Weights",
+        default: "IMAGENET1K_V1",
+        // Trained with the newer recipe from the start, so its first entry already resizes to 232.
+        weights: &[WeightEntry {
+            preprocessing: imagenet(232, 224),
+            ..v1("resnext101_64x4d-173b62eb.pth", 83.246, 96.454)
+        }],
+        parameters: 83_455_272,
+        gflops: 15.46,
+        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 64, 4),
+        ..RESNET
+    },
+    Architecture {
+        name: "wide_resnet50_2",
+        weights_enum: "Wide_ResNet50_2_Weights",
+        weights: &[
+            v1("wide_resnet50_2-95faca4d.pth", 78.468, 94.086),
+            v2("wide_resnet50_2-9ba9bcbe.pth", 81.602, 95.758),
+        ],
+        parameters: 68_883_240,
+        gflops: 11.398,
+        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 1, 128),
+        ..RESNET
+    },
+    Architecture {
+        name: "wide_resnet101_2",
+        weights_enum: "Wide_ResNet101_2_Weights",
+        weights: &[
+            v1("wide_resnet101_2-32ee1156.pth", 78.848, 94.284),
+            v2("wide_resnet101_2-d733dc28.pth", 82.51, 96.02),
+        ],
+        parameters: 126_886_696,
+        gflops: 22.753,
+        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 128),
+        ..RESNET
+    },
+];
+
+/// What the builders share.
+const RESNET: Architecture = Architecture {
+    name: "",
+    family: "ResNet",
+    weights_enum: "",
+    default: "IMAGENET1K_V2",
+    weights: &[],
+    parameters: 0,
+    gflops: 0.,
+    min_size: 1,
+    partial_from: "layer4",
+    build: |_| Ok(()),
+};
+
+const fn v1(file: &'static str, top1: f64, top5: f64) -> WeightEntry {
+    WeightEntry { tag: "IMAGENET1K_V1", file, top1, top5, preprocessing: imagenet(256, 224) }
+}
+
+const fn v2(file: &'static str, top1: f64, top5: f64) -> WeightEntry {
+    WeightEntry { tag: "IMAGENET1K_V2", file, top1, top5, preprocessing: imagenet(232, 224) }
+}
+
+/// The two residual blocks of the paper.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Block {
+    /// Two 3×3 convolutions.
+    Basic,
+    /// 1×1, 3×3 (grouped in ResNeXt), 1×1.
+    Bottleneck,
+}
+
+impl Block {
+    /// Output channels for each plane of the layer.
+    fn expansion(self) -> i64 {
+        match self {
+            Block::Basic => 1,
+            Block::Bottleneck => 4,
+        }
+    }
+}
+
+/// The shape of one residual block.
+#[derive(Clone, Copy)]
+struct Residual {
+    block: Block,
+    inputs: i64,
+    planes: i64,
+    stride: i64,
+    groups: i64,
+    width_per_group: i64,
+}
+
+/// `blocks`: how many in each of the four layers. ResNeXt has more `groups`, Wide ResNet a greater
+/// `width_per_group`.
+fn resnet(
+    chain: &mut Chain,
+    block: Block,
+    blocks: [usize; 4],
+    groups: i64,
+    width_per_group: i64,
+) -> Result<()> {
+    chain.stage("conv1", |root| {
+        let config = convolution(7).stride(2);
+        let conv = conv_norm(&(root / "conv1"), &(root / "bn1"), 3, 64, config, true)?;
+        Ok(Sequential(vec![Box::new(conv), max_pool2d(3, 2, 1)]))
+    })?;
+    let mut inputs = 64;
+    for (index, count) in blocks.into_iter().enumerate() {
+        let planes = 64 << index;
+        for number in 0..count {
+            // Each layer but the first halves the resolution, in its first block.
+            let stride = if number == 0 && index > 0 { 2 } else { 1 };
+            let shape = Residual { block, inputs, planes, stride, groups, width_per_group };
+            let layer = format!("layer{}", index + 1);
+            chain.stage(format!("{layer}.{number}"), |root| residual(&(root / layer / number), shape))?;
+            inputs = planes * block.expansion();
+        }
+    }
+    chain.head("fc", adaptive_avg_pool2d_flat(1), inputs)
+}
+
+const fn convolution(kernel: i64) -> ConvConfig {
+    ConvConfig::new(kernel).init(ConvInit::KaimingFanOut)
+}
+
+struct ResidualBlock {
+    main: Vec<ConvNorm>,
+    shortcut: Option<ConvNorm>,
+}
+
+fn residual(path: &Path, shape: Residual) -> Result<ResidualBlock> {
+    let Residual { block, inputs, planes, stride, groups, width_per_group } = shape;
+    let outputs = planes * block.expansion();
+    let width = planes * width_per_group / 64 * groups;
+    let convolutions = match block {
+        Block::Basic => {
+            vec![(inputs, planes, convolution(3).stride(stride)), (planes, planes, convolution(3))]
+        }
+        Block::Bottleneck => vec![
+            (inputs, width, convolution(1)),
+            (width, width, convolution(3).stride(stride).groups(groups)),
+            (width, outputs, convolution(1)),
+        ],
+    };
+    let last = convolutions.len();
+    let main = convolutions
+        .into_iter()
+        .zip(1..)
+        .map(|((inputs, outputs, config), number)| {
+            let (conv, norm) = (path / format!("conv{number}"), path / format!("bn{number}"));
+            conv_norm(&conv, &norm, inputs, outputs, config, number < last)
+        })
+        .collect::<Result<_>>()?;
+    let shortcut = match stride != 1 || inputs != outputs {
+        true => {
+            let (conv, norm) = (path / "downsample" / 0, path / "downsample" / 1);
+            Some(conv_norm(&conv, &norm, inputs, outputs, convolution(1).stride(stride), false)?)
+        }
+        false => None,
+    };
+    Ok(ResidualBlock { main, shortcut })
+}
+
+impl Layer for ResidualBlock {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut out = xs.shallow_clone();
+        for conv in &self.main {
+            out = conv.forward(&out, mode)?;
+        }
+        let out = match &self.shortcut {
+            Some(shortcut) => out.f_add_(&shortcut.forward(xs, mode)?),
+            None => out.f_add_(xs),
+        };
+        out.and_then(|mut out| out.f_relu_()).map_err(Error::torch("add a residual"))
+    }
+}

@@ -1,0 +1,188 @@
+//! The variables of a network: every parameter and buffer under its torchvision state-dict key.
+//!
+//! tch's own `VarStore` is not used: it broadcasts shapes when it loads, loses the order of the state
+//! dict, and knows one training flag for all (DESIGN, "tch 0.24"). Here a variable knows its role, so
+//! that weight decay, freezing and checkpoints can tell a weight from a running statistic.
+
+use std::cell::RefCell;
+use std::ops::{Div, Range};
+
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// What a variable is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The weight of a convolution or a linear layer.
+    Weight,
+    /// The bias of a convolution or a linear layer.
+    Bias,
+    /// The scale or the shift of a normalisation layer.
+    Norm,
+    /// A running mean or variance: a float buffer, never trained.
+    RunningStatistic,
+    /// BatchNorm's `num_batches_tracked`: an int64 buffer of no dimensions.
+    BatchCount,
+}
+
+impl Role {
+    /// Whether an optimizer may move it.
+    pub fn is_parameter(self) -> bool {
+        matches!(self, Role::Weight | Role::Bias | Role::Norm)
+    }
+}
+
+/// One parameter or buffer.
+#[derive(Debug)]
+pub struct Var {
+    /// torchvision's state-dict key, such as `layer1.0.conv1.weight`.
+    pub key: String,
+    /// The values; shared with the layer that uses them.
+    pub tensor: Tensor,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// How a new variable gets its values.
+#[derive(Clone, Copy, Debug)]
+pub enum Fill {
+    /// torchvision's initial distributions; each variable's draw depends on the seed and its key alone.
+    Initial {
+        /// The recipe's seed.
+        seed: u64,
+    },
+    /// Zeros, for a network whose weights are about to be loaded.
+    Zeros,
+    /// Shapes without memory, to compare a file's keys with an architecture's. Not for computing.
+    Shapes,
+}
+
+/// The distribution of a parameter's initial values.
+#[derive(Clone, Copy, Debug)]
+pub enum Init {
+    /// All the same value.
+    Constant(f64),
+    /// Uniform in ±`bound`.
+    Uniform(f64),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+}
+
+/// All variables of one network, in the order of torchvision's state dict.
+#[derive(Debug)]
+pub struct Vars {
+    vars: RefCell<Vec<Var>>,
+    device: Device,
+    fill: Fill,
+}
+
+impl Vars {
+    /// No variables yet.
+    pub fn new(device: Device, fill: Fill) -> Self {
+        Vars { vars: RefCell::new(Vec::new()), device, fill }
+    }
+
+    /// The root of the state dict: keys without a prefix.
+    pub fn root(&self) -> Path<'_> {
+        Path { vars: self, prefix: String::new() }
+    }
+
+    /// How many variables there are so far.
+    pub fn count(&self) -> usize {
+        self.vars.borrow().len()
+    }
+
+    /// The finished list.
+    pub fn into_inner(self) -> Vec<Var> {
+        self.vars.into_inner()
+    }
+}
+
+/// A place in the state dict; `path / "layer1" / 0` is the prefix `layer1.0`.
+#[derive(Clone, Debug)]
+pub struct Path<'a> {
+    vars: &'a Vars,
+    prefix: String,
+}
+
+impl<'a, T: std::fmt::Display> Div<T> for &Path<'a> {
+    type Output = Path<'a>;
+
+    fn div(self, name: T) -> Path<'a> {
+        let prefix =
+            if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        Path { vars: self.vars, prefix }
+    }
+}
+
+impl<'a, T: std::fmt::Display> Div<T> for Path<'a> {
+    type Output = Path<'a>;
+
+    fn div(self, name: T) -> Path<'a> {
+        &self / name
+    }
+}
+
+impl Path<'_> {
+    /// Registers the parameter or buffer `name` below this path and returns it.
+    pub fn var(&self, name: &str, role: Role, shape: &[i64], init: Init) -> Result<Tensor> {
+        let key = (self / name).prefix;
+        let kind = if role == Role::BatchCount { Kind::Int64 } else { Kind::Float };
+        let tensor = fill(&key, kind, shape, init, self.vars.fill)
+            .and_then(|tensor| tensor.f_to_device(self.vars.device))
+            .map_err(Error::torch(format!("make room for `{key}` of shape {shape:?}")))?;
+        let shared = tensor.shallow_clone();
+        self.vars.vars.borrow_mut().push(Var { key, tensor, role });
+        Ok(shared)
+    }
+}
+
+fn fill(key: &str, kind: Kind, shape: &[i64], init: Init, fill: Fill) -> Result<Tensor, tch::TchError> {
+    let options = (kind, Device::Cpu);
+    match fill {
+        Fill::Shapes => Tensor::f_zeros([0i64; 0], options)?.f_expand(shape, false),
+        Fill::Zeros => Tensor::f_zeros(shape, options),
+        Fill::Initial { seed } => {
+            // The generator is set anew for each key, so that a variable's first values do not depend
+            // on how many others were drawn before it.
+            tch::manual_seed(seed_of(seed, key));
+            let mut tensor = Tensor::f_zeros(shape, options)?;
+            match init {
+                Init::Constant(value) => tensor.f_fill_(value),
+                Init::Uniform(bound) => tensor.f_uniform_(-bound, bound),
+                Init::Normal(deviation) => tensor.f_normal_(0., deviation),
+            }
+        }
+    }
+}
+
+/// 63 bits that depend on both the seed and a name; the sign bit stays clear for libtorch's `i64` seeds.
+pub(crate) fn seed_of(seed: u64, name: &str) -> i64 {
+    let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name.as_bytes()).finalize();
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest[..8]);
+    i64::from_le_bytes(bytes) & i64::MAX
+}
+
+/// sha256, in hexadecimal digits, over keys and bytes of the variables in `range`.
+pub(super) fn hash(vars: &[Var], range: Range<usize>) -> Result<String> {
+    let mut sha = Sha256::new();
+    for var in &vars[range] {
+        sha.update(var.key.as_bytes());
+        sha.update(bytes_of(&var.tensor)?);
+    }
+    Ok(sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The values of a tensor as contiguous little-endian bytes, row-major.
+pub fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
+    let read = || -> Result<Vec<u8>, tch::TchError> {
+        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let mut bytes = vec![0; tensor.numel() * tensor.f_kind()?.elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        Ok(bytes)
+    };
+    read().map_err(Error::torch("read a tensor's values"))
+}

@@ -1,0 +1,72 @@
+//! NumPy's `.npy`, version 1.0 (`numpy/lib/format.py`): float32, little-endian, C order, `[N, D]`; with
+//! `FILE.index.csv` of `path,label`, a row a row.
+
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+use super::csv::CsvFile;
+use super::{AtomicFile, sibling};
+use crate::error::Result;
+
+/// What NumPy itself uses for two dimensions: a multiple of 64, with room for any number of rows.
+const HEADER: usize = 128;
+
+/// An `.npy` file and its index, under construction.
+pub(super) struct NpyWriter {
+    file: AtomicFile,
+    index: CsvFile,
+    dim: usize,
+    rows: u64,
+    bytes: Vec<u8>,
+}
+
+impl NpyWriter {
+    pub(super) fn create(path: &Path, dim: usize) -> Result<Self> {
+        let mut file = AtomicFile::create(path)?;
+        // Written again at the end, when the number of rows is known.
+        file.write_all(&header(0, dim)).map_err(|error| file.error(error))?;
+        let index = CsvFile::create(&sibling(path, ".index.csv"), ["path", "label"])?;
+        Ok(Self { file, index, dim, rows: 0, bytes: Vec::with_capacity(4 * dim) })
+    }
+
+    pub(super) fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
+        self.bytes.clear();
+        self.bytes.extend(features.iter().flat_map(|value| value.to_le_bytes()));
+        self.file.write_all(&self.bytes).map_err(|error| self.file.error(error))?;
+        self.rows += 1;
+        self.index.row([path, label])
+    }
+
+    /// The index, then the array: whoever sees the new array sees its index too.
+    pub(super) fn finish(self) -> Result<Vec<AtomicFile>> {
+        let mut file = self.file;
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(&header(self.rows, self.dim)))
+            .map_err(|error| file.error(error))?;
+        Ok(vec![self.index.finish()?, file])
+    }
+}
+
+fn header(rows: u64, dim: usize) -> [u8; HEADER] {
+    let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
+    let mut header = [b' '; HEADER];
+    header[..8].copy_from_slice(b"\x93NUMPY\x01\x00");
+    header[8..10].copy_from_slice(&(HEADER as u16 - 10).to_le_bytes());
+    // 58 characters and two numbers of at most 20 digits: it always fits.
+    header[10..10 + text.len()].copy_from_slice(text.as_bytes());
+    header[HEADER - 1] = b'\n';
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_has_room_for_any_shape() {
+        let header = header(u64::MAX, usize::MAX);
+        let text = std::str::from_utf8(&header[10..]).unwrap();
+        assert!(text.contains("(18446744073709551615, 18446744073709551615), }"), "{text}");
+        assert!(text.ends_with(" \n"), "{text:?}");
+    }
+}

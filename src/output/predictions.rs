@@ -1,0 +1,160 @@
+//! What `predict` writes.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::csv::CsvFile;
+use super::parquet::ParquetPredictions;
+use super::{AtomicFile, by_ending};
+use crate::error::Result;
+
+/// The prediction for one image, or why there is none.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PredictionRow {
+    /// The image, as the outputs spell it ([`super::path_text`]).
+    pub path: String,
+    /// Labels with their confidences in [0, 1], the best first; empty if it failed.
+    pub ranks: Vec<(String, f32)>,
+    /// Why there is no prediction.
+    pub error: Option<String>,
+}
+
+impl PredictionRow {
+    /// The label and confidence of rank `rank`, counted from 0. A failed image has none.
+    pub fn rank(&self, rank: usize) -> Option<(&str, f32)> {
+        if self.error.is_some() {
+            return None;
+        }
+        self.ranks.get(rank).map(|(label, confidence)| (label.as_str(), *confidence))
+    }
+}
+
+/// `path, label, confidence, label_2, confidence_2, …, error`.
+pub(super) fn columns(top_k: usize) -> impl Iterator<Item = String> {
+    let ranks = (1..=top_k).flat_map(|rank| match rank {
+        1 => ["label".to_string(), "confidence".to_string()],
+        _ => [format!("label_{rank}"), format!("confidence_{rank}")],
+    });
+    std::iter::once("path".to_string()).chain(ranks).chain(std::iter::once("error".to_string()))
+}
+
+/// A file format for predictions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PredictionFormat {
+    /// A header row, then a row an image; what is absent is empty.
+    Csv,
+    /// A JSON object a line, with a key a column; what is absent is null.
+    Jsonl,
+    /// Text and float32 columns; what is absent is null.
+    Parquet,
+}
+
+impl PredictionFormat {
+    /// The format that a file's ending names, whatever its case.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] that lists the known endings.
+    pub fn of(path: impl AsRef<Path>) -> Result<Self> {
+        let known = [("csv", Self::Csv), ("jsonl", Self::Jsonl), ("parquet", Self::Parquet)];
+        by_ending(path.as_ref(), "predictions", &known)
+    }
+}
+
+/// A file of predictions under construction.
+///
+/// Nothing is in place before [`PredictionWriter::finish`]; dropped without it, the old file stays.
+pub struct PredictionWriter {
+    top_k: usize,
+    format: Format,
+}
+
+enum Format {
+    Csv(CsvFile),
+    Jsonl { file: AtomicFile, columns: Vec<String> },
+    Parquet(ParquetPredictions),
+}
+
+impl PredictionWriter {
+    /// Starts the file that will replace `path`, with `top_k` labels an image, in the format of its
+    /// ending. Missing parent folders are made.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] for an unknown ending, else as [`AtomicFile::create`].
+    pub fn create(path: impl AsRef<Path>, top_k: usize) -> Result<Self> {
+        let path = path.as_ref();
+        let format = match PredictionFormat::of(path)? {
+            PredictionFormat::Csv => Format::Csv(CsvFile::create(path, columns(top_k))?),
+            PredictionFormat::Parquet => Format::Parquet(ParquetPredictions::create(path, top_k)?),
+            PredictionFormat::Jsonl => {
+                Format::Jsonl { file: AtomicFile::create(path)?, columns: columns(top_k).collect() }
+            }
+        };
+        Ok(Self { top_k, format })
+    }
+
+    /// Adds a row. Ranks beyond `top_k` are left out, missing ones are empty.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] if it cannot be written.
+    pub fn write_row(&mut self, row: &PredictionRow) -> Result<()> {
+        match &mut self.format {
+            Format::Csv(file) => write_csv_row(file, row, self.top_k),
+            Format::Parquet(writer) => writer.write_row(row),
+            Format::Jsonl { file, columns } => {
+                let line = JsonRow { row, columns };
+                serde_json::to_writer(&mut *file, &line)
+                    .map_err(std::io::Error::from)
+                    .and_then(|()| file.write_all(b"\n"))
+                    .map_err(|error| file.error(error))
+            }
+        }
+    }
+
+    /// Puts the file in place.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] if the last bytes cannot be written; the old file is then as it was.
+    pub fn finish(self) -> Result<()> {
+        match self.format {
+            Format::Csv(file) => file.finish()?.commit(),
+            Format::Jsonl { file, .. } => file.commit(),
+            Format::Parquet(writer) => AtomicFile::commit_all(writer.finish()?),
+        }
+    }
+}
+
+fn write_csv_row(file: &mut CsvFile, row: &PredictionRow, top_k: usize) -> Result<()> {
+    file.field(&row.path)?;
+    for rank in 0..top_k {
+        let (label, confidence) = match row.rank(rank) {
+            Some((label, confidence)) => (label, format!("{confidence:?}")),
+            None => ("", String::new()),
+        };
+        file.field(label)?;
+        file.field(&confidence)?;
+    }
+    file.field(row.error.as_deref().unwrap_or_default())?;
+    file.end_row()
+}
+
+/// A row as a JSON object whose keys stand in the order of the columns.
+struct JsonRow<'a> {
+    row: &'a PredictionRow,
+    columns: &'a [String],
+}
+
+impl Serialize for JsonRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (row, last) = (self.row, self.columns.len() - 1);
+        let mut map = serializer.serialize_map(Some(self.columns.len()))?;
+        map.serialize_entry(&self.columns[0], &row.path)?;
+        for (rank, pair) in self.columns[1..last].chunks_exact(2).enumerate() {
+            map.serialize_entry(&pair[0], &row.rank(rank).map(|(label, _)| label))?;
+            map.serialize_entry(&pair[1], &row.rank(rank).map(|(_, confidence)| confidence))?;
+        }
+        map.serialize_entry(&self.columns[last], &row.error)?;
+        map.end()
+    }
+}

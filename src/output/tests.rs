@@ -1,0 +1,290 @@
+//! Every format, written and read back. `tests/oracle/check_outputs.py` reads the same files with numpy,
+//! pyarrow and safetensors: set `TL_TEST_OUTPUTS` to a folder to keep them for it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float32Type;
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::DataType;
+
+use super::*;
+
+const DIM: usize = 5;
+
+/// Paths and labels that need quoting, are not ASCII, or are empty.
+const NAMES: [(&str, &str); 6] = [
+    ("photos/cat/a.jpg", "cat"),
+    ("photos/dog, big/b \"the best\".jpg", "dog, big"),
+    ("photos/ä/日本.png", "ä"),
+    ("line\nend.png", ""),
+    ("back\\slash.png", "x\ty"),
+    ("lossy-\u{fffd}.png", "cat"),
+];
+
+/// Values that a sloppy printer or cast would change.
+fn features(row: usize) -> [f32; DIM] {
+    let odd = [0.1, -0.0, 1e-42, f32::MAX, f32::MIN_POSITIVE, 16_777_217.0, 1.0 / 3.0, 1e-7];
+    [row as f32, odd[row % 8], odd[(row + 1) % 8], -odd[(row + 2) % 8], (row as f32).sqrt()]
+}
+
+fn write_features(folder: &Path, file: &str, rows: usize) -> PathBuf {
+    let path = folder.join(file);
+    let mut writer = FeatureWriter::create(&path, DIM).unwrap();
+    for row in 0..rows {
+        let (name, label) = NAMES[row % NAMES.len()];
+        writer.write_row(name, label, &features(row)).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap(), Written { rows: rows as u64, failures: 0 });
+    path
+}
+
+fn predictions() -> Vec<PredictionRow> {
+    let row = |path: &str, ranks: &[(&str, f32)], error: Option<&str>| PredictionRow {
+        path: path.into(),
+        ranks: ranks.iter().map(|(label, confidence)| (label.to_string(), *confidence)).collect(),
+        error: error.map(Into::into),
+    };
+    vec![
+        row("a.jpg", &[("cat", 0.7), ("dog, big", 0.1), ("ä", 1e-9), ("beyond", 0.0)], None),
+        row("b \"x\".jpg", &[], Some("cannot decode, \"really\"")),
+        row("c.jpg", &[("dog, big", 1.0)], None),
+        // A failure wins over ranks.
+        row("d.jpg", &[("cat", 0.5)], Some("half")),
+    ]
+}
+
+fn write_predictions(folder: &Path, file: &str, top_k: usize) -> PathBuf {
+    let path = folder.join(file);
+    let mut writer = PredictionWriter::create(&path, top_k).unwrap();
+    predictions().iter().for_each(|row| writer.write_row(row).unwrap());
+    writer.finish().unwrap();
+    path
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn read_csv(path: &Path) -> Vec<Vec<String>> {
+    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).from_path(path).unwrap();
+    reader.records().map(|row| row.unwrap().iter().map(Into::into).collect()).collect()
+}
+
+fn read_parquet(path: &Path) -> (usize, Vec<RecordBatch>) {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
+    let groups = builder.metadata().num_row_groups();
+    (groups, builder.build().unwrap().map(Result::unwrap).collect())
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+fn assert_values(found: &[f32], rows: usize) {
+    let expected: Vec<u32> = (0..rows).flat_map(features).map(f32::to_bits).collect();
+    assert_eq!(found.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn every_format_for_other_readers() {
+    let (keep, scratch) = (std::env::var_os("TL_TEST_OUTPUTS"), tempfile::tempdir().unwrap());
+    let folder = keep.map_or_else(|| scratch.path().to_path_buf(), PathBuf::from);
+    for ending in ["npy", "parquet", "safetensors", "csv"] {
+        write_features(&folder, &format!("features.{ending}"), 100);
+        write_features(&folder, &format!("empty.{ending}"), 0);
+    }
+    let mut writer = FeatureWriter::create(folder.join("failures.npy"), DIM).unwrap();
+    writer.write_failure("bad, file.jpg", "cannot decode \"it\"").unwrap();
+    writer.finish().unwrap();
+    for ending in ["csv", "jsonl", "parquet"] {
+        write_predictions(&folder, &format!("predictions.{ending}"), 3);
+    }
+    assert_eq!(names(&folder).len(), 8 + 2 + 3 + 3);
+}
+
+#[test]
+fn npy_is_read_back_with_its_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_features(folder.path(), "x.npy", 100);
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(&bytes[..10], b"\x93NUMPY\x01\x00\x76\x00");
+    let header = std::str::from_utf8(&bytes[10..128]).unwrap();
+    let expected = "{'descr': '<f4', 'fortran_order': False, 'shape': (100, 5), }";
+    assert!(header.starts_with(expected) && header.ends_with(" \n"), "{header}");
+    assert_values(&floats(&bytes[128..]), 100);
+    let index = read_csv(&folder.path().join("x.npy.index.csv"));
+    assert_eq!(index[0], ["path", "label"]);
+    assert_eq!(index.len(), 101);
+    for (row, (name, label)) in index[1..].iter().zip(NAMES.iter().cycle()) {
+        assert_eq!(row, &[*name, *label]);
+    }
+    assert_eq!(names(folder.path()), ["x.npy", "x.npy.index.csv"]);
+}
+
+#[test]
+fn csv_features_read_back_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = read_csv(&write_features(folder.path(), "x.csv", 100));
+    assert_eq!(rows[0], ["path", "label", "f0", "f1", "f2", "f3", "f4"]);
+    assert_eq!(rows[1][..4], ["photos/cat/a.jpg", "cat", "0.0", "0.1"]);
+    let values: Vec<f32> =
+        rows[1..].iter().flat_map(|row| &row[2..]).map(|text| text.parse().unwrap()).collect();
+    assert_values(&values, 100);
+}
+
+#[test]
+fn safetensors_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = fs::read(write_features(folder.path(), "x.safetensors", 100)).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    assert_eq!(length % 8, 0);
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let tensor = &header["features"];
+    assert_eq!(tensor["dtype"], "F32");
+    assert_eq!(tensor["shape"], serde_json::json!([100, 5]));
+    assert_eq!(tensor["data_offsets"], serde_json::json!([0, 2000]));
+    assert_values(&floats(&bytes[8 + length..]), 100);
+    let list = |key: &str| -> Vec<String> {
+        serde_json::from_str(header["__metadata__"][key].as_str().unwrap()).unwrap()
+    };
+    assert!(list("paths").iter().zip(NAMES.iter().cycle()).all(|(found, (name, _))| found == name));
+    assert!(list("labels").iter().zip(NAMES.iter().cycle()).all(|(found, (_, label))| found == label));
+    assert_eq!(list("paths").len(), 100);
+}
+
+#[test]
+fn parquet_features_are_read_back_from_several_row_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.parquet");
+    let (dim, rows) = (2048, 5000);
+    let mut writer = FeatureWriter::create(&path, dim).unwrap();
+    for row in 0..rows {
+        let values: Vec<f32> = (0..dim).map(|i| (row * dim + i) as f32).collect();
+        writer.write_row(&format!("{row}.jpg"), NAMES[row % 6].1, &values).unwrap();
+    }
+    writer.finish().unwrap();
+    let (groups, batches) = read_parquet(&path);
+    // 41 MB of values in groups of 16 MB.
+    assert_eq!(groups, 3);
+    let mut row = 0;
+    for batch in batches {
+        assert!(matches!(batch.schema().field(2).data_type(), DataType::FixedSizeList(_, 2048)));
+        let (paths, labels) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
+        let features = batch.column(2).as_fixed_size_list();
+        for i in 0..batch.num_rows() {
+            assert_eq!((paths.value(i), labels.value(i)), (&*format!("{row}.jpg"), NAMES[row % 6].1));
+            let values = features.value(i);
+            let values = values.as_primitive::<Float32Type>().values();
+            assert!(values.iter().enumerate().all(|(i, value)| *value == (row * dim + i) as f32));
+            row += 1;
+        }
+    }
+    assert_eq!(row, rows);
+}
+
+#[test]
+fn predictions_have_the_promised_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = read_csv(&write_predictions(folder.path(), "p.csv", 3));
+    let columns =
+        ["path", "label", "confidence", "label_2", "confidence_2", "label_3", "confidence_3", "error"];
+    assert_eq!(rows[0], columns);
+    assert_eq!(rows[1], ["a.jpg", "cat", "0.7", "dog, big", "0.1", "ä", "1e-9", ""]);
+    assert_eq!(rows[2], ["b \"x\".jpg", "", "", "", "", "", "", "cannot decode, \"really\""]);
+    assert_eq!(rows[3], ["c.jpg", "dog, big", "1.0", "", "", "", "", ""]);
+    assert_eq!(rows[4], ["d.jpg", "", "", "", "", "", "", "half"]);
+    let one = read_csv(&write_predictions(folder.path(), "one.csv", 1));
+    assert_eq!(one[0], ["path", "label", "confidence", "error"]);
+
+    let text = fs::read_to_string(write_predictions(folder.path(), "p.jsonl", 2)).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 4);
+    assert_eq!(
+        lines[0],
+        r#"{"path":"a.jpg","label":"cat","confidence":0.7,"label_2":"dog, big","confidence_2":0.1,"error":null}"#
+    );
+    assert_eq!(
+        lines[3],
+        r#"{"path":"d.jpg","label":null,"confidence":null,"label_2":null,"confidence_2":null,"error":"half"}"#
+    );
+
+    let (_, batches) = read_parquet(&write_predictions(folder.path(), "p.parquet", 3));
+    let batch = &batches[0];
+    assert_eq!(
+        batch.schema().fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(),
+        columns
+    );
+    assert_eq!(batch.column(3).as_string::<i32>().value(0), "dog, big");
+    assert_eq!(batch.column(2).as_primitive::<Float32Type>().value(0), 0.7);
+    let nulls: Vec<_> = batch.columns().iter().map(|column| column.null_count()).collect();
+    assert_eq!(nulls, [0, 2, 2, 3, 3, 3, 3, 2]);
+}
+
+#[test]
+fn endings_choose_and_unknown_ones_list_the_known() {
+    assert_eq!(FeatureFormat::of("a/X.NPY").unwrap(), FeatureFormat::Npy);
+    assert_eq!(PredictionFormat::of("p.jsonl").unwrap(), PredictionFormat::Jsonl);
+    let error = FeatureFormat::of("x.csv.gz").unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert_eq!(
+        error.to_string(),
+        "cannot tell the format of x.csv.gz by its name: expected one that ends in .npy, .parquet, .safetensors, \
+         .csv for features, found the ending .gz"
+    );
+    assert!(PredictionFormat::of("x").unwrap_err().to_string().ends_with("found no ending"));
+    assert!(PredictionFormat::of("x.npy").is_err());
+}
+
+#[test]
+fn failures_are_listed_and_a_stale_list_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.csv");
+    let mut writer = FeatureWriter::create(&path, 1).unwrap();
+    writer.write_failure("bad, file.jpg", "cannot decode \"it\"").unwrap();
+    writer.write_row("good.jpg", "", &[1.0]).unwrap();
+    assert_eq!(writer.finish().unwrap(), Written { rows: 1, failures: 1 });
+    assert_eq!(names(folder.path()), ["x.csv", "x.csv.errors.csv"]);
+    let errors = read_csv(&folder.path().join("x.csv.errors.csv"));
+    assert_eq!(errors, [["path", "error"], ["bad, file.jpg", "cannot decode \"it\""]]);
+
+    // Not before the new output is complete.
+    let writer = FeatureWriter::create(&path, 1).unwrap();
+    assert!(folder.path().join("x.csv.errors.csv").exists());
+    writer.finish().unwrap();
+    assert_eq!(names(folder.path()), ["x.csv"]);
+}
+
+#[test]
+fn an_unfinished_output_leaves_the_old_one() {
+    for ending in ["npy", "parquet", "safetensors", "csv"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write_features(folder.path(), &format!("x.{ending}"), 10);
+        let before = (names(folder.path()), fs::read(&path).unwrap());
+        let mut writer = FeatureWriter::create(&path, 3).unwrap();
+        writer.write_row("a", "b", &[1.0, 2.0, 3.0]).unwrap();
+        writer.write_failure("c", "d").unwrap();
+        let message = writer.write_row("a", "b", &[1.0]).unwrap_err().to_string();
+        assert!(message.contains("expected 3 feature values, found 1"), "{message}");
+        drop(writer);
+        assert_eq!((names(folder.path()), fs::read(&path).unwrap()), before);
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_said_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), b"").unwrap();
+    for ending in ["npy", "parquet", "safetensors", "csv"] {
+        let path = folder.path().join(format!("file/x.{ending}"));
+        let message = FeatureWriter::create(&path, 3).map(drop).unwrap_err().to_string();
+        assert!(message.starts_with("cannot write") && message.contains(ending), "{message}");
+    }
+}

@@ -1,0 +1,138 @@
+//! The images of a run: what is trained on, what is measured on, and what is kept for the end.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::dataset::{self, Sample};
+use crate::recipe::{Mistake, Recipe, ValChoice};
+
+/// Which part of the data an image belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Trained on.
+    Train,
+    /// Measured on after each epoch.
+    Val,
+    /// Measured on once, at the end.
+    Test,
+}
+
+/// The images of a run, by part.
+#[derive(Clone, Debug, Default)]
+pub struct Data {
+    /// Class names in order.
+    pub classes: Vec<String>,
+    /// Trained on.
+    pub train: Vec<Sample>,
+    /// Measured on after each epoch.
+    pub val: Vec<Sample>,
+    /// Measured on once, at the end.
+    pub test: Option<Vec<Sample>>,
+}
+
+/// The share of the training images that is held back unless the recipe says otherwise.
+const VAL_FRACTION: f64 = 0.2;
+
+impl Data {
+    /// Lists the images of a recipe. What is wrong goes to `mistakes`, what is worth knowing to `notes`.
+    pub fn list(recipe: &Recipe, seed: u64, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) -> Data {
+        let Some(train) = &recipe.data.train else { return Data::default() };
+        let train_path = recipe.resolve(train);
+        let listed = match dataset::read_labelled(&train_path) {
+            Ok(listed) => listed,
+            Err(error) => {
+                mistakes.push(recipe.mistake("data.train", error.to_string()));
+                return Data::default();
+            }
+        };
+        notes.extend(listed.notes.iter().cloned());
+        if listed.classes.len() < 2 {
+            mistakes.push(recipe.mistake(
+                "data.train",
+                format!(
+                    "expected at least 2 classes, found {} in {}: a classifier needs something to tell apart",
+                    match listed.classes.first() {
+                        Some(class) => format!("only `{class}`"),
+                        None => "none".into(),
+                    },
+                    train_path.display()
+                ),
+            ));
+            return Data::default();
+        }
+        let mut read_part = |key: &str, path: &Path| {
+            let path = recipe.resolve(path);
+            match dataset::read_labelled_with(&path, &listed.classes) {
+                Ok(part) => {
+                    notes.extend(part.notes);
+                    if part.samples.is_empty() {
+                        mistakes.push(recipe.mistake(key, format!("no images in {}", path.display())));
+                    }
+                    part.samples
+                }
+                Err(error) => {
+                    mistakes.push(recipe.mistake(key, error.to_string()));
+                    Vec::new()
+                }
+            }
+        };
+        let test = recipe.data.test.as_deref().map(|path| read_part("data.test", path));
+        let (train, val) = match recipe.data.val.clone().unwrap_or(ValChoice::Fraction(VAL_FRACTION)) {
+            ValChoice::Path(path) => {
+                let val = read_part("data.val", &path);
+                (listed.samples, val)
+            }
+            ValChoice::Fraction(fraction) => {
+                let dataset::Split { train, val, notes: said } = dataset::split(&listed, fraction, seed);
+                notes.extend(said);
+                if val.is_empty() {
+                    mistakes.push(recipe.mistake(
+                        "data.val",
+                        format!(
+                            "a fraction of {fraction} of {} images leaves none to measure on: raise it, add \
+                             images, or name a folder",
+                            listed.samples.len()
+                        ),
+                    ));
+                }
+                let pick = |indices: Vec<usize>| -> Vec<Sample> {
+                    indices.into_iter().map(|index| listed.samples[index].clone()).collect()
+                };
+                (pick(train), pick(val))
+            }
+        };
+        Data { classes: listed.classes, train, val, test }
+    }
+
+    /// All images with their parts, in order.
+    pub fn all(&self) -> impl Iterator<Item = (Part, &Sample)> {
+        let part = |part| move |sample| (part, sample);
+        self.train
+            .iter()
+            .map(part(Part::Train))
+            .chain(self.val.iter().map(part(Part::Val)))
+            .chain(self.test.iter().flatten().map(part(Part::Test)))
+    }
+
+    /// sha256 over classes, and over the names, labels and parts of all images.
+    pub fn listing(&self) -> String {
+        let mut sha = Sha256::new();
+        let mut add = |text: &str| {
+            sha.update((text.len() as u64).to_le_bytes());
+            sha.update(text.as_bytes());
+        };
+        self.classes.iter().for_each(|class| add(class));
+        for (part, sample) in self.all() {
+            add(&format!("{part:?} {} {}", sample.label, sample.name));
+        }
+        sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Number of training images of each class, bad ones taken out.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        self.train.iter().for_each(|sample| counts[sample.label] += 1);
+        counts
+    }
+}

@@ -1,0 +1,225 @@
+//! What will happen: every default resolved, every mistake that can be found without training found.
+//!
+//! [`Recipe`] is what the user typed; [`Plan`] is what a run does. After
+//! [`Plan::read`] no option is open. `tl plan` and `tl finetune --dry-run` print the same plan, and the
+//! run folder keeps it as `plan.yaml`.
+
+mod data;
+mod defaults;
+mod resolve;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use data::{Data, Part};
+pub use resolve::{Overrides, fits};
+
+use crate::preprocess::{Augmentation, Preprocessing};
+use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Method, Recipe};
+use crate::weights::source::{Opened, Source};
+
+/// A run, resolved.
+pub struct Plan {
+    /// All choices: what `plan.yaml` holds.
+    pub settings: Settings,
+    /// Where the network comes from.
+    pub source: Source,
+    /// The source's file, if it was at hand and has been read already.
+    pub opened: Option<Opened>,
+    /// The images.
+    pub data: Data,
+    /// Things to know, each said once.
+    pub notes: Vec<String>,
+    /// The recipe it came from.
+    pub recipe: Recipe,
+}
+
+/// Every choice of a run, none of them open.
+#[derive(Clone, Debug, Serialize)]
+pub struct Settings {
+    /// torchvision's name of the network.
+    pub model: String,
+    /// Where its first values come from.
+    pub weights: String,
+    /// How an image becomes its input.
+    pub preprocessing: Preprocessing,
+    /// The images.
+    pub data: DataSettings,
+    /// How much of the network is trained, and how.
+    pub method: Method,
+    /// Why this method.
+    pub reason: String,
+    /// Stages that keep their weights and running statistics.
+    pub frozen_stages: Vec<String>,
+    /// Stages that are trained, besides the head.
+    pub trained_stages: Vec<String>,
+    /// For `linear`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear: Option<LinearSettings>,
+    /// For the methods that train by gradient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<TrainSettings>,
+    /// Random changes to training images, where the method uses them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augmentation>,
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Where it computes.
+    pub device: DeviceChoice,
+    /// CPU threads.
+    pub threads: usize,
+    /// The run folder.
+    pub out: PathBuf,
+}
+
+/// The images, resolved.
+#[derive(Clone, Debug, Serialize)]
+pub struct DataSettings {
+    /// Where the training images are.
+    pub train: PathBuf,
+    /// How many there are.
+    pub train_images: usize,
+    /// A share of `train`, or a path.
+    pub val: String,
+    /// How many there are.
+    pub val_images: usize,
+    /// Where the test images are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<PathBuf>,
+    /// How many there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_images: Option<usize>,
+    /// Number of classes.
+    pub classes: usize,
+    /// What to do about images that cannot be read.
+    pub bad_images: BadImages,
+    /// The most pixels that an image may have.
+    pub max_pixels: u64,
+    /// sha256 over the names, labels and parts of all images: another listing is another run.
+    pub listing: String,
+}
+
+/// Settings of `method: linear`.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinearSettings {
+    /// A fixed inverse L2 strength, scikit-learn's `C`; chosen by cross-validation where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub c: Option<f64>,
+    /// Folds of the cross-validation.
+    pub folds: usize,
+    /// How classes count in the loss.
+    pub class_weights: ClassWeights,
+    /// Images in a batch when features are computed.
+    pub batch_size: usize,
+}
+
+/// Settings of the methods that train by gradient.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainSettings {
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Images in a step.
+    pub batch_size: usize,
+    /// The update rule.
+    pub optimizer: OptimizerSettings,
+    /// Peak learning rate of the body.
+    pub lr: f64,
+    /// Peak learning rate of the head.
+    pub head_lr: f64,
+    /// Weight decay of weights.
+    pub weight_decay: f64,
+    /// Whether it applies to normalisation layers and biases too.
+    pub decay_norm_and_bias: bool,
+    /// The learning rate after the warm-up.
+    pub schedule: ScheduleSettings,
+    /// Epochs over which the learning rate first rises.
+    pub warmup_epochs: usize,
+    /// The share of the target that is spread over all classes.
+    pub label_smoothing: f64,
+    /// How classes count in the loss.
+    pub class_weights: ClassWeights,
+    /// The greatest norm of the gradient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_grad_norm: Option<f64>,
+    /// Epochs without improvement before training stops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<usize>,
+    /// BatchNorm in the stages that are trained.
+    pub batch_norm: BatchNormMode,
+}
+
+/// The update rule with its numbers.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum OptimizerSettings {
+    /// Stochastic gradient descent.
+    Sgd {
+        /// Share of the last update that is kept.
+        momentum: f64,
+        /// Nesterov's form of momentum.
+        nesterov: bool,
+    },
+    /// Adam with decoupled weight decay.
+    AdamW,
+}
+
+/// The learning rate after the warm-up.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum ScheduleSettings {
+    /// Stays.
+    Constant,
+    /// Times `gamma` every `epochs` epochs.
+    Step {
+        /// Epochs between two cuts.
+        epochs: usize,
+        /// The factor of a cut.
+        gamma: f64,
+    },
+    /// Half a cosine, down to 0.
+    Cosine,
+    /// Times `gamma` after more than `patience` epochs without improvement.
+    Plateau {
+        /// Epochs without improvement that are borne.
+        patience: usize,
+        /// The factor of a cut.
+        gamma: f64,
+    },
+}
+
+impl Settings {
+    /// `plan.yaml`'s text.
+    pub fn to_yaml(&self) -> crate::Result<String> {
+        serde_yaml::to_string(self)
+            .map_err(|error| crate::Error::run(format!("cannot write the plan as YAML: {error}")))
+    }
+
+    /// `linear`, `partial`, `full` or `scratch`, as a recipe says it.
+    pub fn method_name(&self) -> String {
+        serde_yaml::to_string(&self.method).unwrap_or_default().trim().to_string()
+    }
+
+    /// The plan as YAML without what does not make it another run (see [`Settings::neutralise`]).
+    pub fn identity(&self) -> crate::Result<String> {
+        let unreadable = |error| crate::Error::run(format!("cannot write the plan as YAML: {error}"));
+        let mut value = serde_yaml::to_value(self).map_err(unreadable)?;
+        Settings::neutralise(&mut value);
+        serde_yaml::to_string(&value).map_err(unreadable)
+    }
+
+    /// Removes where a run goes, on what it computes and where its images lie (the listing tells whether
+    /// they are the same images): a checkout may move, and a run may go on with more threads.
+    pub fn neutralise(plan: &mut serde_yaml::Value) {
+        if let Some(plan) = plan.as_mapping_mut() {
+            for key in ["out", "device", "threads"] {
+                plan.remove(key);
+            }
+        }
+        if let Some(data) = plan.get_mut("data").and_then(|data| data.as_mapping_mut()) {
+            for key in ["train", "test"] {
+                data.remove(key);
+            }
+        }
+    }
+}

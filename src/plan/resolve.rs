@@ -1,0 +1,373 @@
+//! From a recipe to a plan.
+
+use std::path::{Path, PathBuf};
+
+use tch::Device;
+
+use super::data::Data;
+use super::defaults::{self, Defaults};
+use super::{
+    DataSettings, LinearSettings, OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings,
+};
+use crate::device;
+use crate::error::Result;
+use crate::models::{Architecture, Fill, Network};
+use crate::preprocess::{Augmentation, Interpolation, Preprocessing};
+use crate::recipe::{
+    BadImages, BatchNormMode, ClassWeights, InterpolationChoice, Method, Mistake, OptimizerChoice,
+    PreprocessChoice, Recipe, ScheduleChoice, ValChoice,
+};
+use crate::weights::download::Silent;
+use crate::weights::source::{Opened, Source, Weights, preprocessing_by_tag};
+
+/// What the command line adds to a recipe.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--out`
+    pub out: Option<PathBuf>,
+    /// `--device`
+    pub device: Option<crate::recipe::DeviceChoice>,
+    /// `--threads`
+    pub threads: Option<usize>,
+}
+
+/// Pillow refuses more than twice its warning limit of 89,478,485 pixels as a decompression bomb.
+const MAX_PIXELS: u64 = 178_956_970;
+
+impl Plan {
+    /// Reads the recipe at `path` with `sets`, and resolves it. All mistakes come in one error.
+    pub fn read(path: &Path, sets: &[String], overrides: &Overrides) -> Result<Plan> {
+        let (recipe, mistakes) = Recipe::read_leniently(path, sets)?;
+        Plan::resolve(recipe, mistakes, overrides)
+    }
+
+    fn resolve(recipe: Recipe, mut mistakes: Vec<Mistake>, overrides: &Overrides) -> Result<Plan> {
+        let seed = recipe.seed.unwrap_or(0);
+        let mut notes = Vec::new();
+        let method = method(&recipe, &mut mistakes);
+        let source = source(&recipe, method, &mut mistakes);
+        let opened = source.as_ref().and_then(|source| open(&recipe, source, &mut mistakes));
+        let preprocessing =
+            source.as_ref().and_then(|source| preprocessing(&recipe, source, opened.as_ref(), &mut mistakes));
+        let probe = match &source {
+            Some(source) => Some(Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes)?),
+            None => None,
+        };
+        let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
+        let augment = augmentation(&recipe, &mut mistakes);
+        let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
+        recipe.refuse(mistakes)?;
+        let (Some(source), Some(preprocessing), Some(probe)) = (source, preprocessing, probe) else {
+            // Whatever is missing here has left a mistake behind, and mistakes have been refused.
+            return Err(crate::Error::run("the plan is incomplete though no mistake was found"));
+        };
+
+        notes.extend(unused_keys(&recipe, method));
+        notes.extend(warnings(&recipe, &source, method));
+        let stages: Vec<String> = probe.stage_names().map(str::to_string).collect();
+        let by_gradient = method != Method::Linear;
+        let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
+        let settings = Settings {
+            model: source.architecture.name.into(),
+            weights: describe(&recipe, &source, method),
+            preprocessing,
+            data: data_settings(&recipe, &data),
+            method,
+            reason: "the recipe says so".into(),
+            frozen_stages: stages[..frozen].to_vec(),
+            trained_stages: stages[frozen..].to_vec(),
+            linear: (!by_gradient).then(|| linear(&recipe)),
+            train: by_gradient.then(|| train(&recipe, method)),
+            augment: by_gradient.then_some(augment),
+            seed,
+            device: overrides.device.or(recipe.device).unwrap_or_default(),
+            threads,
+            out: overrides.out.clone().unwrap_or_else(|| recipe.out_folder()),
+        };
+        Ok(Plan { settings, source, opened, data, notes, recipe })
+    }
+}
+
+fn method(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Method {
+    match recipe.strategy.method.unwrap_or(Method::Auto) {
+        asked @ (Method::Auto | Method::Stages) => {
+            let what = match asked {
+                Method::Auto => "choosing a method by itself (`auto`, the default)",
+                _ => "`stages`",
+            };
+            mistakes.push(recipe.mistake(
+                "strategy.method",
+                format!(
+                    "{what} is not in this version yet: say `linear`, `partial`, `full` or `scratch` (the \
+                     README's transfer table helps to choose)"
+                ),
+            ));
+            Method::Linear
+        }
+        method => method,
+    }
+}
+
+fn source(recipe: &Recipe, method: Method, mistakes: &mut Vec<Mistake>) -> Option<Source> {
+    let model = recipe.model.as_deref()?;
+    let weights = recipe.weights.as_deref();
+    let mut source = match Source::resolve(model, weights, |path| recipe.resolve(path)) {
+        Ok(source) => source,
+        Err(message) => {
+            // The weights are at fault when the model alone would do.
+            let alone = Source::resolve(model, None, |path| recipe.resolve(path)).is_ok();
+            mistakes.push(recipe.mistake(if alone { "weights" } else { "model" }, message));
+            return None;
+        }
+    };
+    if method == Method::Scratch && weights.is_none() && matches!(source.weights, Weights::Entry(_)) {
+        source.weights = Weights::None;
+    }
+    Some(source)
+}
+
+/// A file that is at hand is read now, so that one that does not fit is a mistake of the recipe and not
+/// the end of a run.
+fn open(recipe: &Recipe, source: &Source, mistakes: &mut Vec<Mistake>) -> Option<Opened> {
+    if matches!(source.weights, Weights::Entry(_)) {
+        return None;
+    }
+    let opened = source.open(&Silent).and_then(|opened| {
+        opened.with_new_head(2, Device::Cpu, 0)?;
+        Ok(opened)
+    });
+    let key = if matches!(source.weights, Weights::Model(_)) { "model" } else { "weights" };
+    opened.map_err(|error| mistakes.push(recipe.mistake(key, error.to_string()))).ok()
+}
+
+fn preprocessing(
+    recipe: &Recipe,
+    source: &Source,
+    opened: Option<&Opened>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Preprocessing> {
+    let mut preprocessing = match (opened, &source.weights) {
+        (Some(opened), _) => opened.preprocessing.clone(),
+        (None, Weights::Entry(entry)) => entry.preprocessing.clone(),
+        // A file that could not be read has left its mistake; the other keys are still worth checking.
+        (None, _) => source.architecture.weights[0].preprocessing.clone(),
+    };
+    match &recipe.preprocess {
+        None => {}
+        Some(PreprocessChoice::Tag(tag)) => match preprocessing_by_tag(source.architecture, tag) {
+            Ok(by_tag) => preprocessing = by_tag,
+            Err(message) => {
+                mistakes.push(recipe.mistake("preprocess", message));
+                return None;
+            }
+        },
+        Some(PreprocessChoice::Changes(changes)) => {
+            // A crop alone would otherwise cut a corner-sized piece out of a much larger image, and a
+            // resize alone would be padded: the one follows the other where only one is given.
+            let (resize, crop) = (changes.resize_size, changes.crop_size);
+            if let Some(size) = resize.or(crop) {
+                preprocessing.resize_size = size as u32;
+            }
+            if let Some(size) = crop.or(resize) {
+                preprocessing.crop_size = size as u32;
+            }
+            if let Some(choice) = changes.interpolation {
+                preprocessing.interpolation = match choice {
+                    InterpolationChoice::Bilinear => Interpolation::Bilinear,
+                    InterpolationChoice::Bicubic => Interpolation::Bicubic,
+                };
+            }
+            if let Some(mean) = changes.mean {
+                preprocessing.mean = mean.map(|value| value as f32);
+            }
+            if let Some(std) = changes.std {
+                preprocessing.std = std.map(|value| value as f32);
+            }
+        }
+    }
+    if let Err(message) = fits(source.architecture, &preprocessing) {
+        mistakes.push(recipe.mistake("preprocess", message));
+    }
+    Some(preprocessing)
+}
+
+/// Whether the network can take images of this size.
+pub fn fits(architecture: &Architecture, preprocessing: &Preprocessing) -> Result<(), String> {
+    if let Some(mistake) = preprocessing.mistake() {
+        return Err(mistake);
+    }
+    match preprocessing.crop_size < architecture.min_size {
+        true => Err(format!(
+            "{} needs images of at least {} pixels a side, and `crop_size` is {}",
+            architecture.name, architecture.min_size, preprocessing.crop_size
+        )),
+        false => Ok(()),
+    }
+}
+
+/// How many stages keep their weights.
+fn frozen(recipe: &Recipe, network: &Network, method: Method, mistakes: &mut Vec<Mistake>) -> usize {
+    match method {
+        Method::Linear => network.stage_count(),
+        Method::Partial => {
+            let from = recipe.strategy.train_from.as_deref().unwrap_or(network.architecture.partial_from);
+            match network.stages_named(from) {
+                Ok(stages) => stages.start,
+                Err(error) => {
+                    mistakes.push(recipe.mistake("strategy.train_from", error.to_string()));
+                    0
+                }
+            }
+        }
+        _ => 0,
+    }
+}
+
+fn augmentation(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Augmentation {
+    let typed = &recipe.augment;
+    let mut augment = Augmentation::default();
+    augment.random_resized_crop = typed.random_resized_crop.unwrap_or(augment.random_resized_crop);
+    augment.scale = typed.scale.unwrap_or(augment.scale);
+    augment.ratio = typed.ratio.unwrap_or(augment.ratio);
+    augment.flip = typed.flip.unwrap_or(augment.flip);
+    mistakes.extend(augment.mistakes().into_iter().map(|message| recipe.mistake("augment", message)));
+    augment
+}
+
+fn describe(recipe: &Recipe, source: &Source, method: Method) -> String {
+    match &source.weights {
+        _ if method == Method::Scratch => "none".into(),
+        // As typed: an absolute path would make the same run another one elsewhere.
+        Weights::File(_) => recipe.weights.clone().unwrap_or_default(),
+        Weights::Model(_) => recipe.model.clone().unwrap_or_default(),
+        _ => source.describe(),
+    }
+}
+
+fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
+    let typed = &recipe.data;
+    DataSettings {
+        train: typed.train.as_deref().map(|path| recipe.resolve(path)).unwrap_or_default(),
+        train_images: data.train.len(),
+        val: match &typed.val {
+            Some(ValChoice::Path(path)) => path.display().to_string(),
+            Some(ValChoice::Fraction(fraction)) => format!("{fraction} of train"),
+            None => "0.2 of train".into(),
+        },
+        val_images: data.val.len(),
+        test: typed.test.as_deref().map(|path| recipe.resolve(path)),
+        test_images: data.test.as_ref().map(Vec::len),
+        classes: data.classes.len(),
+        bad_images: typed.bad_images.unwrap_or(BadImages::Skip),
+        max_pixels: typed.max_pixels.unwrap_or(MAX_PIXELS),
+        listing: data.listing(),
+    }
+}
+
+fn linear(recipe: &Recipe) -> LinearSettings {
+    let typed = &recipe.train;
+    LinearSettings {
+        c: typed.c,
+        folds: typed.folds.unwrap_or(defaults::FOLDS),
+        class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
+        batch_size: typed.batch_size.unwrap_or(defaults::FEATURE_BATCH),
+    }
+}
+
+fn train(recipe: &Recipe, method: Method) -> TrainSettings {
+    let typed = &recipe.train;
+    let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
+    let by_method = Defaults::of(method, choice);
+    let epochs = typed.epochs.unwrap_or(by_method.epochs);
+    let (optimizer, weight_decay) = match choice {
+        OptimizerChoice::Sgd => {
+            let momentum = typed.momentum.unwrap_or(defaults::MOMENTUM);
+            let nesterov = typed.nesterov.unwrap_or(false);
+            (OptimizerSettings::Sgd { momentum, nesterov }, defaults::WEIGHT_DECAY_SGD)
+        }
+        OptimizerChoice::AdamW => (OptimizerSettings::AdamW, defaults::WEIGHT_DECAY_ADAMW),
+    };
+    let gamma = typed.gamma.unwrap_or(defaults::GAMMA);
+    let schedule = match typed.schedule.unwrap_or(ScheduleChoice::Cosine) {
+        ScheduleChoice::Constant => ScheduleSettings::Constant,
+        ScheduleChoice::Cosine => ScheduleSettings::Cosine,
+        ScheduleChoice::Step => {
+            let epochs = typed.step_epochs.unwrap_or(epochs.div_ceil(defaults::STEP_CUTS));
+            ScheduleSettings::Step { epochs, gamma }
+        }
+        ScheduleChoice::Plateau => {
+            ScheduleSettings::Plateau { patience: typed.patience.unwrap_or(defaults::PATIENCE), gamma }
+        }
+    };
+    // With one rate typed the other follows it, in the method's own proportion.
+    let proportion = by_method.head_lr / by_method.lr;
+    let lr = typed.lr.unwrap_or(by_method.lr);
+    TrainSettings {
+        epochs,
+        batch_size: typed.batch_size.unwrap_or(defaults::BATCH_SIZE),
+        optimizer,
+        lr,
+        head_lr: typed.head_lr.unwrap_or(lr * proportion),
+        weight_decay: typed.weight_decay.unwrap_or(weight_decay),
+        decay_norm_and_bias: typed.decay_norm_and_bias.unwrap_or(false),
+        schedule,
+        // A warm-up of the whole run would never reach the rate that was asked for.
+        warmup_epochs: typed.warmup_epochs.unwrap_or(by_method.warmup_epochs.min(epochs / 4)),
+        label_smoothing: typed.label_smoothing.unwrap_or(0.),
+        class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
+        clip_grad_norm: typed.clip_grad_norm,
+        early_stopping: typed.early_stopping,
+        batch_norm: typed.batch_norm.unwrap_or(by_method.batch_norm),
+    }
+}
+
+/// Keys that were given and that this method does not use: each said once.
+fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
+    let used = |key: &str| match method {
+        Method::Linear => {
+            !key.starts_with("augment")
+                && key != "strategy.train_from"
+                && (!key.starts_with("train.")
+                    || ["train.batch_size", "train.c", "train.folds", "train.class_weights"].contains(&key))
+        }
+        _ => {
+            !matches!(key, "train.c" | "train.folds")
+                && (key != "strategy.train_from" || method == Method::Partial)
+        }
+    };
+    let name = match method {
+        Method::Linear => "linear",
+        Method::Partial => "partial",
+        Method::Full => "full",
+        _ => "scratch",
+    };
+    recipe
+        .given()
+        .filter(|key| key.contains('.') && !used(key))
+        .map(|key| format!("`{key}` is not used by `method: {name}`"))
+        .collect()
+}
+
+/// What is allowed but seldom meant.
+fn warnings(recipe: &Recipe, source: &Source, method: Method) -> Vec<String> {
+    let mut notes = Vec::new();
+    let random = matches!(source.weights, Weights::None);
+    if random && matches!(method, Method::Linear | Method::Partial) {
+        notes.push(
+            "`weights: none` with a method that freezes stages: they keep random values, and what they see \
+             carries little; `method: scratch` trains them all"
+                .into(),
+        );
+    }
+    if method == Method::Scratch && recipe.weights.as_deref().is_some_and(|weights| weights != "none") {
+        notes.push(
+            "`method: scratch` starts from random values: only the preprocessing of `weights` is used".into(),
+        );
+    }
+    if recipe.train.batch_norm == Some(BatchNormMode::Inference) && method == Method::Scratch {
+        notes.push(
+            "`batch_norm: inference` from scratch: the running statistics stay at their first values".into(),
+        );
+    }
+    notes
+}

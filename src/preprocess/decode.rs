@@ -1,0 +1,162 @@
+//! A file's bytes to RGB pixels: the checks that every format shares, then the format's own decoder.
+
+use std::any::Any;
+use std::fs::{self, File};
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+use super::sniff::{self, Format};
+use super::{RgbImage, bmp, gif, jpeg, png, tiff, webp};
+
+/// The most bytes that an image file may have.
+const MAX_FILE_BYTES: u64 = 2 << 30;
+
+/// The most pixels on one side; libpng's limit too. It keeps the resize tables of a one-pixel-high strip small.
+const MAX_SIDE: u32 = 1_000_000;
+
+/// The endings that select files in a folder; content decides how they are decoded.
+const ENDINGS: [&str; 12] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff"];
+
+/// What an image may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// The most pixels (width × height), checked against the header before anything is decoded.
+    pub max_pixels: u64,
+}
+
+impl Default for DecodeLimits {
+    /// Pillow's limit: twice a quarter of a gigabyte at three bytes a pixel.
+    fn default() -> Self {
+        DecodeLimits { max_pixels: 178_956_970 }
+    }
+}
+
+impl DecodeLimits {
+    /// Refuses a size that is zero or over the limit.
+    pub(super) fn check(&self, width: u32, height: u32) -> Result<(), String> {
+        if width == 0 || height == 0 {
+            return Err(format!("the image is empty: {width}x{height} pixels"));
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > self.max_pixels {
+            return Err(format!(
+                "is {width}x{height} = {} megapixels, over the limit of {}; raise `data: max_pixels` if it is meant",
+                megapixels(pixels),
+                megapixels(self.max_pixels)
+            ));
+        }
+        if width.max(height) > MAX_SIDE {
+            return Err(format!(
+                "is {width}x{height} pixels, and a side may have at most {MAX_SIDE}; cut it into pieces"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Megapixels with as many digits as tell two sizes apart.
+fn megapixels(pixels: u64) -> String {
+    let millions = pixels as f64 / 1e6;
+    if millions < 10.0 { format!("{millions:.3}") } else { format!("{millions:.0}") }
+}
+
+/// Whether the name's ending is that of a format that can be decoded (any case).
+///
+/// `jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff`.
+pub fn is_image_name(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
+/// Decodes an image file; its content, not its name, says which format it is.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is no image, a damaged or truncated
+/// one, or over the limits.
+pub fn decode_file(path: &Path, limits: DecodeLimits) -> Result<RgbImage> {
+    // Before opening it, which would wait for ever on a pipe.
+    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+    if !metadata.is_file() {
+        return Err(Error::file(path, "expected an image file, found a folder or a device"));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        let gigabytes = metadata.len() as f64 / 1e9;
+        let message =
+            format!("has {gigabytes:.1} GB, too much for an image file (at most {MAX_FILE_BYTES} bytes)");
+        return Err(Error::file(path, message));
+    }
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut bytes = Vec::with_capacity(metadata.len().min(sniff::ENOUGH) as usize);
+    file.by_ref().take(sniff::ENOUGH).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    sniff::format(&bytes).map_err(|message| Error::file(path, message))?;
+    // The limit holds here too: a file may grow while it is read.
+    bytes.reserve_exact(metadata.len().saturating_sub(bytes.len() as u64) as usize);
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    decode_bytes(&bytes, limits).map_err(|message| Error::file(path, message))
+}
+
+/// Decodes an image in memory to 8-bit RGB, upright as its EXIF orientation says.
+///
+/// # Errors
+/// A message that says what is wrong, without the file's name.
+pub fn decode_bytes(bytes: &[u8], limits: DecodeLimits) -> Result<RgbImage, String> {
+    let format = sniff::format(bytes)?;
+    // libjpeg reports its errors by unwinding; the other decoders should never panic, and if one does on
+    // some hostile file, only that file is lost.
+    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
+        Format::Jpeg => jpeg::decode(bytes, limits),
+        Format::Png => png::decode(bytes, limits),
+        Format::Gif => gif::decode(bytes, limits),
+        Format::WebP => webp::decode(bytes, limits),
+        Format::Bmp => bmp::decode(bytes, limits),
+        Format::Tiff => tiff::decode(bytes, limits),
+    }))
+    .unwrap_or_else(|payload| Err(format!("cannot be decoded as {}: {}", format.name(), words(payload))));
+    let (image, orientation) = decoded?;
+    Ok(orientation.apply(image))
+}
+
+/// What was thrown, in words: libjpeg's message, or nothing that a user could use.
+fn words(payload: Box<dyn Any + Send>) -> String {
+    let words =
+        payload.downcast_ref::<String>().and_then(|words| words.strip_prefix("libjpeg fatal error: "));
+    words.unwrap_or("the decoder failed").to_string()
+}
+
+/// A zeroed buffer for `width` × `height` pixels of `bytes_per_pixel`.
+pub(super) fn buffer(width: u32, height: u32, bytes_per_pixel: usize) -> Result<Vec<u8>, String> {
+    let pixels = (width as usize).checked_mul(height as usize);
+    let length = pixels.and_then(|pixels| pixels.checked_mul(bytes_per_pixel));
+    let too_big = || format!("not enough memory for {width}x{height} pixels");
+    let length = length.ok_or_else(too_big)?;
+    // `vec!` gets its zeros from the system for nothing, but aborts where there is no memory: ask first.
+    Vec::<u8>::new().try_reserve_exact(length).map_err(|_| too_big())?;
+    Ok(vec![0; length])
+}
+
+/// An RGB image from samples that a function turns into pixels, `channels` samples at a time.
+pub(super) fn to_rgb(
+    (width, height): (u32, u32),
+    samples: &[u8],
+    channels: usize,
+    pixel: impl Fn(&[u8]) -> [u8; 3],
+) -> Result<RgbImage, String> {
+    let mut data = buffer(width, height, 3)?;
+    for (to, from) in data.chunks_exact_mut(3).zip(samples.chunks_exact(channels)) {
+        to.copy_from_slice(&pixel(from));
+    }
+    Ok(RgbImage { width, height, data })
+}
+
+/// Pillow's `cmyk2rgb`: ink 0 is none, 255 is full.
+pub(super) fn cmyk_to_rgb(cmyk: &[u8]) -> [u8; 3] {
+    let light = 255 - i32::from(cmyk[3]);
+    std::array::from_fn(|channel| {
+        let product = i32::from(cmyk[channel]) * light + 128;
+        (light - (((product >> 8) + product) >> 8)).clamp(0, 255) as u8
+    })
+}

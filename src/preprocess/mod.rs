@@ -1,0 +1,178 @@
+//! From an image file to the network's input: decode, orient, resize, crop, normalise, augment.
+//!
+//! The reference is torchvision's `transforms()` of a weight entry, applied to
+//! `ImageOps.exif_transpose(Image.open(path)).convert("RGB")`. Up to normalisation the bytes are the same,
+//! with one intended difference: 16-bit grey is scaled to 8 bits by its high byte, as 16-bit colour is
+//! (Pillow clips it). The order of the resize's passes is that of Pillow 13, which changed it for tall
+//! images. JPEG goes through a decoder of libjpeg's family, since others differ by a few levels. TIFF is
+//! exact but for its JPEG-compressed and YCbCr kinds (one level). Alpha is dropped, not composited;
+//! animations give their first frame.
+//!
+//! Everything here is a pure function of its arguments. Nothing that a file holds can cause a panic:
+//! sizes are checked against [`DecodeLimits`] before anything is allocated for the pixels.
+
+mod augment;
+mod bmp;
+mod decode;
+mod gif;
+mod jpeg;
+mod orientation;
+mod png;
+mod resize;
+mod sniff;
+#[cfg(test)]
+mod tests;
+mod tiff;
+mod webp;
+
+use serde::{Deserialize, Serialize};
+
+pub use augment::{Augmentation, CropBox, DrawKey};
+pub use decode::{DecodeLimits, decode_bytes, decode_file, is_image_name};
+
+use resize::{View, resize};
+
+/// An 8-bit RGB image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `height` × `width` × 3 bytes: rows from the top, red, green and blue of each pixel together.
+    pub data: Vec<u8>,
+}
+
+impl RgbImage {
+    /// A black image.
+    pub fn black(width: u32, height: u32) -> Self {
+        RgbImage { width, height, data: vec![0; width as usize * height as usize * 3] }
+    }
+
+    /// Mirrors the image left to right.
+    pub fn flip_horizontally(&mut self) {
+        if self.width == 0 {
+            return;
+        }
+        for row in self.data.chunks_exact_mut(self.width as usize * 3) {
+            // Reversing the bytes reverses the pixels and each pixel's channels; the latter is undone.
+            row.reverse();
+            for pixel in row.chunks_exact_mut(3) {
+                pixel.swap(0, 2);
+            }
+        }
+    }
+}
+
+/// How a resized pixel is made of its neighbours. Both are antialiased when they shrink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// A triangle filter.
+    Bilinear,
+    /// A cubic filter (a = -0.5).
+    Bicubic,
+}
+
+/// torchvision's `ImageClassification` preset. It belongs to the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// The shorter side after resizing, in pixels.
+    pub resize_size: u32,
+    /// The side of the central square that the network sees, in pixels.
+    pub crop_size: u32,
+    /// The resize filter.
+    pub interpolation: Interpolation,
+    /// Subtracted from each channel (red, green, blue), after scaling to [0, 1].
+    pub mean: [f32; 3],
+    /// What each channel is then divided by.
+    pub std: [f32; 3],
+}
+
+impl Preprocessing {
+    /// The largest `resize_size` or `crop_size` that [`Preprocessing::mistake`] accepts.
+    pub const MAX_SIZE: u32 = 4096;
+
+    /// What makes these numbers unusable, if anything; for presets that come from a file.
+    pub fn mistake(&self) -> Option<String> {
+        for (key, size) in [("resize_size", self.resize_size), ("crop_size", self.crop_size)] {
+            if !(1..=Self::MAX_SIZE).contains(&size) {
+                return Some(format!("{key}: expected 1 to {} pixels, found {size}", Self::MAX_SIZE));
+            }
+        }
+        if !self.mean.iter().all(|mean| mean.is_finite()) {
+            return Some(format!("mean: expected finite numbers, found {:?}", self.mean));
+        }
+        if !self.std.iter().all(|std| std.is_finite() && *std > 0.0) {
+            return Some(format!("std: expected numbers above 0, found {:?}", self.std));
+        }
+        None
+    }
+
+    /// The pixels of `image` for evaluation: the shorter side resized to `resize_size`, then the central
+    /// `crop_size` × `crop_size`, with black margins where the resized image is smaller.
+    ///
+    /// torchvision's `resize` and `center_crop` on a Pillow image, byte for byte.
+    pub fn eval_pixels(&self, image: &RgbImage) -> RgbImage {
+        let (width, height) = self.resized_size(image.width, image.height);
+        let (columns, left) = central_window(width, self.crop_size);
+        let (rows, top) = central_window(height, self.crop_size);
+        let window = resize(View::whole(image), (width, height), self.interpolation, columns, rows);
+        if window.width == self.crop_size && window.height == self.crop_size {
+            return window;
+        }
+        let mut out = RgbImage::black(self.crop_size, self.crop_size);
+        let stride = self.crop_size as usize * 3;
+        let length = window.width as usize * 3;
+        if length > 0 {
+            let rows = out.data.chunks_exact_mut(stride).skip(top);
+            for (to, from) in rows.zip(window.data.chunks_exact(length)) {
+                to[left * 3..][..length].copy_from_slice(from);
+            }
+        }
+        out
+    }
+
+    /// Writes `pixels` as the network's input: `3 × height × width` numbers, a plane a channel, each
+    /// `(value / 255 - mean) / std` in single precision, as torchvision computes it.
+    ///
+    /// # Panics
+    /// If `out` does not have exactly `3 × height × width` elements.
+    pub fn normalise_into(&self, pixels: &RgbImage, out: &mut [f32]) {
+        assert_eq!(out.len(), pixels.data.len(), "one float a byte");
+        let plane = out.len() / 3;
+        if plane == 0 {
+            return;
+        }
+        for (channel, plane) in out.chunks_exact_mut(plane).enumerate() {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
+            for (number, pixel) in plane.iter_mut().zip(pixels.data.chunks_exact(3)) {
+                *number = table[usize::from(pixel[channel])];
+            }
+        }
+    }
+
+    /// torchvision's `_compute_resized_output_size`: the long side is truncated.
+    fn resized_size(&self, width: u32, height: u32) -> (u64, u64) {
+        let (short, long) = (width.min(height), width.max(height));
+        if short == 0 {
+            return (0, 0);
+        }
+        let new_short = u64::from(self.resize_size);
+        let new_long = ((new_short * u64::from(long)) as f64 / f64::from(short)) as u64;
+        if width <= height { (new_short, new_long) } else { (new_long, new_short) }
+    }
+}
+
+/// torchvision's `center_crop` along one axis: the part of `size` that is kept, and its place in the crop.
+fn central_window(size: u64, crop: u32) -> (std::ops::Range<u64>, usize) {
+    let wide = u64::from(crop);
+    if size <= wide {
+        return (0..size, ((wide - size) / 2) as usize);
+    }
+    // Python rounds halves to even.
+    let start = ((size - wide) as f64 / 2.0).round_ties_even() as u64;
+    (start..start + wide, 0)
+}

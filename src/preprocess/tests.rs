@@ -1,0 +1,341 @@
+//! Against Pillow and torchvision, through the files that `tests/oracle/pixels.py` wrote; and against hostile bytes.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::augment::draw_crop_box;
+use super::*;
+
+const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 1_000_000 };
+
+/// `tests/fixtures/pixels`, or the folder that `PIXELS` names: `--many` images, for the tests named `…torchvision`.
+fn fixtures() -> PathBuf {
+    match std::env::var_os("PIXELS") {
+        Some(folder) => folder.into(),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pixels"),
+    }
+}
+
+fn rows(file: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(fixtures().join(file)).unwrap();
+    text.lines().map(|line| line.split(',').map(str::to_string).collect()).collect()
+}
+
+fn preset(resize_size: u32, crop_size: u32, interpolation: Interpolation) -> Preprocessing {
+    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    Preprocessing { resize_size, crop_size, interpolation, mean, std }
+}
+
+/// The presets of the script.
+fn presets() -> [Preprocessing; 3] {
+    use Interpolation::{Bicubic, Bilinear};
+    match std::env::var_os("PIXELS") {
+        None => [preset(16, 14, Bilinear), preset(24, 20, Bicubic), preset(40, 32, Bilinear)],
+        Some(_) => [preset(256, 224, Bilinear), preset(232, 224, Bicubic), preset(342, 299, Bicubic)],
+    }
+}
+
+/// CRC-32, bit by bit.
+fn crc(bytes: impl IntoIterator<Item = u8>) -> String {
+    let table: [u32; 256] = std::array::from_fn(|byte| {
+        (0..8).fold(byte as u32, |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 })
+    });
+    let step = |crc: u32, byte: u8| crc >> 8 ^ table[usize::from(crc as u8 ^ byte)];
+    format!("{:08x}", !bytes.into_iter().fold(!0, step))
+}
+
+fn crc_of(image: &RgbImage) -> String {
+    crc(image.data.iter().copied())
+}
+
+fn open(name: &str) -> RgbImage {
+    decode_file(&fixtures().join(name), DecodeLimits::default()).unwrap()
+}
+
+#[test]
+fn decoded_and_preset_pixels_equal_pillow_and_torchvision() {
+    let mut wrong = Vec::new();
+    let expected = rows("expected.csv");
+    assert!(expected.len() >= 200);
+    for row in &expected {
+        let name = &row[0];
+        let image = match decode_file(&fixtures().join(name), DecodeLimits::default()) {
+            Ok(image) => image,
+            Err(error) => {
+                wrong.push(error.to_string());
+                continue;
+            }
+        };
+        let found = [image.width.to_string(), image.height.to_string(), crc_of(&image)];
+        if row[1..4] != found {
+            wrong.push(format!("{name}: decoded to {found:?}, expected {:?}", &row[1..4]));
+        }
+        for (preset, expected) in presets().iter().zip(&row[4..]) {
+            let found = crc_of(&preset.eval_pixels(&image));
+            if found != *expected && row[3] == crc_of(&image) {
+                wrong
+                    .push(format!("{name}: resized to {}: {found}, expected {expected}", preset.resize_size));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), expected.len(), wrong.join("\n"));
+}
+
+#[test]
+fn given_rectangles_and_flips_equal_torchvision() {
+    for row in rows("crops.csv") {
+        let number = |column: usize| row[column].parse::<u32>().unwrap();
+        let crop = CropBox { left: number(1), top: number(2), width: number(3), height: number(4) };
+        let mut pixels = presets()[number(5) as usize].resized_crop(&open(&row[0]), crop);
+        if number(6) == 1 {
+            pixels.flip_horizontally();
+        }
+        assert_eq!(crc_of(&pixels), row[7], "{row:?}");
+    }
+}
+
+#[test]
+fn normalised_numbers_equal_torchvision() {
+    for row in rows("normalised.csv") {
+        let preset = &presets()[row[1].parse::<usize>().unwrap()];
+        let pixels = preset.eval_pixels(&open(&row[0]));
+        let mut numbers = vec![0.0; pixels.data.len()];
+        preset.normalise_into(&pixels, &mut numbers);
+        assert_eq!(crc(numbers.iter().flat_map(|number| number.to_le_bytes())), row[2], "{row:?}");
+    }
+}
+
+/// `RandomResizedCrop`'s distribution, within five standard errors of torchvision's own draws.
+#[test]
+fn drawn_rectangles_are_distributed_as_torchvisions() {
+    const DRAWS: u64 = 10_000;
+    let augmentation = Augmentation::default();
+    for row in rows("sampler.csv") {
+        let number = |column: usize| row[column].parse::<f64>().unwrap();
+        let (width, height) = (number(0) as u32, number(1) as u32);
+        let mut values: [Vec<f64>; 4] = Default::default();
+        for image in 0..DRAWS {
+            let key = DrawKey { seed: 3, epoch: 1, image };
+            let CropBox { left, top, width: w, height: h } = draw_crop_box(&augmentation, width, height, key);
+            assert!(w >= 1 && h >= 1 && left + w <= width && top + h <= height);
+            let [left, top, w, h] = [left, top, w, h].map(f64::from);
+            let room = |whole: u32, part: f64| (f64::from(whole) - part).max(1.0);
+            values[0].push(w * h / (f64::from(width) * f64::from(height)));
+            values[1].push((w / h).ln());
+            values[2].push(left / room(width, w));
+            values[3].push(top / room(height, h));
+        }
+        for (index, values) in values.iter().enumerate() {
+            let (expected, deviation) = (number(2 + 2 * index), number(3 + 2 * index));
+            let mean = values.iter().sum::<f64>() / DRAWS as f64;
+            let allowed = 5.0 * deviation * (2.0 / DRAWS as f64).sqrt() + 2e-6;
+            assert!(
+                (mean - expected).abs() <= allowed,
+                "{width}x{height}, value {index}: {mean}, not {expected}"
+            );
+            let spread = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / DRAWS as f64;
+            assert!(
+                (spread.sqrt() - deviation).abs() <= 0.05 * deviation + 2e-6,
+                "{width}x{height}, value {index}"
+            );
+        }
+    }
+}
+
+#[test]
+fn draws_depend_on_seed_epoch_and_image_and_on_nothing_else() {
+    let image = open("s0-0.jpg");
+    let preset = preset(40, 32, Interpolation::Bilinear);
+    let augmentation = Augmentation::default();
+    let draw = |seed, epoch, image_index| {
+        preset.train_pixels(&augmentation, &image, DrawKey { seed, epoch, image: image_index })
+    };
+    assert_eq!(draw(1, 2, 3), draw(1, 2, 3));
+    for other in [draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 4), draw(3, 2, 1)] {
+        assert_ne!(draw(1, 2, 3), other);
+    }
+    let flips = Augmentation { random_resized_crop: false, ..Augmentation::default() };
+    let plain = preset.eval_pixels(&image);
+    let mut mirrored = plain.clone();
+    mirrored.flip_horizontally();
+    let mut flipped = 0;
+    for index in 0..400 {
+        let pixels = preset.train_pixels(&flips, &image, DrawKey { seed: 0, epoch: 0, image: index });
+        assert!(pixels == plain || pixels == mirrored);
+        flipped += usize::from(pixels == mirrored);
+    }
+    assert!((150..=250).contains(&flipped), "{flipped} of 400 flipped");
+    let key = DrawKey { seed: 0, epoch: 0, image: 0 };
+    assert_eq!(preset.train_pixels(&Augmentation::none(), &image, key), plain);
+}
+
+#[test]
+fn the_limit_is_checked_before_pixels_are_decoded() {
+    for row in rows("expected.csv") {
+        let bytes = fs::read(fixtures().join(&row[0])).unwrap();
+        let pixels = row[1].parse::<u64>().unwrap() * row[2].parse::<u64>().unwrap();
+        assert!(decode_bytes(&bytes, DecodeLimits { max_pixels: pixels }).is_ok(), "{}", row[0]);
+        let message = decode_bytes(&bytes, DecodeLimits { max_pixels: pixels - 1 }).unwrap_err();
+        assert!(
+            message.contains("over the limit of") && message.contains("max_pixels"),
+            "{}: {message}",
+            row[0]
+        );
+    }
+    // A bitmap, a PNG and a JPEG that claim far more than they hold.
+    let mut bmp = fs::read(fixtures().join("rgb24.bmp")).unwrap();
+    bmp[18..22].copy_from_slice(&60_000u32.to_le_bytes());
+    bmp[22..26].copy_from_slice(&50_000u32.to_le_bytes());
+    let mut jpeg = fs::read(fixtures().join("s0-0.jpg")).unwrap();
+    let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xEA, 0x60, 0xC3, 0x50]);
+    for bytes in [bmp, jpeg] {
+        let message = decode_bytes(&bytes, DecodeLimits::default()).unwrap_err();
+        assert!(message.contains("= 3000 megapixels, over the limit of 179"), "{message}");
+    }
+}
+
+#[test]
+fn truncated_files_are_refused() {
+    for (name, cuts) in [
+        ("s2-0.jpg", 2..40),
+        ("s2p-0.jpg", 2..40),
+        ("rgb8.png", 5..60),
+        ("lossy0.webp", 1..60),
+        ("lossless0.webp", 1..60),
+        ("plain0.gif", 6..40),
+        ("rgb24.bmp", 4..60),
+        ("rgb-raw.tif", 1..40),
+    ] {
+        let bytes = fs::read(fixtures().join(name)).unwrap();
+        for cut in cuts {
+            let message = decode_bytes(&bytes[..bytes.len() - cut], LIMITS).expect_err(name);
+            assert!(!message.is_empty(), "{name} less {cut} bytes");
+        }
+        let message = decode_bytes(&bytes[..bytes.len() / 2], LIMITS).expect_err(name);
+        assert!(message.contains("truncated"), "{name}: {message}");
+    }
+}
+
+/// Every fixture cut and bent at many places: an image or a message, never a panic, and soon.
+#[test]
+fn hostile_bytes_give_an_image_or_a_message() {
+    let mut state = 0x2545_F491_4F6C_DD1Du64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % below.max(1)
+    };
+    let mut tried = 0;
+    for row in rows("expected.csv") {
+        let whole = fs::read(fixtures().join(&row[0])).unwrap();
+        for round in 0..24 {
+            let mut bytes = whole.clone();
+            // Headers are where the trouble is: every other change is among the first bytes.
+            let reach = if round % 2 == 0 { bytes.len().min(64) } else { bytes.len() };
+            for _ in 0..=random(3) {
+                let at = random(reach);
+                match random(4) {
+                    0 => bytes[at] ^= 1 << random(8),
+                    1 => bytes[at] = [0, 0x7F, 0x80, 0xFF][random(4)],
+                    2 => bytes[at] = random(256) as u8,
+                    _ if round % 3 == 0 => bytes.truncate(at.max(16).min(bytes.len())),
+                    _ => bytes[at] = bytes[at].wrapping_add(1),
+                }
+                if bytes.len() < reach {
+                    break;
+                }
+            }
+            match decode_bytes(&bytes, LIMITS) {
+                Ok(image) => assert_eq!(image.data.len(), image.width as usize * image.height as usize * 3),
+                Err(message) => assert!(!message.contains("the decoder failed"), "{}: {message}", row[0]),
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 4000);
+}
+
+#[test]
+fn what_is_no_image_is_named() {
+    for (bytes, expected) in [
+        (&b""[..], "empty"),
+        (&[0; 100], "zero bytes"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"\xEF\xBB\xBF \n<HTML>", "a web page"),
+        (b"<?xml version=\"1.0\"?><svg xmlns=\"x\">", "SVG"),
+        (b"\0\0\0\x1Cftypavif", "AVIF"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x0CjP  \r\n", "JPEG 2000"),
+        (b"%PDF-1.4", "PDF"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"just words", "a text file"),
+        (b"\x01\x02\x03\xFF", "01 02 03 ff"),
+        (b"\xFF\xD8\xFF", "JPEG"),
+        (b"\x89PNG\r\n\x1A\n", "PNG"),
+        (b"GIF89a", "GIF"),
+        (b"RIFF\0\0\0\0WEBP", "WebP"),
+        (b"BM", "BMP"),
+        (b"II*\0", "TIFF"),
+    ] {
+        let message = decode_bytes(bytes, LIMITS).unwrap_err();
+        assert!(message.contains(expected), "{message}, not {expected}");
+    }
+}
+
+#[test]
+fn a_jpeg_with_endless_scans_is_refused() {
+    let bytes = fs::read(fixtures().join("s2p-0.jpg")).unwrap();
+    let start = bytes.windows(2).position(|pair| pair == [0xFF, 0xDA]).unwrap();
+    let end =
+        start + 2 + bytes[start + 2..].windows(2).position(|pair| pair[0] == 0xFF && pair[1] > 0xBF).unwrap();
+    let mut many = bytes[..start].to_vec();
+    for _ in 0..600 {
+        many.extend_from_slice(&bytes[start..end]);
+    }
+    many.extend_from_slice(&bytes[end..]);
+    let message = decode_bytes(&many, LIMITS).unwrap_err();
+    assert!(message.contains("more than 500 scans"), "{message}");
+}
+
+#[test]
+fn files_are_named_in_errors_and_folders_refused() {
+    let folder = decode_file(&fixtures(), LIMITS).unwrap_err().to_string();
+    assert!(folder.contains("found a folder"), "{folder}");
+    let missing = decode_file(&fixtures().join("missing.png"), LIMITS).unwrap_err().to_string();
+    assert!(missing.starts_with("cannot read ") && missing.contains("missing.png"), "{missing}");
+    let text = decode_file(&fixtures().join("crops.csv"), LIMITS).unwrap_err().to_string();
+    assert!(text.contains("crops.csv: is a text file"), "{text}");
+}
+
+#[test]
+fn endings_are_known_in_any_case() {
+    for name in ["a.jpg", "a.JPEG", "b.c.PnG", "x.tif", "x.TIFF", "x.webp", "x.gif", "x.bmp"] {
+        assert!(is_image_name(name.as_ref()), "{name}");
+    }
+    for name in ["a", "jpg", ".jpg", "a.txt", "a.jpg.csv", "a.heic"] {
+        assert!(!is_image_name(name.as_ref()), "{name}");
+    }
+}
+
+#[test]
+fn presets_and_augmentations_say_what_is_wrong_with_them() {
+    let good = preset(256, 224, Interpolation::Bilinear);
+    assert_eq!(good.mistake(), None);
+    let bad = [
+        Preprocessing { crop_size: 0, ..good.clone() },
+        Preprocessing { resize_size: u32::MAX, ..good.clone() },
+        Preprocessing { mean: [f32::NAN, 0.0, 0.0], ..good.clone() },
+        Preprocessing { std: [1.0, 0.0, 1.0], ..good.clone() },
+    ];
+    assert!(bad.iter().all(|preset| preset.mistake().is_some()));
+    assert!(Augmentation::default().mistakes().is_empty());
+    let bad =
+        Augmentation { scale: [0.5, 0.1], ratio: [0.0, 1.0], flip: f64::NAN, ..Augmentation::default() };
+    assert_eq!(bad.mistakes().len(), 3);
+    let text = serde_json::to_string(&good).unwrap();
+    assert!(text.contains("\"bilinear\""));
+    assert_eq!(serde_json::from_str::<Preprocessing>(&text).unwrap(), good);
+    assert!(serde_json::from_str::<Augmentation>("{\"flipp\": 1}").is_err());
+}

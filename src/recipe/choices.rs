@@ -1,0 +1,170 @@
+//! The words that a recipe chooses among.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// `strategy.method`: what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Chosen by size and similarity.
+    Auto,
+    /// A linear classifier on the top features.
+    Linear,
+    /// Linear classifiers on features of different stages.
+    Stages,
+    /// The last stages are fine-tuned.
+    Partial,
+    /// All stages are fine-tuned.
+    Full,
+    /// All stages are trained from random weights.
+    Scratch,
+}
+
+/// `strategy.size`: how much data there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatasetSize {
+    /// Measured.
+    Auto,
+    /// Very little.
+    Little,
+    /// Quite a lot.
+    Lots,
+}
+
+/// `strategy.similarity`: how like the source data it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Similarity {
+    /// Measured.
+    Auto,
+    /// Very similar.
+    Similar,
+    /// Very different.
+    Different,
+}
+
+/// `data.bad_images`: what to do about images that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BadImages {
+    /// Go on without them.
+    Skip,
+    /// Stop before training.
+    Fail,
+}
+
+/// `preprocess.interpolation`: the resizing filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterpolationChoice {
+    /// A triangle.
+    Bilinear,
+    /// Keys' cubic with a = -0.5.
+    Bicubic,
+}
+
+/// `train.optimizer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerChoice {
+    /// Stochastic gradient descent.
+    Sgd,
+    /// Adam with decoupled weight decay.
+    AdamW,
+}
+
+/// `train.schedule`: the learning rate after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleChoice {
+    /// Stays.
+    Constant,
+    /// Cut every so many epochs.
+    Step,
+    /// Half a cosine, down to 0.
+    Cosine,
+    /// Cut when the validation loss stalls.
+    Plateau,
+}
+
+/// `train.class_weights`: how classes count in the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// Each image counts the same.
+    None,
+    /// Each class counts the same.
+    Balanced,
+}
+
+/// `train.batch_norm`: BatchNorm in the stages that are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNormMode {
+    /// Uses and updates batch statistics.
+    Train,
+    /// Keeps the statistics of the weights.
+    Inference,
+}
+
+/// `device`, and `--device`: where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// The first GPU if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU, counted from 0. `cuda` is `cuda:0`.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(typed: &str) -> Result<Self, String> {
+        let index = typed.strip_prefix("cuda:").filter(|n| !n.is_empty() && n.len() <= 3);
+        match (typed, index) {
+            ("auto", _) => Ok(DeviceChoice::Auto),
+            ("cpu", _) => Ok(DeviceChoice::Cpu),
+            ("cuda", _) => Ok(DeviceChoice::Cuda(0)),
+            (_, Some(digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().map(DeviceChoice::Cuda).map_err(|_| expected_device())
+            }
+            _ => Err(expected_device()),
+        }
+    }
+}
+
+fn expected_device() -> String {
+    "expected one of auto, cpu, cuda, cuda:N (cuda:0 is the first GPU)".into()
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = String;
+
+    fn try_from(typed: String) -> Result<Self, String> {
+        typed.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(device: DeviceChoice) -> String {
+        device.to_string()
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}

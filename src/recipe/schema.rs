@@ -1,0 +1,444 @@
+//! The table of every key that a recipe may hold: one row, one key.
+//!
+//! Validation, the "did you mean" hints, `--set` and the reference in `docs/recipe.md` all read it. A new
+//! key is a row here, a field in the parent module, and a line in the reference (a test compares them).
+
+/// One key of the recipe.
+#[derive(Debug)]
+pub struct Key {
+    /// The whole path of the key, dots between: `train.epochs`.
+    pub path: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// What holds when the key is left out, as the reference says it.
+    pub default: &'static str,
+    /// What it does, as the reference says it.
+    pub meaning: &'static str,
+    /// Other words for it that people bring from elsewhere; they get a hint, not a pass.
+    pub(super) also: &'static [&'static str],
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// A mapping of the keys whose path starts with this one's.
+    Section,
+    /// A name, not empty.
+    Name,
+    /// A file or a folder, relative to the recipe's folder (`out`: to the working directory).
+    Path,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Bool,
+    /// A whole number from the first to the second, both included.
+    Whole(u64, u64),
+    /// A number within limits.
+    Number(Limits),
+    /// A list of exactly this many numbers within limits.
+    Numbers(usize, Limits),
+    /// `[low, high]` within limits, the first not above the second.
+    Range(Limits),
+    /// A fraction between 0 and 1, both excluded, or a path.
+    FractionOrPath,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    Device,
+    /// The name of a weights entry, or a mapping of the keys below.
+    NameOrSection,
+}
+
+/// The limits of a number; the numbers are finite throughout.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Limits {
+    /// Any finite number.
+    Any,
+    /// Above 0.
+    Positive,
+    /// 0 or above.
+    FromZero,
+    /// Between 0 and 1, both excluded.
+    Inside,
+    /// From 0, below 1.
+    BelowOne,
+    /// From 0 to 1, both included.
+    ZeroToOne,
+    /// Above 0, up to 1.
+    UpToOne,
+}
+
+impl Limits {
+    pub(super) fn hold(self, x: f64) -> bool {
+        x.is_finite()
+            && match self {
+                Limits::Any => true,
+                Limits::Positive => x > 0.0,
+                Limits::FromZero => x >= 0.0,
+                Limits::Inside => x > 0.0 && x < 1.0,
+                Limits::BelowOne => (0.0..1.0).contains(&x),
+                Limits::ZeroToOne => (0.0..=1.0).contains(&x),
+                Limits::UpToOne => x > 0.0 && x <= 1.0,
+            }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Limits::Any => "",
+            Limits::Positive => " above 0",
+            Limits::FromZero => " from 0 up",
+            Limits::Inside => " between 0 and 1 (both excluded)",
+            Limits::BelowOne => " from 0, below 1",
+            Limits::ZeroToOne => " from 0 to 1",
+            Limits::UpToOne => " above 0, up to 1",
+        }
+    }
+}
+
+/// An upper limit from here on is there for the arithmetic; messages name it only to who exceeds it.
+const MANY: u64 = 1_000_000;
+
+impl Kind {
+    /// What is expected, for messages and for the reference: "a whole number from 1 up".
+    pub fn expected(self) -> String {
+        match self {
+            Kind::Section => "a section (`key: value` lines)".into(),
+            Kind::Name => "a name".into(),
+            Kind::Path => "a path".into(),
+            Kind::Choice(names) => format!("one of {}", names.join(", ")),
+            Kind::Bool => "true or false".into(),
+            Kind::Whole(low, MANY..) => format!("a whole number from {low} up"),
+            Kind::Whole(low, high) => format!("a whole number from {low} to {high}"),
+            Kind::Number(limits) => format!("a number{}", limits.words()),
+            Kind::Numbers(count, limits) => format!("a list of {count} numbers{}", limits.words()),
+            Kind::Range(limits) => format!("`[low, high]`, two numbers{}", limits.words()),
+            Kind::FractionOrPath => "a fraction between 0 and 1 (both excluded), or a path".into(),
+            Kind::Device => "one of auto, cpu, cuda, cuda:N (cuda:0 is the first GPU)".into(),
+            Kind::NameOrSection => "a weights name such as IMAGENET1K_V2, or a section".into(),
+        }
+    }
+
+    /// Whether the value may be a mapping with keys of its own.
+    pub(super) fn is_section(self) -> bool {
+        matches!(self, Kind::Section | Kind::NameOrSection)
+    }
+}
+
+impl Key {
+    /// The last part of the path: `epochs` of `train.epochs`.
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path)
+    }
+
+    /// The path of the section that the key belongs to; empty at the top.
+    pub fn section(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or("", |(section, _)| section)
+    }
+
+    const fn also(mut self, also: &'static [&'static str]) -> Self {
+        self.also = also;
+        self
+    }
+}
+
+/// The row of a path, if there is such a key.
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The keys that stand directly in a section (`""`: at the top of the recipe).
+pub(super) fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section() == section)
+}
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+    Key { path, kind, default, meaning, also: &[] }
+}
+
+use Kind::*;
+
+/// Sizes of images in pixels, a side: ten times what any published network reads.
+const SIDE: Kind = Whole(1, 8192);
+
+/// Every key, in the order of the reference.
+pub const KEYS: &[Key] = &[
+    key(
+        "model",
+        Name,
+        "required",
+        "The network to start from: a known name (`tl models` lists them), a run folder, or a \
+            `.safetensors` file that `tl` wrote. A known name wins over a file of the same name.",
+    )
+    .also(&["arch", "architecture", "network", "backbone"]),
+    key(
+        "weights",
+        Name,
+        "`DEFAULT`",
+        "The weights to start from: a torchvision enum name (`IMAGENET1K_V2`, or with the class before \
+            it: `ResNet50_Weights.IMAGENET1K_V2`), `DEFAULT` (the model's best entry), `none` (random), \
+            or a `.pth`, `.pt` or `.safetensors` file.",
+    )
+    .also(&["pretrained", "checkpoint"]),
+    key(
+        "preprocess",
+        NameOrSection,
+        "what belongs to the weights",
+        "How an image becomes the network's input: the name of the weights entry whose preprocessing to \
+            take, or a section that changes parts of what belongs to the weights.",
+    )
+    .also(&["preprocessing", "transforms"]),
+    key(
+        "preprocess.resize_size",
+        SIDE,
+        "what belongs to the weights",
+        "The shorter side after resizing, in pixels. With `crop_size` left out, that follows it.",
+    )
+    .also(&["resize"]),
+    key(
+        "preprocess.crop_size",
+        SIDE,
+        "what belongs to the weights",
+        "The side of the square that the network sees, in pixels. With `resize_size` left out, that \
+            follows it.",
+    )
+    .also(&["size", "image_size", "crop"]),
+    key(
+        "preprocess.interpolation",
+        Choice(&["bilinear", "bicubic"]),
+        "what belongs to the weights",
+        "The resizing filter, as Pillow defines it.",
+    ),
+    key(
+        "preprocess.mean",
+        Numbers(3, Limits::Any),
+        "what belongs to the weights",
+        "Subtracted from red, green and blue after scaling to [0, 1].",
+    ),
+    key(
+        "preprocess.std",
+        Numbers(3, Limits::Positive),
+        "what belongs to the weights",
+        "Red, green and blue are divided by these after the mean is subtracted.",
+    ),
+    key("data", Section, "required", "The images.").also(&["dataset"]),
+    key(
+        "data.train",
+        Path,
+        "required",
+        "The training images: a folder with one sub-folder per class, or a `.csv` of `path,label`.",
+    ),
+    key(
+        "data.val",
+        FractionOrPath,
+        "`0.2`",
+        "What training is judged by: a fraction of `data.train`, drawn per class with the seed, or a \
+            folder or `.csv` of its own.",
+    )
+    .also(&["validation", "valid", "val_split"]),
+    key(
+        "data.test",
+        Path,
+        "none",
+        "A folder or `.csv` that is never looked at until the end, then measured once.",
+    ),
+    key(
+        "data.bad_images",
+        Choice(&["skip", "fail"]),
+        "`skip`",
+        "What to do about images that cannot be read: go on without them, list and count them (`skip`), \
+            or stop before training (`fail`).",
+    ),
+    key(
+        "data.max_pixels",
+        Whole(1, u32::MAX as u64),
+        "`178956970`",
+        "An image of more pixels than this counts as one that cannot be read; the size is checked before \
+            decoding. The default is Pillow's limit.",
+    ),
+    key("strategy", Section, "all `auto`", "How much of the network to retrain."),
+    key(
+        "strategy.size",
+        Choice(&["auto", "little", "lots"]),
+        "`auto`",
+        "How much data there is; `auto` looks at the number of images.",
+    ),
+    key(
+        "strategy.similarity",
+        Choice(&["auto", "similar", "different"]),
+        "`auto`",
+        "How similar the images are to those that the weights were trained on; `auto` measures.",
+    ),
+    key(
+        "strategy.method",
+        Choice(&["auto", "linear", "stages", "partial", "full", "scratch"]),
+        "`auto`",
+        "What to do: `linear` fits a linear classifier on the top features; `stages` on features of \
+            different stages; `partial` fine-tunes the last stages; `full` fine-tunes all; `scratch` \
+            trains all from random weights; `auto` chooses by size and similarity.",
+    ),
+    key(
+        "strategy.train_from",
+        Name,
+        "by model",
+        "For `partial`: the name of the first stage that is trained; the stages before it stay as they are.",
+    )
+    .also(&["freeze", "unfreeze", "freeze_until"]),
+    key("train", Section, "by method", "The training loop."),
+    key(
+        "train.epochs",
+        Whole(1, MANY),
+        "by method: `linear` needs none, `partial` 15, `full` 30, `scratch` 60",
+        "How often each training image is seen.",
+    )
+    .also(&["num_epochs", "n_epochs", "max_epochs"]),
+    key("train.batch_size", Whole(1, 65_536), "`32`", "Images per step.").also(&["batch", "bs"]),
+    key("train.optimizer", Choice(&["sgd", "adamw"]), "`sgd`", "The optimizer, as PyTorch defines it.")
+        .also(&["optim"]),
+    key(
+        "train.lr",
+        Number(Limits::Positive),
+        "by method: `partial` and `full` 0.01, `scratch` 0.02; with `adamw` a hundredth of that",
+        "The peak learning rate of everything but the head.",
+    )
+    .also(&["learning_rate"]),
+    key(
+        "train.head_lr",
+        Number(Limits::Positive),
+        "by method: `partial` and `full` 10 × `lr`, `scratch` the same as `lr`",
+        "The peak learning rate of the new head.",
+    )
+    .also(&["head_learning_rate", "lr_head"]),
+    key("train.momentum", Number(Limits::BelowOne), "`0.9`", "For `sgd`."),
+    key("train.nesterov", Bool, "`false`", "For `sgd`: Nesterov's form of momentum."),
+    key(
+        "train.weight_decay",
+        Number(Limits::FromZero),
+        "by optimizer: `sgd` 0.0005, `adamw` 0.01",
+        "L2 strength for `sgd`, decoupled decay for `adamw`, as in PyTorch.",
+    )
+    .also(&["wd", "l2"]),
+    key(
+        "train.decay_norm_and_bias",
+        Bool,
+        "`false`",
+        "Whether weight decay applies to normalisation layers and biases too.",
+    ),
+    key(
+        "train.schedule",
+        Choice(&["constant", "step", "cosine", "plateau"]),
+        "`cosine`",
+        "The learning rate after the warm-up: `constant`; `step` multiplies it by `gamma` every \
+            `step_epochs`; `cosine` falls to 0 at the end; `plateau` multiplies it by `gamma` when \
+            `val_accuracy` has not risen for more than `patience` epochs, as in PyTorch.",
+    )
+    .also(&["scheduler", "lr_schedule", "lr_scheduler"]),
+    key(
+        "train.warmup_epochs",
+        Whole(0, MANY),
+        "by method: `partial` and `full` 1, `scratch` 3; a quarter of `epochs` at most",
+        "Epochs over which the learning rate rises linearly to its peak.",
+    )
+    .also(&["warmup"]),
+    key(
+        "train.step_epochs",
+        Whole(1, MANY),
+        "a third of `epochs`, rounded up",
+        "For `step`: epochs between two cuts.",
+    )
+    .also(&["step_size", "step"]),
+    key("train.gamma", Number(Limits::Inside), "`0.1`", "For `step` and `plateau`: the factor of a cut.")
+        .also(&["factor"]),
+    key(
+        "train.patience",
+        Whole(1, MANY),
+        "`5`",
+        "For `plateau`: so many epochs without a better `val_accuracy` are waited for.",
+    ),
+    key(
+        "train.label_smoothing",
+        Number(Limits::BelowOne),
+        "`0`",
+        "The share of each target that is spread evenly over all classes.",
+    ),
+    key(
+        "train.class_weights",
+        Choice(&["none", "balanced"]),
+        "`none`",
+        "`balanced` weights each class by images / (classes × images of the class), for unequal classes.",
+    ),
+    key(
+        "train.clip_grad_norm",
+        Number(Limits::Positive),
+        "no clipping",
+        "The largest norm that the gradient of a step may have; a larger one is scaled down.",
+    )
+    .also(&["grad_clip", "clip", "max_grad_norm"]),
+    key(
+        "train.early_stopping",
+        Whole(1, MANY),
+        "never",
+        "Stop after this many epochs without a better `val_accuracy`.",
+    ),
+    key(
+        "train.batch_norm",
+        Choice(&["train", "inference"]),
+        "by method: `partial` `inference`, `full` and `scratch` `train`",
+        "Whether BatchNorm in the trained stages uses and updates batch statistics (`train`) or keeps \
+            those of the weights (`inference`). Frozen stages always keep theirs.",
+    ),
+    key(
+        "train.c",
+        Number(Limits::Positive),
+        "chosen by cross-validation",
+        "For `linear`: the inverse L2 strength, scikit-learn's `C`; given, nothing is searched.",
+    )
+    .also(&["C"]),
+    key(
+        "train.folds",
+        Whole(2, 100),
+        "`5`",
+        "For `linear`: the folds of the cross-validation that chooses `c`.",
+    ),
+    key(
+        "augment",
+        Section,
+        "by method",
+        "Random changes to training images. `linear` uses none: it computes each image's features once.",
+    )
+    .also(&["augmentation"]),
+    key(
+        "augment.random_resized_crop",
+        Bool,
+        "`true`",
+        "Train on a random part of each image, resized; otherwise on the same crop as at prediction.",
+    ),
+    key(
+        "augment.scale",
+        Range(Limits::UpToOne),
+        "`[0.08, 1]`",
+        "For the random crop: the least and the largest share of the image's area.",
+    ),
+    key(
+        "augment.ratio",
+        Range(Limits::Positive),
+        "`[0.75, 1.3333333333333333]`",
+        "For the random crop: the least and the largest width / height.",
+    ),
+    key("augment.flip", Number(Limits::ZeroToOne), "`0.5`", "The probability of a horizontal flip."),
+    key("seed", Whole(0, u64::MAX), "`0`", "Where all randomness comes from: equal seeds give equal runs.")
+        .also(&["random_seed", "manual_seed"]),
+    key(
+        "device",
+        Device,
+        "`auto`",
+        "Where to compute; `auto` takes the first GPU if there is one. `--device` wins over it.",
+    )
+    .also(&["gpu"]),
+    key("threads", Whole(1, 1024), "all cores", "CPU threads. `--threads` wins over it.")
+        .also(&["workers", "num_workers"]),
+    key(
+        "out",
+        Path,
+        "`runs/` and the recipe's file name without its ending",
+        "The run folder, relative to the working directory, unlike the other paths. `--out` wins over it.",
+    )
+    .also(&["output", "output_dir", "out_dir"]),
+];

@@ -1,0 +1,88 @@
+//! `--set key.path=VALUE`: the command line's last word on a recipe.
+
+use std::collections::BTreeMap;
+
+use super::check::unknown_hint;
+use super::schema;
+use super::yaml::{self, Entry, Node, Value};
+use super::{Mistake, Place};
+use crate::error::{Error, Result};
+use crate::wording::shown;
+
+/// What was set, and what is wrong with it.
+#[derive(Default)]
+pub(super) struct Applied {
+    /// The keys that were set, with what to cite for them.
+    pub places: BTreeMap<String, Place>,
+    /// Values that are no YAML.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Puts each `key.path=VALUE` into the tree, in order, so that the last one of a key holds.
+///
+/// # Errors
+/// [`Error::Usage`] for all settings without `=` or with an unknown key.
+pub(super) fn apply(root: &mut Node, sets: &[String]) -> Result<Applied> {
+    let mut wrong = Vec::new();
+    let mut applied = Applied::default();
+    for typed in sets {
+        let Some((path, value)) = typed.split_once('=') else {
+            wrong.push(format!("--set {}: expected key.path=VALUE, such as train.epochs=5", shown(typed)));
+            continue;
+        };
+        let path = path.trim();
+        if schema::find(path).is_none() {
+            let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+            let section = if schema::keys_of(section).next().is_some() { section } else { "" };
+            let hint = unknown_hint(section, name);
+            wrong.push(format!("--set {}: unknown key {}{hint}", shown(typed), shown(path)));
+            continue;
+        }
+        let place = Place::Set(typed.clone());
+        // What an earlier setting said about this key or below it holds no longer.
+        applied.places.retain(|set, _| !is_at_or_below(set, path));
+        match yaml::parse(value) {
+            Ok(node) => put(root, path, node),
+            Err(message) => {
+                let message = message.strip_prefix("line 1, ").unwrap_or(&message);
+                let message =
+                    format!("{message} (quote the value for the shell and for YAML: '{path}=\"…\"')");
+                applied.mistakes.push(Mistake { place: place.clone(), key: path.into(), message });
+            }
+        }
+        applied.places.insert(path.into(), place);
+    }
+    if wrong.is_empty() { Ok(applied) } else { Err(Error::usage(wrong.join("\n"))) }
+}
+
+fn is_at_or_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Puts a value where the path says; what stands in the way of a section gives way.
+fn put(node: &mut Node, path: &str, value: Node) {
+    let (name, rest) = match path.split_once('.') {
+        Some((name, rest)) => (name, Some(rest)),
+        None => (path, None),
+    };
+    // A file that holds no mapping at all stays as it is, to be told so.
+    if let Value::Null = node.value {
+        node.value = Value::Map(Vec::new());
+    }
+    let Value::Map(entries) = &mut node.value else { return };
+    let Some(rest) = rest else {
+        entries.retain(|entry| entry.key != name);
+        entries.push(Entry { key: name.into(), line: value.line, node: value });
+        return;
+    };
+    let at = entries.iter().position(|entry| entry.key == name).unwrap_or_else(|| {
+        let node = Node { value: Value::Null, line: 1 };
+        entries.push(Entry { key: name.into(), line: 1, node });
+        entries.len() - 1
+    });
+    let inner = &mut entries[at].node;
+    if !matches!(inner.value, Value::Map(_)) {
+        inner.value = Value::Null;
+    }
+    put(inner, rest, value);
+}

@@ -1,0 +1,261 @@
+//! `report.html`: one file, no script, nothing loaded from elsewhere.
+
+use std::fmt::Write;
+
+use super::{Measured, Report};
+use crate::trainer::EpochRow;
+
+/// More classes than this make a confusion matrix that nobody reads: then the confusions are listed.
+const MATRIX_CLASSES: usize = 30;
+/// Rows of the list of the most frequent confusions.
+const CONFUSIONS: usize = 15;
+
+const STYLE: &str = "
+:root{color-scheme:light dark;--ink:#1d2733;--soft:#5b6b7b;--line:#d9e0e7;--back:#fff;--train:#b05a00;--val:#0b63a5}
+@media(prefers-color-scheme:dark){:root{--ink:#e6ebf0;--soft:#9aa8b5;--line:#36424d;--back:#141a20;--train:#f0a050;--val:#6bb6f0}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.3rem 0}
+.soft{color:var(--soft)}.figures{display:flex;flex-wrap:wrap;gap:2rem;margin:1.2rem 0}
+.figures b{display:block;font-size:1.9rem;line-height:1.2}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--line)}
+th:first-child,td:first-child{text-align:left}tr.best{font-weight:600}.wide{overflow-x:auto}
+.matrix td{text-align:center;min-width:1.6rem;padding:.15rem .3rem;border:1px solid var(--line)}.matrix th{font-weight:400}
+.matrix thead th{text-align:center;vertical-align:bottom;max-width:6rem;overflow-wrap:anywhere}
+svg{width:100%;max-width:28rem;height:auto}svg text{fill:var(--soft);font-size:11px}
+.charts{display:flex;flex-wrap:wrap;gap:1.5rem}.charts figure{margin:0;flex:1 1 20rem}figcaption{font-size:.9rem}
+code{font-size:.92em}";
+
+impl Report {
+    /// The report as a page.
+    pub fn to_html(&self) -> String {
+        let mut page = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = self.page(&mut page);
+        page
+    }
+
+    fn page(&self, out: &mut String) -> std::fmt::Result {
+        let method = serde_yaml::to_string(&self.method).unwrap_or_default();
+        let (model, method) = (escape(&self.model), escape(method.trim()));
+        write!(
+            out,
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\">\
+             <title>{model}, {method}</title><style>{STYLE}</style><h1>{model}, {method}</h1>\
+             <p class=\"soft\">weights {} · {} classes · seed {} · {} threads · tl {}</p>",
+            escape(&self.weights),
+            self.classes.len(),
+            self.seed,
+            self.threads,
+            self.tl
+        )?;
+        self.figures(out)?;
+        if !self.bad_images.is_empty() {
+            write!(out, "<h2>{} images left out</h2><ul>", self.bad_images.len())?;
+            for image in &self.bad_images {
+                write!(out, "<li><code>{}</code>: {}", escape(&image.path), escape(&image.error))?;
+            }
+            out.push_str("</ul>");
+        }
+        if !self.notes.is_empty() {
+            out.push_str("<h2>Notes</h2><ul>");
+            for note in &self.notes {
+                write!(out, "<li>{}", escape(note))?;
+            }
+            out.push_str("</ul>");
+        }
+        if let Some(linear) = &self.linear {
+            write!(out, "<h2>The head</h2><p>{}</p>", escape(&linear.to_string()))?;
+        }
+        if self.epochs.len() > 1 {
+            self.charts(out)?;
+        }
+        self.epoch_table(out)?;
+        // The test set where there is one: its images had no part in choosing the model.
+        match &self.test {
+            Some(test) => self.classes_of(out, "test", test)?,
+            None => self.classes_of(out, "validation", &self.val)?,
+        }
+        self.rest(out)
+    }
+
+    fn figures(&self, out: &mut String) -> std::fmt::Result {
+        out.push_str("<div class=\"figures\">");
+        if let Some(test) = &self.test {
+            write!(out, "<div><b>{}</b>right on {} test images</div>", percent(test.accuracy), test.images)?;
+        }
+        write!(
+            out,
+            "<div><b>{}</b>right on {} validation images</div><div><b>{}</b>training images</div>\
+             <div><b>{:.1} s</b>in all</div></div>",
+            percent(self.val.accuracy),
+            self.val.images,
+            self.train.images,
+            self.seconds.values().sum::<f64>()
+        )
+    }
+
+    fn charts(&self, out: &mut String) -> std::fmt::Result {
+        out.push_str("<h2>Epoch by epoch</h2><div class=\"charts\">");
+        let series = |of: fn(&EpochRow) -> f64| self.epochs.iter().map(of).collect::<Vec<_>>();
+        chart(out, "Loss", &series(|row| row.train_loss), &series(|row| row.val_loss), false)?;
+        chart(out, "Accuracy", &series(|row| row.train_accuracy), &series(|row| row.val_accuracy), true)?;
+        out.push_str(
+            "</div><p class=\"soft\"><span style=\"color:var(--train)\">■</span> training, on augmented \
+             images while learning &nbsp; <span style=\"color:var(--val)\">■</span> validation</p>",
+        );
+        Ok(())
+    }
+
+    fn epoch_table(&self, out: &mut String) -> std::fmt::Result {
+        out.push_str(
+            "<div class=\"wide\"><table><thead><tr><th>epoch<th>train loss<th>train accuracy<th>val loss\
+             <th>val accuracy<th>rate<th>images/s</thead><tbody>",
+        );
+        for row in &self.epochs {
+            write!(
+                out,
+                "<tr{}><td>{}<td>{:.4}<td>{:.4}<td>{:.4}<td>{:.4}<td>{:.2e}<td>{:.0}",
+                if row.epoch == self.best.epoch { " class=\"best\"" } else { "" },
+                row.epoch,
+                row.train_loss,
+                row.train_accuracy,
+                row.val_loss,
+                row.val_accuracy,
+                row.lr,
+                row.images_per_second
+            )?;
+        }
+        out.push_str("</tbody></table></div>");
+        Ok(())
+    }
+
+    fn classes_of(&self, out: &mut String, what: &str, measured: &Measured) -> std::fmt::Result {
+        if self.classes.len() > MATRIX_CLASSES {
+            return self.confusion_list(out, what, measured);
+        }
+        write!(
+            out,
+            "<h2>Who was taken for whom</h2><p class=\"soft\">{what} images: a row a true class, a column a \
+             prediction</p><div class=\"wide\"><table class=\"matrix\"><thead><tr><th>"
+        )?;
+        for class in &self.classes {
+            write!(out, "<th>{}", escape(class))?;
+        }
+        out.push_str("<th>right</thead><tbody>");
+        for (truth, (class, row)) in self.classes.iter().zip(&measured.confusion).enumerate() {
+            write!(out, "<tr><th>{}", escape(class))?;
+            let total = row.iter().sum::<u64>().max(1);
+            for (prediction, &count) in row.iter().enumerate() {
+                let share = count as f64 / total as f64;
+                let colour = if truth == prediction { "var(--val)" } else { "var(--train)" };
+                let shown = if count == 0 { String::new() } else { count.to_string() };
+                write!(
+                    out,
+                    "<td style=\"background:color-mix(in srgb,{colour} {:.0}%,transparent)\">{shown}",
+                    share * 60.
+                )?;
+            }
+            let recall = measured.recall.get(class).copied().flatten();
+            write!(out, "<td>{}", recall.map(percent).unwrap_or_default())?;
+        }
+        out.push_str("</tbody></table></div>");
+        Ok(())
+    }
+
+    fn confusion_list(&self, out: &mut String, what: &str, measured: &Measured) -> std::fmt::Result {
+        let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
+        for (truth, row) in measured.confusion.iter().enumerate() {
+            for (prediction, &count) in row.iter().enumerate() {
+                if truth != prediction && count > 0 {
+                    pairs.push((count, truth, prediction));
+                }
+            }
+        }
+        pairs.sort_by_key(|&(count, truth, prediction)| (std::cmp::Reverse(count), truth, prediction));
+        write!(
+            out,
+            "<h2>The most frequent confusions</h2><p class=\"soft\">{what} images</p><table><thead><tr><th>is\
+             <th>was taken for<th>times</thead><tbody>"
+        )?;
+        for &(count, truth, prediction) in pairs.iter().take(CONFUSIONS) {
+            let (truth, prediction) = (escape(&self.classes[truth]), escape(&self.classes[prediction]));
+            write!(out, "<tr><td>{truth}<td>{prediction}<td>{count}")?;
+        }
+        out.push_str("</tbody></table>");
+        Ok(())
+    }
+
+    fn rest(&self, out: &mut String) -> std::fmt::Result {
+        out.push_str("<h2>How</h2><p>");
+        match self.frozen.stages.split_first() {
+            None => out.push_str("Every stage was trained."),
+            Some((first, rest)) => write!(
+                out,
+                "Frozen, and the same afterwards to the last bit: <code>{}</code>{}.",
+                escape(first),
+                rest.last().map(|last| format!(" to <code>{}</code>", escape(last))).unwrap_or_default()
+            )?,
+        }
+        out.push_str("</p><table><thead><tr><th>phase<th>seconds</thead><tbody>");
+        for (phase, seconds) in &self.seconds {
+            write!(out, "<tr><td>{phase}<td>{seconds:.1}")?;
+        }
+        out.push_str("</tbody></table></html>\n");
+        Ok(())
+    }
+}
+
+/// Two lines over the epochs; accuracies have the axis from 0 to 1.
+fn chart(out: &mut String, title: &str, train: &[f64], val: &[f64], share: bool) -> std::fmt::Result {
+    const WIDTH: f64 = 400.;
+    const HEIGHT: f64 = 200.;
+    const LEFT: f64 = 36.;
+    const BOTTOM: f64 = 20.;
+    let greatest = train.iter().chain(val).copied().fold(0., f64::max);
+    let top = if share { 1. } else { greatest.max(1e-9) * 1.05 };
+    let x = |epoch: usize| LEFT + (WIDTH - LEFT - 8.) * epoch as f64 / (train.len() - 1).max(1) as f64;
+    let y = |value: f64| 8. + (HEIGHT - BOTTOM - 8.) * (1. - value / top);
+    write!(
+        out,
+        "<figure><figcaption>{title}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+         aria-label=\"{title} by epoch\">"
+    )?;
+    for tick in 0..=4 {
+        let value = top * f64::from(tick) / 4.;
+        let height = y(value);
+        write!(
+            out,
+            "<line x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{height:.1}\" y2=\"{height:.1}\" stroke=\"var(--line)\"/>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.2}</text>",
+            LEFT - 4.,
+            height + 4.
+        )?;
+    }
+    for (values, colour) in [(train, "var(--train)"), (val, "var(--val)")] {
+        let points: String =
+            values.iter().enumerate().map(|(i, &value)| format!("{:.1},{:.1} ", x(i), y(value))).collect();
+        write!(
+            out,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            points.trim_end()
+        )?;
+    }
+    write!(
+        out,
+        "<text x=\"{LEFT}\" y=\"{}\">1</text><text x=\"{}\" y=\"{}\" text-anchor=\"end\">epoch {}</text></svg></figure>",
+        HEIGHT - 4.,
+        WIDTH - 8.,
+        HEIGHT - 4.,
+        train.len()
+    )
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.)
+}
+
+/// Text fit for a page: class and file names may hold anything.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,179 @@
+//! What a run has come to: `report.json` for programs, `report.html` for people.
+
+mod html;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::check::BadImage;
+use crate::error::{Error, Result};
+use crate::linear::LinearFit;
+use crate::metrics::Evaluation;
+use crate::output::AtomicFile;
+use crate::recipe::{DeviceChoice, Method};
+use crate::run_folder::RunFolder;
+use crate::trainer::EpochRow;
+
+/// `report.json`. Accuracies are in [0, 1], losses in nats.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The version of tl.
+    pub tl: &'static str,
+    /// How much of the network was trained, and how.
+    pub method: Method,
+    /// Why this method.
+    pub reason: String,
+    /// torchvision's name of the network.
+    pub model: String,
+    /// Where its first values came from.
+    pub weights: String,
+    /// Class names, in the order of the logits.
+    pub classes: Vec<String>,
+    /// Where all randomness came from.
+    pub seed: u64,
+    /// Where it was computed.
+    pub device: DeviceChoice,
+    /// CPU threads.
+    pub threads: usize,
+    /// Trained on.
+    pub train: Images,
+    /// Measured on after each epoch; the figures are the kept model's.
+    pub val: Measured,
+    /// Measured on once, at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<Measured>,
+    /// Every epoch.
+    pub epochs: Vec<EpochRow>,
+    /// The epoch whose model is kept.
+    pub best: Best,
+    /// For `linear`: how the head was fitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear: Option<LinearReport>,
+    /// The part of the network that did not move.
+    pub frozen: Frozen,
+    /// Images that were left out.
+    pub bad_images: Vec<BadImage>,
+    /// Things to know.
+    pub notes: Vec<String>,
+    /// Seconds by phase.
+    pub seconds: BTreeMap<&'static str, f64>,
+}
+
+/// A number of images.
+#[derive(Clone, Debug, Serialize)]
+pub struct Images {
+    /// How many.
+    pub images: usize,
+}
+
+/// The kept model on a set of images.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// How many images.
+    pub images: usize,
+    /// The share of right predictions.
+    pub accuracy: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Each class's share of right predictions among its own images; null where it has none.
+    pub recall: BTreeMap<String, Option<f64>>,
+    /// A row a true class, a column a predicted one, in the order of `classes`.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+impl Measured {
+    /// The figures of an evaluation on `images` images.
+    pub fn of(evaluation: &Evaluation, images: usize, classes: &[String]) -> Self {
+        Measured {
+            images,
+            accuracy: evaluation.accuracy,
+            loss: evaluation.loss,
+            recall: classes.iter().cloned().zip(evaluation.confusion.recall()).collect(),
+            confusion: evaluation.confusion.counts.clone(),
+        }
+    }
+}
+
+/// The epoch with the best validation accuracy, the earliest on ties.
+#[derive(Clone, Debug, Serialize)]
+pub struct Best {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Its accuracy.
+    pub val_accuracy: f64,
+}
+
+/// The frozen part of the network.
+#[derive(Clone, Debug, Serialize)]
+pub struct Frozen {
+    /// Its stages.
+    pub stages: Vec<String>,
+    /// sha256 of its weights and running statistics, the same before and after.
+    pub sha256: String,
+}
+
+/// How the head of `linear` was fitted.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinearReport {
+    /// The inverse L2 strength, scikit-learn's `C`.
+    pub c: f64,
+    /// The values of C that cross-validation compared; empty where the recipe fixed it.
+    pub cross_validation: Vec<CrossValidated>,
+    /// Iterations of L-BFGS in the last fit.
+    pub iterations: usize,
+    /// Whether the last fit reached its tolerance.
+    pub converged: bool,
+}
+
+/// One value of C, measured inside `train`.
+#[derive(Clone, Debug, Serialize)]
+pub struct CrossValidated {
+    /// The inverse L2 strength.
+    pub c: f64,
+    /// Mean accuracy over the folds.
+    pub accuracy: f64,
+    /// Mean cross-entropy over the folds.
+    pub loss: f64,
+}
+
+impl LinearReport {
+    /// What to say of a fit.
+    pub fn of(fit: &LinearFit) -> Self {
+        let row = |row: &crate::linear::CvRow| CrossValidated {
+            c: row.c,
+            accuracy: row.accuracy,
+            loss: row.log_loss,
+        };
+        LinearReport {
+            c: fit.c,
+            cross_validation: fit.cv.iter().map(row).collect(),
+            iterations: fit.iterations,
+            converged: fit.converged,
+        }
+    }
+}
+
+impl fmt::Display for LinearReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "linear head: C = {:.3e}", self.c)?;
+        if let Some(chosen) = self.cross_validation.iter().find(|row| row.c == self.c) {
+            write!(f, ", cross-validated accuracy {:.4} inside train", chosen.accuracy)?;
+        }
+        if !self.converged {
+            write!(f, " (stopped after {} iterations, before its tolerance)", self.iterations)?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// Writes both forms; `report.json` last, because it marks the run as finished.
+    pub fn write(&self, folder: &RunFolder) -> Result<()> {
+        let json = serde_json::to_string_pretty(self)
+            .map_err(|error| Error::run(format!("cannot write the report as JSON: {error}")))?;
+        AtomicFile::write(folder.page(), self.to_html().as_bytes())?;
+        AtomicFile::write(folder.report(), (json + "\n").as_bytes())
+    }
+}

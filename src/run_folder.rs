@@ -1,0 +1,206 @@
+//! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`, `checkpoint/`.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_yaml::Value;
+
+use crate::error::{Error, Result};
+use crate::output::AtomicFile;
+use crate::plan::Settings;
+use crate::trainer::EpochRow;
+use crate::weights::source::MODEL_FILE;
+
+const PLAN: &str = "plan.yaml";
+const METRICS: &str = "metrics.jsonl";
+const REPORT: &str = "report.json";
+const PAGE: &str = "report.html";
+const CHECKPOINTS: &str = "checkpoint";
+
+/// What to do with a folder that an earlier run has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Used {
+    /// Refuse it.
+    Refuse,
+    /// Go on with that run.
+    Resume,
+    /// Remove that run.
+    Overwrite,
+}
+
+/// Where a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From nothing.
+    Fresh,
+    /// From a checkpoint.
+    Checkpoint,
+    /// It is finished already.
+    Finished,
+}
+
+/// The folder of one run.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Prepares `settings.out` for a run, and says where the run begins.
+    pub fn open(settings: &Settings, used: Used) -> Result<(RunFolder, Start)> {
+        let folder = RunFolder { path: settings.out.clone() };
+        if folder.path.exists() && !folder.path.is_dir() {
+            return Err(Error::usage(format!(
+                "the run folder {} is a file: choose another `--out`",
+                folder.path.display()
+            )));
+        }
+        if folder.is_used() {
+            match used {
+                Used::Refuse => return Err(folder.refusal()),
+                Used::Overwrite => folder.clear()?,
+                Used::Resume => {
+                    folder.check_same_run(settings)?;
+                    if folder.path.join(REPORT).exists() {
+                        return Ok((folder, Start::Finished));
+                    }
+                    if folder.checkpoint().exists() || folder.features().exists() {
+                        return Ok((folder, Start::Checkpoint));
+                    }
+                    folder.clear()?;
+                }
+            }
+        }
+        let checkpoints = folder.path.join(CHECKPOINTS);
+        fs::create_dir_all(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
+        AtomicFile::write(folder.path.join(PLAN), settings.to_yaml()?.as_bytes())?;
+        folder.rewrite_metrics(&[])?;
+        Ok((folder, Start::Fresh))
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The best model so far.
+    pub fn model(&self) -> PathBuf {
+        self.path.join(MODEL_FILE)
+    }
+
+    /// The state of a training by gradient.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS).join("last.safetensors")
+    }
+
+    /// The features that `linear` has computed so far.
+    pub fn features(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS).join("features.safetensors")
+    }
+
+    /// The report.
+    pub fn report(&self) -> PathBuf {
+        self.path.join(REPORT)
+    }
+
+    /// The report as a page.
+    pub fn page(&self) -> PathBuf {
+        self.path.join(PAGE)
+    }
+
+    /// Replaces `metrics.jsonl` by these rows.
+    pub fn rewrite_metrics(&self, rows: &[EpochRow]) -> Result<()> {
+        let lines = rows.iter().map(line).collect::<Result<String>>()?;
+        AtomicFile::write(self.path.join(METRICS), lines.as_bytes())
+    }
+
+    /// Adds a row to `metrics.jsonl`, at once on the disk.
+    pub fn append_metrics(&self, row: &EpochRow) -> Result<()> {
+        let path = self.path.join(METRICS);
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io("open", &path))?;
+        file.write_all(line(row)?.as_bytes())
+            .and_then(|()| file.sync_data())
+            .map_err(Error::io("write", &path))
+    }
+
+    fn is_used(&self) -> bool {
+        [PLAN, METRICS, REPORT, MODEL_FILE, CHECKPOINTS].iter().any(|name| self.path.join(name).exists())
+    }
+
+    fn refusal(&self) -> Error {
+        let state = match self.path.join(REPORT).exists() {
+            true => "a finished run",
+            false => "a run that has not finished",
+        };
+        Error::usage(format!(
+            "the run folder {} holds {state}: `--resume` goes on with it, `--overwrite` replaces it, `--out` \
+             names another folder",
+            self.path.display()
+        ))
+    }
+
+    /// Removes what a run writes, and nothing else.
+    fn clear(&self) -> Result<()> {
+        // The report first: without it the run does not count as finished, whatever happens next.
+        for name in [REPORT, PAGE, METRICS, MODEL_FILE, PLAN] {
+            let path = self.path.join(name);
+            if path.exists() {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        let checkpoints = self.path.join(CHECKPOINTS);
+        if checkpoints.exists() {
+            fs::remove_dir_all(&checkpoints).map_err(Error::io("remove", &checkpoints))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a recipe that means another run than the one in the folder.
+    fn check_same_run(&self, settings: &Settings) -> Result<()> {
+        let path = self.path.join(PLAN);
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let unreadable = |error: serde_yaml::Error| Error::file(&path, format!("cannot be read: {error}"));
+        let mut old: Value = serde_yaml::from_str(&text).map_err(unreadable)?;
+        let new: Value = serde_yaml::from_str(&settings.identity()?).map_err(unreadable)?;
+        Settings::neutralise(&mut old);
+        match first_difference("", &old, &new) {
+            None => Ok(()),
+            Some(difference) => Err(Error::usage(format!(
+                "cannot resume {}: the recipe means another run ({difference}). Undo the change, or start \
+                 afresh with `--overwrite` or another `--out`",
+                self.path.display()
+            ))),
+        }
+    }
+}
+
+fn line(row: &EpochRow) -> Result<String> {
+    let json = serde_json::to_string(row)
+        .map_err(|error| Error::run(format!("cannot write an epoch's metrics: {error}")))?;
+    Ok(json + "\n")
+}
+
+/// The first key whose value differs, as `key: was X, is Y`.
+fn first_difference(key: &str, old: &Value, new: &Value) -> Option<String> {
+    if let (Value::Mapping(old), Value::Mapping(new)) = (old, new) {
+        let keys: Vec<&Value> = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))).collect();
+        return keys.into_iter().find_map(|name| {
+            let nothing = Value::Null;
+            let path = match (key, name.as_str().unwrap_or_default()) {
+                ("", name) => name.to_string(),
+                (key, name) => format!("{key}.{name}"),
+            };
+            first_difference(&path, old.get(name).unwrap_or(&nothing), new.get(name).unwrap_or(&nothing))
+        });
+    }
+    let show = |value: &Value| match value {
+        Value::Null => "not set".to_string(),
+        value => serde_yaml::to_string(value).unwrap_or_default().trim().replace('\n', " "),
+    };
+    (old != new).then(|| match key {
+        "data.listing" => "the images are not the same".to_string(),
+        key => format!("`{key}` was {}, is {}", show(old), show(new)),
+    })
+}

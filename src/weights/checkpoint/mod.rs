@@ -1,0 +1,163 @@
+//! Checkpoint files: the tensors that PyTorch or a safetensors writer put into a file.
+//!
+//! The container is told by content, never by name: PyTorch's zip, its legacy stream, its oldest
+//! tar, or safetensors (`container`). The three of PyTorch hold a pickle, a program for a small
+//! stack machine that may ask for any Python function to be called. The machine here (`pickle`)
+//! records what it is asked for and calls nothing; the few recorded calls that rebuild a tensor are
+//! then understood by `rebuild`, and `state_dict` picks out the one dictionary that matters.
+//! Whatever else a training checkpoint holds (an optimizer's state, arguments, dates) is never looked at.
+//!
+//! No length in a file is believed before it is compared with what the file holds, nothing recurses
+//! on nested data, and memory is bounded by three times the file's size and 300 MB (which only a
+//! hostile description of the tensors takes).
+
+mod container;
+mod legacy;
+mod pickle;
+mod rebuild;
+mod safetensors;
+mod state_dict;
+mod tar;
+mod tensor;
+#[cfg(test)]
+mod tests;
+mod zip;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use container::Container;
+
+pub use tensor::{Dtype, RawTensor};
+
+/// Files beyond this are refused unread. The largest torchvision file is 2.6 GB; with an optimizer's
+/// state in it, three times that.
+const MAX_FILE_BYTES: u64 = 16 << 30;
+
+/// `Result` of the parsers, whose errors are the words after `{path}: `.
+type Parsed<T> = std::result::Result<T, String>;
+
+/// What a checkpoint file holds.
+#[derive(Debug, Clone, Default)]
+pub struct Checkpoint {
+    /// Names and tensors in the file's order, each name once. Wrappers (`state_dict`, `module.` and
+    /// the like) are taken off.
+    pub tensors: Vec<(String, RawTensor)>,
+    /// The `__metadata__` of a safetensors file; empty for PyTorch's containers.
+    pub metadata: BTreeMap<String, String>,
+    /// What the user should know although the file was read: whole sentences without the path.
+    pub warnings: Vec<String>,
+    /// The sha256 of the whole file, as 64 lower-case hex digits.
+    pub sha256: String,
+}
+
+/// Reads a checkpoint file whole.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the system refuses; [`Error::File`] with one sentence or two if the file is no
+/// checkpoint, is cut short, damaged or hostile, or holds something else than a state dict.
+pub fn read_checkpoint(path: &Path) -> Result<Checkpoint> {
+    let about = fs::metadata(path).map_err(Error::io("read", path))?;
+    if !about.is_file() {
+        let what = if about.is_dir() { "a folder" } else { "not a regular file" };
+        return Err(Error::file(path, format!("is {what}; expected a .pth, .pt or .safetensors file")));
+    }
+    if about.len() > MAX_FILE_BYTES {
+        return Err(Error::file(
+            path,
+            format!("is larger than {} GB, which no weights file is", MAX_FILE_BYTES >> 30),
+        ));
+    }
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    // The head decides, so that a film named `x.pth` is not read whole to be refused.
+    let mut bytes = Vec::new();
+    file.by_ref().take(container::HEAD_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    let container = Container::of(&bytes).map_err(|message| Error::file(path, message))?;
+    let rest = about.len().saturating_sub(bytes.len() as u64);
+    let Ok(_) = bytes.try_reserve_exact(rest as usize) else {
+        return Err(Error::file(path, format!("does not fit into memory ({} MB)", about.len() >> 20)));
+    };
+    file.take(rest).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+
+    // The digest takes as long as all the rest together, so it runs beside it.
+    std::thread::scope(|scope| {
+        let digest = std::thread::Builder::new().spawn_scoped(scope, || sha256(&bytes));
+        let checkpoint = parse(container, &bytes).map_err(|message| Error::file(path, message));
+        let digest = match digest.map(|thread| thread.join()) {
+            Ok(Ok(digest)) => digest,
+            _ => sha256(&bytes),
+        };
+        Ok(Checkpoint { sha256: digest, ..checkpoint? })
+    })
+}
+
+/// Everything but the digest, from the file's bytes.
+fn parse(container: Container, bytes: &[u8]) -> Parsed<Checkpoint> {
+    match container {
+        Container::Zip => zip::read(bytes),
+        Container::Legacy => legacy::read(bytes),
+        Container::Tar => tar::read(bytes),
+        Container::Safetensors => safetensors::read(bytes),
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The error for a file that ends before it should: by far the most common damage, with one remedy.
+fn cut_short(what: impl std::fmt::Display) -> String {
+    format!("is cut short: {what}; download or copy it again")
+}
+
+/// The error for a file whose parts contradict each other.
+fn damaged(what: impl std::fmt::Display) -> String {
+    format!("is damaged: {what}; download or copy it again")
+}
+
+/// A name from a file, safe to print: control characters escaped, long ones shortened.
+fn quoted(name: &str) -> String {
+    const SHOWN: usize = 80;
+    let mut shown: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if name.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
+/// The first few of several names, each quoted, and how many more there are.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 5;
+    let more = names.len().saturating_sub(SHOWN);
+    let mut text = names.take(SHOWN).map(quoted).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
+
+/// `count` little-endian bytes at `at`, if they are there.
+fn slice_at(bytes: &[u8], at: usize, count: usize) -> Option<&[u8]> {
+    bytes.get(at..at.checked_add(count)?)
+}
+
+/// The little-endian 16-bit number at `at`.
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(slice_at(bytes, at, 2)?.try_into().ok()?))
+}
+
+/// The little-endian 32-bit number at `at`.
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(slice_at(bytes, at, 4)?.try_into().ok()?))
+}
+
+/// The little-endian 64-bit number at `at`.
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(slice_at(bytes, at, 8)?.try_into().ok()?))
+}

@@ -1,0 +1,240 @@
+//! What a pickle describes, as data: a flat list of objects that refer to one another by number.
+//!
+//! Flat, because a hostile pickle nests as deep as it is long: neither reading nor dropping may
+//! recurse. Strings are slices of the file. Calls are recorded, never made.
+
+mod machine;
+
+use super::quoted;
+
+pub(super) use machine::read;
+
+/// The number 0x1950A86A20F9469CFC6C, with which PyTorch's legacy stream begins, as LONG1's bytes.
+const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// The same, as protocols 0 and 1 write it.
+const MAGIC_AS_TEXT: &[u8] = b"119547037146038801333356";
+/// The beginning of a legacy stream of protocol 0 or 1.
+pub(super) const MAGIC_AS_TEXT_OPCODE: &[u8] = b"L119547037146038801333356L\n";
+
+/// A value: a small one itself, or the number of an object.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Value<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// An integer beyond 64 bits: little-endian bytes, or decimal digits in protocols 0 and 1.
+    BigInt(&'a [u8]),
+    /// Never looked at, so never decoded.
+    Float,
+    Str(&'a str),
+    Bytes(&'a [u8]),
+    Object(u32),
+}
+
+/// An object. Lists and sets are one kind: nothing here tells them apart.
+#[derive(Debug)]
+pub(super) enum Object<'a> {
+    List(Vec<Value<'a>>),
+    Tuple(Vec<Value<'a>>),
+    /// In the file's order, with the keys that occur twice.
+    Dict(Vec<(Value<'a>, Value<'a>)>),
+    /// A class or function by name.
+    Global {
+        module: &'a str,
+        name: &'a str,
+    },
+    /// The result of calling or instantiating something.
+    Call {
+        callee: Value<'a>,
+        args: Value<'a>,
+        /// Whether the file asks for a new object of a class (and not for any callable to be called).
+        instance: bool,
+        /// What was put in with `object[key] = value`.
+        items: Vec<(Value<'a>, Value<'a>)>,
+    },
+    /// What only the container can resolve: a storage.
+    Persistent(Value<'a>),
+}
+
+/// A pickle that was read to its end.
+#[derive(Debug)]
+pub(super) struct Pickle<'a> {
+    objects: Vec<Object<'a>>,
+    /// What it describes.
+    pub(super) root: Value<'a>,
+    /// How many bytes it took.
+    pub(super) len: usize,
+}
+
+impl<'a> Pickle<'a> {
+    /// The object that a value stands for.
+    pub(super) fn object(&self, value: Value<'a>) -> Option<&Object<'a>> {
+        match value {
+            Value::Object(index) => self.objects.get(index as usize),
+            _ => None,
+        }
+    }
+
+    /// All objects, in the order in which they were made.
+    pub(super) fn objects(&self) -> &[Object<'a>] {
+        &self.objects
+    }
+
+    /// The elements of a list or a tuple. (`torch.Size` is a tuple too.)
+    pub(super) fn sequence(&self, value: Value<'a>) -> Option<&[Value<'a>]> {
+        match self.object(value)? {
+            Object::List(items) | Object::Tuple(items) => Some(items),
+            Object::Call { callee, args, .. } if self.global(*callee) == Some(("torch", "Size")) => {
+                match self.object(self.arguments(*args).first().copied()?)? {
+                    Object::List(items) | Object::Tuple(items) => Some(items),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// The elements of an argument tuple; none if it is no tuple.
+    pub(super) fn arguments(&self, value: Value<'a>) -> &[Value<'a>] {
+        match self.object(value) {
+            Some(Object::Tuple(items)) => items,
+            _ => &[],
+        }
+    }
+
+    /// Module and name of a global.
+    pub(super) fn global(&self, value: Value<'a>) -> Option<(&'a str, &'a str)> {
+        match self.object(value)? {
+            Object::Global { module, name } => Some((module, name)),
+            _ => None,
+        }
+    }
+
+    /// The entries of a dictionary of whatever kind, in order.
+    pub(super) fn mapping(&self, value: Value<'a>) -> Option<Vec<(Value<'a>, Value<'a>)>> {
+        match self.object(value)? {
+            Object::Dict(items) => Some(items.clone()),
+            Object::Call { callee, args, items, .. } => {
+                let dictionary = [
+                    ("collections", "OrderedDict"),
+                    ("collections", "defaultdict"),
+                    ("builtins", "dict"),
+                    ("__builtin__", "dict"),
+                ];
+                if !dictionary.contains(&self.global(*callee)?) {
+                    return None;
+                }
+                // Python 2 gave OrderedDict its entries as an argument: a list of pairs.
+                let mut entries = Vec::new();
+                let pairs = self.arguments(*args).iter().filter_map(|&arg| self.sequence(arg));
+                for pair in pairs.flatten() {
+                    let [key, value] = self.sequence(*pair)? else { return None };
+                    entries.push((*key, *value));
+                }
+                entries.extend_from_slice(items);
+                Some(entries)
+            }
+            _ => None,
+        }
+    }
+
+    /// What a value is, for a message.
+    pub(super) fn describe(&self, value: Value<'a>) -> String {
+        let Value::Object(_) = value else {
+            let word = match value {
+                Value::None => "None",
+                Value::Bool(_) => "a truth value",
+                Value::Str(_) => "a string",
+                Value::Bytes(_) => "bytes",
+                _ => "a number",
+            };
+            return word.into();
+        };
+        match self.object(value) {
+            Some(Object::Dict(_)) => "a dictionary".into(),
+            _ if self.mapping(value).is_some() => "a dictionary".into(),
+            Some(Object::List(_)) => "a list".into(),
+            Some(Object::Tuple(_)) => "a tuple".into(),
+            Some(Object::Call { callee, .. }) => format!("an object of {}", quoted(&self.callee(*callee))),
+            Some(Object::Global { module, name }) => {
+                format!("the Python name {}", quoted(&format!("{module}.{name}")))
+            }
+            _ => "an object".into(),
+        }
+    }
+
+    /// The dotted name of what a call calls.
+    pub(super) fn callee(&self, callee: Value<'a>) -> String {
+        match self.object(callee) {
+            Some(Object::Global { module, name }) => format!("{module}.{name}"),
+            // Whole modules of the legacy stream keep their class's source: ('module', class, ..).
+            Some(Object::Persistent(id)) => match self.sequence(*id) {
+                Some([_, class, ..]) => match self.global(*class) {
+                    Some((module, name)) => format!("{module}.{name}"),
+                    None => "an unnamed class".into(),
+                },
+                _ => "an unnamed class".into(),
+            },
+            _ => "an unnamed class".into(),
+        }
+    }
+
+    /// The calls of functions that run programs or code, by name, each once. None was made.
+    pub(super) fn dangerous_calls(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for object in &self.objects {
+            let Object::Call { callee, .. } = object else { continue };
+            let Some((module, name)) = self.global(*callee) else { continue };
+            if is_dangerous(module, name) {
+                let name = format!("{module}.{name}");
+                if names.len() < 10 && !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+}
+
+/// Whether no honest checkpoint has a reason to call this. Only the wording depends on it: nothing is called anyway.
+pub(super) fn is_dangerous(module: &str, name: &str) -> bool {
+    let package = module.split('.').next().unwrap_or(module);
+    match package {
+        "builtins" | "__builtin__" => {
+            matches!(
+                name,
+                "eval" | "exec" | "execfile" | "compile" | "open" | "__import__" | "apply" | "input"
+            )
+        }
+        _ => matches!(
+            package,
+            "os" | "posix"
+                | "nt"
+                | "subprocess"
+                | "sys"
+                | "shutil"
+                | "runpy"
+                | "pty"
+                | "socket"
+                | "importlib"
+                | "webbrowser"
+                | "commands"
+                | "popen2"
+                | "ctypes"
+                | "marshal"
+                | "code"
+                | "pip"
+                | "pdb"
+                | "bdb"
+                | "timeit"
+                | "cProfile"
+                | "urllib"
+                | "requests"
+        ),
+    }
+}
+
+/// Whether a value is the number with which PyTorch's legacy stream begins.
+pub(super) fn is_magic(value: Value) -> bool {
+    matches!(value, Value::BigInt(digits) if digits == MAGIC || digits == MAGIC_AS_TEXT)
+}

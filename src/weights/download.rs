@@ -1,0 +1,420 @@
+//! Weight files: from the cache, or from the network into the cache.
+//!
+//! The cache is PyTorch's own folder with PyTorch's own file names, so that a file that either has
+//! fetched serves both. Every file is checked against the sha256 digits in its name, each time: a
+//! damaged file in the cache is fetched anew, and replaced only by a good one.
+//!
+//! A download grows in `NAME.partial`, which survives a broken connection, Ctrl-C and a power cut; the
+//! next run goes on from there. Two processes do not write to it at once.
+
+mod cache;
+mod partial;
+mod progress;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use self::partial::{Hold, Partial};
+pub use self::progress::{DownloadBar, DownloadProgress, Silent};
+use self::transfer::{Event, Fault, FaultKind};
+use super::digest::{digits_in_name, sha256_of_file};
+use crate::error::{Error, Result};
+
+/// Where torchvision's weights are published.
+pub const BASE_URL: &str = "https://download.pytorch.org/models/";
+
+/// The environment variable that replaces [`BASE_URL`].
+pub const URL_VARIABLE: &str = "TL_WEIGHTS_URL";
+
+/// No torchvision file is a fifth of this; a server that never stops sending fills no disk.
+const MAX_BYTES: u64 = 16 << 30;
+
+/// A try that brought this much was no failure: a bad line may break as often as it likes.
+const PROGRESS: u64 = 1 << 20;
+
+/// How long to be deaf to a signal.
+const POLL: Duration = Duration::from_millis(100);
+
+/// PyTorch's cache of weight files: `${TORCH_HOME:-${XDG_CACHE_HOME:-~/.cache}/torch}/hub/checkpoints`.
+///
+/// # Errors
+/// [`Error::Run`] if neither variable is set and there is no home folder.
+pub fn cache_dir() -> Result<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    cache::folder(set("TORCH_HOME"), set("XDG_CACHE_HOME"), env::home_dir())
+}
+
+/// The path of a file in the cache, if a file of that name is there. Nothing is read or checked: for
+/// listings.
+pub fn cached(file_name: &str) -> Option<PathBuf> {
+    Some(cache_dir().ok()?.join(file_name)).filter(|path| path.is_file())
+}
+
+/// The path of a weight file in the cache, downloaded if need be, and checked in any case.
+///
+/// `file_name` is a published name such as `resnet18-f37072fd.pth`. The address before it is
+/// [`BASE_URL`], or `TL_WEIGHTS_URL` (`http://`, `https://` or `file://`).
+///
+/// # Errors
+/// [`Error::Usage`] for a name without digits or a wrong `TL_WEIGHTS_URL`, [`Error::Interrupted`] when
+/// `progress` says so, [`Error::Io`] or [`Error::File`] when the cache cannot be written, and
+/// [`Error::Run`], with the address and the place to put the file, when it cannot be had.
+pub fn fetch(file_name: &str, progress: &dyn DownloadProgress) -> Result<PathBuf> {
+    let base = env::var(URL_VARIABLE).ok().filter(|base| !base.trim().is_empty());
+    Source::new(base.as_deref().unwrap_or(BASE_URL), cache_dir()?)?.fetch(file_name, progress)
+}
+
+/// How long to wait, and how often to try.
+#[derive(Debug, Clone)]
+struct Patience {
+    /// For a connection.
+    connect: Duration,
+    /// For the next byte.
+    stall: Duration,
+    /// Tries in a row that brought nothing.
+    tries: u32,
+    /// After the first of them; doubled after each.
+    pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(20),
+            stall: Duration::from_secs(60),
+            tries: 5,
+            pause: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Where files come from and where they go.
+struct Source {
+    /// With a slash at the end.
+    base: String,
+    cache: PathBuf,
+    patience: Patience,
+}
+
+/// One file on its way.
+struct Job<'a> {
+    name: &'a str,
+    digits: &'a str,
+    url: String,
+    target: PathBuf,
+    progress: &'a dyn DownloadProgress,
+}
+
+impl Source {
+    fn new(base: &str, cache: PathBuf) -> Result<Self> {
+        let base = base.trim();
+        if !["http://", "https://", "file://"].iter().any(|scheme| base.starts_with(scheme)) {
+            return Err(Error::usage(format!(
+                "{URL_VARIABLE} is '{base}': expected an address that starts with https://, http:// or file://"
+            )));
+        }
+        let base = format!("{}/", base.trim_end_matches('/'));
+        Ok(Self { base, cache, patience: Patience::default() })
+    }
+
+    fn fetch(&self, name: &str, progress: &dyn DownloadProgress) -> Result<PathBuf> {
+        let digits = digits_in_name(name).filter(|_| !name.contains(['/', '\\'])).ok_or_else(|| {
+            Error::usage(format!(
+                "cannot fetch '{name}': expected a file name that ends in the first digits of its sha256, like \
+                 resnet18-f37072fd.pth"
+            ))
+        })?;
+        let (url, target) = (format!("{}{name}", self.base), self.cache.join(name));
+        let job = Job { name, digits, url, target, progress };
+        let damaged = match job.check_cached()? {
+            Cached::Good => return Ok(job.target),
+            Cached::Missing => None,
+            Cached::Damaged(hex) => Some(hex),
+        };
+        if let Some(hex) = &damaged {
+            progress.notice(&format!(
+                "{}: damaged (its sha256 starts with {}, not with {digits}); downloading it again",
+                job.target.display(),
+                &hex[..digits.len()],
+            ));
+        }
+        let result = self.download(&job);
+        progress.end();
+        match (result, damaged) {
+            (Err(Error::Run(message)), Some(_)) => {
+                Err(Error::run(format!("{message}; the file that is there now is damaged")))
+            }
+            (result, _) => result.map(|()| job.target),
+        }
+    }
+
+    fn download(&self, job: &Job) -> Result<()> {
+        cache::create(&self.cache)?;
+        let Some(mut partial) = self.hold(job)? else {
+            return Ok(());
+        };
+        if partial.len() > MAX_BYTES {
+            partial.restart()?;
+        }
+        // An earlier run may have been stopped just before it put the file in place.
+        if job.fits(&partial.hex()) {
+            return partial.place(&job.target);
+        }
+        let mut started_over = false;
+        loop {
+            match self.base.strip_prefix("file://") {
+                Some(folder) => job.copy(&Path::new(folder).join(job.name), &mut partial)?,
+                None => self.download_bytes(job, &mut partial)?,
+            }
+            let hex = partial.hex();
+            if job.fits(&hex) {
+                return partial.place(&job.target);
+            }
+            // Parts of two answers may be parts of two files; only a whole one is known to be wrong.
+            if !partial.is_pieced() || started_over {
+                return Err(job.wrong_file(partial, &hex));
+            }
+            job.progress.notice(&format!("{}: the parts do not fit together; starting over", job.name));
+            partial.restart()?;
+            started_over = true;
+        }
+    }
+
+    /// Takes hold of the partial file, waiting for another process that has it. `None` if that process
+    /// has put a good file in place.
+    fn hold(&self, job: &Job) -> Result<Option<Partial>> {
+        let path = self.cache.join(format!("{}.partial", job.name));
+        let mut waited = false;
+        loop {
+            match Partial::try_hold(&path)? {
+                Hold::Ours(partial) => {
+                    if matches!(job.check_cached()?, Cached::Good) {
+                        partial.discard();
+                        return Ok(None);
+                    }
+                    return Ok(Some(partial));
+                }
+                Hold::Taken if !waited => {
+                    waited = true;
+                    job.progress.notice(&format!("another process is downloading {}; waiting", job.name));
+                }
+                Hold::Taken => job.pause(2 * POLL)?,
+            }
+        }
+    }
+
+    /// Downloads until the server has sent everything, however often the connection breaks.
+    fn download_bytes(&self, job: &Job, partial: &mut Partial) -> Result<()> {
+        let agent = transfer::agent(&self.base, &self.patience);
+        let (mut failures, mut answered) = (0, false);
+        loop {
+            let before = partial.len();
+            let fault = match self.exchange(&agent, job, partial)? {
+                Exchange::Complete => return Ok(()),
+                Exchange::StartOver => Fault::new(FaultKind::Transient, "the server has a shorter file"),
+                Exchange::Broken(fault) => fault,
+            };
+            let gained = partial.len().saturating_sub(before);
+            answered |= gained > 0 || fault.kind == FaultKind::Transient;
+            failures = if gained >= PROGRESS { 1 } else { failures + 1 };
+            let tries = match fault.kind {
+                FaultKind::Final => 1,
+                FaultKind::Unreachable if !answered => self.patience.tries.min(2),
+                _ => self.patience.tries,
+            };
+            if failures >= tries {
+                return Err(job.unreachable(&fault.reason));
+            }
+            let pause = self.patience.pause * 2u32.pow(failures.min(16) - 1);
+            let at = match partial.len() {
+                0 => String::new(),
+                len => format!(" at {}", indicatif::DecimalBytes(len)),
+            };
+            job.progress.notice(&format!("{}: {}{at}; trying again", job.name, fault.reason));
+            job.pause(pause)?;
+        }
+    }
+
+    /// One request, from where the partial file ends.
+    fn exchange(&self, agent: &ureq::Agent, job: &Job, partial: &mut Partial) -> Result<Exchange> {
+        let events = transfer::start(agent, &job.url, partial.len(), &self.patience);
+        let mut total = None;
+        let broken = |reason: &str| Ok(Exchange::Broken(Fault::new(FaultKind::Transient, reason)));
+        loop {
+            job.check_signal()?;
+            let event = match events.recv_timeout(POLL) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return broken("the connection broke"),
+            };
+            match event {
+                Event::Head(head) => {
+                    if head.start == 0 {
+                        // A server that does not do ranges; or nothing is there yet.
+                        partial.restart()?;
+                    } else if head.start != partial.len() {
+                        partial.restart()?;
+                        return broken("the server sent another part than asked for");
+                    }
+                    if head.total.is_some_and(|total| total > MAX_BYTES) {
+                        return Err(job.endless());
+                    }
+                    partial.next_piece();
+                    total = head.total;
+                    job.progress.begin(job.name, &job.target, partial.len(), total);
+                }
+                Event::Bytes(bytes) => {
+                    if partial.len() + bytes.len() as u64 > MAX_BYTES {
+                        return Err(job.endless());
+                    }
+                    partial.append(&bytes)?;
+                    job.progress.advance(partial.len());
+                }
+                Event::End => {
+                    return match total.is_some_and(|total| partial.len() < total) {
+                        true => broken("the connection broke"),
+                        false => Ok(Exchange::Complete),
+                    };
+                }
+                Event::OutOfRange if partial.len() == 0 => {
+                    return broken("the server answered 416 (Range Not Satisfiable)");
+                }
+                Event::OutOfRange => {
+                    partial.restart()?;
+                    return Ok(Exchange::StartOver);
+                }
+                Event::Fault(fault) => return Ok(Exchange::Broken(fault)),
+            }
+        }
+    }
+}
+
+/// How a request ended.
+enum Exchange {
+    Complete,
+    /// The partial file was longer than the server's: forgotten.
+    StartOver,
+    Broken(Fault),
+}
+
+/// What is in the cache under a name.
+enum Cached {
+    Missing,
+    Good,
+    /// With the digest that it has.
+    Damaged(String),
+}
+
+impl Job<'_> {
+    fn fits(&self, hex: &str) -> bool {
+        hex.starts_with(self.digits)
+    }
+
+    fn check_cached(&self) -> Result<Cached> {
+        match fs::metadata(&self.target) {
+            Ok(found) if found.is_dir() => {
+                return Err(Error::file(
+                    &self.target,
+                    "is a folder, where a weight file should be; move it away",
+                ));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Cached::Missing),
+            Err(error) => return Err(Error::io("read", &self.target)(error)),
+        }
+        let hex = sha256_of_file(&self.target)?;
+        Ok(if self.fits(&hex) { Cached::Good } else { Cached::Damaged(hex) })
+    }
+
+    /// Takes the file from a folder.
+    fn copy(&self, from: &Path, partial: &mut Partial) -> Result<()> {
+        partial.restart()?;
+        let mut file = File::open(from).map_err(Error::io("read", from))?;
+        let total = file.metadata().map_err(Error::io("read", from))?.len();
+        self.progress.begin(self.name, &self.target, 0, Some(total));
+        let mut chunk = vec![0; 1 << 17];
+        loop {
+            self.check_signal()?;
+            match file.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(read) => partial.append(&chunk[..read])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("read", from)(error)),
+            }
+            self.progress.advance(partial.len());
+            if partial.len() > MAX_BYTES {
+                return Err(self.endless());
+            }
+        }
+    }
+
+    fn check_signal(&self) -> Result<()> {
+        match self.progress.interrupted() {
+            None => Ok(()),
+            Some(signal) => {
+                let message =
+                    format!("stopped while downloading {}; the next run goes on from there", self.name);
+                Err(Error::Interrupted { signal, message })
+            }
+        }
+    }
+
+    /// Sleeps, but not through a signal.
+    fn pause(&self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            self.check_signal()?;
+            match end.saturating_duration_since(Instant::now()) {
+                Duration::ZERO => return Ok(()),
+                left => thread::sleep(left.min(POLL)),
+            }
+        }
+    }
+
+    fn unreachable(&self, reason: &str) -> Error {
+        Error::run(format!(
+            "cannot download {}: {reason}; fetch {} by other means and put it at {}, or name a mirror in \
+             {URL_VARIABLE}",
+            self.name,
+            without_password(&self.url),
+            self.target.display(),
+        ))
+    }
+
+    fn wrong_file(&self, partial: Partial, hex: &str) -> Error {
+        let size = partial.len();
+        partial.discard();
+        let found = &hex[..self.digits.len()];
+        Error::run(format!(
+            "{} is not the file that its name promises: expected a sha256 that starts with {}, found {found} \
+             ({size} bytes, deleted); a proxy, a login page or an incomplete mirror may have answered in its \
+             place: fetch the file by other means and put it at {}",
+            without_password(&self.url),
+            self.digits,
+            self.target.display(),
+        ))
+    }
+
+    fn endless(&self) -> Error {
+        self.unreachable("the server sends more than any weight file has")
+    }
+}
+
+/// An address as it may be shown: `https://user:secret@host/` without `user:secret@`.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_string();
+    };
+    let host_end = rest.find('/').unwrap_or(rest.len());
+    match rest[..host_end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_string(),
+    }
+}

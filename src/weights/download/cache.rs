@@ -1,0 +1,47 @@
+//! The folder that the weights are kept in.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use crate::error::{Error, Result};
+
+/// `{torch or cache/torch or home/.cache/torch}/hub/checkpoints`, as `torch/hub.py` has it.
+pub(super) fn folder(
+    torch: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    home: Option<PathBuf>,
+) -> Result<PathBuf> {
+    let torch = match (torch, cache) {
+        (Some(torch), _) => torch,
+        (None, Some(cache)) => cache.join("torch"),
+        (None, None) => PathBuf::from("~/.cache/torch"),
+    };
+    // A quoted "~" reaches us as it is; PyTorch expands it, and both must mean the same folder.
+    let torch = match torch.strip_prefix("~") {
+        Ok(rest) => home
+            .filter(|home| !home.as_os_str().is_empty())
+            .ok_or_else(|| Error::run("there is no home folder to keep weights in; set TORCH_HOME"))?
+            .join(rest),
+        Err(_) => torch,
+    };
+    Ok(torch.join("hub").join("checkpoints"))
+}
+
+/// Makes the folder, and sees whether it can be written to.
+pub(super) fn create(folder: &Path) -> Result<()> {
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::NotADirectory => {
+            let reason = error.to_string();
+            let reason = reason.split(" (os error").next().unwrap_or_default().to_lowercase();
+            let message =
+                format!("cannot keep weights here ({reason}); set TORCH_HOME to a folder you may write to");
+            Error::file(folder, message)
+        }
+        _ => Error::io("create the folder", folder)(error),
+    };
+    fs::create_dir_all(folder).map_err(explain)?;
+    // Asked by doing it: permissions, mounts and quotas all have their say.
+    tempfile::tempfile_in(folder).map(drop).map_err(explain)
+}

@@ -1,0 +1,300 @@
+//! One HTTP exchange, as a stream of events.
+//!
+//! It runs in a thread of its own, so that whoever waits for the events can look up several times a
+//! second (a signal, a cancelled run) even while the network is silent. When the receiver is dropped
+//! the thread ends with the next bytes, or with the time limit.
+
+use std::io::Read;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, Body, Proxy, http};
+
+use super::Patience;
+
+/// Bytes handed over at once.
+const CHUNK: usize = 1 << 17;
+
+/// Chunks that may wait for the disk: 1 MB.
+const QUEUE: usize = 8;
+
+/// A web page (a login page of the network, say) is smaller than this; no weight file is.
+const PAGE: u64 = 1 << 20;
+
+/// What happens in an exchange: a head, bytes, and an end; or a fault at any point.
+pub(super) enum Event {
+    /// The server agreed; what it said about the bytes to come.
+    Head(Head),
+    /// The next bytes.
+    Bytes(Vec<u8>),
+    /// The server has sent all that it announced.
+    End,
+    /// There is nothing at or beyond the offset that was asked for (416).
+    OutOfRange,
+    /// It went wrong.
+    Fault(Fault),
+}
+
+/// What the server said about the bytes to come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Head {
+    /// Where in the file they start: 0 if the server does not do ranges.
+    pub start: u64,
+    /// The size of the whole file, if known.
+    pub total: Option<u64>,
+}
+
+/// Why an exchange failed.
+#[derive(Debug, Clone)]
+pub(super) struct Fault {
+    /// In plain words, without the address.
+    pub reason: String,
+    /// Whether another try could end differently.
+    pub kind: FaultKind,
+}
+
+/// Whether another try could end differently.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum FaultKind {
+    /// No.
+    Final,
+    /// Nobody answered: hardly, unless the server has answered before.
+    Unreachable,
+    /// Yes.
+    Transient,
+}
+
+impl Fault {
+    pub(super) fn new(kind: FaultKind, reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), kind }
+    }
+}
+
+/// An HTTP client: the system's proxy variables and certificates, and time limits.
+pub(super) fn agent(base: &str, patience: &Patience) -> Agent {
+    let proxy = if is_loopback(base) { None } else { Proxy::try_from_env() };
+    Agent::new_with_config(
+        Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(proxy)
+            .tls_config(TlsConfig::builder().root_certs(root_certificates(base)).build())
+            // A compressed body would make byte offsets mean something else.
+            .accept_encoding("identity")
+            .user_agent(concat!("tl/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(Some(patience.connect))
+            .timeout_connect(Some(patience.connect))
+            .timeout_recv_response(Some(patience.stall))
+            .timeout_per_read(Some(patience.stall))
+            .build(),
+    )
+}
+
+/// Starts `GET url` from byte `from` on.
+pub(super) fn start(agent: &Agent, url: &str, from: u64, patience: &Patience) -> Receiver<Event> {
+    let (sender, receiver) = sync_channel(QUEUE);
+    let (agent, url, stall) = (agent.clone(), url.to_string(), patience.stall);
+    thread::spawn(move || {
+        if let Err(fault) = exchange(&agent, &url, from, stall, &sender) {
+            // Nobody listens any more: nothing to tell.
+            let _ = sender.send(Event::Fault(fault));
+        }
+    });
+    receiver
+}
+
+fn exchange(
+    agent: &Agent,
+    url: &str,
+    from: u64,
+    stall: Duration,
+    events: &SyncSender<Event>,
+) -> Result<(), Fault> {
+    let mut request = agent.get(url);
+    if from > 0 {
+        request = request.header("Range", format!("bytes={from}-"));
+    }
+    let response = request.call().map_err(|error| explain(error, stall))?;
+    let head = match response.status().as_u16() {
+        200 | 206 => read_head(&response)?,
+        416 => {
+            let _ = events.send(Event::OutOfRange);
+            return Ok(());
+        }
+        status => return Err(refused(status)),
+    };
+    if events.send(Event::Head(head)).is_err() {
+        return Ok(());
+    }
+    let mut body = response.into_body().into_reader();
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        let read = match body.read(&mut chunk) {
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(explain(error.into(), stall)),
+        };
+        chunk.truncate(read);
+        let event = if read == 0 { Event::End } else { Event::Bytes(chunk) };
+        if events.send(event).is_err() || read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Where the bytes of this response belong, and how many there are in all.
+fn read_head(response: &http::Response<Body>) -> Result<Head, Fault> {
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let length = header("content-length").and_then(|value| value.trim().parse::<u64>().ok());
+    if response.status() == 206 {
+        let Some((start, total)) = header("content-range").and_then(parse_content_range) else {
+            return Err(Fault::new(FaultKind::Transient, "the server sent a part without saying which"));
+        };
+        let total = total.or_else(|| length.and_then(|length| start.checked_add(length)));
+        return Ok(Head { start, total });
+    }
+    let page = header("content-type").is_some_and(|kind| kind.trim_start().starts_with("text/html"));
+    if page && length.is_none_or(|length| length < PAGE) {
+        let reason =
+            "the answer is a web page and no weight file (a login page of the network, or a proxy's?)";
+        return Err(Fault::new(FaultKind::Final, reason));
+    }
+    Ok(Head { start: 0, total: length })
+}
+
+/// `bytes 100-199/200` → (100, Some(200)); the total may be `*`.
+fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = value.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (start.trim().parse::<u64>().ok()?, end.trim().parse::<u64>().ok()?);
+    let total = match total.trim() {
+        "*" => None,
+        digits => Some(digits.parse().ok()?),
+    };
+    (start <= end && total.is_none_or(|total| end < total)).then_some((start, total))
+}
+
+fn refused(status: u16) -> Fault {
+    let words = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let reason = match words {
+        Some(words) => format!("the server answered {status} ({words})"),
+        None => format!("the server answered {status}"),
+    };
+    // Too early, too many requests, and the server's own troubles pass; "no" and "not here" do not.
+    let passes = matches!(status, 408 | 425 | 429) || status >= 500;
+    Fault::new(if passes { FaultKind::Transient } else { FaultKind::Final }, reason)
+}
+
+/// ureq's errors in plain words.
+fn explain(error: ureq::Error, stall: Duration) -> Fault {
+    use FaultKind::{Final, Transient, Unreachable};
+    use std::io::ErrorKind;
+
+    // An unknown authority: trying again does not help, knowing where to put the certificate does.
+    let untrusted = |words: String| {
+        let advice = "if your network has a certificate authority of its own, name its file in SSL_CERT_FILE";
+        Fault::new(Final, format!("the connection is not secure: {words}; {advice}"))
+    };
+    match error {
+        ureq::Error::HostNotFound => Fault::new(Unreachable, "the host's name cannot be resolved"),
+        ureq::Error::ConnectionFailed => Fault::new(Unreachable, "no connection"),
+        ureq::Error::ConnectProxyFailed(words) => {
+            Fault::new(Unreachable, format!("the proxy refuses the connection ({})", words.trim()))
+        }
+        ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
+            Fault::new(Unreachable, "nobody answers")
+        }
+        ureq::Error::Timeout(_) => {
+            Fault::new(Transient, format!("the server sent nothing for {} s", stall.as_secs_f32()))
+        }
+        ureq::Error::Rustls(error) => untrusted(error.to_string()),
+        // The resolver's errors have no kind; this is how std begins them all.
+        ureq::Error::Io(error) if error.to_string().starts_with("failed to lookup address") => {
+            Fault::new(Unreachable, "the host's name cannot be resolved")
+        }
+        ureq::Error::Io(error) => match error.kind() {
+            // What rustls reports through an I/O error: a certificate that it does not trust.
+            ErrorKind::InvalidData => untrusted(error.to_string()),
+            ErrorKind::ConnectionRefused => Fault::new(Unreachable, "the connection is refused"),
+            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown => {
+                Fault::new(Unreachable, "the network cannot be reached")
+            }
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
+                Fault::new(Transient, "the connection broke")
+            }
+            _ => Fault::new(Transient, error.to_string()),
+        },
+        ureq::Error::TooManyRedirects => Fault::new(Final, "the server redirects in circles"),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Fault::new(Final, "the address is not valid"),
+        other => Fault::new(Transient, other.to_string()),
+    }
+}
+
+/// The system's certificates, because a closed network has its own authority; on a machine without any
+/// (a bare container) the ones that ship with ureq.
+fn root_certificates(base: &str) -> RootCerts {
+    if !base.starts_with("https:") {
+        return RootCerts::WebPki;
+    }
+    let found = rustls_native_certs::load_native_certs().certs;
+    let found: Vec<_> = found.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    match found.is_empty() {
+        true => RootCerts::WebPki,
+        false => RootCerts::new_with_certs(&found),
+    }
+}
+
+/// A proxy has no way to this machine's own servers.
+fn is_loopback(base: &str) -> bool {
+    let Ok(uri) = base.parse::<http::Uri>() else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read_and_checked() {
+        assert_eq!(parse_content_range("bytes 100-199/200"), Some((100, Some(200))));
+        assert_eq!(parse_content_range("bytes 0-0/*"), Some((0, None)));
+        assert_eq!(parse_content_range("bytes 5-4/10"), None);
+        assert_eq!(parse_content_range("bytes 5-10/10"), None);
+        assert_eq!(parse_content_range("bytes */10"), None);
+        assert_eq!(parse_content_range("bytes 99999999999999999999-1/2"), None);
+        assert_eq!(parse_content_range(""), None);
+    }
+
+    #[test]
+    fn loopback_hosts_are_known() {
+        for base in ["http://127.0.0.1:80/", "http://localhost/x/", "https://[::1]:8/"] {
+            assert!(is_loopback(base), "{base}");
+        }
+        assert!(!is_loopback("https://download.pytorch.org/models/"));
+        assert!(!is_loopback("http://localhost.example.com/"));
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_said_so() {
+        // RFC 6761: no resolver knows a name under `.invalid`.
+        let found = std::net::ToSocketAddrs::to_socket_addrs("tl.invalid:80").unwrap_err();
+        let fault = explain(found.into(), Duration::ZERO);
+        assert_eq!(
+            (fault.kind, &*fault.reason),
+            (FaultKind::Unreachable, "the host's name cannot be resolved")
+        );
+    }
+
+    #[test]
+    fn passing_troubles_are_tried_again() {
+        assert_eq!(refused(503).kind, FaultKind::Transient);
+        assert_eq!(refused(429).kind, FaultKind::Transient);
+        assert_eq!(refused(404).kind, FaultKind::Final);
+        assert_eq!(refused(404).reason, "the server answered 404 (Not Found)");
+        assert_eq!(refused(599).reason, "the server answered 599");
+    }
+}

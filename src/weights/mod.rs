@@ -1,0 +1,218 @@
+//! Pretrained weights: where they come from, and how they get into a network.
+//!
+//! [`source`] says what `--model` and `--weights` stand for, [`download`] brings torchvision's files into
+//! PyTorch's cache, [`checkpoint`] reads the containers that PyTorch writes, and [`load`] puts a state
+//! dict into a [`Network`] or says everything that does not fit.
+
+pub mod checkpoint;
+pub mod digest;
+pub mod download;
+pub mod source;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tch::{Kind, Tensor};
+
+use self::checkpoint::{Checkpoint, Dtype, RawTensor};
+use crate::error::{Error, Result};
+use crate::models::{self, Architecture, Fill, Network, Role, Var};
+
+/// What becomes of the classifier in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// It is loaded, and must have the network's number of classes.
+    Load,
+    /// It is left out: the network has a new one, for classes of its own.
+    Replace,
+}
+
+/// Keys shown for each kind of mismatch; the rest is a number.
+const SHOWN: usize = 5;
+
+/// Copies `checkpoint`, which was read from `path`, into `network`. Every key must be there with exactly
+/// the network's shape, and no other: all that does not fit is said at once, and then nothing is loaded.
+pub fn load(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
+    let found: HashMap<&str, &RawTensor> =
+        checkpoint.tensors.iter().map(|(key, tensor)| (key.as_str(), tensor)).collect();
+    let mismatch = Mismatch::between(network, checkpoint, head);
+    if !mismatch.is_empty() {
+        return Err(Error::file(path, mismatch.message(network, checkpoint)));
+    }
+    let mut not_finite = Vec::new();
+    let mut values = Vec::new();
+    for var in network.vars() {
+        let skipped = head == Head::Replace && network.is_head(&var.key);
+        let Some(raw) = found.get(var.key.as_str()).filter(|_| !skipped) else { continue };
+        let tensor = to_tensor(raw).map_err(Error::torch(format!("take `{}` over", var.key)))?;
+        if var.role != Role::BatchCount && !is_finite(&tensor)? {
+            not_finite.push(format!("`{}`", var.key));
+        }
+        values.push((var, tensor));
+    }
+    if !not_finite.is_empty() {
+        return Err(Error::file(
+            path,
+            format!(
+                "holds NaN or infinite values in {}: a training that diverged? Use another file",
+                some_of(&not_finite)
+            ),
+        ));
+    }
+    // Only now, when everything fits, is the first value moved.
+    for (var, tensor) in values {
+        assign(var, &tensor)?;
+    }
+    Ok(())
+}
+
+/// Copies values into a variable, in place: the layers share it.
+pub fn assign(var: &Var, values: &Tensor) -> Result<()> {
+    tch::no_grad(|| var.tensor.shallow_clone().f_copy_(values))
+        .map_err(Error::torch(format!("load `{}`", var.key)))
+}
+
+/// The state dict of a network as contiguous bytes, in torchvision's order.
+pub fn state_dict(network: &Network) -> Result<Vec<(String, RawTensor)>> {
+    network
+        .vars()
+        .iter()
+        .map(|var| {
+            let dtype = if var.role == Role::BatchCount { Dtype::I64 } else { Dtype::F32 };
+            let shape = var.tensor.size().iter().map(|&side| side as usize).collect();
+            let bytes = models::bytes_of(&var.tensor)?;
+            Ok((var.key.clone(), RawTensor { dtype, shape, bytes }))
+        })
+        .collect()
+}
+
+/// A tensor on the CPU with the file's values: float32, or int64 for a count.
+pub fn to_tensor(raw: &RawTensor) -> Result<Tensor, tch::TchError> {
+    let shape: Vec<i64> = raw.shape.iter().map(|&side| side as i64).collect();
+    let (kind, target) = match raw.dtype {
+        Dtype::F64 => (Kind::Double, Kind::Float),
+        Dtype::F32 => (Kind::Float, Kind::Float),
+        Dtype::F16 => (Kind::Half, Kind::Float),
+        Dtype::BF16 => (Kind::BFloat16, Kind::Float),
+        Dtype::I64 => (Kind::Int64, Kind::Int64),
+        Dtype::I32 => (Kind::Int, Kind::Int64),
+        Dtype::I16 => (Kind::Int16, Kind::Int64),
+        Dtype::I8 => (Kind::Int8, Kind::Int64),
+        Dtype::U8 => (Kind::Uint8, Kind::Int64),
+        Dtype::Bool => (Kind::Bool, Kind::Int64),
+    };
+    Tensor::f_from_data_size(&raw.bytes, &shape, kind)?.f_to_kind(target)
+}
+
+fn is_finite(tensor: &Tensor) -> Result<bool> {
+    let all = tensor.f_isfinite()?.f_all()?;
+    Ok(all.f_int64_value(&[])? != 0)
+}
+
+/// What keeps a state dict from fitting a network.
+struct Mismatch {
+    missing: Vec<String>,
+    unexpected: Vec<String>,
+    misshapen: Vec<String>,
+}
+
+impl Mismatch {
+    fn between(network: &Network, checkpoint: &Checkpoint, head: Head) -> Self {
+        let mut mismatch = Mismatch { missing: Vec::new(), unexpected: Vec::new(), misshapen: Vec::new() };
+        let mut rest: HashMap<&str, &RawTensor> =
+            checkpoint.tensors.iter().map(|(key, tensor)| (key.as_str(), tensor)).collect();
+        for var in network.vars() {
+            let expected: Vec<usize> = var.tensor.size().iter().map(|&side| side as usize).collect();
+            match rest.remove(var.key.as_str()) {
+                // PyTorch before 0.4.1 did not write the counts, and inference does not need them.
+                None if var.role == Role::BatchCount => {}
+                None if head == Head::Replace && network.is_head(&var.key) => {}
+                None => mismatch.missing.push(format!("`{}`", var.key)),
+                Some(raw) => mismatch.compare(network, var, raw, &expected, head),
+            }
+        }
+        // In the file's order, which is the order in which the layers run.
+        for (key, _) in &checkpoint.tensors {
+            if rest.contains_key(key.as_str()) {
+                mismatch.unexpected.push(format!("`{key}`"));
+            }
+        }
+        mismatch
+    }
+
+    fn compare(&mut self, network: &Network, var: &Var, raw: &RawTensor, expected: &[usize], head: Head) {
+        let replaced = head == Head::Replace && network.is_head(&var.key);
+        // A head that is replaced may have had any number of classes, but not another kind of input.
+        let fits = match replaced {
+            true => raw.shape.len() == expected.len() && raw.shape[1..] == expected[1..],
+            false => raw.shape == expected,
+        };
+        let float = matches!(raw.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        if !fits {
+            self.misshapen.push(format!("`{}` is {:?}, expected {expected:?}", var.key, raw.shape));
+        } else if float == (var.role == Role::BatchCount) {
+            let wanted = if float { "whole numbers" } else { "floating-point numbers" };
+            self.misshapen.push(format!("`{}` holds {:?}, expected {wanted}", var.key, raw.dtype));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
+    }
+
+    fn message(&self, network: &Network, checkpoint: &Checkpoint) -> String {
+        let mut text = format!("does not fit {}", network.architecture.name);
+        let parts = [
+            ("missing", &self.missing),
+            ("unexpected", &self.unexpected),
+            ("of another shape or type", &self.misshapen),
+        ];
+        for (what, keys) in parts {
+            if !keys.is_empty() {
+                text.push_str(&format!("\n  {} {what}: {}", keys.len(), some_of(keys)));
+            }
+        }
+        if let Some(hint) = hint(network, checkpoint) {
+            text.push_str("\n  ");
+            text.push_str(&hint);
+        }
+        text
+    }
+}
+
+/// The first few of a list, and how many more there are.
+fn some_of(items: &[String]) -> String {
+    let mut text = items[..items.len().min(SHOWN)].join(", ");
+    if items.len() > SHOWN {
+        text.push_str(&format!(", and {} more", items.len() - SHOWN));
+    }
+    text
+}
+
+/// Whose file it is, if it can be told.
+fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
+    let own = network.architecture;
+    if let Some(classes) = classes_if_fits(own, checkpoint) {
+        return Some(format!(
+            "the file is a {} with {classes} classes, where {} are expected. To use its classes, give the \
+             model file that `tl` wrote as the model itself; to learn new ones, use it as `weights:` in \
+             `tl finetune`",
+            own.name,
+            network.classes()
+        ));
+    }
+    let other = models::architectures()
+        .filter(|other| other.name != own.name)
+        .find(|other| classes_if_fits(other, checkpoint).is_some())?;
+    Some(format!("the file is a {}: use `model: {}` (`--model {}`)", other.name, other.name, other.name))
+}
+
+/// The number of classes with which `checkpoint` is exactly an `architecture`.
+fn classes_if_fits(architecture: &'static Architecture, checkpoint: &Checkpoint) -> Option<usize> {
+    let probe = Network::new(architecture, 1, tch::Device::Cpu, Fill::Shapes).ok()?;
+    let bias = format!("{}.bias", probe.head_key());
+    let (_, raw) = checkpoint.tensors.iter().find(|(key, _)| *key == bias)?;
+    let classes = *raw.shape.first()?;
+    let network = Network::new(architecture, classes, tch::Device::Cpu, Fill::Shapes).ok()?;
+    Mismatch::between(&network, checkpoint, Head::Load).is_empty().then_some(classes)
+}

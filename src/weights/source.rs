@@ -1,0 +1,231 @@
+//! What `--model` and `--weights` (a recipe's `model:` and `weights:`) stand for.
+
+use std::path::{Path, PathBuf};
+
+use tch::Device;
+
+use super::checkpoint::{Checkpoint, read_checkpoint};
+use super::{Head, download, load};
+use crate::artifact::{self, Card};
+use crate::error::{Error, Result};
+use crate::models::{self, Architecture, Fill, Network, WeightEntry};
+use crate::preprocess::Preprocessing;
+use crate::suggest;
+
+/// The model file in a run folder.
+pub const MODEL_FILE: &str = "model.safetensors";
+
+/// Where the first values of a network come from.
+#[derive(Clone, Debug)]
+pub enum Weights {
+    /// Nowhere: torchvision's initial distributions.
+    None,
+    /// A weights entry of torchvision's, from the cache or the network.
+    Entry(&'static WeightEntry),
+    /// A file of weights.
+    File(PathBuf),
+    /// A model file that `tl` wrote, given as the model: its classes are meant too.
+    Model(PathBuf),
+}
+
+/// A model and its weights, named but not yet read.
+#[derive(Clone)]
+pub struct Source {
+    /// The network to build.
+    pub architecture: &'static Architecture,
+    /// What goes into it.
+    pub weights: Weights,
+}
+
+/// A source whose file, if it has one, has been read.
+pub struct Opened {
+    /// The network to build.
+    pub architecture: &'static Architecture,
+    /// The file and its tensors; `None` for `weights: none`.
+    pub file: Option<(PathBuf, Checkpoint)>,
+    /// What the file says of itself, if `tl` wrote it.
+    pub card: Option<Card>,
+    /// How the weights want their images.
+    pub preprocessing: Preprocessing,
+    /// Whether the classes of the file's head are meant.
+    is_model: bool,
+}
+
+impl Source {
+    /// Resolves names; `locate` turns a path as typed into one that can be opened. The error is one
+    /// message for the user.
+    pub fn resolve(
+        model: &str,
+        weights: Option<&str>,
+        locate: impl Fn(&Path) -> PathBuf,
+    ) -> Result<Self, String> {
+        let Some(architecture) = models::find(model) else {
+            return Self::from_model_file(model, weights, &locate(Path::new(model)));
+        };
+        let weights = match weights.unwrap_or("DEFAULT") {
+            "none" => Weights::None,
+            name => match architecture.entry(name) {
+                Some(entry) => Weights::Entry(entry),
+                None => Weights::File(weights_file(architecture, name, &locate(Path::new(name)))?),
+            },
+        };
+        Ok(Source { architecture, weights })
+    }
+
+    fn from_model_file(model: &str, weights: Option<&str>, path: &Path) -> Result<Self, String> {
+        let path = if path.is_dir() { path.join(MODEL_FILE) } else { path.to_path_buf() };
+        if !path.is_file() {
+            // A name without any sign of a path is a slip in a model's name.
+            let looks_like_path = model.contains('/') || model.contains('.') || path.ends_with(MODEL_FILE);
+            return Err(match looks_like_path {
+                true => format!("there is no model file at {}", path.display()),
+                false => models::unknown(model),
+            });
+        }
+        let card = artifact::read_card(&path).map_err(|error| error.to_string())?.ok_or_else(|| {
+            format!(
+                "{} is not a model that `tl` wrote: give the architecture's name as the model and the file \
+                 as the weights",
+                path.display()
+            )
+        })?;
+        if weights.is_some_and(|weights| weights != "DEFAULT") {
+            return Err(format!("{model} brings its own weights: leave the weights out"));
+        }
+        let architecture = models::find(&card.architecture).ok_or_else(|| {
+            format!("{} is a `{}`, which this version of tl does not know", path.display(), card.architecture)
+        })?;
+        Ok(Source { architecture, weights: Weights::Model(path) })
+    }
+
+    /// Reads the file, downloading it first where it has to.
+    pub fn open(&self, progress: &dyn download::DownloadProgress) -> Result<Opened> {
+        let (path, is_model) = match &self.weights {
+            Weights::None => (None, false),
+            Weights::Entry(entry) => (Some(download::fetch(entry.file, progress)?), false),
+            Weights::File(path) => (Some(path.clone()), false),
+            Weights::Model(path) => (Some(path.clone()), true),
+        };
+        let file = match path {
+            None => None,
+            Some(path) => {
+                let checkpoint = read_checkpoint(&path)?;
+                Some((path, checkpoint))
+            }
+        };
+        let card = match &file {
+            Some((path, checkpoint)) => artifact::card_in(path, &checkpoint.metadata)?,
+            None => None,
+        };
+        let preprocessing = match (&card, &self.weights, &file) {
+            (Some(card), ..) => card.preprocessing.clone(),
+            (None, Weights::Entry(entry), _) => entry.preprocessing.clone(),
+            (None, _, Some((_, checkpoint))) => self.preprocessing_of(&checkpoint.sha256),
+            (None, _, None) => self.architecture.weights[0].preprocessing.clone(),
+        };
+        Ok(Opened { architecture: self.architecture, file, card, preprocessing, is_model })
+    }
+
+    /// A bare file may be one of torchvision's under another name: its digest tells.
+    fn preprocessing_of(&self, sha256: &str) -> Preprocessing {
+        let entries = self.architecture.weights;
+        let entry = entries.iter().find(|entry| sha256.starts_with(entry.digits())).unwrap_or(&entries[0]);
+        entry.preprocessing.clone()
+    }
+
+    /// Where the weights come from, in words.
+    pub fn describe(&self) -> String {
+        match &self.weights {
+            Weights::None => "none: torchvision's initial distributions".into(),
+            Weights::Entry(entry) => {
+                format!("{}.{} ({})", self.architecture.weights_enum, entry.tag, entry.file)
+            }
+            Weights::File(path) | Weights::Model(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// A preprocessing by the tag of the weights that it belongs to.
+pub fn preprocessing_by_tag(architecture: &Architecture, tag: &str) -> Result<Preprocessing, String> {
+    let entry = architecture.entry(tag).ok_or_else(|| unknown_tag(architecture, tag))?;
+    Ok(entry.preprocessing.clone())
+}
+
+fn unknown_tag(architecture: &Architecture, name: &str) -> String {
+    let tags: Vec<&str> = architecture.weights.iter().map(|entry| entry.tag).collect();
+    let nearest = suggest::nearest(name, tags.iter().copied())
+        .map(|nearest| format!("; did you mean `{nearest}`?"))
+        .unwrap_or_default();
+    format!(
+        "{} has no weights `{name}`{nearest} It has {} (DEFAULT is {})",
+        architecture.name,
+        suggest::quoted(&tags),
+        architecture.default
+    )
+}
+
+fn weights_file(architecture: &Architecture, name: &str, path: &Path) -> Result<PathBuf, String> {
+    if path.is_file() {
+        return Ok(path.to_path_buf());
+    }
+    if path.is_dir() {
+        let model = path.join(MODEL_FILE);
+        return match model.is_file() {
+            true => Ok(model),
+            false => Err(format!("the weights {} are a folder without {MODEL_FILE}", path.display())),
+        };
+    }
+    let endings = [".pth", ".pt", ".safetensors", ".bin", ".ckpt"];
+    if name.contains('/') || endings.iter().any(|ending| name.ends_with(ending)) {
+        return Err(format!("there is no weights file at {}", path.display()));
+    }
+    let owner = models::architectures().find(|other| name.starts_with(&format!("{}.", other.weights_enum)));
+    match owner {
+        Some(owner) if owner.name != architecture.name => {
+            Err(format!("`{name}` are the weights of {}, not of {}", owner.name, architecture.name))
+        }
+        _ => Err(unknown_tag(architecture, name)),
+    }
+}
+
+impl Opened {
+    /// The network with the file's own head, and the names of its classes: for inference.
+    pub fn into_classifier(self, device: Device, seed: u64) -> Result<(Network, Vec<String>)> {
+        let classes = match &self.card {
+            Some(card) => card.classes.clone(),
+            None => models::imagenet_classes(),
+        };
+        let network = self.build(classes.len(), device, Head::Load, Fill::Initial { seed })?;
+        Ok((network, classes))
+    }
+
+    /// The network with a new head for `classes`: for learning them.
+    pub fn with_new_head(&self, classes: usize, device: Device, seed: u64) -> Result<Network> {
+        self.build(classes, device, Head::Replace, Fill::Initial { seed })
+    }
+
+    /// Whether this is a model that was given as such, with classes that are meant.
+    pub fn is_model(&self) -> bool {
+        self.is_model
+    }
+
+    fn build(&self, classes: usize, device: Device, head: Head, initial: Fill) -> Result<Network> {
+        // A head that is replaced needs its first values; what a file brings does not.
+        let fill = match (&self.file, head) {
+            (Some(_), Head::Load) => Fill::Zeros,
+            _ => initial,
+        };
+        let network = Network::new(self.architecture, classes, device, fill)?;
+        if let Some(card) = &self.card
+            && card.architecture != self.architecture.name
+            && let Some((path, _)) = &self.file
+        {
+            let message = format!("is a {}, not a {}", card.architecture, self.architecture.name);
+            return Err(Error::file(path, message));
+        }
+        if let Some((path, checkpoint)) = &self.file {
+            load(&network, path, checkpoint, head)?;
+        }
+        Ok(network)
+    }
+}

@@ -1,0 +1,52 @@
+//! Networks and inputs filled from a hash, as `tests/oracle/models.py` fills torchvision's.
+
+use tch::{Device, Tensor};
+use tl::models::{Fill, Network, find};
+use tl::weights::assign;
+
+/// The side of the square inputs.
+pub const SIDE: i64 = 96;
+
+/// `count` numbers in [0, 1): the upper 24 bits of splitmix64 seeded by FNV-1a of `name`.
+pub fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
+    let seed = name
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
+    (1..=count as u64).map(move |index| {
+        let z = seed.wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f64 / (1 << 24) as f64
+    })
+}
+
+/// The network of this name with 1,000 classes.
+pub fn network(name: &str) -> Network {
+    let network = Network::new(find(name).unwrap(), 1000, Device::Cpu, Fill::Zeros).unwrap();
+    for var in network.vars() {
+        let shape = var.tensor.size();
+        if var.key.ends_with("num_batches_tracked") {
+            continue;
+        }
+        let scale = (6. / shape[1..].iter().product::<i64>() as f64).sqrt();
+        let one_dimensional = shape.len() == 1;
+        let positive = var.key.ends_with("running_var") || (var.key.ends_with("weight") && one_dimensional);
+        let values: Vec<f32> = uniform(&var.key, var.tensor.numel())
+            .map(|u| match (positive, one_dimensional) {
+                (true, _) => 0.5 + u,
+                (_, true) => 0.2 * (u - 0.5),
+                _ => (2. * u - 1.) * scale,
+            })
+            .map(|value| value as f32)
+            .collect();
+        assign(var, &Tensor::from_slice(&values).reshape(shape)).unwrap();
+    }
+    network
+}
+
+/// `[images, 3, SIDE, SIDE]` in [-2, 2).
+pub fn inputs(images: i64) -> Tensor {
+    let count = (images * 3 * SIDE * SIDE) as usize;
+    let values: Vec<f32> = uniform("input", count).map(|u| ((2. * u - 1.) * 2.) as f32).collect();
+    Tensor::from_slice(&values).reshape([images, 3, SIDE, SIDE])
+}
