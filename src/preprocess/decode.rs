@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 
 use super::sniff::{self, Format};
-use super::{RgbImage, bmp, gif, jpeg, png, tiff, webp};
+use super::{RgbImage, bmp, gif, jpeg, png, pnm, tiff, webp};
 
 /// The most bytes that an image file may have.
 const MAX_FILE_BYTES: u64 = 2 << 30;
@@ -18,8 +18,10 @@ const MAX_FILE_BYTES: u64 = 2 << 30;
 const MAX_SIDE: u32 = 1_000_000;
 
 /// The endings that select files in a folder; content decides how they are decoded.
-const ENDINGS: [&str; 12] =
-    ["jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff"];
+const ENDINGS: [&str; 16] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff", "pbm", "pgm",
+    "ppm", "pnm",
+];
 
 /// What an image may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ fn megapixels(pixels: u64) -> String {
 
 /// Whether the name's ending is that of a format that can be decoded (any case).
 ///
-/// `jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff`.
+/// `jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff pbm pgm ppm pnm`.
 pub fn is_image_name(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str());
     ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
@@ -114,6 +116,7 @@ pub fn decode_bytes(bytes: &[u8], limits: DecodeLimits) -> Result<RgbImage, Stri
         Format::WebP => webp::decode(bytes, limits),
         Format::Bmp => bmp::decode(bytes, limits),
         Format::Tiff => tiff::decode(bytes, limits),
+        Format::Pnm => pnm::decode(bytes, limits),
     }))
     .unwrap_or_else(|payload| Err(format!("cannot be decoded as {}: {}", format.name(), words(payload))));
     let (image, orientation) = decoded?;

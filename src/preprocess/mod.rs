@@ -18,6 +18,7 @@ mod gif;
 mod jpeg;
 mod orientation;
 mod png;
+mod pnm;
 mod resize;
 mod sniff;
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub(super) enum Format {
     WebP,
     Bmp,
     Tiff,
+    Pnm,
 }
 
 impl Format {
@@ -23,6 +24,7 @@ impl Format {
             Format::WebP => "WebP",
             Format::Bmp => "BMP",
             Format::Tiff => "TIFF",
+            Format::Pnm => "PNM",
         }
     }
 }
@@ -43,13 +45,26 @@ pub(super) fn format(bytes: &[u8]) -> Result<Format, String> {
         Ok(Format::Bmp)
     } else if starts(b"II*\0") || starts(b"MM\0*") || starts(b"II+\0") || starts(b"MM\0+") {
         Ok(Format::Tiff)
+    } else if is_pnm(bytes) {
+        Ok(Format::Pnm)
     } else {
         Err(not_an_image(bytes))
     }
 }
 
+/// `P1` to `P6`, a blank, and then numbers or a comment: two letters alone begin many a text.
+fn is_pnm(bytes: &[u8]) -> bool {
+    match bytes {
+        [b'P', b'1'..=b'6', blank, rest @ ..] if blank.is_ascii_whitespace() => {
+            let next = rest.iter().find(|byte| !byte.is_ascii_whitespace());
+            next.is_some_and(|byte| byte.is_ascii_digit() || *byte == b'#')
+        }
+        _ => false,
+    }
+}
+
 /// Formats that exist but are not read: where the magic stands, the magic, the name.
-const UNREAD: [(usize, &[u8], &str); 19] = [
+const UNREAD: [(usize, &[u8], &str); 17] = [
     (4, b"ftypavif", "an AVIF image"),
     (4, b"ftypavis", "an AVIF image"),
     (4, b"ftyphei", "a HEIC image"),
@@ -65,8 +80,6 @@ const UNREAD: [(usize, &[u8], &str); 19] = [
     (0, b"%PDF", "a PDF document"),
     (0, b"v/1\x01", "an OpenEXR image"),
     (0, b"\0\0\x01\0", "a Windows icon"),
-    (0, b"P5\n", "a PGM image"),
-    (0, b"P6\n", "a PPM image"),
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"\x1F\x8B", "a gzip archive"),
 ];

@@ -206,6 +206,7 @@ fn truncated_files_are_refused() {
         ("plain0.gif", 6..40),
         ("rgb24.bmp", 4..60),
         ("rgb-raw.tif", 1..40),
+        ("rgb.ppm", 1..60),
     ] {
         let bytes = fs::read(fixtures().join(name)).unwrap();
         for cut in cuts {

@@ -437,6 +437,21 @@ def tiffs(rng):
         yield f"turned{orientation}.tif", encode(rgb(rng, 14, 9), "TIFF", tiffinfo={274: orientation})
 
 
+# ---------------------------------------------------------------- PNM
+
+
+def pnms(rng):
+    grey, color = picture(rng, 19, 14, 1)[:, :, 0], picture(rng, 17, 21)
+    yield "grey.pgm", encode(Image.fromarray(grey), "PPM")
+    yield "rgb.ppm", encode(Image.fromarray(color), "PPM")
+    yield "bilevel.pbm", encode(Image.fromarray(grey).convert("1"), "PPM")
+    text = " ".join(map(str, color.ravel())).encode()
+    yield "ascii.ppm", b"P3\n# a comment\n17 21\n255\n" + text + b"\n"
+    yield "ascii.pgm", b"P2 19 14 255\n" + "\n".join(map(str, grey.ravel())).encode()
+    wide = color.astype(">u2") * 256 + rng.integers(0, 256, color.shape).astype(">u2")
+    yield "rgb16.ppm", b"P6 17 21 65535\n" + wide.astype(">u2").tobytes()
+
+
 # ---------------------------------------------------------------- larger ones
 
 
@@ -512,7 +527,7 @@ def main(out_dir, count=0, photos=None):
     presets = [preset(*row) for row in (LARGE if count else SMALL)]
     expected, crops, floats = [], [], []
     images = many(rng, count, photos) if count else (
-        item for group in (pngs, bmps, gifs, webps, jpegs, tiffs) for item in group(rng)
+        item for group in (pngs, bmps, gifs, webps, jpegs, tiffs, pnms) for item in group(rng)
     )
     for name, data in images:
         (out / name).write_bytes(data)

@@ -1,0 +1,43 @@
+//! PBM, PGM and PPM (Netpbm), which torchvision's `ImageFolder` takes too.
+
+use std::io::Cursor;
+
+use image::codecs::pnm::PnmDecoder;
+use image::{DynamicImage, ImageDecoder, ImageError};
+
+use super::RgbImage;
+use super::decode::{DecodeLimits, to_rgb};
+use super::orientation::Orientation;
+
+pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
+    let decoder = PnmDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    limits.check(width, height)?;
+    // The densest form has eight pixels a byte: a header that promises more must not be believed.
+    if u64::from(width) * u64::from(height) > bytes.len() as u64 * 8 {
+        return Err(truncated());
+    }
+    let size = (width, height);
+    let image = match DynamicImage::from_decoder(decoder).map_err(damaged)? {
+        DynamicImage::ImageLuma8(grey) => to_rgb(size, &grey, 1, |v| [v[0]; 3]),
+        DynamicImage::ImageRgb8(rgb) => Ok(RgbImage { width, height, data: rgb.into_raw() }),
+        other => {
+            // Pillow rounds the samples of this format, where it keeps the high byte in others.
+            let rgb = other.into_rgb16();
+            let data = rgb.iter().map(|&sample| ((u32::from(sample) + 128) / 257) as u8).collect();
+            Ok(RgbImage { width, height, data })
+        }
+    }?;
+    Ok((image, Orientation::UPRIGHT))
+}
+
+fn damaged(error: ImageError) -> String {
+    match error {
+        ImageError::IoError(_) => truncated(),
+        error => format!("the PNM is damaged: {error}"),
+    }
+}
+
+fn truncated() -> String {
+    "the PNM is truncated; copy or download it again".to_string()
+}
