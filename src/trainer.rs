@@ -85,6 +85,8 @@ pub struct Step {
     pub steps: usize,
     /// Mean training loss of the epoch so far.
     pub loss: f64,
+    /// The share of right predictions of the epoch so far.
+    pub accuracy: f64,
     /// Training images per second since the epoch began or the run went on.
     pub images_per_second: f64,
 }
@@ -220,6 +222,7 @@ fn train_epoch(
                 step: progress.step,
                 steps,
                 loss: progress.loss_sum / progress.images as f64,
+                accuracy: progress.correct as f64 / progress.images as f64,
                 images_per_second: images as f64 / started.elapsed().as_secs_f64().max(1e-9),
             });
             Ok(())

@@ -14,7 +14,7 @@ use crate::dataset::Sample;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::features;
-use crate::linear::{self, LinearConfig, LinearFit};
+use crate::linear::{self, LinearConfig, LinearFit, LinearProgress};
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::{Fill, Network};
 use crate::plan::{Data, LinearSettings, Overrides, Plan, TrainSettings};
@@ -212,7 +212,16 @@ impl Run<'_> {
             },
         };
         let stop = || self.signals.received().is_some();
-        linear::fit(x, y, data.classes.len(), &config, &stop, &mut |_| {})
+        let bar = self.terminal.bar("{prefix} {wide_bar} {pos}/{len} values of C, {eta} left", 0);
+        bar.set_prefix("fitting the head");
+        let fit = linear::fit(x, y, data.classes.len(), &config, &stop, &mut |progress| {
+            if let LinearProgress::CrossValidation { done, total } = progress {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+            }
+        });
+        bar.finish_and_clear();
+        fit
     }
 
     fn by_gradient(

@@ -19,7 +19,7 @@ use crate::plan::fits;
 use crate::preprocess::Preprocessing;
 use crate::recipe::DeviceChoice;
 use crate::signal::Signals;
-use crate::weights::source::{Source, preprocessing_by_tag};
+use crate::weights::source::{Source, Weights, preprocessing_by_tag};
 
 /// How a command that did not fail has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,9 @@ impl Classifier {
         let device = device::choose(common.device.unwrap_or(DeviceChoice::Auto))?;
         let threads = common.threads.unwrap_or_else(device::default_threads);
         device::set_threads(threads);
+        if matches!(source.weights, Weights::None) {
+            terminal.say("note: `--weights none`: the network has random values");
+        }
         let opened = source.open(&terminal.downloads(signals))?;
         let preprocessing = tagged.unwrap_or_else(|| opened.preprocessing.clone());
         fits(architecture, &preprocessing).map_err(Error::run)?;

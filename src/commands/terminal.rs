@@ -42,7 +42,8 @@ impl Terminal {
         self.bar(template, length).with_prefix(what.to_string())
     }
 
-    fn bar(&self, template: &str, length: usize) -> ProgressBar {
+    /// A bar of `length` steps; invisible where there is no terminal.
+    pub fn bar(&self, template: &str, length: usize) -> ProgressBar {
         let bar = ProgressBar::new(length as u64);
         if !self.bars {
             bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -85,7 +86,10 @@ impl Observer for Epochs {
             bar.with_position(((step.epoch - 1) * step.steps + step.step - 1) as u64)
         });
         bar.set_prefix(format!("epoch {}/{epochs}", step.epoch));
-        bar.set_message(format!("loss {:.3}, {:.0} images/s", step.loss, step.images_per_second));
+        bar.set_message(format!(
+            "loss {:.3}, accuracy {:.3}, {:.0} images/s",
+            step.loss, step.accuracy, step.images_per_second
+        ));
         bar.set_position(((step.epoch - 1) * step.steps + step.step) as u64);
     }
 
