@@ -4,6 +4,8 @@
 //! there is no CUDA on a machine that has it. So it is loaded here, before libtorch is first asked about
 //! CUDA (it remembers the answer), and only where there is a driver: loading costs 0.15 s.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -11,6 +13,28 @@ use tch::{Cuda, Device};
 
 use crate::error::{Error, Result};
 use crate::recipe::DeviceChoice;
+
+/// Starts the program anew with OpenMP threads that sleep while they wait, unless the user has said how they
+/// should.
+///
+/// libtorch's OpenMP threads wait for each other by spinning. Where another program, or only our own
+/// decoding, takes one of the cores, they spin out their time slices, and training is up to a hundred times
+/// slower. libgomp reads the variable when it is loaded, before `main`, so nothing less will do; it costs the
+/// time of loading libtorch once more, about a tenth of a second.
+pub fn rest_while_waiting() {
+    const POLICY: &str = "OMP_WAIT_POLICY";
+    if [POLICY, "GOMP_SPINCOUNT"].iter().any(|name| std::env::var_os(name).is_some()) {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    // Returns only if it fails, and then the program runs as it is.
+    let _ = command.args(arguments).env(POLICY, "passive").exec();
+}
 
 /// Cores that this process may use.
 pub fn default_threads() -> usize {

@@ -1,4 +1,4 @@
-//! The program: parse, run, print the cause chain, exit code.
+//! The program: parse, run, print the error, exit code.
 
 use std::io::{ErrorKind, Write, stderr};
 use std::process::ExitCode;
@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use tl::cli::Cli;
 use tl::commands::{self, Outcome};
+use tl::device;
 
 fn main() -> ExitCode {
+    device::rest_while_waiting();
     match run() {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::SomeFailed) => ExitCode::from(1),
@@ -15,7 +17,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Not `eprintln!`, which panics if standard error has gone away too.
-            let _ = writeln!(stderr(), "error: {error:#}");
+            let _ = writeln!(stderr(), "error: {error}");
             ExitCode::from(error.downcast_ref::<tl::Error>().map_or(1, tl::Error::exit_code))
         }
     }
