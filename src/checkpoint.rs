@@ -34,11 +34,18 @@ pub struct Progress {
 }
 
 const KEY: &str = "progress";
+const LISTING: &str = "listing";
 const NETWORK: &str = "network.";
 const OPTIMIZER: &str = "optimizer.";
 
-/// Writes the state of a run to `path`, atomically.
-pub fn save(path: &Path, network: &Network, optimizer: &Optimizer, progress: &Progress) -> Result<()> {
+/// Writes the state of a run to `path`, atomically. `listing` names the images that it trains on.
+pub fn save(
+    path: &Path,
+    network: &Network,
+    optimizer: &Optimizer,
+    progress: &Progress,
+    listing: &str,
+) -> Result<()> {
     let mut tensors: Vec<(String, RawTensor)> =
         state_dict(network)?.into_iter().map(|(key, raw)| (format!("{NETWORK}{key}"), raw)).collect();
     for (name, tensor) in optimizer.state() {
@@ -46,15 +53,33 @@ pub fn save(path: &Path, network: &Network, optimizer: &Optimizer, progress: &Pr
     }
     let json = serde_json::to_string(progress)
         .map_err(|error| Error::run(format!("cannot write the run's progress: {error}")))?;
-    write_tensors(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
+    let metadata = [(KEY.to_string(), json), (LISTING.to_string(), listing.to_string())];
+    write_tensors(path, &tensors, HashMap::from(metadata))
 }
 
 /// Restores what [`save`] wrote into a network and an optimizer of the same run.
-pub fn load(path: &Path, network: &Network, optimizer: &mut Optimizer) -> Result<Progress> {
+///
+/// # Errors
+/// [`Error::File`] for a damaged file, for another run's, and for one that was trained on other images: a
+/// bad image that has been mended, or has come up since, would silently make it another run.
+pub fn load(path: &Path, network: &Network, optimizer: &mut Optimizer, listing: &str) -> Result<Progress> {
     let foreign = |what: String| {
         Error::file(path, format!("is not a checkpoint of this run ({what}); `--overwrite` starts afresh"))
     };
-    let checkpoint = read_checkpoint(path)?;
+    let checkpoint = read_checkpoint(path).map_err(|error| match error {
+        Error::File { message, .. } => {
+            let remedy = "the run cannot go on from here; `--overwrite` starts afresh";
+            Error::file(path, format!("{message} ({remedy})"))
+        }
+        other => other,
+    })?;
+    if checkpoint.metadata.get(LISTING).is_some_and(|kept| kept != listing) {
+        return Err(Error::file(
+            path,
+            "was trained on other images: which of them can be read has changed since. Bring them back as \
+             they were, or start afresh with `--overwrite`",
+        ));
+    }
     let json = checkpoint.metadata.get(KEY).ok_or_else(|| foreign("it lacks its progress".into()))?;
     let progress: Progress = serde_json::from_str(json).map_err(|error| foreign(error.to_string()))?;
     let mut found: HashMap<&str, &RawTensor> =

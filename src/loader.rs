@@ -76,7 +76,7 @@ pub fn for_each_ordered<T: Send>(
         }
     };
     std::thread::scope(|scope| {
-        let _stop = StopOnDrop(&shared);
+        let stop = StopOnDrop(&shared);
         let workers: Vec<_> = (0..threads.clamp(1, count.max(1)))
             .map(|number| {
                 std::thread::Builder::new().name(format!("loader {number}")).spawn_scoped(scope, work)
@@ -89,8 +89,17 @@ pub fn for_each_ordered<T: Send>(
                 if let Some(result) = state.done.remove(&index) {
                     break result;
                 }
-                if workers.iter().all(|worker| worker.is_finished()) && !state.done.contains_key(&index) {
-                    return Err(Error::run("a loader thread ended before its work was done"));
+                // A thread ends when all images are claimed. One that ended before, or all of them while
+                // an image is wanted, have panicked.
+                let mut ended = workers.iter().map(|worker| worker.is_finished());
+                let early =
+                    if state.next < count { ended.any(|ended| ended) } else { ended.all(|ended| ended) };
+                if early {
+                    drop(state);
+                    drop(stop);
+                    // Joined here, because the scope passes on the panics of threads that nobody joined.
+                    workers.into_iter().for_each(|worker| drop(worker.join()));
+                    return Err(Error::run("a thread that reads images has failed: see the message above"));
                 }
                 let patience = std::time::Duration::from_millis(200);
                 let (guard, _) =
@@ -114,6 +123,9 @@ pub struct Batch {
     pub images: Tensor,
 }
 
+/// The most numbers that are decoded ahead of their batch: a gigabyte.
+const READ_AHEAD: usize = 1 << 28;
+
 /// How images become batches.
 #[derive(Clone, Copy)]
 pub struct Batching<'a> {
@@ -130,8 +142,13 @@ pub struct Batching<'a> {
 impl Batching<'_> {
     /// Number of batches that `count` images make, if none fails.
     pub fn batches(&self, count: usize) -> usize {
-        let single = self.join_single && count > 1 && count % self.batch_size == 1 && self.batch_size > 1;
+        let single = self.joins() && count > 1 && count % self.batch_size == 1;
         count.div_ceil(self.batch_size) - usize::from(single)
+    }
+
+    /// Batches of one image are what was asked for if they are all that small.
+    fn joins(&self) -> bool {
+        self.join_single && self.batch_size > 1
     }
 
     /// Calls `pixels(i)` for `i` in `0..count` in parallel and `each` with batches in order. An image that
@@ -144,8 +161,14 @@ impl Batching<'_> {
         mut each: impl FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
         let length = 3 * (self.preprocessing.crop_size as usize).pow(2);
-        let mut indices = Vec::with_capacity(self.batch_size);
-        let mut values: Vec<f32> = Vec::with_capacity(self.batch_size * length);
+        let mut indices = Vec::new();
+        let mut values: Vec<f32> = Vec::new();
+        let room = (self.batch_size.min(count) + 1).saturating_mul(length);
+        values.try_reserve_exact(room).map_err(|_| {
+            let gigabytes = room as f64 * 4e-9;
+            Error::run(format!("a batch would take {gigabytes:.1} GB of memory: choose a smaller batch size"))
+        })?;
+        let window = (2 * self.batch_size).min((READ_AHEAD / length).max(4 * self.threads));
         let normalised = |index| {
             pixels(index).map(|image| {
                 let mut values = vec![0.; length];
@@ -153,7 +176,7 @@ impl Batching<'_> {
                 values
             })
         };
-        for_each_ordered(count, self.threads, 2 * self.batch_size, normalised, |index, result| {
+        for_each_ordered(count, self.threads, window, normalised, |index, result| {
             match result {
                 Ok(image) => {
                     indices.push(index);
@@ -162,7 +185,7 @@ impl Batching<'_> {
                 Err(error) => failed(index, error)?,
             }
             let left = count - index - 1;
-            let full = indices.len() >= self.batch_size && !(self.join_single && left == 1);
+            let full = indices.len() >= self.batch_size && !(self.joins() && left == 1);
             if full || (left == 0 && !indices.is_empty()) {
                 let images = self.tensor(indices.len(), &values)?;
                 values.clear();
@@ -177,5 +200,87 @@ impl Batching<'_> {
         Tensor::f_from_slice(values)
             .and_then(|tensor| tensor.f_reshape([images as i64, 3, side, side]))
             .map_err(Error::torch("make a batch"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_and_at_most_a_window_ahead() {
+        let (mut seen, ahead) = (Vec::new(), Mutex::new((0usize, 0usize)));
+        let produce = |index: usize| {
+            std::thread::sleep(std::time::Duration::from_micros((index as u64 * 7919) % 300));
+            let mut ahead = ahead.lock().unwrap();
+            ahead.0 = ahead.0.max((index + 1).saturating_sub(ahead.1));
+            index * 2
+        };
+        for_each_ordered(200, 8, 5, produce, |index, result| {
+            ahead.lock().unwrap().1 = index + 1;
+            seen.push(result);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, (0..200).map(|index| index * 2).collect::<Vec<_>>());
+        // The one that is being handed over has made room already.
+        assert!(ahead.lock().unwrap().0 <= 6, "{ahead:?}");
+    }
+
+    #[test]
+    fn an_error_of_the_consumer_stops_the_work() {
+        let produced = Mutex::new(0);
+        let result = for_each_ordered(
+            1_000_000,
+            4,
+            10,
+            |_| *produced.lock().unwrap() += 1,
+            |index, ()| if index == 3 { Err(Error::run("enough")) } else { Ok(()) },
+        );
+        assert_eq!(result.unwrap_err().to_string(), "enough");
+        assert!(*produced.lock().unwrap() < 30);
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_an_error_and_no_hang() {
+        for (count, bad) in [(1000, 5), (1000, 999), (1, 0)] {
+            let produce = |index: usize| assert!(index != bad, "this image breaks its reader");
+            let error = for_each_ordered(count, 4, 8, produce, |_, ()| Ok(())).unwrap_err();
+            assert!(error.to_string().contains("has failed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn batches_are_as_many_as_they_are_said_to_be() {
+        let preprocessing = crate::models::find("alexnet").unwrap().weights[0].preprocessing.clone();
+        let preprocessing = Preprocessing { crop_size: 1, ..preprocessing };
+        for count in 1..=9 {
+            for batch_size in 1..=4 {
+                for join_single in [false, true] {
+                    let batching =
+                        Batching { preprocessing: &preprocessing, batch_size, join_single, threads: 2 };
+                    let (mut sizes, mut order) = (Vec::new(), Vec::new());
+                    let pixels = |_| Ok(RgbImage::black(1, 1));
+                    batching
+                        .run(
+                            count,
+                            pixels,
+                            |_, error| Err(error),
+                            |batch| {
+                                assert_eq!(batch.images.size(), [batch.indices.len() as i64, 3, 1, 1]);
+                                sizes.push(batch.indices.len());
+                                order.extend(batch.indices);
+                                Ok(())
+                            },
+                        )
+                        .unwrap();
+                    let case = format!("{count} by {batch_size}, join {join_single}: {sizes:?}");
+                    assert_eq!(sizes.len(), batching.batches(count), "{case}");
+                    assert_eq!(order, (0..count).collect::<Vec<_>>(), "{case}");
+                    let single = join_single && batch_size > 1 && count > 1 && sizes.last() == Some(&1);
+                    assert!(!single, "{case}");
+                }
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_yaml::Value;
 
 use crate::error::{Error, Result};
-use crate::output::AtomicFile;
+use crate::output::{AtomicFile, is_temporary_of};
 use crate::plan::Settings;
 use crate::trainer::EpochRow;
 use crate::weights::source::MODEL_FILE;
@@ -17,6 +17,8 @@ const METRICS: &str = "metrics.jsonl";
 const REPORT: &str = "report.json";
 const PAGE: &str = "report.html";
 const CHECKPOINTS: &str = "checkpoint";
+const LAST: &str = "last.safetensors";
+const FEATURES: &str = "features.safetensors";
 
 /// What to do with a folder that an earlier run has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,7 @@ impl RunFolder {
                     if folder.path.join(REPORT).exists() {
                         return Ok((folder, Start::Finished));
                     }
+                    folder.tidy();
                     if folder.checkpoint().exists() || folder.features().exists() {
                         return Ok((folder, Start::Checkpoint));
                     }
@@ -91,12 +94,12 @@ impl RunFolder {
 
     /// The state of a training by gradient.
     pub fn checkpoint(&self) -> PathBuf {
-        self.path.join(CHECKPOINTS).join("last.safetensors")
+        self.path.join(CHECKPOINTS).join(LAST)
     }
 
     /// The features that `linear` has computed so far.
     pub fn features(&self) -> PathBuf {
-        self.path.join(CHECKPOINTS).join("features.safetensors")
+        self.path.join(CHECKPOINTS).join(FEATURES)
     }
 
     /// The report.
@@ -141,27 +144,44 @@ impl RunFolder {
         ))
     }
 
+    /// All that a run writes. The report comes first: without it a run does not count as finished, whatever
+    /// happens to the others.
+    fn files(&self) -> Vec<PathBuf> {
+        let named = [REPORT, PAGE, METRICS, MODEL_FILE, PLAN].map(|name| self.path.join(name));
+        named.into_iter().chain([self.checkpoint(), self.features()]).collect()
+    }
+
     /// Removes what a run writes, and nothing else.
     fn clear(&self) -> Result<()> {
-        // The report first: without it the run does not count as finished, whatever happens next.
-        for name in [REPORT, PAGE, METRICS, MODEL_FILE, PLAN] {
-            let path = self.path.join(name);
-            if path.exists() {
+        for path in self.files() {
+            if path.is_file() {
                 fs::remove_file(&path).map_err(Error::io("remove", &path))?;
             }
         }
-        let checkpoints = self.path.join(CHECKPOINTS);
-        if checkpoints.exists() {
-            fs::remove_dir_all(&checkpoints).map_err(Error::io("remove", &checkpoints))?;
-        }
+        self.tidy();
         Ok(())
+    }
+
+    /// Removes the temporaries of files that a killed process was writing. One that cannot be removed does
+    /// no harm.
+    fn tidy(&self) {
+        let files = self.files();
+        for folder in [self.path.clone(), self.path.join(CHECKPOINTS)] {
+            for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+                if files.iter().any(|file| is_temporary_of(file, &path)) {
+                    let _ = fs::remove_file(path);
+                }
+            }
+        }
     }
 
     /// Refuses a recipe that means another run than the one in the folder.
     fn check_same_run(&self, settings: &Settings) -> Result<()> {
         let path = self.path.join(PLAN);
         let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-        let unreadable = |error: serde_yaml::Error| Error::file(&path, format!("cannot be read: {error}"));
+        let unreadable = |error: serde_yaml::Error| {
+            Error::file(&path, format!("is not the plan of a run ({error}); `--overwrite` starts afresh"))
+        };
         let mut old: Value = serde_yaml::from_str(&text).map_err(unreadable)?;
         let new: Value = serde_yaml::from_str(&settings.identity()?).map_err(unreadable)?;
         Settings::neutralise(&mut old);

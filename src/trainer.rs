@@ -25,6 +25,7 @@ use crate::preprocess::{Augmentation, DecodeLimits, DrawKey, Preprocessing, deco
 use crate::recipe::{BatchNormMode, ClassWeights};
 use crate::run_folder::RunFolder;
 use crate::signal::Signals;
+use crate::wording::counted;
 
 /// What a training run is given.
 pub struct Job<'a> {
@@ -36,6 +37,8 @@ pub struct Job<'a> {
     pub augment: &'a Augmentation,
     /// The most pixels that an image may have.
     pub limits: DecodeLimits,
+    /// Names the images: a run goes on with the same ones only.
+    pub listing: &'a str,
     /// Trained on.
     pub train: &'a [Sample],
     /// Measured on after each epoch.
@@ -116,7 +119,7 @@ pub fn train(
 ) -> Result<Vec<EpochRow>> {
     let mut optimizer = optimizer(job.settings, network);
     let mut progress = match resume {
-        true => checkpoint::load(&job.folder.checkpoint(), network, &mut optimizer)?,
+        true => checkpoint::load(&job.folder.checkpoint(), network, &mut optimizer, job.listing)?,
         false => Progress::default(),
     };
     job.folder.rewrite_metrics(&progress.history)?;
@@ -125,7 +128,10 @@ pub fn train(
         let started = Instant::now();
         let lr = train_epoch(job, network, &mut optimizer, weights.as_ref(), &mut progress, observer)?;
         let trained = started.elapsed().as_secs_f64();
-        let val = evaluate(job, network, job.val)?;
+        let val = evaluate(job, network, job.val);
+        // A signal has ended the measuring early: all steps of the epoch are done, and that is saved.
+        stop_here(job, network, &optimizer, &progress)?;
+        let val = val?;
         let row = EpochRow {
             epoch: progress.history.len() + 1,
             train_loss: progress.loss_sum / progress.images as f64,
@@ -147,7 +153,7 @@ pub fn train(
         }
         progress = Progress { history: progress.history, ..Progress::default() };
         progress.history.push(row.clone());
-        checkpoint::save(&job.folder.checkpoint(), network, &optimizer, &progress)?;
+        checkpoint::save(&job.folder.checkpoint(), network, &optimizer, &progress, job.listing)?;
         job.folder.append_metrics(&row)?;
         observer.epoch(&row, is_best);
     }
@@ -208,7 +214,10 @@ fn train_epoch(
             optimizer.zero_grad()?;
             loss.f_backward().map_err(Error::torch("compute the gradient"))?;
             if let Some(norm) = job.settings.clip_grad_norm {
-                clip_grad_norm(network.trained().map(|(var, _)| &var.tensor), norm)?;
+                let found = clip_grad_norm(network.trained().map(|(var, _)| &var.tensor), norm)?;
+                if !found.is_finite() {
+                    return Err(diverged(job, "gradient's norm", found, epoch + 1, progress.step + 1));
+                }
             }
             optimizer.step(schedule.factor(global as u64, &accuracies))?;
 
@@ -233,7 +242,7 @@ fn train_epoch(
     Ok(job.settings.lr * schedule.factor(last, &accuracies))
 }
 
-/// Measures `network` on `samples`, in inference mode.
+/// Measures `network` on `samples`, in inference mode. A signal ends it with [`Error::Interrupted`].
 pub fn evaluate(job: &Job, network: &Network, samples: &[Sample]) -> Result<Evaluation> {
     let mut confusion = Confusion::new(job.classes);
     let mut loss_sum = 0.;
@@ -244,6 +253,7 @@ pub fn evaluate(job: &Job, network: &Network, samples: &[Sample]) -> Result<Eval
         |index| Ok(preprocessing.eval_pixels(&decode_file(&samples[index].path, limits)?)),
         |_, error| Err(error),
         |batch| {
+            job.signals.check("stopped while measuring; the training is saved: go on with `--resume`")?;
             let labels = labels_of(batch.indices.iter().map(|&i| &samples[i]))?;
             let images = batch.images.f_to_device(network.device())?;
             let logits = tch::no_grad(|| network.forward(&images, Mode::INFERENCE))?;
@@ -293,11 +303,11 @@ fn stop_here(job: &Job, network: &Network, optimizer: &Optimizer, progress: &Pro
     if job.signals.received().is_none() {
         return Ok(());
     }
-    checkpoint::save(&job.folder.checkpoint(), network, optimizer, progress)?;
+    checkpoint::save(&job.folder.checkpoint(), network, optimizer, progress, job.listing)?;
     job.signals.check(&format!(
-        "stopped in epoch {} after {} steps; everything is saved in {}: go on with `--resume`",
+        "stopped in epoch {} after {}; everything is saved in {}: go on with `--resume`",
         progress.history.len() + 1,
-        progress.step,
+        counted(progress.step, "step", "steps"),
         job.folder.path().display()
     ))
 }

@@ -236,6 +236,8 @@ impl Run<'_> {
             settings,
             preprocessing: &plan.preprocessing,
             augment: &augment,
+            // Without the images that were left out, as the checkpoint has it.
+            listing: &data.listing(),
             limits: self.limits,
             train: &data.train,
             val: &data.val,

@@ -158,6 +158,14 @@ fn temporary(target: &Path, folder: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
+/// Whether `path` is a temporary that a killed process has left beside `target`.
+pub fn is_temporary_of(target: &Path, path: &Path) -> bool {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let (Some(target_name), Some(name)) = (name(target), name(path)) else { return false };
+    target.parent() == path.parent()
+        && name.strip_prefix(&format!(".{target_name}.")).is_some_and(|rest| rest.ends_with(".tmp"))
+}
+
 /// The new name survives a power cut only with the folder's own sync; not every system has one.
 fn sync_folder(path: &Path) {
     if let Some(folder) = path.parent() {

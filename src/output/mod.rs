@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use self::atomic::AtomicFile;
+pub use self::atomic::{AtomicFile, is_temporary_of};
 pub use self::features::{FeatureFormat, FeatureWriter, Written, errors_path};
 pub use self::predictions::{PredictionFormat, PredictionRow, PredictionWriter};
 pub use self::table::{PredictionTable, TableStyle};

@@ -39,6 +39,10 @@ impl Data {
     pub fn list(recipe: &Recipe, seed: u64, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) -> Data {
         let Some(train) = &recipe.data.train else { return Data::default() };
         let train_path = recipe.resolve(train);
+        if let Some(message) = missing(recipe, &train_path) {
+            mistakes.push(recipe.mistake("data.train", message));
+            return Data::default();
+        }
         let listed = match dataset::read_labelled(&train_path) {
             Ok(listed) => listed,
             Err(error) => {
@@ -63,6 +67,10 @@ impl Data {
         }
         let mut read_part = |key: &str, path: &Path| {
             let path = recipe.resolve(path);
+            if let Some(message) = missing(recipe, &path) {
+                mistakes.push(recipe.mistake(key, message));
+                return Vec::new();
+            }
             match dataset::read_labelled_with(&path, &listed.classes) {
                 Ok(part) => {
                     notes.extend(part.notes);
@@ -135,4 +143,17 @@ impl Data {
         self.train.iter().for_each(|sample| counts[sample.label] += 1);
         counts
     }
+}
+
+/// What to say when nothing is at `path`, with the folder that the search began in: that it is not the
+/// working directory surprises.
+fn missing(recipe: &Recipe, path: &Path) -> Option<String> {
+    let gone = std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let hint = match recipe.path().parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) if path.starts_with(folder) => {
+            format!("; a recipe's paths start at its own folder, {}", folder.display())
+        }
+        _ => String::new(),
+    };
+    gone.then(|| format!("there is no folder or file {}{hint}", path.display()))
 }

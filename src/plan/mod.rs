@@ -203,7 +203,9 @@ impl Settings {
     /// The plan as YAML without what does not make it another run (see [`Settings::neutralise`]).
     pub fn identity(&self) -> crate::Result<String> {
         let unreadable = |error| crate::Error::run(format!("cannot write the plan as YAML: {error}"));
-        let mut value = serde_yaml::to_value(self).map_err(unreadable)?;
+        // Through text, as the plan in a run folder has gone: a float32 that becomes a `Value` directly is
+        // another number than the one that was written.
+        let mut value: serde_yaml::Value = serde_yaml::from_str(&self.to_yaml()?).map_err(unreadable)?;
         Settings::neutralise(&mut value);
         serde_yaml::to_string(&value).map_err(unreadable)
     }

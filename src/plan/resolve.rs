@@ -11,7 +11,7 @@ use super::{
 };
 use crate::device;
 use crate::error::Result;
-use crate::models::{Architecture, Fill, Network};
+use crate::models::{Architecture, Fill, Network, Role};
 use crate::preprocess::{Augmentation, Interpolation, Preprocessing};
 use crate::recipe::{
     BadImages, BatchNormMode, ClassWeights, InterpolationChoice, Method, Mistake, OptimizerChoice,
@@ -56,6 +56,11 @@ impl Plan {
         let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
         let augment = augmentation(&recipe, &mut mistakes);
         let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
+        let by_gradient = method != Method::Linear;
+        let train = by_gradient.then(|| train(&recipe, method));
+        if let (Some(train), Some(probe)) = (&train, &probe) {
+            mistakes.extend(single_images(&recipe, train, probe));
+        }
         recipe.refuse(mistakes)?;
         let (Some(source), Some(preprocessing), Some(probe)) = (source, preprocessing, probe) else {
             // Whatever is missing here has left a mistake behind, and mistakes have been refused.
@@ -65,7 +70,6 @@ impl Plan {
         notes.extend(unused_keys(&recipe, method));
         notes.extend(warnings(&recipe, &source, method));
         let stages: Vec<String> = probe.stage_names().map(str::to_string).collect();
-        let by_gradient = method != Method::Linear;
         let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
         let settings = Settings {
             model: source.architecture.name.into(),
@@ -77,7 +81,7 @@ impl Plan {
             frozen_stages: stages[..frozen].to_vec(),
             trained_stages: stages[frozen..].to_vec(),
             linear: (!by_gradient).then(|| linear(&recipe)),
-            train: by_gradient.then(|| train(&recipe, method)),
+            train,
             augment: by_gradient.then_some(augment),
             seed,
             device: overrides.device.or(recipe.device).unwrap_or_default(),
@@ -92,14 +96,16 @@ fn method(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Method {
     match recipe.strategy.method.unwrap_or(Method::Auto) {
         asked @ (Method::Auto | Method::Stages) => {
             let what = match asked {
+        // A method with a typo has been told of already.
+        Method::Auto if mistakes.iter().any(|mistake| mistake.key == "strategy.method") => Method::Linear,
                 Method::Auto => "choosing a method by itself (`auto`, the default)",
                 _ => "`stages`",
             };
             mistakes.push(recipe.mistake(
                 "strategy.method",
                 format!(
-                    "{what} is not in this version yet: say `linear`, `partial`, `full` or `scratch` (the \
-                     README's transfer table helps to choose)"
+                    "{what} is not in this version yet: write `strategy: {{ method: linear }}`, or `partial`, \
+                     `full` or `scratch` (the README's transfer table helps to choose)"
                 ),
             ));
             Method::Linear
@@ -323,6 +329,17 @@ fn train(recipe: &Recipe, method: Method) -> TrainSettings {
 
 /// Keys that were given and that this method does not use: each said once.
 fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
+/// BatchNorm cannot normalise one image by itself: where its input is one pixel, the variance of a single
+/// number is not a number, and everywhere else it is that image's own.
+fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> Option<Mistake> {
+    let normalises = network.vars().iter().any(|var| var.role == Role::RunningStatistic);
+    (train.batch_size == 1 && train.batch_norm == BatchNormMode::Train && normalises).then(|| {
+        let message = "BatchNorm cannot learn from one image at a time: take 2 or more, or set \
+                       `train.batch_norm: inference`";
+        recipe.mistake("train.batch_size", message)
+    })
+}
+
     let used = |key: &str| match method {
         Method::Linear => {
             !key.starts_with("augment")

@@ -31,6 +31,10 @@ pub(super) fn apply(root: &mut Node, sets: &[String]) -> Result<Applied> {
             continue;
         };
         let path = path.trim();
+        if path.is_empty() {
+            wrong.push(format!("--set {}: expected key.path=VALUE, such as train.epochs=5", shown(typed)));
+            continue;
+        }
         if schema::find(path).is_none() {
             let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
             let section = if schema::keys_of(section).next().is_some() { section } else { "" };

@@ -1,1 +1,263 @@
 //! Runs that are interrupted and go on: the same bytes as undisturbed ones.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde_json::Value;
+
+use crate::digits::{Lab, names};
+use crate::program::Run;
+
+/// Sends a signal, `INT` or `TERM`.
+fn signal(child: &Child, name: &str) {
+    let kill = format!("kill -{name} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+}
+
+/// Runs until standard error has a line with `text`, waits, sends the signal, and runs to the end.
+fn stop_after(mut child: Child, text: &str, wait: Duration, name: &str) -> Run {
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(text) {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "it never said {text:?}:\n{said}");
+    }
+    std::thread::sleep(wait);
+    signal(&child, name);
+    stderr.read_to_string(&mut said).unwrap();
+    Run { stderr: said, ..Run::from(child.wait_with_output().unwrap()) }
+}
+
+/// What must be the same in two runs of the same recipe: all but what the clock says.
+fn result(lab: &Lab, out: &str) -> (Vec<u8>, Value, Vec<Value>) {
+    let timeless = |mut epoch: Value| {
+        epoch.as_object_mut().unwrap().retain(|key, _| key != "seconds" && key != "images_per_second");
+        epoch
+    };
+    let mut report = lab.json(&format!("{out}/report.json"));
+    report.as_object_mut().unwrap().remove("seconds");
+    for epoch in report["epochs"].as_array_mut().unwrap() {
+        *epoch = timeless(epoch.take());
+    }
+    let metrics = String::from_utf8(lab.read(&format!("{out}/metrics.jsonl"))).unwrap();
+    let metrics = metrics.lines().map(|line| timeless(serde_json::from_str(line).unwrap())).collect();
+    (lab.read(&format!("{out}/model.safetensors")), report, metrics)
+}
+
+#[track_caller]
+fn assert_same_result(lab: &Lab, whole: &str, resumed: &str) {
+    let (whole, resumed) = (result(lab, whole), result(lab, resumed));
+    assert_eq!(whole.1, resumed.1);
+    assert_eq!(whole.2, resumed.2);
+    assert!(whole.0 == resumed.0, "model.safetensors differs");
+}
+
+#[test]
+fn a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been() {
+    let cases: [(&str, &str, i32, &[&str]); 5] = [
+        ("full", "INT", 130, &[]),
+        ("full", "TERM", 143, &["train.optimizer=adamw", "train.clip_grad_norm=1"]),
+        ("partial", "INT", 130, &["train.schedule=plateau", "train.patience=1", "train.momentum=0.5"]),
+        ("partial", "TERM", 143, &["train.optimizer=adamw", "train.label_smoothing=0.1"]),
+        ("scratch", "INT", 130, &["train.early_stopping=3", "train.nesterov=true"]),
+    ];
+    for (number, (method, name, code, sets)) in cases.into_iter().enumerate() {
+        let lab = Lab::of(method, 6);
+        let sets = [sets, &["train.epochs=8", "train.batch_size=7"]].concat();
+        lab.finetuned("whole", &sets);
+        let wait = Duration::from_millis(17 * number as u64);
+        let run = stop_after(lab.finetune("cut", &sets).spawn(), "epoch 2/8", wait, name).expect(code);
+        run.says(&["stopped in epoch ", "everything is saved in cut", "--resume"]);
+        assert!(lab.path("cut/checkpoint/last.safetensors").exists());
+        assert!(!lab.path("cut/report.json").exists());
+        // Twice, so that a run that went on is interrupted too.
+        let again = lab.finetune("cut", &sets).arg("--resume").spawn();
+        stop_after(again, "10 classes", Duration::from_millis(50), name);
+        lab.finetune("cut", &sets).arg("--resume").run().expect(0);
+        assert_same_result(&lab, "whole", "cut");
+    }
+}
+
+#[test]
+fn linear_goes_on_from_its_features() {
+    let lab = Lab::of("linear", 6);
+    let sets = ["preprocess.resize_size=160", "train.batch_size=4", "train.folds=40"];
+    lab.finetuned("whole", &sets);
+    let kept = |run: &Run| -> Option<usize> {
+        run.stderr.split("the features of ").nth(1)?.split(' ').next()?.parse().ok()
+    };
+    // In the fit, all features are there.
+    let run =
+        stop_after(lab.finetune("fit", &sets).spawn(), "features of 140", Duration::ZERO, "INT").expect(130);
+    assert_eq!(kept(&run), Some(140), "{}", run.stderr);
+    lab.finetune("fit", &sets).arg("--resume").run().expect(0);
+    assert_same_result(&lab, "whole", "fit");
+    // Before it, some of them. How long that takes depends on the machine: the delay is searched for.
+    let some = (1..30).any(|step| {
+        let delay = Duration::from_millis(40 * step);
+        let run = stop_after(
+            lab.finetune("features", &sets).arg("--overwrite").spawn(),
+            "10 classes",
+            delay,
+            "TERM",
+        );
+        run.code == Some(143) && kept(&run).is_some_and(|images| images > 0 && images < 140)
+    });
+    assert!(some, "no delay has met the computing of features");
+    lab.finetune("features", &sets).arg("--resume").run().expect(0);
+    assert_same_result(&lab, "whole", "features");
+}
+
+/// Kills runs of a recipe at random moments and resumes them, until there have been so many kills, and the
+/// last run has come to its end.
+fn kill_and_resume(method: &str, seed: u64) {
+    let kills: usize = std::env::var("TL_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
+    let lab = Lab::of(method, 6);
+    let sets: &[&str] = if method == "linear" { &["train.folds=20"] } else { &["train.epochs=10"] };
+    let started = Instant::now();
+    lab.finetuned("whole", sets);
+    let whole = started.elapsed().as_secs_f64();
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let (mut killed, mut finished) = (0, 0);
+    while killed < kills || !lab.path("cut/report.json").exists() {
+        // The first run starts afresh with `--resume` too: there is no checkpoint.
+        let mut child = lab.finetune("cut", sets).arg("--resume").spawn();
+        if killed < kills {
+            let share = f64::from(random.next_u32()) / f64::from(u32::MAX);
+            std::thread::sleep(Duration::from_secs_f64(share * whole));
+            if child.try_wait().unwrap().is_none() {
+                child.kill().unwrap();
+                killed += 1;
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        if output.status.code().is_some() {
+            Run::from(output).expect(0);
+            assert_same_result(&lab, "whole", "cut");
+            finished += 1;
+            if killed < kills {
+                fs::remove_dir_all(lab.path("cut")).unwrap();
+            }
+        }
+    }
+    let left = names(&lab.path("cut"));
+    assert!(!left.iter().any(|name| name.ends_with(".tmp")), "{left:?}");
+    println!("{method}: killed {killed} times, {finished} runs resumed to their end, all equal");
+}
+
+#[test]
+fn killed_at_random_moments_full_ends_with_the_same_bytes() {
+    kill_and_resume("full", 1);
+}
+
+#[test]
+fn killed_at_random_moments_partial_ends_with_the_same_bytes() {
+    kill_and_resume("partial", 2);
+}
+
+#[test]
+fn killed_at_random_moments_linear_ends_with_the_same_bytes() {
+    kill_and_resume("linear", 3);
+}
+
+#[test]
+fn a_finished_run_is_left_alone() {
+    let lab = Lab::of("partial", 4);
+    lab.finetuned("run", &["train.epochs=2"]);
+    let state = || -> Vec<_> {
+        let files = ["plan.yaml", "metrics.jsonl", "report.json", "report.html", "model.safetensors"];
+        let file = |name: &&str| {
+            let path = format!("run/{name}");
+            (lab.read(&path), fs::metadata(lab.path(&path)).unwrap().modified().unwrap())
+        };
+        files.iter().map(file).collect()
+    };
+    let before = state();
+    lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(0).says(&["run is finished"]);
+    assert!(before == state());
+
+    let refusals: [(&[&str], &str); 4] = [
+        (&["train.epochs=3"], "`train.epochs` was 2, is 3"),
+        (&["train.epochs=2", "seed=1"], "`seed` was 7, is 1"),
+        (&["train.epochs=2", "strategy.method=full"], "`method` was partial, is full"),
+        (&["train.epochs=2", "data.val=test.csv"], "the images are not the same"),
+    ];
+    for (sets, why) in refusals {
+        lab.finetune("run", sets)
+            .arg("--resume")
+            .run()
+            .expect(2)
+            .says(&["the recipe means another run", why]);
+    }
+    // The same images in another order or number are another run.
+    lab.write(
+        "train.csv",
+        String::from_utf8(lab.read("train.csv")).unwrap().lines().take(40).collect::<Vec<_>>().join("\n"),
+    );
+    lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(2).says(&["data.train_images"]);
+    assert!(before == state());
+}
+
+#[test]
+fn a_used_folder_is_refused_and_overwritten_on_request() {
+    let lab = Lab::of("linear", 4);
+    lab.write("run/mine.txt", "not a run's");
+    lab.write("run/checkpoint/mine.bin", "nor this");
+    // A folder named `checkpoint` may be a run's: better to ask.
+    lab.finetune("run", &[]).run().expect(2).says(&["--resume", "--overwrite"]);
+    lab.finetune("run", &[]).arg("--overwrite").run().expect(0);
+    let first = lab.read("run/model.safetensors");
+    lab.finetune("run", &[]).run().expect(2).says(&["the run folder run holds a finished run", "`--out`"]);
+    lab.finetune("run", &["seed=1"]).arg("--overwrite").run().expect(0);
+    assert!(first != lab.read("run/model.safetensors"));
+    assert_eq!(lab.read("run/mine.txt"), b"not a run's");
+    assert_eq!(lab.read("run/checkpoint/mine.bin"), b"nor this");
+    lab.tl(&["finetune", "r.yaml", "--resume", "--overwrite"]).run().expect(2);
+}
+
+#[test]
+fn damaged_checkpoints_are_told_and_not_trusted() {
+    let lab = Lab::of("full", 4);
+    let sets = ["train.epochs=4"];
+    let cut = || {
+        let child = lab.finetune("run", &sets).arg("--overwrite").spawn();
+        stop_after(child, "epoch 1/4", Duration::ZERO, "INT").expect(130);
+        lab.read("run/checkpoint/last.safetensors")
+    };
+    let good = cut();
+    let half = &good[..good.len() / 2];
+    let mut header = good.clone();
+    header[40] ^= 0xff;
+    let other = fs::read(crate::program::repository("data/shufflenet_v2_x0_5-letters.safetensors")).unwrap();
+    for bytes in [half, &header, &other, b"", b"<html>"] {
+        lab.write("run/checkpoint/last.safetensors", bytes);
+        let run = lab.finetune("run", &sets).arg("--resume").run().expect(1);
+        run.says(&["last.safetensors", "--overwrite"]);
+    }
+    lab.write("run/checkpoint/last.safetensors", &good);
+    lab.write("run/plan.yaml", "{ broken");
+    lab.finetune("run", &sets).arg("--resume").run().expect(1).says(&["plan.yaml", "--overwrite"]);
+    // Without a checkpoint there is nothing to go on from: the run starts afresh.
+    fs::remove_file(lab.path("run/plan.yaml")).unwrap();
+    fs::remove_file(lab.path("run/checkpoint/last.safetensors")).unwrap();
+    lab.finetune("run", &sets).arg("--resume").run().expect(0);
+    lab.finetuned("whole", &sets);
+    assert_same_result(&lab, "whole", "run");
+}
+
+#[test]
+fn a_bad_image_that_comes_up_in_between_is_another_run() {
+    let lab = Lab::of("full", 4);
+    let list = String::from_utf8(lab.read("train.csv")).unwrap();
+    let image = list.lines().nth(1).unwrap().split(',').next().unwrap().to_string();
+    lab.write("own.png", fs::read(&image).unwrap());
+    lab.write("train.csv", list.replace(&image, "own.png"));
+    let child = lab.finetune("run", &["train.epochs=4"]).spawn();
+    stop_after(child, "epoch 1/4", Duration::ZERO, "INT").expect(130);
+    lab.write("own.png", "broken in the meantime");
+    let run = lab.finetune("run", &["train.epochs=4"]).arg("--resume").run().expect(1);
+    run.says(&["was trained on other images"]);
+}
