@@ -55,12 +55,12 @@ impl Plan {
         };
         let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
         let augment = augmentation(&recipe, &mut mistakes);
-        let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
         let by_gradient = method != Method::Linear;
         let train = by_gradient.then(|| train(&recipe, method));
         if let (Some(train), Some(probe)) = (&train, &probe) {
             mistakes.extend(single_images(&recipe, train, probe));
         }
+        let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
         recipe.refuse(mistakes)?;
         let (Some(source), Some(preprocessing), Some(probe)) = (source, preprocessing, probe) else {
             // Whatever is missing here has left a mistake behind, and mistakes have been refused.
@@ -94,10 +94,10 @@ impl Plan {
 
 fn method(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Method {
     match recipe.strategy.method.unwrap_or(Method::Auto) {
-        asked @ (Method::Auto | Method::Stages) => {
-            let what = match asked {
         // A method with a typo has been told of already.
         Method::Auto if mistakes.iter().any(|mistake| mistake.key == "strategy.method") => Method::Linear,
+        asked @ (Method::Auto | Method::Stages) => {
+            let what = match asked {
                 Method::Auto => "choosing a method by itself (`auto`, the default)",
                 _ => "`stages`",
             };
@@ -327,8 +327,6 @@ fn train(recipe: &Recipe, method: Method) -> TrainSettings {
     }
 }
 
-/// Keys that were given and that this method does not use: each said once.
-fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
 /// BatchNorm cannot normalise one image by itself: where its input is one pixel, the variance of a single
 /// number is not a number, and everywhere else it is that image's own.
 fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> Option<Mistake> {
@@ -340,6 +338,8 @@ fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> O
     })
 }
 
+/// Keys that were given and that this method does not use: each said once.
+fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
     let used = |key: &str| match method {
         Method::Linear => {
             !key.starts_with("augment")
