@@ -164,7 +164,11 @@ fn parse_card(path: &Path, text: &str) -> Result<Card> {
     }
     let card: Card = serde_json::from_str(text)
         .map_err(|error| Error::file(path, format!("its `tl` metadata cannot be read: {error}")))?;
-    match card.preprocessing.mistake() {
+    let mistake = match card.classes.is_empty() {
+        true => Some("classes: expected at least one name, found none".into()),
+        false => card.preprocessing.mistake(),
+    };
+    match mistake {
         Some(mistake) => Err(Error::file(path, format!("its `tl` metadata is wrong: {mistake}"))),
         None => Ok(card),
     }

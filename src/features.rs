@@ -27,7 +27,7 @@ pub struct Job<'a> {
     pub batch_size: usize,
     /// Threads that decode.
     pub threads: usize,
-    /// Where the features are kept when a signal stops the run.
+    /// Where the features are kept when they are done, or when a signal stops the run.
     pub store: &'a Path,
     /// Asked between two batches.
     pub signals: &'a Signals,
@@ -44,7 +44,7 @@ const FEATURES: &str = "features";
 
 impl Job<'_> {
     /// The input of the final classifier layer for each of `samples`, float32 `[N, D]` on the CPU. Each
-    /// image goes through the network once. `listing` names the images: features that an interrupted run
+    /// image goes through the network once. `listing` names images and network: features that an interrupted run
     /// has kept for the same listing are not computed again. `progress` is told how many are done.
     pub fn compute(
         &self,
@@ -82,6 +82,10 @@ impl Job<'_> {
             },
         )?;
         self.stop_here(&kept)?;
+        // The fit is still to come, and whatever happens in it, no image has to be seen again.
+        if !rest.is_empty() {
+            self.keep(&kept)?;
+        }
         Ok(Tensor::f_from_slice(&kept.rows)?.f_reshape([samples.len() as i64, length as i64])?)
     }
 
@@ -90,23 +94,21 @@ impl Job<'_> {
         if self.signals.received().is_none() {
             return Ok(());
         }
-        let length = self.network.feature_length();
-        let images = kept.rows.len() / length;
-        let bytes = kept.rows.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let tensor = RawTensor { dtype: Dtype::F32, shape: vec![images, length], bytes };
-        let metadata = HashMap::from([(KEY.to_string(), kept.listing.clone())]);
-        write_tensors(self.store, &[(FEATURES.to_string(), tensor)], metadata)?;
+        self.keep(kept)?;
         self.signals.check(&format!(
-            "stopped; the features of {images} images are kept in {}: go on with `--resume`",
+            "stopped; the features of {} images are kept in {}: go on with `--resume`",
+            kept.rows.len() / self.network.feature_length(),
             self.store.display()
         ))
     }
 
-    /// As between two batches, when all of `features` are done: keeps them if a signal has arrived.
-    pub fn stop_with(&self, features: &Tensor, listing: &str) -> Result<()> {
-        let mut kept = Kept { listing: listing.into(), rows: Vec::new() };
-        append(&mut kept.rows, features)?;
-        self.stop_here(&kept)
+    fn keep(&self, kept: &Kept) -> Result<()> {
+        let length = self.network.feature_length();
+        let bytes = kept.rows.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let shape = vec![kept.rows.len() / length, length];
+        let metadata = HashMap::from([(KEY.to_string(), kept.listing.clone())]);
+        let tensor = RawTensor { dtype: Dtype::F32, shape, bytes };
+        write_tensors(self.store, &[(FEATURES.to_string(), tensor)], metadata)
     }
 
     fn restore(&self, listing: &str) -> Result<Kept> {

@@ -1,48 +1,73 @@
 //! Counts, and what is read off them.
 
-use serde::Serialize;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-/// How often each class was taken for each other: `counts[truth][prediction]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// How often each class was taken for each other. Only pairs that occurred are kept: ten thousand classes
+/// have a hundred million pairs.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
-    /// A row a true class, a column a predicted one.
-    pub counts: Vec<Vec<u64>>,
+    classes: usize,
+    /// By true class, then predicted class.
+    counts: BTreeMap<(usize, usize), u64>,
 }
 
 impl Confusion {
     /// No predictions yet, for `classes` classes.
     pub fn new(classes: usize) -> Self {
-        Confusion { counts: vec![vec![0; classes]; classes] }
+        Confusion { classes, counts: BTreeMap::new() }
     }
 
     /// Counts one prediction.
     pub fn add(&mut self, truth: usize, prediction: usize) {
-        self.counts[truth][prediction] += 1;
+        *self.counts.entry((truth, prediction)).or_default() += 1;
     }
 
     /// All predictions.
     pub fn total(&self) -> u64 {
-        self.counts.iter().flatten().sum()
+        self.counts.values().sum()
     }
 
     /// The share of right predictions, in [0, 1]; 0 without any.
     pub fn accuracy(&self) -> f64 {
-        let right: u64 = (0..self.counts.len()).map(|class| self.counts[class][class]).sum();
+        let right: u64 =
+            self.counts.iter().filter(|((truth, prediction), _)| truth == prediction).map(|(_, n)| n).sum();
         right as f64 / self.total().max(1) as f64
     }
 
     /// Each class's share of right predictions among its own images; `None` where it has none.
     pub fn recall(&self) -> Vec<Option<f64>> {
-        let row = |(class, row): (usize, &Vec<u64>)| {
-            let total: u64 = row.iter().sum();
-            (total > 0).then(|| row[class] as f64 / total as f64)
-        };
-        self.counts.iter().enumerate().map(row).collect()
+        let (mut right, mut total) = (vec![0u64; self.classes], vec![0u64; self.classes]);
+        for (&(truth, prediction), &count) in &self.counts {
+            total[truth] += count;
+            right[truth] += if truth == prediction { count } else { 0 };
+        }
+        let share = |(right, total): (u64, u64)| (total > 0).then(|| right as f64 / total as f64);
+        right.into_iter().zip(total).map(share).collect()
+    }
+
+    /// A row a true class, a column a predicted one.
+    pub fn matrix(&self) -> Vec<Vec<u64>> {
+        let mut matrix = vec![vec![0; self.classes]; self.classes];
+        for (&(truth, prediction), &count) in &self.counts {
+            matrix[truth][prediction] = count;
+        }
+        matrix
+    }
+
+    /// The most frequent confusions, at most `most`: true class, predicted class, how often.
+    pub fn mistakes(&self, most: usize) -> Vec<(usize, usize, u64)> {
+        let wrong = self.counts.iter().filter(|((truth, prediction), _)| truth != prediction);
+        let mut pairs: Vec<_> =
+            wrong.map(|(&(truth, prediction), &count)| (truth, prediction, count)).collect();
+        pairs.sort_by_key(|&(truth, prediction, count)| (Reverse(count), truth, prediction));
+        pairs.truncate(most);
+        pairs
     }
 }
 
 /// What a network does on a set of images.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Evaluation {
     /// Mean cross-entropy, in nats.
     pub loss: f64,
@@ -64,6 +89,8 @@ mod tests {
         }
         assert_eq!(confusion.accuracy(), 0.75);
         assert_eq!(confusion.recall(), [Some(0.5), Some(1.), None]);
+        assert_eq!(confusion.matrix(), [[1, 1, 0], [0, 2, 0], [0, 0, 0]]);
+        assert_eq!(confusion.mistakes(5), [(0, 1, 1)]);
         assert_eq!(Confusion::new(2).accuracy(), 0.);
     }
 }

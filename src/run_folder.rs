@@ -49,8 +49,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Prepares `settings.out` for a run, and says where the run begins.
-    pub fn open(settings: &Settings, used: Used) -> Result<(RunFolder, Start)> {
+    /// Looks at `settings.out`, and says where a run in it begins. Nothing of an earlier run is touched.
+    pub fn inspect(settings: &Settings, used: Used) -> Result<(RunFolder, Start)> {
         let folder = RunFolder { path: settings.out.clone() };
         if folder.path.exists() && !folder.path.is_dir() {
             return Err(Error::usage(format!(
@@ -58,28 +58,44 @@ impl RunFolder {
                 folder.path.display()
             )));
         }
-        if folder.is_used() {
-            match used {
-                Used::Refuse => return Err(folder.refusal()),
-                Used::Overwrite => folder.clear()?,
-                Used::Resume => {
-                    folder.check_same_run(settings)?;
-                    if folder.path.join(REPORT).exists() {
-                        return Ok((folder, Start::Finished));
-                    }
-                    folder.tidy();
-                    if folder.checkpoint().exists() || folder.features().exists() {
-                        return Ok((folder, Start::Checkpoint));
-                    }
-                    folder.clear()?;
+        let start = match (folder.is_used(), used) {
+            (true, Used::Refuse) => return Err(folder.refusal()),
+            (true, Used::Resume) => {
+                folder.check_same_run(settings)?;
+                match (folder.report().exists(), folder.checkpoint().exists() || folder.features().exists()) {
+                    (true, _) => return Ok((folder, Start::Finished)),
+                    (false, true) => Start::Checkpoint,
+                    (false, false) => Start::Fresh,
                 }
             }
+            _ => Start::Fresh,
+        };
+        // A folder that cannot be written to is said now, and not after an hour of downloading.
+        fs::create_dir_all(&folder.path).map_err(Error::io("create the folder", &folder.path))?;
+        tempfile::tempfile_in(&folder.path).map_err(Error::io("write to the folder", &folder.path))?;
+        Ok((folder, start))
+    }
+
+    /// Prepares the folder for a run that begins at `start`; an earlier run goes, unless this one goes on
+    /// with it.
+    pub fn begin(&self, settings: &Settings, start: Start) -> Result<()> {
+        self.tidy();
+        if start != Start::Fresh {
+            return Ok(());
         }
-        let checkpoints = folder.path.join(CHECKPOINTS);
+        self.clear()?;
+        let checkpoints = self.path.join(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
-        AtomicFile::write(folder.path.join(PLAN), settings.to_yaml()?.as_bytes())?;
-        folder.rewrite_metrics(&[])?;
-        Ok((folder, Start::Fresh))
+        AtomicFile::write(self.path.join(PLAN), settings.to_yaml()?.as_bytes())?;
+        self.rewrite_metrics(&[])
+    }
+
+    /// Removes the features that `linear` has kept, which a finished run needs no more.
+    pub fn drop_features(&self) -> Result<()> {
+        match self.features() {
+            path if path.exists() => fs::remove_file(&path).map_err(Error::io("remove", &path)),
+            _ => Ok(()),
+        }
     }
 
     /// The folder itself.

@@ -126,7 +126,9 @@ pub fn train(
     let weights = class_weights(job, network.device())?;
     while progress.history.len() < job.settings.epochs && !stalled(job.settings, &progress.history) {
         let started = Instant::now();
+        let before = progress.images;
         let lr = train_epoch(job, network, &mut optimizer, weights.as_ref(), &mut progress, observer)?;
+        let images = progress.images - before;
         let trained = started.elapsed().as_secs_f64();
         let val = evaluate(job, network, job.val);
         // A signal has ended the measuring early: all steps of the epoch are done, and that is saved.
@@ -139,7 +141,7 @@ pub fn train(
             val_loss: val.loss,
             val_accuracy: val.accuracy,
             lr,
-            images_per_second: job.train.len() as f64 / trained.max(1e-9),
+            images_per_second: images as f64 / trained.max(1e-9),
             seconds: started.elapsed().as_secs_f64(),
         };
         if !row.val_loss.is_finite() {
@@ -320,7 +322,7 @@ fn diverged(job: &Job, what: &str, value: f64, epoch: usize, step: usize) -> Err
     };
     Error::run(format!(
         "the {what} became {value} in epoch {epoch}, step {step}: the training has diverged. Lower `train.lr` \
-         (now {}) or set `train.clip_grad_norm: 1`; {kept}",
+         (now {}) or set `train.clip_grad_norm: 1`, and start again with `--overwrite`; {kept}",
         job.settings.lr
     ))
 }

@@ -14,6 +14,9 @@ use crate::output::{FeatureFormat, FeatureWriter, errors_path};
 use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
 
+/// What to say when a signal has ended the work.
+pub const STOPPED: &str = "stopped: nothing was written; run it again to start over";
+
 /// Writes a row for each image that can be read, and lists the others beside the output.
 pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
@@ -40,11 +43,12 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
         inputs.len(),
         |index| Ok(preprocessing.eval_pixels(&decode_file(&inputs[index].path, limits)?)),
         |index, error| {
+            signals.check(STOPPED)?;
             bar.inc(1);
             writer.borrow_mut().write_failure(&inputs[index].name, &reason(&error))
         },
         |batch| {
-            signals.check("stopped; nothing was written: run it again to start over")?;
+            signals.check(STOPPED)?;
             let features = network.read(&batch.images.f_to_device(network.device())?, reading)?;
             rows.clear();
             append(&mut rows, &features)?;
@@ -56,7 +60,7 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
             Ok(())
         },
     )?;
-    signals.check("stopped; nothing was written: run it again to start over")?;
+    signals.check(STOPPED)?;
     let written = writer.into_inner().finish()?;
     bar.finish_and_clear();
     terminal.say(format!(

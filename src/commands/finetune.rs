@@ -26,7 +26,6 @@ use crate::signal::Signals;
 use crate::trainer::{self, EpochRow};
 use crate::weights::download::DownloadBar;
 use crate::weights::load;
-use crate::weights::source::{Source, Weights};
 
 /// Runs a recipe, from the plan to the report.
 pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
@@ -43,18 +42,21 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
         (_, true) => Used::Overwrite,
         _ => Used::Refuse,
     };
-    let (folder, start) = RunFolder::open(&plan.settings, used)?;
+    let (folder, start) = RunFolder::inspect(&plan.settings, used)?;
     if start == Start::Finished {
         terminal.say(format!("{} is finished: nothing to do", folder.path().display()));
         return Ok(Outcome::Done);
     }
     device::set_threads(plan.settings.threads);
     let signals = Signals::listen()?;
-    introduce(&plan, terminal);
 
     let mut seconds = Seconds::default();
     let bad_images = seconds.of("check", || without_bad_images(&mut plan, &signals, terminal))?;
+    introduce(&plan, terminal);
     let network = seconds.of("load", || network(&mut plan, device, &terminal.downloads(&signals)))?;
+    // Only now that nothing is known to stand in the way: an earlier run is not given up for one that
+    // cannot begin.
+    folder.begin(&plan.settings, start)?;
     let run = Run {
         card: Card {
             architecture: plan.settings.model.clone(),
@@ -87,6 +89,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     let frozen = Frozen { stages: plan.settings.frozen_stages.clone(), sha256: before };
     let report = run.report(result, frozen, bad_images, seconds);
     report.write(&folder)?;
+    folder.drop_features()?;
     conclude(&report, &folder, terminal);
     Ok(Outcome::Done)
 }
@@ -143,8 +146,9 @@ impl Run<'_> {
             store: &self.folder.features(),
             signals: self.signals,
         };
-        // Without the images that were left out: one that has become readable shifts the rows.
-        let listing = data.listing();
+        // Without the images that were left out: one that has become readable shifts the rows. With the
+        // network's values: a file of another content may have taken the weights' place.
+        let listing = format!("{} {}", data.listing(), network.frozen_hash()?);
         let bar = self.terminal.images("features", samples.len());
         let features = seconds.of("features", || {
             job.compute(&samples, &listing, self.resume, |done| bar.set_position(done as u64))
@@ -159,7 +163,7 @@ impl Run<'_> {
         self.terminal.say(format!("features of {} images in {:.1} s", samples.len(), seconds.0["features"]));
         let started = Instant::now();
         let fit = seconds.of("fit", || self.fit(settings, &x, &y));
-        job.stop_with(&features, &listing)?;
+        self.signals.check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
         let fit = fit?.ok_or_else(|| Error::run("the fit was stopped"))?;
         set_head(network, &fit)?;
         artifact::write(&self.folder.model(), network, &self.card)?;
@@ -236,9 +240,9 @@ impl Run<'_> {
             settings,
             preprocessing: &plan.preprocessing,
             augment: &augment,
+            limits: self.limits,
             // Without the images that were left out, as the checkpoint has it.
             listing: &data.listing(),
-            limits: self.limits,
             train: &data.train,
             val: &data.val,
             classes: data.classes.len(),
@@ -309,7 +313,7 @@ impl Run<'_> {
 fn introduce(plan: &Plan, terminal: Terminal) {
     let settings = &plan.settings;
     let counts = plan.data.counts();
-    terminal.say(format!("{} · {} · weights {}", settings.model, settings.method_name(), settings.weights));
+    terminal.say(format!("{} · {} · weights {}", settings.model, settings.method, settings.weights));
     terminal.say(format!(
         "{} classes · {} training images ({} to {} a class) · {} to measure on{}",
         plan.data.classes.len(),
@@ -360,25 +364,15 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
 fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<Network> {
     let opened = plan.opened.take();
     let Plan { settings, source, data: Data { classes, .. }, .. } = &*plan;
-    let Source { architecture, weights } = source;
     let (classes, seed) = (classes.len(), settings.seed);
-    let mut network = match (settings.method, weights) {
-        (Method::Scratch, _) => Network::new(architecture, classes, device, Fill::Initial { seed })?,
-        (_, weights) => {
+    let mut network = match settings.method {
+        Method::Scratch => Network::new(source.architecture, classes, device, Fill::Initial { seed })?,
+        _ => {
             let opened = match opened {
                 Some(opened) => opened,
                 None => source.open(downloads)?,
             };
-            let network = opened.with_new_head(classes, device, seed)?;
-            // A head of zeros lets the pretrained features speak first (BiT, Kolesnikov et al. 2020).
-            if !matches!(weights, Weights::None) {
-                tch::no_grad(|| -> Result<()> {
-                    let _ = network.classifier().weight.shallow_clone().f_zero_()?;
-                    let _ = network.classifier().bias.shallow_clone().f_zero_()?;
-                    Ok(())
-                })?;
-            }
-            network
+            opened.with_new_head(classes, device, seed)?
         }
     };
     network.freeze(plan.settings.frozen_stages.len())?;

@@ -32,6 +32,7 @@ pub enum Outcome {
 
 /// Runs the command that was asked for.
 pub fn run(cli: &Cli) -> Result<Outcome> {
+    device::set_threads(cli.common.threads.unwrap_or_else(device::default_threads));
     match &cli.command {
         Command::Finetune(args) => finetune::run(args, &cli.common),
         Command::Plan(args) => plan::run(args, &cli.common),
@@ -78,6 +79,7 @@ impl Classifier {
             terminal.say("note: `--weights none`: the network has random values");
         }
         let opened = source.open(&terminal.downloads(signals))?;
+        opened.warnings().iter().for_each(|warning| terminal.say(format!("warning: {warning}")));
         let preprocessing = tagged.unwrap_or_else(|| opened.preprocessing.clone());
         fits(architecture, &preprocessing).map_err(Error::run)?;
         let (network, classes) = opened.into_classifier(device, 0)?;

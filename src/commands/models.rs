@@ -5,7 +5,8 @@ use std::io::{Write, stdout};
 use super::Outcome;
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::models::{Architecture, architectures, unknown};
+use crate::models::{Architecture, architectures};
+use crate::suggest;
 use crate::weights::download;
 
 /// Prints a row a network.
@@ -13,16 +14,28 @@ pub fn run(args: &cli::Models) -> Result<Outcome> {
     let filter = args.filter.as_deref().unwrap_or("*");
     let chosen: Vec<_> = architectures().filter(|architecture| matches(filter, architecture.name)).collect();
     if chosen.is_empty() {
-        return Err(Error::usage(unknown(filter)));
+        return Err(Error::usage(none_fits(filter)));
     }
     let table = table(&chosen);
     stdout().write_all(table.as_bytes()).map_err(Error::io("write to", "standard output"))?;
     Ok(Outcome::Done)
 }
 
+fn none_fits(filter: &str) -> String {
+    if filter.contains('*') {
+        return format!("no model's name fits `{filter}`; `tl models` lists all");
+    }
+    let nearest = suggest::nearest_few(filter, architectures().map(|architecture| architecture.name), 3);
+    let nearest = match nearest.is_empty() {
+        true => String::new(),
+        false => format!("; the nearest are {}", suggest::quoted(&nearest)),
+    };
+    format!("no model's name contains `{filter}`{nearest}; `tl models` lists all")
+}
+
 fn table(chosen: &[&Architecture]) -> String {
     let mut text = format!(
-        "{:<20} {:>8} {:>7} {:>6} {:>6}  {:<13} {:<6} {}\n",
+        "{:<20} {:>8} {:>7} {:>6} {:>6}  {:<15} {:<6} {}\n",
         "MODEL", "PARAMS", "GFLOPS", "TOP-1", "INPUT", "WEIGHTS", "CACHED", "FILE"
     );
     for architecture in chosen {
@@ -33,7 +46,7 @@ fn table(chosen: &[&Architecture]) -> String {
                 false => entry.tag.to_string(),
             };
             text.push_str(&format!(
-                "{:<20} {:>6.1} M {:>7.2} {:>6.2} {:>6}  {tag:<13}   {cached:<6} {}\n",
+                "{:<20} {:>6.1} M {:>7.2} {:>6.2} {:>6}  {tag:<15} {cached:<6} {}\n",
                 architecture.name,
                 architecture.parameters as f64 / 1e6,
                 architecture.gflops,

@@ -6,7 +6,7 @@ use std::io::{Stdout, stdout};
 
 use tch::{Device, Kind, Tensor};
 
-use super::extract::reason;
+use super::extract::{STOPPED, reason};
 use super::terminal::{Terminal, warn};
 use super::{Classifier, Outcome};
 use crate::cli::{self, Common};
@@ -31,6 +31,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
         terminal.say(format!("note: the model has {} classes, so each row names {top_k}", classes.len()));
     }
 
+    let stopped = if args.out.is_some() { STOPPED } else { "stopped before the last image" };
     let bar = terminal.images("predicting", inputs.len());
     let mut rows = Rows::new(args, top_k)?;
     let limits = DecodeLimits { max_pixels: args.images.max_pixels };
@@ -44,6 +45,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
         inputs.len(),
         |index| Ok(preprocessing.eval_pixels(&decode_file(&inputs[index].path, limits)?)),
         |index, error| {
+            signals.check(stopped)?;
             failed += 1;
             bar.inc(1);
             let row = PredictionRow {
@@ -55,7 +57,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
             Ok(())
         },
         |batch| {
-            signals.check("stopped; nothing was written: run it again to start over")?;
+            signals.check(stopped)?;
             let logits = network.read(&batch.images.f_to_device(network.device())?, Reading::Logits)?;
             let ranks = ranks(&logits, top_k, classes)?;
             let mut pending = pending.borrow_mut();
@@ -67,7 +69,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
             pending.write_ready(&mut rows)
         },
     )?;
-    signals.check("stopped; nothing was written: run it again to start over")?;
+    signals.check(stopped)?;
     pending.borrow_mut().write_ready(&mut rows)?;
     bar.finish_and_clear();
     rows.finish()?;

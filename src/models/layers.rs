@@ -179,6 +179,13 @@ impl Layer for BatchNorm2d {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         let training = mode.batch_statistics;
         if training {
+            // One value has no variance; PyTorch refuses it too, in Python.
+            if xs.numel() as i64 == xs.size().get(1).copied().unwrap_or(1) {
+                return Err(Error::run(
+                    "a batch normalisation was given one value for each channel: raise `train.batch_size` or \
+                     the image size (`preprocess`), or set `train.batch_norm: inference`",
+                ));
+            }
             // A copy of the handle: the count itself is shared, and in-place methods want `&mut`.
             let _ = tch::no_grad(|| self.batches.shallow_clone().f_add_scalar_(1))?;
         }

@@ -114,16 +114,24 @@ pub fn imagenet_classes() -> Vec<String> {
     include_str!("../../data/imagenet_classes.txt").lines().map(str::to_string).collect()
 }
 
-/// What to say of a stage that the network does not have.
-fn suggest_stage(network: &Network, name: &str) -> Error {
-    let mut stages: Vec<&str> = network.stage_names().collect();
-    stages.extend([FEATURES, LOGITS]);
-    let hint = suggest::nearest(name, stages.iter().copied())
-        .map(|nearest| format!("; did you mean `{nearest}`?"))
-        .unwrap_or_default();
+/// What to say of a stage that the network does not have; `readings` are names that would do besides stages.
+fn suggest_stage(network: &Network, name: &str, readings: &[&'static str]) -> Error {
+    let stages: Vec<&str> = network.stage_names().collect();
+    // A deep network has fifty blocks: their groups are enough to find one's way.
+    let mut groups: Vec<&str> = stages.iter().map(|stage| stage.split('.').next().unwrap_or(stage)).collect();
+    groups.dedup();
+    groups.extend(readings);
+    let hint = match suggest::nearest(name, groups.iter().chain(&stages).copied()) {
+        Some(nearest) => format!("; did you mean `{nearest}`?"),
+        None => ".".into(),
+    };
+    let block = match stages.iter().rfind(|stage| stage.contains('.')) {
+        Some(block) => format!("; a part of one has a name such as {block}"),
+        None => String::new(),
+    };
     Error::usage(format!(
-        "{} has no stage named `{name}`{hint} It has: {}",
+        "{} has no stage named `{name}`{hint} It has {}{block}",
         network.architecture.name,
-        stages.join(", ")
+        groups.join(", ")
     ))
 }

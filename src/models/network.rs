@@ -155,7 +155,7 @@ impl Network {
         let last = self.stages.iter().rposition(|stage| belongs(&stage.name));
         match (first, last) {
             (Some(first), Some(last)) => Ok(first..last + 1),
-            _ => Err(suggest_stage(self, name)),
+            _ => Err(suggest_stage(self, name, &[])),
         }
     }
 
@@ -164,7 +164,10 @@ impl Network {
         match name {
             FEATURES => Ok(Reading::Features),
             LOGITS => Ok(Reading::Logits),
-            name => Ok(Reading::Stage(self.stages_named(name)?.end - 1)),
+            name => match self.stages_named(name) {
+                Ok(stages) => Ok(Reading::Stage(stages.end - 1)),
+                Err(_) => Err(suggest_stage(self, name, &[FEATURES, LOGITS])),
+            },
         }
     }
 

@@ -160,8 +160,7 @@ impl FeatureWriter {
     }
 }
 
-/// Where the failures of the output at `path` are listed: `x.npy` → `x.npy.errors.csv`.
-/// Where the images that failed are listed: `FILE.errors.csv`.
+/// Where the images that failed are listed: `x.npy` → `x.npy.errors.csv`.
 pub fn errors_path(path: &Path) -> PathBuf {
     sibling(path, ".errors.csv")
 }

@@ -39,8 +39,18 @@ impl Data {
     pub fn list(recipe: &Recipe, seed: u64, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) -> Data {
         let Some(train) = &recipe.data.train else { return Data::default() };
         let train_path = recipe.resolve(train);
-        if let Some(message) = missing(recipe, &train_path) {
-            mistakes.push(recipe.mistake("data.train", message));
+        let val_path = match &recipe.data.val {
+            Some(ValChoice::Path(path)) => Some(path),
+            _ => None,
+        };
+        let parts =
+            [("data.train", Some(train)), ("data.val", val_path), ("data.test", recipe.data.test.as_ref())];
+        let before = mistakes.len();
+        for (key, path) in parts {
+            let message = path.and_then(|path| missing(recipe, &recipe.resolve(path)));
+            mistakes.extend(message.map(|message| recipe.mistake(key, message)));
+        }
+        if mistakes.len() > before {
             return Data::default();
         }
         let listed = match dataset::read_labelled(&train_path) {
@@ -67,10 +77,6 @@ impl Data {
         }
         let mut read_part = |key: &str, path: &Path| {
             let path = recipe.resolve(path);
-            if let Some(message) = missing(recipe, &path) {
-                mistakes.push(recipe.mistake(key, message));
-                return Vec::new();
-            }
             match dataset::read_labelled_with(&path, &listed.classes) {
                 Ok(part) => {
                     notes.extend(part.notes);

@@ -195,11 +195,6 @@ impl Settings {
             .map_err(|error| crate::Error::run(format!("cannot write the plan as YAML: {error}")))
     }
 
-    /// `linear`, `partial`, `full` or `scratch`, as a recipe says it.
-    pub fn method_name(&self) -> String {
-        serde_yaml::to_string(&self.method).unwrap_or_default().trim().to_string()
-    }
-
     /// The plan as YAML without what does not make it another run (see [`Settings::neutralise`]).
     pub fn identity(&self) -> crate::Result<String> {
         let unreadable = |error| crate::Error::run(format!("cannot write the plan as YAML: {error}"));

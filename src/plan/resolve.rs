@@ -9,14 +9,15 @@ use super::defaults::{self, Defaults};
 use super::{
     DataSettings, LinearSettings, OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings,
 };
-use crate::device;
+use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{Architecture, Fill, Network, Role};
 use crate::preprocess::{Augmentation, Interpolation, Preprocessing};
 use crate::recipe::{
-    BadImages, BatchNormMode, ClassWeights, InterpolationChoice, Method, Mistake, OptimizerChoice,
-    PreprocessChoice, Recipe, ScheduleChoice, ValChoice,
+    BadImages, BatchNormMode, ClassWeights, DeviceChoice, InterpolationChoice, Method, Mistake,
+    OptimizerChoice, PreprocessChoice, Recipe, ScheduleChoice, ValChoice,
 };
+use crate::weights::Head;
 use crate::weights::download::Silent;
 use crate::weights::source::{Opened, Source, Weights, preprocessing_by_tag};
 
@@ -60,6 +61,7 @@ impl Plan {
         if let (Some(train), Some(probe)) = (&train, &probe) {
             mistakes.extend(single_images(&recipe, train, probe));
         }
+        let device = device(&recipe, overrides, &mut mistakes)?;
         let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
         recipe.refuse(mistakes)?;
         let (Some(source), Some(preprocessing), Some(probe)) = (source, preprocessing, probe) else {
@@ -67,6 +69,7 @@ impl Plan {
             return Err(crate::Error::run("the plan is incomplete though no mistake was found"));
         };
 
+        notes.extend(opened.iter().flat_map(Opened::warnings));
         notes.extend(unused_keys(&recipe, method));
         notes.extend(warnings(&recipe, &source, method));
         let stages: Vec<String> = probe.stage_names().map(str::to_string).collect();
@@ -84,11 +87,25 @@ impl Plan {
             train,
             augment: by_gradient.then_some(augment),
             seed,
-            device: overrides.device.or(recipe.device).unwrap_or_default(),
+            device,
             threads,
             out: overrides.out.clone().unwrap_or_else(|| recipe.out_folder()),
         };
         Ok(Plan { settings, source, opened, data, notes, recipe })
+    }
+}
+
+/// The device that is there; a recipe's that is not is a mistake of the recipe.
+fn device(recipe: &Recipe, overrides: &Overrides, mistakes: &mut Vec<Mistake>) -> Result<DeviceChoice> {
+    let chosen = choose(overrides.device.or(recipe.device).unwrap_or_default());
+    match chosen {
+        Ok(Device::Cuda(index)) => Ok(DeviceChoice::Cuda(index)),
+        Ok(_) => Ok(DeviceChoice::Cpu),
+        Err(error) if overrides.device.is_some() => Err(error),
+        Err(error) => {
+            mistakes.push(recipe.mistake("device", error.to_string()));
+            Ok(DeviceChoice::Cpu)
+        }
     }
 }
 
@@ -139,7 +156,7 @@ fn open(recipe: &Recipe, source: &Source, mistakes: &mut Vec<Mistake>) -> Option
         return None;
     }
     let opened = source.open(&Silent).and_then(|opened| {
-        opened.with_new_head(2, Device::Cpu, 0)?;
+        opened.check(Head::Replace)?;
         Ok(opened)
     });
     let key = if matches!(source.weights, Weights::Model(_)) { "model" } else { "weights" };
@@ -338,30 +355,36 @@ fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> O
     })
 }
 
-/// Keys that were given and that this method does not use: each said once.
+/// Keys that were given and that nothing uses: each said once, with what would have to be otherwise.
 fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
-    let used = |key: &str| match method {
-        Method::Linear => {
-            !key.starts_with("augment")
-                && key != "strategy.train_from"
-                && (!key.starts_with("train.")
-                    || ["train.batch_size", "train.c", "train.folds", "train.class_weights"].contains(&key))
+    let typed = &recipe.train;
+    let schedule = typed.schedule.unwrap_or(ScheduleChoice::Cosine);
+    let adamw = typed.optimizer == Some(OptimizerChoice::AdamW);
+    let by_method = || Some(format!("method: {method}"));
+    let linear_keys = ["train.batch_size", "train.c", "train.folds", "train.class_weights"];
+    let unused_by = |key: &str| match (method, key) {
+        // They are what `auto` decides by.
+        (_, "strategy.size" | "strategy.similarity") => by_method(),
+        (Method::Partial, "strategy.train_from") => None,
+        (_, "strategy.train_from") => by_method(),
+        (Method::Linear, key) if key.starts_with("augment.") => by_method(),
+        (Method::Linear, key) if key.starts_with("train.") && !linear_keys.contains(&key) => by_method(),
+        (Method::Linear, _) => None,
+        (_, "train.c" | "train.folds") => by_method(),
+        (_, "train.momentum" | "train.nesterov") if adamw => Some("optimizer: adamw".into()),
+        (_, "train.step_epochs") if schedule != ScheduleChoice::Step => Some(format!("schedule: {schedule}")),
+        (_, "train.patience") if schedule != ScheduleChoice::Plateau => Some(format!("schedule: {schedule}")),
+        (_, "train.gamma") if !matches!(schedule, ScheduleChoice::Step | ScheduleChoice::Plateau) => {
+            Some(format!("schedule: {schedule}"))
         }
-        _ => {
-            !matches!(key, "train.c" | "train.folds")
-                && (key != "strategy.train_from" || method == Method::Partial)
+        (_, "augment.scale" | "augment.ratio") if recipe.augment.random_resized_crop == Some(false) => {
+            Some("random_resized_crop: false".into())
         }
-    };
-    let name = match method {
-        Method::Linear => "linear",
-        Method::Partial => "partial",
-        Method::Full => "full",
-        _ => "scratch",
+        _ => None,
     };
     recipe
         .given()
-        .filter(|key| key.contains('.') && !used(key))
-        .map(|key| format!("`{key}` is not used by `method: {name}`"))
+        .filter_map(|key| unused_by(key).map(|by| format!("`{key}` is not used by `{by}`")))
         .collect()
 }
 
@@ -380,6 +403,14 @@ fn warnings(recipe: &Recipe, source: &Source, method: Method) -> Vec<String> {
         notes.push(
             "`method: scratch` starts from random values: only the preprocessing of `weights` is used".into(),
         );
+    }
+    if let (Some(warmup), Some(epochs)) = (recipe.train.warmup_epochs, recipe.train.epochs)
+        && method != Method::Linear
+        && warmup >= epochs
+    {
+        notes.push(format!(
+            "`warmup_epochs: {warmup}` takes all of the {epochs} epochs: the learning rate never comes down"
+        ));
     }
     if recipe.train.batch_norm == Some(BatchNormMode::Inference) && method == Method::Scratch {
         notes.push(

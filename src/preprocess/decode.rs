@@ -46,7 +46,8 @@ impl DecodeLimits {
         let pixels = u64::from(width) * u64::from(height);
         if pixels > self.max_pixels {
             return Err(format!(
-                "is {width}x{height} = {} megapixels, over the limit of {}; raise `data: max_pixels` if it is meant",
+                "is {width}x{height} = {} megapixels, over the limit of {}; raise it (`--max-pixels`, a recipe's \
+                 `data.max_pixels`) if the size is meant",
                 megapixels(pixels),
                 megapixels(self.max_pixels)
             ));

@@ -23,6 +23,19 @@ pub enum Method {
     Scratch,
 }
 
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Method::Auto => "auto",
+            Method::Linear => "linear",
+            Method::Stages => "stages",
+            Method::Partial => "partial",
+            Method::Full => "full",
+            Method::Scratch => "scratch",
+        })
+    }
+}
+
 /// `strategy.size`: how much data there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -89,6 +102,17 @@ pub enum ScheduleChoice {
     Cosine,
     /// Cut when the validation loss stalls.
     Plateau,
+}
+
+impl fmt::Display for ScheduleChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScheduleChoice::Constant => "constant",
+            ScheduleChoice::Step => "step",
+            ScheduleChoice::Cosine => "cosine",
+            ScheduleChoice::Plateau => "plateau",
+        })
+    }
 }
 
 /// `train.class_weights`: how classes count in the loss.

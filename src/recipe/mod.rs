@@ -101,10 +101,10 @@ pub enum PreprocessChoice {
 #[serde(deny_unknown_fields)]
 #[serde(default)]
 pub struct PreprocessSection {
-    /// The shorter side after resizing, 1 to 8192 pixels.
+    /// The shorter side after resizing, 1 to 4096 pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize_size: Option<usize>,
-    /// The side of the centre crop, 1 to 8192 pixels.
+    /// The side of the centre crop, 1 to 4096 pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crop_size: Option<usize>,
     /// The resizing filter.

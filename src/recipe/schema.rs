@@ -156,7 +156,7 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, meaning: &'s
 use Kind::*;
 
 /// Sizes of images in pixels, a side: ten times what any published network reads.
-const SIDE: Kind = Whole(1, 8192);
+const SIDE: Kind = Whole(1, 4096);
 
 /// Every key, in the order of the reference.
 pub const KEYS: &[Key] = &[

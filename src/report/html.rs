@@ -5,10 +5,10 @@ use std::fmt::Write;
 use super::{Measured, Report};
 use crate::trainer::EpochRow;
 
-/// More classes than this make a confusion matrix that nobody reads: then the confusions are listed.
+/// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
 const MATRIX_CLASSES: usize = 30;
-/// Rows of the list of the most frequent confusions.
-const CONFUSIONS: usize = 15;
+/// Rows of the list of the most frequent mistakes.
+const MISTAKES: usize = 15;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1d2733;--soft:#5b6b7b;--line:#d9e0e7;--back:#fff;--train:#b05a00;--val:#0b63a5}
@@ -35,8 +35,7 @@ impl Report {
     }
 
     fn page(&self, out: &mut String) -> std::fmt::Result {
-        let method = serde_yaml::to_string(&self.method).unwrap_or_default();
-        let (model, method) = (escape(&self.model), escape(method.trim()));
+        let (model, method) = (escape(&self.model), self.method);
         write!(
             out,
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
@@ -131,9 +130,8 @@ impl Report {
     }
 
     fn classes_of(&self, out: &mut String, what: &str, measured: &Measured) -> std::fmt::Result {
-        if self.classes.len() > MATRIX_CLASSES {
-            return self.confusion_list(out, what, measured);
-        }
+        let matrix = measured.confusion.as_ref().filter(|matrix| matrix.len() <= MATRIX_CLASSES);
+        let Some(matrix) = matrix else { return self.mistakes(out, what, measured) };
         write!(
             out,
             "<h2>Who was taken for whom</h2><p class=\"soft\">{what} images: a row a true class, a column a \
@@ -143,7 +141,7 @@ impl Report {
             write!(out, "<th>{}", escape(class))?;
         }
         out.push_str("<th>right</thead><tbody>");
-        for (truth, (class, row)) in self.classes.iter().zip(&measured.confusion).enumerate() {
+        for (truth, (class, row)) in self.classes.iter().zip(matrix).enumerate() {
             write!(out, "<tr><th>{}", escape(class))?;
             let total = row.iter().sum::<u64>().max(1);
             for (prediction, &count) in row.iter().enumerate() {
@@ -163,24 +161,15 @@ impl Report {
         Ok(())
     }
 
-    fn confusion_list(&self, out: &mut String, what: &str, measured: &Measured) -> std::fmt::Result {
-        let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
-        for (truth, row) in measured.confusion.iter().enumerate() {
-            for (prediction, &count) in row.iter().enumerate() {
-                if truth != prediction && count > 0 {
-                    pairs.push((count, truth, prediction));
-                }
-            }
-        }
-        pairs.sort_by_key(|&(count, truth, prediction)| (std::cmp::Reverse(count), truth, prediction));
+    fn mistakes(&self, out: &mut String, what: &str, measured: &Measured) -> std::fmt::Result {
         write!(
             out,
-            "<h2>The most frequent confusions</h2><p class=\"soft\">{what} images</p><table><thead><tr><th>is\
+            "<h2>The most frequent mistakes</h2><p class=\"soft\">{what} images</p><table><thead><tr><th>is\
              <th>was taken for<th>times</thead><tbody>"
         )?;
-        for &(count, truth, prediction) in pairs.iter().take(CONFUSIONS) {
-            let (truth, prediction) = (escape(&self.classes[truth]), escape(&self.classes[prediction]));
-            write!(out, "<tr><td>{truth}<td>{prediction}<td>{count}")?;
+        for mistaken in measured.mistakes.iter().take(MISTAKES) {
+            let (truth, prediction) = (escape(&mistaken.truth), escape(&mistaken.prediction));
+            write!(out, "<tr><td>{truth}<td>{prediction}<td>{}", mistaken.images)?;
         }
         out.push_str("</tbody></table>");
         Ok(())

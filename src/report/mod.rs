@@ -79,19 +79,45 @@ pub struct Measured {
     pub loss: f64,
     /// Each class's share of right predictions among its own images; null where it has none.
     pub recall: BTreeMap<String, Option<f64>>,
-    /// A row a true class, a column a predicted one, in the order of `classes`.
-    pub confusion: Vec<Vec<u64>>,
+    /// A row a true class, a column a predicted one, in the order of `classes`; left out where there are
+    /// more than a hundred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<Vec<Vec<u64>>>,
+    /// The most frequent mistakes.
+    pub mistakes: Vec<Mistaken>,
 }
+
+/// One class taken for another.
+#[derive(Clone, Debug, Serialize)]
+pub struct Mistaken {
+    /// The true class.
+    pub truth: String,
+    /// The predicted class.
+    pub prediction: String,
+    /// How often.
+    pub images: u64,
+}
+
+/// More classes than this have no confusion matrix in a report: it would be most of it.
+const MATRIX_CLASSES: usize = 100;
+/// Mistakes in a report.
+const MISTAKES: usize = 50;
 
 impl Measured {
     /// The figures of an evaluation on `images` images.
     pub fn of(evaluation: &Evaluation, images: usize, classes: &[String]) -> Self {
+        let mistaken = |(truth, prediction, images): (usize, usize, u64)| Mistaken {
+            truth: classes[truth].clone(),
+            prediction: classes[prediction].clone(),
+            images,
+        };
         Measured {
             images,
             accuracy: evaluation.accuracy,
             loss: evaluation.loss,
             recall: classes.iter().cloned().zip(evaluation.confusion.recall()).collect(),
-            confusion: evaluation.confusion.counts.clone(),
+            confusion: (classes.len() <= MATRIX_CLASSES).then(|| evaluation.confusion.matrix()),
+            mistakes: evaluation.confusion.mistakes(MISTAKES).into_iter().map(mistaken).collect(),
         }
     }
 }

@@ -33,22 +33,31 @@ const SHOWN: usize = 5;
 /// Copies `checkpoint`, which was read from `path`, into `network`. Every key must be there with exactly
 /// the network's shape, and no other: all that does not fit is said at once, and then nothing is loaded.
 pub fn load(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
-    let found: HashMap<&str, &RawTensor> =
-        checkpoint.tensors.iter().map(|(key, tensor)| (key.as_str(), tensor)).collect();
+    check(network, path, checkpoint, head)?;
+    copy(network, path, checkpoint, head)
+}
+
+/// [`load`] for a checkpoint that has passed [`check`].
+fn copy(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
+    // Values are made once more rather than kept from the check: a copy of all of them would be a third of
+    // the memory that loading takes.
+    for (var, raw) in pairs(network, checkpoint, head) {
+        assign(var, &values(var, raw, path)?)?;
+    }
+    Ok(())
+}
+
+/// Whether [`load`] would succeed; for this a network of shapes alone will do.
+pub fn check(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
     let mismatch = Mismatch::between(network, checkpoint, head);
     if !mismatch.is_empty() {
         return Err(Error::file(path, mismatch.message(network, checkpoint)));
     }
     let mut not_finite = Vec::new();
-    let mut values = Vec::new();
-    for var in network.vars() {
-        let skipped = head == Head::Replace && network.is_head(&var.key);
-        let Some(raw) = found.get(var.key.as_str()).filter(|_| !skipped) else { continue };
-        let tensor = to_tensor(raw).map_err(Error::torch(format!("take `{}` over", var.key)))?;
-        if var.role != Role::BatchCount && !is_finite(&tensor)? {
+    for (var, raw) in pairs(network, checkpoint, head) {
+        if var.role != Role::BatchCount && !is_finite(&values(var, raw, path)?)? {
             not_finite.push(format!("`{}`", var.key));
         }
-        values.push((var, tensor));
     }
     if !not_finite.is_empty() {
         return Err(Error::file(
@@ -59,11 +68,20 @@ pub fn load(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head)
             ),
         ));
     }
-    // Only now, when everything fits, is the first value moved.
-    for (var, tensor) in values {
-        assign(var, &tensor)?;
-    }
     Ok(())
+}
+
+/// The variables that a checkpoint has values for, with these.
+fn pairs<'a>(network: &'a Network, checkpoint: &'a Checkpoint, head: Head) -> Vec<(&'a Var, &'a RawTensor)> {
+    let found: HashMap<&str, &RawTensor> =
+        checkpoint.tensors.iter().map(|(key, tensor)| (key.as_str(), tensor)).collect();
+    let loaded = |var: &&Var| head == Head::Load || !network.is_head(&var.key);
+    let with_values = |var: &'a Var| Some((var, *found.get(var.key.as_str())?));
+    network.vars().iter().filter(loaded).filter_map(with_values).collect()
+}
+
+fn values(var: &Var, raw: &RawTensor, path: &Path) -> Result<Tensor> {
+    to_tensor(raw).map_err(Error::torch(format!("take `{}` over from {}", var.key, path.display())))
 }
 
 /// Copies values into a variable, in place: the layers share it.
@@ -147,12 +165,12 @@ impl Mismatch {
             true => raw.shape.len() == expected.len() && raw.shape[1..] == expected[1..],
             false => raw.shape == expected,
         };
-        let float = matches!(raw.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        // A count may be of any kind: who casts a whole state dict to half precision casts it too.
         if !fits {
             self.misshapen.push(format!("`{}` is {:?}, expected {expected:?}", var.key, raw.shape));
-        } else if float == (var.role == Role::BatchCount) {
-            let wanted = if float { "whole numbers" } else { "floating-point numbers" };
-            self.misshapen.push(format!("`{}` holds {:?}, expected {wanted}", var.key, raw.dtype));
+        } else if !raw.dtype.is_float() && var.role != Role::BatchCount {
+            let found = raw.dtype.name();
+            self.misshapen.push(format!("`{}` is {found}, expected floating-point numbers", var.key));
         }
     }
 
@@ -194,9 +212,8 @@ fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     let own = network.architecture;
     if let Some(classes) = classes_if_fits(own, checkpoint) {
         return Some(format!(
-            "the file is a {} with {classes} classes, where {} are expected. To use its classes, give the \
-             model file that `tl` wrote as the model itself; to learn new ones, use it as `weights:` in \
-             `tl finetune`",
+            "the file is a {} with {classes} classes, not {}, and does not name them: learn classes of your own \
+             from it (`weights:` in a recipe for `tl finetune`), or give a model file that `tl` wrote",
             own.name,
             network.classes()
         ));

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 use super::checkpoint::{Checkpoint, read_checkpoint};
-use super::{Head, download, load};
+use super::{Head, check, copy, download};
 use crate::artifact::{self, Card};
 use crate::error::{Error, Result};
 use crate::models::{self, Architecture, Fill, Network, WeightEntry};
 use crate::preprocess::Preprocessing;
 use crate::suggest;
+
+/// Outputs of torchvision's weights.
+const IMAGENET_CLASSES: usize = 1000;
 
 /// The model file in a run folder.
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -153,14 +156,19 @@ pub fn preprocessing_by_tag(architecture: &Architecture, tag: &str) -> Result<Pr
 
 fn unknown_tag(architecture: &Architecture, name: &str) -> String {
     let tags: Vec<&str> = architecture.weights.iter().map(|entry| entry.tag).collect();
-    let nearest = suggest::nearest(name, tags.iter().copied())
-        .map(|nearest| format!("; did you mean `{nearest}`?"))
-        .unwrap_or_default();
+    let nearest = match suggest::nearest(name, tags.iter().copied()) {
+        Some(nearest) => format!("; did you mean `{nearest}`?"),
+        None => ".".into(),
+    };
+    let default = match tags.len() {
+        1 => String::new(),
+        _ => format!(", of which `{}` is DEFAULT", architecture.default),
+    };
     format!(
-        "{} has no weights `{name}`{nearest} It has {} (DEFAULT is {})",
+        "{} has no weights named `{name}`{nearest} It has {}{default}; a file needs an ending such as .pth or a \
+         folder before it",
         architecture.name,
         suggest::quoted(&tags),
-        architecture.default
     )
 }
 
@@ -204,28 +212,69 @@ impl Opened {
         self.build(classes, device, Head::Replace, Fill::Initial { seed })
     }
 
+    /// What the user should know although the file was read, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let Some((path, checkpoint)) = &self.file else { return Vec::new() };
+        checkpoint.warnings.iter().map(|warning| format!("{}: {warning}", path.display())).collect()
+    }
+
     /// Whether this is a model that was given as such, with classes that are meant.
     pub fn is_model(&self) -> bool {
         self.is_model
     }
 
-    fn build(&self, classes: usize, device: Device, head: Head, initial: Fill) -> Result<Network> {
-        // A head that is replaced needs its first values; what a file brings does not.
-        let fill = match (&self.file, head) {
-            (Some(_), Head::Load) => Fill::Zeros,
-            _ => initial,
-        };
-        let network = Network::new(self.architecture, classes, device, fill)?;
-        if let Some(card) = &self.card
-            && card.architecture != self.architecture.name
-            && let Some((path, _)) = &self.file
-        {
-            let message = format!("is a {}, not a {}", card.architecture, self.architecture.name);
-            return Err(Error::file(path, message));
+    /// Whether [`Opened::with_new_head`] would succeed, without the memory and time of a network.
+    ///
+    /// # Errors
+    /// [`Error::File`] with all that does not fit.
+    pub fn check(&self, head: Head) -> Result<()> {
+        let Some((path, checkpoint)) = &self.file else { return Ok(()) };
+        let mut classes = 1;
+        if let Some(card) = &self.card {
+            if card.architecture != self.architecture.name {
+                let message = format!("is a {}, not a {}", card.architecture, self.architecture.name);
+                return Err(Error::file(path, message));
+            }
+            classes = card.classes.len();
+        } else if head == Head::Load {
+            classes = IMAGENET_CLASSES;
         }
+        let shapes = Network::new(self.architecture, classes, Device::Cpu, Fill::Shapes)?;
+        check(&shapes, path, checkpoint, head)
+    }
+
+    fn build(&self, classes: usize, device: Device, head: Head, initial: Fill) -> Result<Network> {
+        self.check(head)?;
+        // A new head on pretrained weights begins with zeros, which lets the features speak first (BiT,
+        // Kolesnikov et al. 2020).
+        let fill = if self.file.is_some() { Fill::Zeros } else { initial };
+        let network = Network::new(self.architecture, classes, device, fill)?;
         if let Some((path, checkpoint)) = &self.file {
-            load(&network, path, checkpoint, head)?;
+            copy(&network, path, checkpoint, head)?;
         }
         Ok(network)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_torchvisions_under_another_name_is_known_by_its_digest() {
+        let source = Source { architecture: models::find("resnet50").unwrap(), weights: Weights::None };
+        let [first, second] = source.architecture.weights else { panic!("two entries") };
+        assert_ne!(first.preprocessing, second.preprocessing);
+        let renamed = format!("{}{}", second.digits(), "0".repeat(56));
+        assert_eq!(source.preprocessing_of(&renamed), second.preprocessing);
+        assert_eq!(source.preprocessing_of(&"0".repeat(64)), first.preprocessing);
+        for architecture in models::architectures() {
+            // An entry without digits would take every file for its own.
+            assert!(
+                architecture.weights.iter().all(|entry| entry.digits().len() >= 8),
+                "{}",
+                architecture.name
+            );
+        }
     }
 }
