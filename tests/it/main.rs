@@ -1,9 +1,12 @@
 //! The integration tests: one binary, because each one links libtorch.
 
 mod digits;
+mod extract;
 mod filled;
 mod finetune;
 mod models;
+mod predict;
 mod program;
 mod recipes;
 mod resume;
+mod weights;

@@ -129,7 +129,7 @@ def main(given):
         return check(Path(given))
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "TL_TEST_OUTPUTS": folder}
-        command = ["cargo", "test", "--quiet", "--lib", "every_format_for_other_readers"]
+        command = ["cargo", "test", "--release", "--locked", "--quiet", "--lib", "every_format_for_other_readers"]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         check(Path(folder))
 

@@ -1,0 +1,494 @@
+//! Weights through the program: files that do not fit, hostile ones, and downloads, against servers of our own.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use half::{bf16, f16};
+use tempfile::TempDir;
+use tl::artifact::write_tensors;
+use tl::models::find;
+use tl::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
+use tl::weights::state_dict;
+
+use crate::filled;
+use crate::program::{Run, Tl, repository};
+
+/// The makers of hostile files that the reader's own tests use.
+#[allow(dead_code)]
+#[path = "../../src/weights/checkpoint/tests/make.rs"]
+mod make;
+
+type State = Vec<(String, RawTensor)>;
+
+const MODEL: &str = "shufflenet_v2_x0_5";
+const FILE: &str = "shufflenetv2_x0.5-f707e7126e.pth";
+const LETTERS: &str = "data/shufflenet_v2_x0_5-letters.safetensors";
+
+/// No file takes longer to refuse, however slow the machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Address space for the program: libtorch, a network, and a file read three times over. In KiB.
+const MEMORY: u32 = 4 << 20;
+
+/// The state dict of [`MODEL`], filled from a hash.
+fn state() -> State {
+    static STATE: OnceLock<State> = OnceLock::new();
+    STATE.get_or_init(|| state_dict(&filled::network(MODEL)).unwrap()).clone()
+}
+
+fn write(path: &Path, state: &State) {
+    write_tensors(path, state, HashMap::new()).unwrap();
+}
+
+/// The tensor of this name.
+fn tensor<'a>(state: &'a mut State, key: &str) -> &'a mut RawTensor {
+    &mut state.iter_mut().find(|(name, _)| name == key).unwrap().1
+}
+
+/// Every float tensor of `state` in another kind, by way of its bytes.
+fn cast(state: &State, dtype: Dtype, one: impl Fn(f32) -> Vec<u8>) -> State {
+    let cast = |tensor: &RawTensor| match tensor.dtype {
+        Dtype::F32 => {
+            let values = tensor.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            RawTensor { dtype, shape: tensor.shape.clone(), bytes: values.flat_map(&one).collect() }
+        }
+        _ => tensor.clone(),
+    };
+    state.iter().map(|(key, tensor)| (key.clone(), cast(tensor))).collect()
+}
+
+/// `tl ARGS` with bounded memory and time.
+fn bounded(args: &[&str], cwd: &Path) -> Run {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -v {MEMORY} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_tl")]);
+    command.args(args).args(["--device", "cpu", "--threads", "1"]).current_dir(cwd);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > LIMIT {
+            child.kill().unwrap();
+            panic!("{args:?} has not ended");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap().into()
+}
+
+/// Logits of one image with weights from `file`.
+fn extract(folder: &TempDir, file: &str) -> Run {
+    let image = repository("data/samples/one.png");
+    let args = ["extract", "--model", MODEL, "--weights", file, "--stage", "logits", "--out", "x.npy"];
+    bounded(&[&args[..], &[image.to_str().unwrap()]].concat(), folder.path())
+}
+
+/// The logits that weights in `state` give.
+fn logits(state: &State) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("w.safetensors"), state);
+    extract(&folder, "w.safetensors").expect(0);
+    fs::read(folder.path().join("x.npy")).unwrap()
+}
+
+/// What is said of weights in `state`, which have to be refused.
+#[track_caller]
+fn refused(state: &State) -> Run {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("w.safetensors"), state);
+    let run = extract(&folder, "w.safetensors").expect(1);
+    assert!(run.stderr.starts_with("error: w.safetensors: "), "{}", run.stderr);
+    assert!(!folder.path().join("x.npy").exists());
+    run
+}
+
+#[test]
+fn all_that_does_not_fit_is_said_at_once() {
+    let mut state = state();
+    state.retain(|(key, _)| !key.starts_with("stage4.3.branch2") || key.ends_with("num_batches_tracked"));
+    for index in 0..6 {
+        let extra = RawTensor { dtype: Dtype::F32, shape: vec![1], bytes: vec![0; 4] };
+        state.push((format!("extra.{index}"), extra));
+    }
+    let bias = tensor(&mut state, "fc.bias");
+    (bias.shape, bias.bytes) = (vec![1001], vec![0; 4004]);
+    // A transposed weight has as many numbers: nothing may be reshaped in silence.
+    tensor(&mut state, "fc.weight").shape.reverse();
+    let scalar = tensor(&mut state, "conv1.1.weight");
+    (scalar.shape, scalar.bytes) = (vec![], vec![0; 4]);
+    refused(&state).says(&[
+        "does not fit shufflenet_v2_x0_5\n",
+        "\n  15 missing: `stage4.3.branch2.0.weight`, `stage4.3.branch2.1.weight`, ",
+        ", and 10 more\n",
+        "\n  6 unexpected: `extra.0`, `extra.1`, `extra.2`, `extra.3`, `extra.4`, and 1 more\n",
+        "\n  3 of another shape or type: `conv1.1.weight` is [], expected [24], \
+         `fc.weight` is [1024, 1000], expected [1000, 1024], `fc.bias` is [1001], expected [1000]\n",
+    ]);
+}
+
+#[test]
+fn kinds_of_numbers_that_are_no_weights_are_named() {
+    let mut state = state();
+    tensor(&mut state, "fc.bias").dtype = Dtype::I32;
+    refused(&state)
+        .says(&["1 of another shape or type: `fc.bias` is int32, expected floating-point numbers"]);
+}
+
+#[test]
+fn values_that_are_not_finite_are_named() {
+    let mut state = state();
+    tensor(&mut state, "conv1.0.weight").bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    tensor(&mut state, "fc.bias").bytes[8..12].copy_from_slice(&f32::NEG_INFINITY.to_le_bytes());
+    refused(&state).says(&["holds NaN or infinite values in `conv1.0.weight`, `fc.bias`"]);
+    // A float64 may be finite where the float32 that it becomes is not.
+    let wide = cast(&self::state(), Dtype::F64, |value| (f64::from(value) * 1e60).to_le_bytes().to_vec());
+    refused(&wide).says(&["holds NaN or infinite values in `conv1.0.weight`, "]);
+}
+
+#[test]
+fn another_models_file_is_recognised() {
+    let other = state_dict(&filled::network("shufflenet_v2_x1_0")).unwrap();
+    refused(&other).says(&["the file is a shufflenet_v2_x1_0", "--model shufflenet_v2_x1_0"]);
+}
+
+#[test]
+fn another_number_of_classes_is_recognised_and_replaced_by_training() {
+    let folder = tempfile::tempdir().unwrap();
+    // Without its metadata the file of the letters is anybody's, with 52 classes.
+    let letters = read_checkpoint(&repository(LETTERS)).unwrap().tensors;
+    write(&folder.path().join("bare.safetensors"), &letters);
+    extract(&folder, "bare.safetensors").expect(1).says(&[
+        "2 of another shape or type: `fc.weight` is [52, 1024], expected [1000, 1024], `fc.bias`",
+        "the file is a shufflenet_v2_x0_5 with 52 classes",
+    ]);
+
+    let mut rows = String::from("path,label\n");
+    for digit in ["3", "7"] {
+        let images = fs::read_dir(repository("data/digits/train").join(digit)).unwrap();
+        for image in images.take(4) {
+            rows.push_str(&format!("{},{digit}\n", image.unwrap().path().display()));
+        }
+    }
+    fs::write(folder.path().join("data.csv"), rows).unwrap();
+    let recipe = "model: shufflenet_v2_x0_5\nweights: bare.safetensors\npreprocess: {crop_size: 64}\n\
+                  data: {train: data.csv, val: data.csv}\nstrategy: {method: linear}\ntrain: {c: 1}\n";
+    fs::write(folder.path().join("recipe.yaml"), recipe).unwrap();
+    bounded(&["finetune", "recipe.yaml", "--out", "run"], folder.path()).expect(0);
+    let run = read_checkpoint(&folder.path().join("run/model.safetensors")).unwrap().tensors;
+    for ((key, before), (other, after)) in letters.iter().zip(&run) {
+        assert_eq!(key, other);
+        assert_eq!(before == after, !key.starts_with("fc."), "{key}");
+    }
+}
+
+#[test]
+fn other_precisions_and_wrappers_become_the_same_float32() {
+    let state = state();
+    let expected = logits(&state);
+    assert_eq!(logits(&cast(&state, Dtype::F64, |value| f64::from(value).to_le_bytes().to_vec())), expected);
+    let modules: State = state.iter().map(|(key, value)| (format!("module.{key}"), value.clone())).collect();
+    assert_eq!(logits(&modules), expected);
+    // Before PyTorch 0.4.1 there were no counts; who casts a state dict whole casts them too.
+    let counts = |key: &str| key.ends_with("num_batches_tracked");
+    let without: State = state.iter().filter(|(key, _)| !counts(key)).cloned().collect();
+    assert_eq!(logits(&without), expected);
+    let mut half_counts = state.clone();
+    for (_, count) in half_counts.iter_mut().filter(|(key, _)| counts(key)) {
+        (count.dtype, count.bytes) = (Dtype::F16, f16::from_f32(7.).to_le_bytes().to_vec());
+    }
+    assert_eq!(logits(&half_counts), expected);
+
+    let as_f32 = |value: f32| value.to_le_bytes().to_vec();
+    let halves = cast(&state, Dtype::F16, |value| f16::from_f32(value).to_le_bytes().to_vec());
+    let rounded = cast(&state, Dtype::F32, |value| as_f32(f16::from_f32(value).to_f32()));
+    assert_eq!(logits(&halves), logits(&rounded));
+    let brains = cast(&state, Dtype::BF16, |value| bf16::from_f32(value).to_le_bytes().to_vec());
+    let rounded = cast(&state, Dtype::F32, |value| as_f32(bf16::from_f32(value).to_f32()));
+    assert_eq!(logits(&brains), logits(&rounded));
+}
+
+/// The state dict as PyTorch would zip it, under `model`, all tensors in one storage.
+fn zipped(state: &State) -> Vec<u8> {
+    let floats = || state.iter().filter(|(_, tensor)| tensor.dtype == Dtype::F32);
+    let storage: Vec<u8> = floats().flat_map(|(_, tensor)| tensor.bytes.clone()).collect();
+    let numel = (storage.len() / 4) as i64;
+    let mut pickle = make::Pickler::new().op(b"}").text("model").op(b"}");
+    let mut offset = 0;
+    for (key, tensor) in floats() {
+        let shape: Vec<i64> = tensor.shape.iter().map(|&side| side as i64).collect();
+        let mut strides = vec![1; shape.len()];
+        for axis in (1..shape.len()).rev() {
+            strides[axis - 1] = strides[axis] * shape[axis];
+        }
+        pickle = pickle.text(key).tensor(numel, offset, &shape, &strides).op(b"s");
+        offset += (tensor.bytes.len() / 4) as i64;
+    }
+    make::zip(&[("w/data.pkl", &pickle.op(b"s").stop()), ("w/data/0", &storage)])
+}
+
+#[test]
+fn a_nested_zip_loads_and_each_flipped_bit_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.pth");
+    let mut bytes = zipped(&state());
+    fs::write(&path, &bytes).unwrap();
+    extract(&folder, "w.pth").expect(0);
+    assert_eq!(fs::read(folder.path().join("x.npy")).unwrap(), logits(&state()));
+    for part in 1..6 {
+        let at = bytes.len() * part / 6;
+        bytes[at] ^= 1 << part;
+        fs::write(&path, &bytes).unwrap();
+        let run = extract(&folder, "w.pth").expect(1);
+        assert!(run.stderr.starts_with("error: w.pth: is damaged: "), "{}", run.stderr);
+        bytes[at] ^= 1 << part;
+    }
+}
+
+#[test]
+fn files_that_are_no_weights_get_one_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let marker = folder.path().join("ran");
+    let touch = format!("touch {}", marker.display());
+    let attack = make::Pickler::new().global("posix", "system").text(&touch).op(b"\x85R").stop();
+    let deep = |n: usize| [b"\x80\x02".to_vec(), b"]".repeat(n), b"a".repeat(n - 1), b".".to_vec()].concat();
+    let deep_tuples = [b"\x80\x02)".to_vec(), b"\x85".repeat(3_000_000), b".".to_vec()].concat();
+    let good = make::dict_of(9, 0, &[3, 3], &[3, 1]);
+    let data = [0u8; 36];
+    let header = |text: &str| [(text.len() as u64).to_le_bytes().to_vec(), text.into()].concat();
+    let nested_json = header(&format!("{{\"a\":{}", "[".repeat(3_000_000)));
+    let twice = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}    "#;
+    let huge = r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}}    "#;
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("empty", vec![], "is empty; download or copy it again"),
+        ("page", b"<!DOCTYPE html><html><title>Sign in</title></html>".to_vec(), "is a web page (HTML), not"),
+        ("text", b"404: Not Found, or some such thing".to_vec(), "is a text file, not a weights file"),
+        ("zeros", vec![0; 5000], "holds zeros only"),
+        ("attack", attack.clone(), "asks to run `posix.system`"),
+        ("zipped attack", make::zip(&[("a/data.pkl", &attack)]), "asks to run `posix.system`"),
+        ("deep", deep(3_000_000), "nests deeper or holds more objects than any weights file"),
+        ("not as deep", deep(300_000), "is a plain Python pickle, not a file of PyTorch"),
+        ("deep tuples", make::zip(&[("a/data.pkl", &deep_tuples)]), "nests deeper or holds more"),
+        ("marks", [b"\x80\x02".to_vec(), b"(".repeat(3_000_000)].concat(), "nests deeper or holds more"),
+        (
+            "twice in the zip",
+            make::zip(&[("a/data.pkl", &good), ("a/data/0", &data), ("a/data/0", &data)]),
+            "twice",
+        ),
+        (
+            "beyond the storage",
+            make::torch_zip(&make::dict_of(9, 0, &[1 << 20, 1 << 20], &[1 << 20, 1])),
+            "the tensor `a`",
+        ),
+        ("stretched", make::torch_zip(&make::dict_of(9, 0, &[1 << 40], &[0])), "the tensor `a`"),
+        ("negative", make::torch_zip(&make::dict_of(9, -1, &[3], &[1])), "the tensor `a`"),
+        ("lying header", [u64::MAX.to_le_bytes().to_vec(), b"{}".to_vec()].concat(), "w.pth: is"),
+        ("long header", [(1u64 << 39).to_le_bytes().to_vec(), b"{}".to_vec()].concat(), "is damaged"),
+        ("nested JSON", nested_json, "is damaged"),
+        ("key twice", [header(twice), vec![0; 4]].concat(), "holds the key `a` twice"),
+        ("huge shape", [header(huge), vec![0; 4]].concat(), "is damaged"),
+    ];
+    let mut wrong = Vec::new();
+    for (what, bytes, message) in cases {
+        fs::write(folder.path().join("w.pth"), bytes).unwrap();
+        let start = Instant::now();
+        let run = extract(&folder, "w.pth");
+        let one_line = run.stderr.starts_with("error: w.pth: ") && run.stderr.lines().count() == 1;
+        let in_time = start.elapsed() < Duration::from_secs(30);
+        if run.code != Some(1) || !one_line || !run.stderr.contains(message) || !in_time {
+            wrong.push(format!("{what}: expected {message:?}, found {run:?} after {:?}", start.elapsed()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(!marker.exists(), "the attack ran");
+    assert!(!folder.path().join("x.npy").exists());
+}
+
+#[test]
+fn truncated_files_are_refused_wherever_they_end() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["plain.zip.pth", "plain.legacy.pth", "views.tar.pth", "plain.safetensors"] {
+        let whole = fs::read(repository("tests/fixtures/checkpoints").join(name)).unwrap();
+        for part in 0..8 {
+            let length = (whole.len() - 1) * part / 7;
+            fs::write(folder.path().join("w.pth"), &whole[..length]).unwrap();
+            let run = extract(&folder, "w.pth");
+            assert_eq!(run.code, Some(1), "{name} cut to {length}: {}", run.stderr);
+            assert!(run.stderr.starts_with("error: w.pth: "), "{name} cut to {length}: {}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_read_with_doubts_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = repository("tests/fixtures/checkpoints/no-checksums.zip.pth");
+    // It is no network's, but the doubt comes first.
+    extract(&folder, file.to_str().unwrap()).expect(1).says(&[
+        "warning: ",
+        "no-checksums.zip.pth: ",
+        "error: ",
+    ]);
+}
+
+#[test]
+fn a_models_metadata_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let letters = read_checkpoint(&repository(LETTERS)).unwrap();
+    let card = &letters.metadata["tl"];
+    let cases = [
+        ("{}".to_string(), "its `tl` metadata cannot be read"),
+        (card.replace("\"format\":1", "\"format\":99"), "was written by a newer tl (format 99"),
+        (
+            card.replace("\"crop_size\":64", "\"crop_size\":0"),
+            "crop_size: expected 1 to 4096 pixels, found 0",
+        ),
+        (card.replace("\"crop_size\":64", "\"crop_size\":999999999"), "crop_size: expected 1 to 4096"),
+        (card.replace(MODEL, "resnet9000"), "is a `resnet9000`, which this version of tl does not know"),
+        (card.replace(MODEL, "resnet18"), "does not fit resnet18"),
+        (card.replace("\"lower_a\",", ""), "`fc.weight` is [52, 1024], expected [51, 1024]"),
+    ];
+    for (card, message) in cases {
+        let metadata = HashMap::from([("tl".to_string(), card)]);
+        write_tensors(&folder.path().join("m.safetensors"), &letters.tensors, metadata).unwrap();
+        let image = repository("data/samples/one.png");
+        let run = bounded(&["predict", "--model", "m.safetensors", image.to_str().unwrap()], folder.path());
+        assert!(matches!(run.code, Some(1 | 2)), "{:?}: {}", run.code, run.stderr);
+        run.says(&[message]);
+    }
+
+    let metadata = HashMap::from([("tl".to_string(), without_classes(card))]);
+    write_tensors(&folder.path().join("m.safetensors"), &letters.tensors, metadata).unwrap();
+    bounded(&["predict", "--model", "m.safetensors", "."], folder.path())
+        .expect(2)
+        .says(&["classes: expected at least one name, found none"]);
+}
+
+fn without_classes(card: &str) -> String {
+    let mut card: serde_json::Value = serde_json::from_str(card).unwrap();
+    card["classes"] = serde_json::json!([]);
+    card.to_string()
+}
+
+#[test]
+fn misspelt_weights_get_the_nearest_or_the_place() {
+    let predict = |model: &str, weights: &str| {
+        Tl::new(["predict", "--model", model, "--weights", weights, "data/samples"])
+            .cwd(repository(""))
+            .run()
+            .expect(2)
+    };
+    predict("resnet50", "IMAGENET_V2").says(&[
+        "error: resnet50 has no weights named `IMAGENET_V2`; did you mean `IMAGENET1K_V2`? It has `IMAGENET1K_V1` \
+         and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is DEFAULT",
+    ]);
+    predict("resnet18", "xyz").says(&["error: resnet18 has no weights named `xyz`. It has `IMAGENET1K_V1`"]);
+    predict("resnet18", "none.pth").says(&["error: there is no weights file at none.pth"]);
+    predict("resnet18", "data/digits")
+        .says(&["error: the weights data/digits are a folder without model.safetensors"]);
+    predict("resnet18", "ResNet50_Weights.IMAGENET1K_V1")
+        .says(&["error: `ResNet50_Weights.IMAGENET1K_V1` are the weights of resnet50, not of resnet18"]);
+    predict(LETTERS, "IMAGENET1K_V1").says(&["brings its own weights"]);
+}
+
+/// `tl predict` of one image with [`MODEL`]'s published weights, from `base` into an own cache.
+fn download(cache: &Path, base: &str) -> Run {
+    Tl::new(["predict", "--model", MODEL, "--weights", "IMAGENET1K_V1", "--device", "cpu"])
+        .arg(repository("data/samples/one.png"))
+        .env("TORCH_HOME", cache)
+        .env("TL_WEIGHTS_URL", base)
+        .run()
+}
+
+/// A loopback address on which nobody listens.
+fn closed_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}/weights", listener.local_addr().unwrap())
+}
+
+/// A server on the loopback address that answers every request with `body`, or its beginning.
+fn serve(body: Vec<u8>, length: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        }
+    });
+    base
+}
+
+fn checkpoints(cache: &Path) -> PathBuf {
+    cache.join("hub/checkpoints")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn offline_the_address_and_the_place_are_named() {
+    let cache = tempfile::tempdir().unwrap();
+    let base = closed_port();
+    let target = checkpoints(cache.path()).join(FILE);
+    download(cache.path(), &base).expect(1).says(&[
+        &format!("error: cannot download {FILE}: "),
+        &format!("fetch {base}/{FILE} by other means and put it at {}", target.display()),
+        "TL_WEIGHTS_URL",
+    ]);
+    assert!(names(&checkpoints(cache.path())).is_empty());
+}
+
+#[test]
+fn a_wrong_file_is_refused_and_leaves_nothing() {
+    let cache = tempfile::tempdir().unwrap();
+    let base = serve(vec![1; 100_000], 100_000);
+    download(cache.path(), &base).expect(1).says(&[
+        &format!("{base}/{FILE} is not the file that its name promises: expected a sha256 that starts with f707e7126e"),
+        "(100000 bytes, deleted)",
+    ]);
+    assert!(names(&checkpoints(cache.path())).is_empty());
+}
+
+#[test]
+fn a_damaged_file_in_the_cache_is_noticed() {
+    let cache = tempfile::tempdir().unwrap();
+    fs::create_dir_all(checkpoints(cache.path())).unwrap();
+    fs::write(checkpoints(cache.path()).join(FILE), "damaged").unwrap();
+    download(cache.path(), &closed_port()).expect(1).says(&[
+        "damaged (its sha256 starts with ",
+        "not with f707e7126e); downloading it again",
+        &format!("error: cannot download {FILE}: "),
+        "the file that is there now is damaged",
+    ]);
+    assert_eq!(names(&checkpoints(cache.path())), [FILE]);
+}
+
+#[test]
+fn a_mirror_must_be_an_address() {
+    let cache = tempfile::tempdir().unwrap();
+    download(cache.path(), "example.org/weights")
+        .expect(2)
+        .says(&["TL_WEIGHTS_URL is 'example.org/weights'"]);
+}
+
+#[test]
+fn the_models_table_knows_what_is_cached() {
+    let cache = tempfile::tempdir().unwrap();
+    let row = || {
+        let table = Tl::new(["models", MODEL]).env("TORCH_HOME", cache.path()).run().expect(0).stdout;
+        table.lines().find(|line| line.starts_with(MODEL)).unwrap().to_string()
+    };
+    assert!(row().contains(" no "), "{}", row());
+    fs::create_dir_all(checkpoints(cache.path())).unwrap();
+    fs::write(checkpoints(cache.path()).join(find(MODEL).unwrap().weights[0].file), "").unwrap();
+    assert!(row().contains(" yes "), "{}", row());
+}

@@ -1,0 +1,246 @@
+"""Loads what `tl finetune` leaves into torchvision, and compares the linear head with scikit-learn's.
+
+    python tests/oracle/check_artifact.py TL
+
+One model of each block kind is trained for a few steps on a few of the shipped digits. Its `model.safetensors` has to
+load into the torchvision builder with `strict=True`, to give the logits that `tl extract` gives and the labels and
+confidences that `tl predict` gives; the frozen part has to be the weights that it came from. The linear method has to
+find what `LogisticRegression` behind a `StandardScaler` finds at the same C on the same features.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+from check_extract import error, random_model  # before PyTorch: it says how threads wait
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image, ImageOps
+from safetensors import safe_open
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
+
+TOLERANCE = 1e-4
+THREADS = "2"
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = ROOT / "data/digits"
+LETTERS = ROOT / "data/shufflenet_v2_x0_5-letters.safetensors"
+
+
+def digits(part, classes, each):
+    return [
+        (path, str(digit))
+        for digit in range(classes)
+        for path in sorted((DIGITS / part / str(digit)).glob("*.png"))[:each]
+    ]
+
+
+def write_list(path, samples):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label"), *samples])
+
+
+class Bench:
+    def __init__(self, tl, folder):
+        self.tl, self.folder = tl, folder
+        self.images = [str(path) for path, _ in digits("test", 10, 3)]
+        self.images += [str(ROOT / "data/photos/china.jpg"), str(ROOT / "data/photos/flower.jpg")]
+        self.images.sort(key=lambda path: [part.encode() for part in Path(path).parts])
+
+    def run(self, *arguments):
+        command = [self.tl, *map(str, arguments), "--device", "cpu", "--threads", THREADS, "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stderr}"
+
+    def finetune(self, name, recipe):
+        """The run folder of a recipe, which JSON is as well."""
+        path, run = self.folder / f"{name}.yaml", self.folder / name
+        path.write_text(json.dumps(recipe))
+        self.run("finetune", path, "--out", run)
+        return run
+
+    def extract(self, model, images, stage):
+        out = self.folder / "x.npy"
+        self.run("extract", "--model", model, "--stage", stage, "--out", out, *images)
+        with open(f"{out}.index.csv", newline="", encoding="utf-8") as file:
+            assert [row["path"] for row in csv.DictReader(file)] == list(map(str, images))
+        return np.load(out)
+
+    def predict(self, model, images, top_k):
+        out = self.folder / "p.csv"
+        self.run("predict", "--model", model, "--top-k", top_k, "--out", out, *images)
+        with open(out, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+def metadata_of(path):
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert list(metadata) == ["tl"], list(metadata)
+    tl = json.loads(metadata["tl"])
+    assert json.dumps(tl, sort_keys=True, separators=(",", ":"), ensure_ascii=False) == metadata["tl"], "keys are not sorted"
+    assert str(ROOT) not in metadata["tl"] and "out" not in tl["recipe"], metadata["tl"]
+    return tl
+
+
+def transform_of(tl):
+    how = tl["preprocessing"]
+    return ImageClassification(
+        crop_size=how["crop_size"], resize_size=how["resize_size"], mean=how["mean"], std=how["std"],
+        interpolation=InterpolationMode(how["interpolation"]),
+    )
+
+
+def in_torchvision(path, tl):
+    model = torchvision.models.get_model(tl["architecture"], weights=None, num_classes=len(tl["classes"]))
+    state = load_file(path)
+    model.load_state_dict(state, strict=True)
+    kinds = {key: value.dtype for key, value in model.state_dict().items()}
+    assert {key: value.dtype for key, value in state.items()} == kinds
+    return model.eval()
+
+
+def check_run(bench, name, run, classes):
+    """The model file in torchvision, against `extract` and `predict` from the run folder and from the file."""
+    path = run / "model.safetensors"
+    tl = metadata_of(path)
+    assert tl["classes"] == classes, tl["classes"]
+    model, transform = in_torchvision(path, tl), transform_of(tl)
+    pictures = [ImageOps.exif_transpose(Image.open(image)).convert("RGB") for image in bench.images]
+    with torch.no_grad():
+        logits = model(torch.stack([transform(picture) for picture in pictures]))
+
+    relative = error(bench.extract(run, bench.images, "logits"), logits.numpy())
+    assert relative <= TOLERANCE, f"{name}: relative error {relative:.2e}"
+
+    top_k = min(3, len(classes))
+    expected = logits.double().softmax(1)
+    order = expected.argsort(1, descending=True)
+    worst = 0.0
+    for given in (run, path):
+        rows = bench.predict(given, bench.images, top_k)
+        assert [row["path"] for row in rows] == bench.images and not any(row["error"] for row in rows)
+        for row, confidences, ranks in zip(rows, expected, order):
+            for rank in range(top_k):
+                suffix = f"_{rank + 1}" if rank else ""
+                label, confidence = row[f"label{suffix}"], float(row[f"confidence{suffix}"])
+                assert label == classes[ranks[rank]] or np.isclose(
+                    confidences[classes.index(label)], confidences[ranks[rank]], rtol=1e-4
+                ), (row, confidences)
+                worst = max(worst, abs(confidence - float(confidences[classes.index(label)])))
+    assert worst <= 1e-5, f"{name}: a confidence is off by {worst:.2e}"
+    print(f"  {name:<34} logits {relative:.1e}, confidences {worst:.1e}")
+    return tl
+
+
+def check_finetuned(bench):
+    train, val = bench.folder / "train.csv", bench.folder / "val.csv"
+    write_list(train, digits("train", 4, 8))
+    write_list(val, digits("test", 4, 3))
+    cases = [
+        ("resnet18", "full", 64), ("resnet50", "partial", 64), ("resnext50_32x4d", "full", 64),
+        ("wide_resnet50_2", "partial", 64), ("alexnet", "full", 63), ("shufflenet_v2_x0_5", "partial", 64),
+        ("shufflenet_v2_x1_0", "full", 64),
+    ]
+    for model, method, size in cases:
+        weights = bench.folder / "start.pth"
+        torch.save(random_model(model, seed=5).state_dict(), weights)
+        run = bench.finetune(f"{model}-{method}", {
+            "model": model, "weights": "start.pth", "preprocess": {"crop_size": size},
+            "data": {"train": "train.csv", "val": "val.csv"}, "strategy": {"method": method},
+            "train": {"epochs": 2, "batch_size": 8, "lr": 0.001, "batch_norm": "train"},
+        })
+        tl = check_run(bench, f"{model}, {method}", run, ["0", "1", "2", "3"])
+        assert tl["preprocessing"]["crop_size"] == size
+        check_frozen(run, weights, (run / "plan.yaml").read_text())
+
+
+def check_frozen(run, weights, plan):
+    """What the plan calls frozen has not moved; something else has."""
+    before, after = torch.load(weights), load_file(run / "model.safetensors")
+    frozen = [line.strip("- ") for line in plan.split("frozen_stages:")[1].split("trained_stages:")[0].splitlines()]
+    frozen = tuple(f"{stage}." for stage in frozen if stage and stage != "[]")
+    # The stem's stage holds its normalisation too, which torchvision keeps beside it.
+    if "conv1." in frozen:
+        frozen += ("bn1.",)
+    same = {key for key in after if torch.equal(before[key], after[key])}
+    held = {key for key in after if key.startswith(frozen)} if frozen else set()
+    assert held <= same, sorted(held - same)[:5]
+    weights = {key for key in after if key.endswith("weight")} - held
+    assert not weights & same, sorted(weights & same)[:5]
+
+
+def check_linear(bench, classes, each, extra):
+    samples, seen = digits("train", classes, each), digits("test", classes, 20)
+    write_list(bench.folder / "train.csv", samples)
+    write_list(bench.folder / "val.csv", seen)
+    name = f"linear, {classes} classes{', C given' if extra else ''}"
+    run = bench.finetune(name.replace(", ", "-").replace(" ", "-"), {
+        "model": "shufflenet_v2_x0_5", "weights": str(LETTERS), "data": {"train": "train.csv", "val": "val.csv"},
+        "strategy": {"method": "linear"}, "train": extra,
+    })
+    names = [str(digit) for digit in range(classes)]
+    report = json.loads((run / "report.json").read_text())
+    c = report["linear"]["c"]
+    x = bench.extract(run, [path for path, _ in samples], "features").astype("f8")
+    y = np.array([label for _, label in samples])
+    scaler = StandardScaler().fit(x)
+    with warnings.catch_warnings():
+        # At this tolerance the solver ends where rounding leaves nothing to gain, and says so.
+        warnings.simplefilter("ignore")
+        fit = LogisticRegression(C=c, solver="newton-cg", tol=1e-12, max_iter=100_000).fit(scaler.transform(x), y)
+    assert list(fit.classes_) == names
+
+    state = load_file(run / "model.safetensors")
+    weight, bias = state["fc.weight"].double().numpy(), state["fc.bias"].double().numpy()
+    bias = bias + weight @ scaler.mean_
+    weight = weight * scaler.scale_
+    if classes == 2:  # scikit-learn has one row, for the difference of the logits
+        weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
+    else:  # what is common to all classes changes no probability
+        bias = bias - bias.mean() + fit.intercept_.mean()
+    worst = max(np.abs(weight - fit.coef_).max(), np.abs(bias - fit.intercept_).max())
+    assert worst <= 1e-3, f"{name}: a coefficient is off by {worst:.2e} (the largest is {np.abs(fit.coef_).max():.2e})"
+
+    paths = [str(path) for path, _ in seen]
+    unseen = scaler.transform(bench.extract(run, paths, "features").astype("f8"))
+    rows = bench.predict(run, paths, classes)
+    assert [row["label"] for row in rows] == list(fit.predict(unseen)), name
+    confidences = np.sort(fit.predict_proba(unseen), axis=1)[:, ::-1]
+    found = np.array([[float(row["confidence" + (f"_{k + 1}" if k else "")]) for k in range(classes)] for row in rows])
+    gap = np.abs(found - confidences).max()
+    assert gap <= 1e-3, f"{name}: a confidence is off by {gap:.2e}"
+    accuracy = np.mean([row["label"] == label for row, (_, label) in zip(rows, seen)])
+    assert abs(accuracy - report["best"]["val_accuracy"]) < 1e-6, (accuracy, report["best"])
+    print(
+        f"  {name:<34} C {c:.3g}: coefficients {worst:.1e} of {np.abs(fit.coef_).max():.2g}, confidences {gap:.1e}, "
+        f"accuracy {accuracy:.3f}"
+    )
+
+
+def main(tl):
+    tl = str(Path(tl).resolve())
+    os.chdir(ROOT)
+    torch.set_num_threads(int(THREADS))
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(tl, Path(scratch))
+        check_finetuned(bench)
+        check_linear(bench, 10, 10, {})
+        check_linear(bench, 10, 30, {"c": 1})
+        check_linear(bench, 3, 20, {})
+        check_linear(bench, 2, 20, {})
+    print("torchvision and scikit-learn agree with what `tl finetune` leaves")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
