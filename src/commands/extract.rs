@@ -13,6 +13,7 @@ use crate::loader::Batching;
 use crate::output::{FeatureFormat, FeatureWriter, errors_path};
 use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
+use crate::wording::counted;
 
 /// What to say when a signal has ended the work.
 pub const STOPPED: &str = "stopped: nothing was written; run it again to start over";
@@ -64,8 +65,8 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let written = writer.into_inner().finish()?;
     bar.finish_and_clear();
     terminal.say(format!(
-        "{} rows of {length} numbers (`{}` of {}) in {}",
-        written.rows,
+        "{} of {length} numbers (`{}` of {}) in {}",
+        counted(written.rows as usize, "row", "rows"),
         args.stage,
         network.architecture.name,
         args.out.display()
@@ -75,9 +76,9 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     }
     let list = errors_path(&args.out);
     warn(format!(
-        "{} of {} images could not be read: see {}",
+        "{} of {} could not be read: see {}",
         written.failures,
-        inputs.len(),
+        counted(inputs.len(), "image", "images"),
         list.display()
     ));
     Ok(Outcome::SomeFailed)

@@ -16,6 +16,7 @@ use crate::models::Reading;
 use crate::output::{PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, TableStyle};
 use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
+use crate::wording::counted;
 
 /// Writes a row for each input, readable or not.
 pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
@@ -66,7 +67,8 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
                 pending.rows.insert(index, row);
             }
             bar.inc(batch.indices.len() as u64);
-            pending.write_ready(&mut rows)
+            // Rows of a table would otherwise be written into the bar.
+            bar.suspend(|| pending.write_ready(&mut rows))
         },
     )?;
     signals.check(stopped)?;
@@ -74,12 +76,19 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     bar.finish_and_clear();
     rows.finish()?;
     if let Some(out) = &args.out {
-        terminal.say(format!("{} rows in {}", inputs.len(), out.display()));
+        terminal.say(format!("{} in {}", counted(inputs.len(), "row", "rows"), out.display()));
     }
     if failed == 0 {
         return Ok(Outcome::Done);
     }
-    warn(format!("{failed} of {} images could not be read: see their `error`", inputs.len()));
+    let images = counted(inputs.len(), "image", "images");
+    warn(format!(
+        "{failed} of {images} could not be read: see `error` in {}",
+        match args.out {
+            Some(_) => "their rows",
+            None => "the table",
+        }
+    ));
     Ok(Outcome::SomeFailed)
 }
 

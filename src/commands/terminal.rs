@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::signal::Signals;
 use crate::trainer::{EpochRow, Observer, Step};
@@ -38,7 +38,7 @@ impl Terminal {
 
     /// A bar over `length` images; invisible where there is no terminal.
     pub fn images(&self, what: &str, length: usize) -> ProgressBar {
-        let template = "{prefix} {wide_bar} {pos}/{len} images, {per_sec}, {eta} left";
+        let template = "{prefix} {wide_bar} {pos}/{len} images, {rate}, {eta} left";
         self.bar(template, length).with_prefix(what.to_string())
     }
 
@@ -50,7 +50,12 @@ impl Terminal {
             return bar;
         }
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                // The bar is no place to complain of a bar that cannot be drawn.
+                let rate = state.per_sec();
+                let _ = write!(out, "{rate:.0$}/s", usize::from(rate < 10.));
+            };
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
         bar

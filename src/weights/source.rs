@@ -76,10 +76,16 @@ impl Source {
     }
 
     fn from_model_file(model: &str, weights: Option<&str>, path: &Path) -> Result<Self, String> {
-        let path = if path.is_dir() { path.join(MODEL_FILE) } else { path.to_path_buf() };
+        let folder = path.is_dir();
+        let path = if folder { path.join(MODEL_FILE) } else { path.to_path_buf() };
+        if folder && !path.is_file() {
+            return Err(format!(
+                "{model} is a folder without {MODEL_FILE}: if it is a run folder, its run has not saved a model yet"
+            ));
+        }
         if !path.is_file() {
             // A name without any sign of a path is a slip in a model's name.
-            let looks_like_path = model.contains('/') || model.contains('.') || path.ends_with(MODEL_FILE);
+            let looks_like_path = model.contains('/') || model.contains('.');
             return Err(match looks_like_path {
                 true => format!("there is no model file at {}", path.display()),
                 false => models::unknown(model),
@@ -87,8 +93,8 @@ impl Source {
         }
         let card = artifact::read_card(&path).map_err(|error| error.to_string())?.ok_or_else(|| {
             format!(
-                "{} is not a model that `tl` wrote: give the architecture's name as the model and the file \
-                 as the weights",
+                "{} is not a model that `tl` wrote: if it holds weights, name the network that they are of as the \
+                 model (`tl models` lists the names), and the file as the weights",
                 path.display()
             )
         })?;
@@ -232,7 +238,10 @@ impl Opened {
         let mut classes = 1;
         if let Some(card) = &self.card {
             if card.architecture != self.architecture.name {
-                let message = format!("is a {}, not a {}", card.architecture, self.architecture.name);
+                let message = format!(
+                    "is a {0}, not a {1}: use `model: {0}` (`--model {0}`)",
+                    card.architecture, self.architecture.name
+                );
                 return Err(Error::file(path, message));
             }
             classes = card.classes.len();

@@ -189,7 +189,7 @@ fn a_bad_image_among_good_ones_is_listed() {
     fs::write(at("bad.png"), "no image").unwrap();
     extract(folder.path(), &["bad.png", "--out", "x.csv"])
         .expect(1)
-        .says(&["1 of 1 images could not be read"]);
+        .says(&["1 of 1 image could not be read"]);
     assert_eq!(csv_rows(&at("x.csv")).len(), 1);
 }
 

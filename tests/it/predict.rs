@@ -32,7 +32,7 @@ fn a_table_on_the_terminal_has_a_row_for_each_image() {
     expected.insert(2, "images/b/11.png");
     assert_eq!(paths, expected);
     assert!(lines[3].len() > 3, "the bad image's reason: {:?}", lines[3]);
-    run.says(&["1 of 6 images could not be read: see their `error`"]);
+    run.says(&["1 of 6 images could not be read: see `error` in the table\n"]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_model_that_is_none_is_explained() {
     );
     with("qwertz").says(&["error: there is no model named `qwertz`; `tl models` lists those there are\n"]);
     with("runs/gone").says(&["error: there is no model file at runs/gone"]);
-    with("images").says(&["error: there is no model file at images/model.safetensors"]);
+    with("images").says(&["error: images is a folder without model.safetensors: if it is a run folder, "]);
     with("images/top.png").says(&["error: images/top.png is not a model that `tl` wrote"]);
     with("").says(&["error: "]);
 }
