@@ -48,8 +48,8 @@ fn table(chosen: &[&Architecture]) -> String {
             text.push_str(&format!(
                 "{:<20} {:>6.1} M {:>7.2} {:>6.2} {:>6}  {tag:<15} {cached:<6} {}\n",
                 architecture.name,
-                architecture.parameters as f64 / 1e6,
-                architecture.gflops,
+                entry.parameters as f64 / 1e6,
+                entry.gflops,
                 entry.top1,
                 entry.preprocessing.crop_size,
                 entry.file,

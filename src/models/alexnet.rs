@@ -2,31 +2,31 @@
 //! networks", 2014; torchvision `models/alexnet.py`).
 
 use super::layers::{
-    ConvConfig, Layer, Sequential, adaptive_avg_pool2d_flat, conv2d, dropout, identity, linear, max_pool2d,
-    relu,
+    Activation, ConvConfig, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, conv2d, dropout,
+    identity, linear, max_pool2d,
 };
 use super::network::Chain;
 use super::vars::Path;
-use super::{Architecture, WeightEntry, imagenet};
+use super::{Architecture, BASE, entry, imagenet};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[Architecture {
     name: "alexnet",
-    family: "AlexNet",
     weights_enum: "AlexNet_Weights",
     default: "IMAGENET1K_V1",
-    weights: &[WeightEntry {
-        tag: "IMAGENET1K_V1",
-        file: "alexnet-owt-7be5be79.pth",
-        top1: 56.522,
-        top5: 79.066,
-        preprocessing: imagenet(256, 224),
-    }],
-    parameters: 61_100_840,
-    gflops: 0.714,
+    weights: &[entry(
+        "IMAGENET1K_V1",
+        "alexnet-owt-7be5be79.pth",
+        61_100_840,
+        0.714,
+        [56.522, 79.066],
+        imagenet(256, 224),
+    )],
+    build,
+    family: "AlexNet",
     min_size: 63,
     partial_from: "fc6",
-    build,
+    ..BASE
 }];
 
 /// Index in torchvision's `features`, input and output channels, kernel and stride and padding, and
@@ -46,7 +46,7 @@ fn build(chain: &mut Chain) -> Result<()> {
     for (number, (index, inputs, outputs, config, pooled)) in CONVOLUTIONS.into_iter().enumerate() {
         chain.stage(format!("conv{}", number + 1), |root| {
             let conv = conv2d(&(root / "features" / index), inputs, outputs, config)?;
-            let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(conv), relu()];
+            let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(conv), Box::new(Activation::Relu)];
             if pooled {
                 layers.push(max_pool2d(3, 2, 0));
             }
@@ -63,6 +63,6 @@ fn build(chain: &mut Chain) -> Result<()> {
 }
 
 fn fully_connected(root: &Path, index: usize, inputs: i64) -> Result<Vec<Box<dyn Layer>>> {
-    let linear = linear(&(root / "classifier" / index), inputs, HIDDEN)?;
-    Ok(vec![dropout(DROPOUT), Box::new(linear), relu()])
+    let linear = linear(&(root / "classifier" / index), inputs, HIDDEN, LinearInit::default(inputs))?;
+    Ok(vec![dropout(DROPOUT), Box::new(linear), Box::new(Activation::Relu)])
 }

@@ -4,15 +4,29 @@
 //! `models/*.py`). To add a family, write its file, and add its table to [`architectures`].
 
 mod alexnet;
+mod convnext;
+mod densenet;
+mod efficientnet;
+mod googlenet;
+mod inception;
 pub mod layers;
+mod maxvit;
+mod mnasnet;
+mod mobilenetv2;
+mod mobilenetv3;
 mod network;
+mod regnet;
 mod resnet;
 mod shufflenetv2;
+mod squeezenet;
+mod swin_transformer;
 mod vars;
+mod vgg;
+mod vision_transformer;
 
-pub use network::{Chain, FEATURES, LOGITS, Network, Reading};
+pub use network::{Chain, FEATURES, LOGITS, Network, Pooling, Reading};
 pub(crate) use vars::seed_of;
-pub use vars::{Fill, Role, Var, bytes_of};
+pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 
 use crate::error::{Error, Result};
 use crate::preprocess::{Interpolation, Preprocessing};
@@ -30,10 +44,6 @@ pub struct Architecture {
     pub default: &'static str,
     /// The pretrained weights that torchvision publishes, in its order.
     pub weights: &'static [WeightEntry],
-    /// Number of parameters with 1,000 classes.
-    pub parameters: u64,
-    /// Multiply-adds for one image at the default size, in 10⁹ (torchvision's `_ops`).
-    pub gflops: f64,
     /// The smallest side of an input that the network can take.
     pub min_size: u32,
     /// The first stage, or group of stages, that `method: partial` trains unless told otherwise.
@@ -50,6 +60,10 @@ pub struct WeightEntry {
     /// The file name below the download address; its last `-` is followed by the first digits of the
     /// file's sha256.
     pub file: &'static str,
+    /// Number of parameters, with the entry's 1,000 classes.
+    pub parameters: u64,
+    /// Multiply-adds for one image at the entry's size, in 10⁹ (torchvision's `_ops`).
+    pub gflops: f64,
     /// Top-1 accuracy on ImageNet's validation set, in percent.
     pub top1: f64,
     /// Top-5 accuracy on ImageNet's validation set, in percent.
@@ -75,6 +89,30 @@ impl Architecture {
     }
 }
 
+/// A row of a family's table: tag, file, parameters, GFLOPs, top-1 and top-5, preprocessing.
+const fn entry(
+    tag: &'static str,
+    file: &'static str,
+    parameters: u64,
+    gflops: f64,
+    [top1, top5]: [f64; 2],
+    preprocessing: Preprocessing,
+) -> WeightEntry {
+    WeightEntry { tag, file, parameters, gflops, top1, top5, preprocessing }
+}
+
+/// What builders have in common; each row of a table replaces what is its own.
+const BASE: Architecture = Architecture {
+    name: "",
+    family: "",
+    weights_enum: "",
+    default: "IMAGENET1K_V1",
+    weights: &[],
+    min_size: 1,
+    partial_from: "",
+    build: |_| Ok(()),
+};
+
 /// torchvision's `ImageClassification` preset with ImageNet's mean and deviation.
 const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
     Preprocessing {
@@ -88,7 +126,27 @@ const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
 
 /// All architectures, family by family.
 pub fn architectures() -> impl Iterator<Item = &'static Architecture> {
-    [alexnet::TABLE, resnet::TABLE, shufflenetv2::TABLE].into_iter().flatten()
+    [
+        alexnet::TABLE,
+        convnext::TABLE,
+        densenet::TABLE,
+        efficientnet::TABLE,
+        googlenet::TABLE,
+        inception::TABLE,
+        maxvit::TABLE,
+        mnasnet::TABLE,
+        mobilenetv2::TABLE,
+        mobilenetv3::TABLE,
+        regnet::TABLE,
+        resnet::TABLE,
+        shufflenetv2::TABLE,
+        squeezenet::TABLE,
+        swin_transformer::TABLE,
+        vgg::TABLE,
+        vision_transformer::TABLE,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The architecture of this name.

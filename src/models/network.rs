@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
-use super::layers::{Layer, Linear, Mode, linear};
+use super::layers::{Layer, Linear, LinearInit, Mode, linear};
 use super::vars::{self, Fill, Path, Var, Vars};
 use super::{Architecture, suggest_stage};
 use crate::error::{Error, Result};
@@ -16,6 +16,28 @@ use crate::error::{Error, Result};
 pub const FEATURES: &str = "features";
 /// The output of the final classifier layer.
 pub const LOGITS: &str = "logits";
+
+/// How a stage's output becomes a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The mean over height and width of images `[N, C, H, W]`; a vector stays.
+    Spatial,
+    /// The mean over height and width of images `[N, H, W, C]`.
+    ChannelsLast,
+    /// The first of the tokens `[N, T, D]`: the class token.
+    ClassToken,
+}
+
+impl Pooling {
+    fn pool(self, xs: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Pooling::Spatial if xs.dim() == 4 => xs.f_mean_dim([2i64, 3].as_slice(), false, None)?,
+            Pooling::ChannelsLast if xs.dim() == 4 => xs.f_mean_dim([1i64, 2].as_slice(), false, None)?,
+            Pooling::ClassToken if xs.dim() == 3 => xs.f_select(1, 0)?,
+            _ => xs.shallow_clone(),
+        })
+    }
+}
 
 /// A named part of the chain.
 struct Stage {
@@ -40,9 +62,21 @@ pub struct Chain<'a> {
     classes: i64,
     stages: Vec<Stage>,
     head: Option<Head>,
+    pooling: Pooling,
 }
 
 impl<'a> Chain<'a> {
+    /// How the stages are read; [`Pooling::Spatial`] unless this is called.
+    pub fn pooling(&mut self, pooling: Pooling) {
+        self.pooling = pooling;
+    }
+
+    /// The root of the state dict, for parameters that stand outside all stages. They belong to the stage
+    /// that is built next.
+    pub fn root(&self) -> Path<'a> {
+        self.vars.root()
+    }
+
     /// Appends a stage; its variables are named from the root of the state dict.
     pub fn stage<L: Layer + 'static>(
         &mut self,
@@ -55,10 +89,22 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// Ends the chain with a linear classifier of `features` inputs at `key`, behind `neck`.
+    /// Ends the chain with a linear classifier of `features` inputs at `key`, behind `neck`, with
+    /// `nn.Linear`'s initial values.
     pub fn head(&mut self, key: &'static str, neck: Box<dyn Layer>, features: i64) -> Result<()> {
+        self.head_with(key, neck, features, LinearInit::default(features))
+    }
+
+    /// The same with other initial values.
+    pub fn head_with(
+        &mut self,
+        key: &'static str,
+        neck: Box<dyn Layer>,
+        features: i64,
+        init: LinearInit,
+    ) -> Result<()> {
         let start = self.vars.count();
-        let classifier = linear(&(self.vars.root() / key), features, self.classes)?;
+        let classifier = linear(&(self.vars.root() / key), features, self.classes, init)?;
         self.head = Some(Head { key, neck, classifier, vars: start..self.vars.count() });
         Ok(())
     }
@@ -84,6 +130,7 @@ pub struct Network {
     vars: Vec<Var>,
     frozen: usize,
     device: Device,
+    pooling: Pooling,
 }
 
 impl Network {
@@ -95,11 +142,17 @@ impl Network {
         fill: Fill,
     ) -> Result<Self> {
         let vars = Vars::new(device, fill);
-        let mut chain = Chain { vars: &vars, classes: classes as i64, stages: Vec::new(), head: None };
+        let mut chain = Chain {
+            vars: &vars,
+            classes: classes as i64,
+            stages: Vec::new(),
+            head: None,
+            pooling: Pooling::Spatial,
+        };
         (architecture.build)(&mut chain)?;
-        let Chain { stages, head, .. } = chain;
+        let Chain { stages, head, pooling, .. } = chain;
         let head = head.ok_or_else(|| Error::run(format!("{} has no head", architecture.name)))?;
-        Ok(Network { architecture, stages, head, vars: vars.into_inner(), frozen: 0, device })
+        Ok(Network { architecture, stages, head, vars: vars.into_inner(), frozen: 0, device, pooling })
     }
 
     /// The names of the stages, first to last.
@@ -114,7 +167,7 @@ impl Network {
 
     /// Number of outputs.
     pub fn classes(&self) -> usize {
-        self.head.classifier.bias.numel()
+        self.head.classifier.weight.size()[0] as usize
     }
 
     /// Length of a feature vector.
@@ -229,8 +282,7 @@ impl Network {
             };
             let xs = self.run(0..end, images, Mode::INFERENCE)?;
             match reading {
-                Reading::Stage(_) if xs.dim() == 4 => Ok(xs.f_mean_dim([2i64, 3].as_slice(), false, None)?),
-                Reading::Stage(_) => Ok(xs),
+                Reading::Stage(_) => self.pooling.pool(&xs),
                 Reading::Features => self.head.neck.forward(&xs, Mode::INFERENCE),
                 Reading::Logits => {
                     let features = self.head.neck.forward(&xs, Mode::INFERENCE)?;

@@ -4,12 +4,14 @@
 
 use tch::Tensor;
 
+use super::layers::Activation::{Identity, Relu};
 use super::layers::{
-    ConvConfig, ConvInit, ConvNorm, Layer, Mode, Sequential, adaptive_avg_pool2d_flat, conv_norm, max_pool2d,
+    ConvConfig, ConvInit, ConvNorm, Layer, Mode, NormConfig, Sequential, adaptive_avg_pool2d_flat, conv_norm,
+    max_pool2d,
 };
 use super::network::Chain;
 use super::vars::Path;
-use super::{Architecture, WeightEntry, imagenet};
+use super::{Architecture, BASE, entry, imagenet};
 use crate::error::{Error, Result};
 
 pub(super) const TABLE: &[Architecture] = &[
@@ -17,9 +19,14 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "resnet18",
         weights_enum: "ResNet18_Weights",
         default: "IMAGENET1K_V1",
-        weights: &[v1("resnet18-f37072fd.pth", 69.758, 89.078)],
-        parameters: 11_689_512,
-        gflops: 1.814,
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "resnet18-f37072fd.pth",
+            11_689_512,
+            1.814,
+            [69.758, 89.078],
+            imagenet(256, 224),
+        )],
         build: |chain| resnet(chain, Block::Basic, [2, 2, 2, 2], 1, 64),
         ..RESNET
     },
@@ -27,63 +34,139 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "resnet34",
         weights_enum: "ResNet34_Weights",
         default: "IMAGENET1K_V1",
-        weights: &[v1("resnet34-b627a593.pth", 73.314, 91.42)],
-        parameters: 21_797_672,
-        gflops: 3.664,
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "resnet34-b627a593.pth",
+            21_797_672,
+            3.664,
+            [73.314, 91.42],
+            imagenet(256, 224),
+        )],
         build: |chain| resnet(chain, Block::Basic, [3, 4, 6, 3], 1, 64),
         ..RESNET
     },
     Architecture {
         name: "resnet50",
         weights_enum: "ResNet50_Weights",
-        weights: &[v1("resnet50-0676ba61.pth", 76.13, 92.862), v2("resnet50-11ad3fa6.pth", 80.858, 95.434)],
-        parameters: 25_557_032,
-        gflops: 4.089,
+        default: "IMAGENET1K_V2",
+        weights: &[
+            entry(
+                "IMAGENET1K_V1",
+                "resnet50-0676ba61.pth",
+                25_557_032,
+                4.089,
+                [76.13, 92.862],
+                imagenet(256, 224),
+            ),
+            entry(
+                "IMAGENET1K_V2",
+                "resnet50-11ad3fa6.pth",
+                25_557_032,
+                4.089,
+                [80.858, 95.434],
+                imagenet(232, 224),
+            ),
+        ],
         build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 1, 64),
         ..RESNET
     },
     Architecture {
         name: "resnet101",
         weights_enum: "ResNet101_Weights",
-        weights: &[v1("resnet101-63fe2227.pth", 77.374, 93.546), v2("resnet101-cd907fc2.pth", 81.886, 95.78)],
-        parameters: 44_549_160,
-        gflops: 7.801,
+        default: "IMAGENET1K_V2",
+        weights: &[
+            entry(
+                "IMAGENET1K_V1",
+                "resnet101-63fe2227.pth",
+                44_549_160,
+                7.801,
+                [77.374, 93.546],
+                imagenet(256, 224),
+            ),
+            entry(
+                "IMAGENET1K_V2",
+                "resnet101-cd907fc2.pth",
+                44_549_160,
+                7.801,
+                [81.886, 95.78],
+                imagenet(232, 224),
+            ),
+        ],
         build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 64),
         ..RESNET
     },
     Architecture {
         name: "resnet152",
         weights_enum: "ResNet152_Weights",
+        default: "IMAGENET1K_V2",
         weights: &[
-            v1("resnet152-394f9c45.pth", 78.312, 94.046),
-            v2("resnet152-f82ba261.pth", 82.284, 96.002),
+            entry(
+                "IMAGENET1K_V1",
+                "resnet152-394f9c45.pth",
+                60_192_808,
+                11.514,
+                [78.312, 94.046],
+                imagenet(256, 224),
+            ),
+            entry(
+                "IMAGENET1K_V2",
+                "resnet152-f82ba261.pth",
+                60_192_808,
+                11.514,
+                [82.284, 96.002],
+                imagenet(232, 224),
+            ),
         ],
-        parameters: 60_192_808,
-        gflops: 11.514,
         build: |chain| resnet(chain, Block::Bottleneck, [3, 8, 36, 3], 1, 64),
         ..RESNET
     },
     Architecture {
         name: "resnext50_32x4d",
         weights_enum: "ResNeXt50_32X4D_Weights",
+        default: "IMAGENET1K_V2",
         weights: &[
-            v1("resnext50_32x4d-7cdf4587.pth", 77.618, 93.698),
-            v2("resnext50_32x4d-1a0047aa.pth", 81.198, 95.34),
+            entry(
+                "IMAGENET1K_V1",
+                "resnext50_32x4d-7cdf4587.pth",
+                25_028_904,
+                4.23,
+                [77.618, 93.698],
+                imagenet(256, 224),
+            ),
+            entry(
+                "IMAGENET1K_V2",
+                "resnext50_32x4d-1a0047aa.pth",
+                25_028_904,
+                4.23,
+                [81.198, 95.34],
+                imagenet(232, 224),
+            ),
         ],
-        parameters: 25_028_904,
-        gflops: 4.23,
         build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 32, 4),
         ..RESNET
     },
     Architecture {
         name: "resnext101_32x8d",
         weights_enum: "ResNeXt101_32X8D_Weights",
+        default: "IMAGENET1K_V2",
         weights: &[
-            v1("resnext101_32x8d-8ba56ff5.pth", 79.312, 94.526),
-            v2("resnext101_32x8d-110c445d.pth", 82.834, 96.228),
+            entry(
+                "IMAGENET1K_V1",
+                "resnext101_32x8d-8ba56ff5.pth",
+                88_791_336,
+                16.414,
+                [79.312, 94.526],
+                imagenet(256, 224),
+            ),
+            entry(
+                "IMAGENET1K_V2",
+                "resnext101_32x8d-110c445d.pth",
+                88_791_336,
+                16.414,
+                [82.834, 96.228],
+                imagenet(232, 224),
+            ),
         ],
-        parameters: 88_791_336,
-        gflops: 16.414,
         build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 32, 8),
         ..RESNET
     },
@@ -91,63 +174,71 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "resnext101_64x4d",
         weights_enum: "ResNeXt101_64X4D_Weights",
         default: "IMAGENET1K_V1",
-        // Trained with the newer recipe from the start, so its first entry already resizes to 232.
-        weights: &[WeightEntry {
-            preprocessing: imagenet(232, 224),
-            ..v1("resnext101_64x4d-173b62eb.pth", 83.246, 96.454)
-        }],
-        parameters: 83_455_272,
-        gflops: 15.46,
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "resnext101_64x4d-173b62eb.pth",
+            83_455_272,
+            15.46,
+            [83.246, 96.454],
+            imagenet(232, 224),
+        )],
         build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 64, 4),
         ..RESNET
     },
     Architecture {
         name: "wide_resnet50_2",
         weights_enum: "Wide_ResNet50_2_Weights",
+        default: "IMAGENET1K_V2",
         weights: &[
-            v1("wide_resnet50_2-95faca4d.pth", 78.468, 94.086),
-            v2("wide_resnet50_2-9ba9bcbe.pth", 81.602, 95.758),
+            entry(
+                "IMAGENET1K_V1",
+                "wide_resnet50_2-95faca4d.pth",
+                68_883_240,
+                11.398,
+                [78.468, 94.086],
+                imagenet(256, 224),
+            ),
+            entry(
+                "IMAGENET1K_V2",
+                "wide_resnet50_2-9ba9bcbe.pth",
+                68_883_240,
+                11.398,
+                [81.602, 95.758],
+                imagenet(232, 224),
+            ),
         ],
-        parameters: 68_883_240,
-        gflops: 11.398,
         build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 1, 128),
         ..RESNET
     },
     Architecture {
         name: "wide_resnet101_2",
         weights_enum: "Wide_ResNet101_2_Weights",
+        default: "IMAGENET1K_V2",
         weights: &[
-            v1("wide_resnet101_2-32ee1156.pth", 78.848, 94.284),
-            v2("wide_resnet101_2-d733dc28.pth", 82.51, 96.02),
+            entry(
+                "IMAGENET1K_V1",
+                "wide_resnet101_2-32ee1156.pth",
+                126_886_696,
+                22.753,
+                [78.848, 94.284],
+                imagenet(256, 224),
+            ),
+            entry(
+                "IMAGENET1K_V2",
+                "wide_resnet101_2-d733dc28.pth",
+                126_886_696,
+                22.753,
+                [82.51, 96.02],
+                imagenet(232, 224),
+            ),
         ],
-        parameters: 126_886_696,
-        gflops: 22.753,
         build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 128),
         ..RESNET
     },
 ];
 
 /// What the builders share.
-const RESNET: Architecture = Architecture {
-    name: "",
-    family: "ResNet",
-    weights_enum: "",
-    default: "IMAGENET1K_V2",
-    weights: &[],
-    parameters: 0,
-    gflops: 0.,
-    min_size: 1,
-    partial_from: "layer4",
-    build: |_| Ok(()),
-};
-
-const fn v1(file: &'static str, top1: f64, top5: f64) -> WeightEntry {
-    WeightEntry { tag: "IMAGENET1K_V1", file, top1, top5, preprocessing: imagenet(256, 224) }
-}
-
-const fn v2(file: &'static str, top1: f64, top5: f64) -> WeightEntry {
-    WeightEntry { tag: "IMAGENET1K_V2", file, top1, top5, preprocessing: imagenet(232, 224) }
-}
+const RESNET: Architecture = Architecture { family: "ResNet", partial_from: "layer4", ..BASE };
 
 /// The two residual blocks of the paper.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -190,7 +281,7 @@ fn resnet(
 ) -> Result<()> {
     chain.stage("conv1", |root| {
         let config = convolution(7).stride(2);
-        let conv = conv_norm(&(root / "conv1"), &(root / "bn1"), 3, 64, config, true)?;
+        let conv = conv_norm([&(root / "conv1"), &(root / "bn1")], 3, 64, config, NormConfig::DEFAULT, Relu)?;
         Ok(Sequential(vec![Box::new(conv), max_pool2d(3, 2, 1)]))
     })?;
     let mut inputs = 64;
@@ -237,13 +328,15 @@ fn residual(path: &Path, shape: Residual) -> Result<ResidualBlock> {
         .zip(1..)
         .map(|((inputs, outputs, config), number)| {
             let (conv, norm) = (path / format!("conv{number}"), path / format!("bn{number}"));
-            conv_norm(&conv, &norm, inputs, outputs, config, number < last)
+            let activation = if number < last { Relu } else { Identity };
+            conv_norm([&conv, &norm], inputs, outputs, config, NormConfig::DEFAULT, activation)
         })
         .collect::<Result<_>>()?;
     let shortcut = match stride != 1 || inputs != outputs {
         true => {
             let (conv, norm) = (path / "downsample" / 0, path / "downsample" / 1);
-            Some(conv_norm(&conv, &norm, inputs, outputs, convolution(1).stride(stride), false)?)
+            let config = convolution(1).stride(stride);
+            Some(conv_norm([&conv, &norm], inputs, outputs, config, NormConfig::DEFAULT, Identity)?)
         }
         false => None,
     };

@@ -3,69 +3,80 @@
 
 use tch::Tensor;
 
-use super::layers::{ConvConfig, ConvNorm, Layer, Mode, Sequential, conv_norm, global_mean, max_pool2d};
+use super::layers::Activation::{self, Identity, Relu};
+use super::layers::{
+    self, ConvConfig, ConvNorm, Layer, Mode, NormConfig, Sequential, global_mean, max_pool2d,
+};
 use super::network::Chain;
 use super::vars::Path;
-use super::{Architecture, WeightEntry, imagenet};
+use super::{Architecture, BASE, entry, imagenet};
 use crate::error::Result;
-use crate::preprocess::Preprocessing;
 
 pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "shufflenet_v2_x0_5",
         weights_enum: "ShuffleNet_V2_X0_5_Weights",
-        weights: &[v1("shufflenetv2_x0.5-f707e7126e.pth", 60.552, 81.746, imagenet(256, 224))],
-        parameters: 1_366_792,
-        gflops: 0.04,
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "shufflenetv2_x0.5-f707e7126e.pth",
+            1_366_792,
+            0.04,
+            [60.552, 81.746],
+            imagenet(256, 224),
+        )],
         build: |chain| shufflenet_v2(chain, [24, 48, 96, 192, 1024]),
         ..SHUFFLENET
     },
     Architecture {
         name: "shufflenet_v2_x1_0",
         weights_enum: "ShuffleNet_V2_X1_0_Weights",
-        weights: &[v1("shufflenetv2_x1-5666bf0f80.pth", 69.362, 88.316, imagenet(256, 224))],
-        parameters: 2_278_604,
-        gflops: 0.145,
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "shufflenetv2_x1-5666bf0f80.pth",
+            2_278_604,
+            0.145,
+            [69.362, 88.316],
+            imagenet(256, 224),
+        )],
         build: |chain| shufflenet_v2(chain, [24, 116, 232, 464, 1024]),
         ..SHUFFLENET
     },
     Architecture {
         name: "shufflenet_v2_x1_5",
         weights_enum: "ShuffleNet_V2_X1_5_Weights",
-        weights: &[v1("shufflenetv2_x1_5-3c479a10.pth", 72.996, 91.086, imagenet(232, 224))],
-        parameters: 3_503_624,
-        gflops: 0.296,
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "shufflenetv2_x1_5-3c479a10.pth",
+            3_503_624,
+            0.296,
+            [72.996, 91.086],
+            imagenet(232, 224),
+        )],
         build: |chain| shufflenet_v2(chain, [24, 176, 352, 704, 1024]),
         ..SHUFFLENET
     },
     Architecture {
         name: "shufflenet_v2_x2_0",
         weights_enum: "ShuffleNet_V2_X2_0_Weights",
-        weights: &[v1("shufflenetv2_x2_0-8be3c8ee.pth", 76.23, 93.006, imagenet(232, 224))],
-        parameters: 7_393_996,
-        gflops: 0.583,
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "shufflenetv2_x2_0-8be3c8ee.pth",
+            7_393_996,
+            0.583,
+            [76.23, 93.006],
+            imagenet(232, 224),
+        )],
         build: |chain| shufflenet_v2(chain, [24, 244, 488, 976, 2048]),
         ..SHUFFLENET
     },
 ];
 
 /// What the four builders share.
-const SHUFFLENET: Architecture = Architecture {
-    name: "",
-    family: "ShuffleNet V2",
-    weights_enum: "",
-    default: "IMAGENET1K_V1",
-    weights: &[],
-    parameters: 0,
-    gflops: 0.,
-    min_size: 1,
-    partial_from: "stage4",
-    build: |_| Ok(()),
-};
-
-const fn v1(file: &'static str, top1: f64, top5: f64, preprocessing: Preprocessing) -> WeightEntry {
-    WeightEntry { tag: "IMAGENET1K_V1", file, top1, top5, preprocessing }
-}
+const SHUFFLENET: Architecture = Architecture { family: "ShuffleNet V2", partial_from: "stage4", ..BASE };
 
 /// Blocks in `stage2`, `stage3` and `stage4`, the same in all four widths.
 const REPEATS: [usize; 3] = [4, 8, 4];
@@ -74,7 +85,7 @@ const REPEATS: [usize; 3] = [4, 8, 4];
 fn shufflenet_v2(chain: &mut Chain, channels: [i64; 5]) -> Result<()> {
     chain.stage("conv1", |root| {
         let path = root / "conv1";
-        let conv = conv_norm(&(&path / 0), &(&path / 1), 3, channels[0], ConvConfig::new(3).stride(2), true)?;
+        let conv = conv_norm(&path, 0, 3, channels[0], ConvConfig::new(3).stride(2), Relu)?;
         Ok(Sequential(vec![Box::new(conv), max_pool2d(3, 2, 1)]))
     })?;
     for (index, repeats) in REPEATS.into_iter().enumerate() {
@@ -89,9 +100,22 @@ fn shufflenet_v2(chain: &mut Chain, channels: [i64; 5]) -> Result<()> {
     }
     chain.stage("conv5", |root| {
         let path = root / "conv5";
-        conv_norm(&(&path / 0), &(&path / 1), channels[3], channels[4], ConvConfig::new(1), true)
+        conv_norm(&path, 0, channels[3], channels[4], ConvConfig::new(1), Relu)
     })?;
     chain.head("fc", global_mean(), channels[4])
+}
+
+/// A convolution at `index` and its normalisation at the next.
+fn conv_norm(
+    path: &Path,
+    index: usize,
+    inputs: i64,
+    outputs: i64,
+    config: ConvConfig,
+    activation: Activation,
+) -> Result<ConvNorm> {
+    let paths = [&(path / index), &(path / (index + 1))];
+    layers::conv_norm(paths, inputs, outputs, config, NormConfig::DEFAULT, activation)
 }
 
 /// torchvision's `InvertedResidual`: channels are split (or, where the block halves the resolution,
@@ -111,8 +135,8 @@ fn downsampling(path: &Path, inputs: i64, outputs: i64) -> Result<InvertedResidu
     let path1 = path / "branch1";
     let depthwise = ConvConfig::new(3).stride(2).groups(inputs);
     let branch1 = [
-        conv_norm(&(&path1 / 0), &(&path1 / 1), inputs, inputs, depthwise, false)?,
-        conv_norm(&(&path1 / 2), &(&path1 / 3), inputs, outputs / 2, ConvConfig::new(1), true)?,
+        conv_norm(&path1, 0, inputs, inputs, depthwise, Identity)?,
+        conv_norm(&path1, 2, inputs, outputs / 2, ConvConfig::new(1), Relu)?,
     ];
     Ok(InvertedResidual { branch1: Some(branch1), branch2: branch2(path, inputs, outputs / 2, 2)? })
 }
@@ -121,9 +145,9 @@ fn branch2(path: &Path, inputs: i64, outputs: i64, stride: i64) -> Result<[ConvN
     let path = path / "branch2";
     let depthwise = ConvConfig::new(3).stride(stride).groups(outputs);
     Ok([
-        conv_norm(&(&path / 0), &(&path / 1), inputs, outputs, ConvConfig::new(1), true)?,
-        conv_norm(&(&path / 3), &(&path / 4), outputs, outputs, depthwise, false)?,
-        conv_norm(&(&path / 5), &(&path / 6), outputs, outputs, ConvConfig::new(1), true)?,
+        conv_norm(&path, 0, inputs, outputs, ConvConfig::new(1), Relu)?,
+        conv_norm(&path, 3, outputs, outputs, depthwise, Identity)?,
+        conv_norm(&path, 5, outputs, outputs, ConvConfig::new(1), Relu)?,
     ])
 }
 

@@ -21,16 +21,20 @@ pub enum Role {
     Bias,
     /// The scale or the shift of a normalisation layer.
     Norm,
+    /// Another parameter: a class token, a position embedding, a layer scale, a position bias.
+    Other,
     /// A running mean or variance: a float buffer, never trained.
     RunningStatistic,
     /// BatchNorm's `num_batches_tracked`: an int64 buffer of no dimensions.
     BatchCount,
+    /// A buffer that follows from the architecture alone, such as a table of relative positions.
+    Constant,
 }
 
 impl Role {
     /// Whether an optimizer may move it.
     pub fn is_parameter(self) -> bool {
-        matches!(self, Role::Weight | Role::Bias | Role::Norm)
+        matches!(self, Role::Weight | Role::Bias | Role::Norm | Role::Other)
     }
 }
 
@@ -68,6 +72,9 @@ pub enum Init {
     Uniform(f64),
     /// Normal with mean 0 and this standard deviation.
     Normal(f64),
+    /// Normal with mean 0 and this standard deviation, drawn again outside ±2 (`trunc_normal_`'s bounds,
+    /// which do not scale with the deviation).
+    TruncatedNormal(f64),
 }
 
 /// All variables of one network, in the order of torchvision's state dict.
@@ -133,9 +140,21 @@ impl Path<'_> {
         let tensor = fill(&key, kind, shape, init, self.vars.fill)
             .and_then(|tensor| tensor.f_to_device(self.vars.device))
             .map_err(Error::torch(format!("make room for `{key}` of shape {shape:?}")))?;
+        Ok(self.register(key, tensor, role))
+    }
+
+    /// Registers the buffer `name`, whose values follow from the architecture, and returns it.
+    pub fn constant(&self, name: &str, values: &Tensor) -> Result<Tensor> {
+        let key = (self / name).prefix;
+        let tensor =
+            values.f_to_device(self.vars.device).map_err(Error::torch(format!("make room for `{key}`")))?;
+        Ok(self.register(key, tensor, Role::Constant))
+    }
+
+    fn register(&self, key: String, tensor: Tensor, role: Role) -> Tensor {
         let shared = tensor.shallow_clone();
         self.vars.vars.borrow_mut().push(Var { key, tensor, role });
-        Ok(shared)
+        shared
     }
 }
 
@@ -153,9 +172,20 @@ fn fill(key: &str, kind: Kind, shape: &[i64], init: Init, fill: Fill) -> Result<
                 Init::Constant(value) => tensor.f_fill_(value),
                 Init::Uniform(bound) => tensor.f_uniform_(-bound, bound),
                 Init::Normal(deviation) => tensor.f_normal_(0., deviation),
+                Init::TruncatedNormal(deviation) => truncated_normal(tensor, deviation),
             }
         }
     }
+}
+
+/// By the inverse of the distribution function, as `torch.nn.init.trunc_normal_` draws.
+fn truncated_normal(mut tensor: Tensor, deviation: f64) -> Result<Tensor, tch::TchError> {
+    const BOUND: f64 = 2.;
+    // erf(x) for the share of the normal distribution within the bounds.
+    let share = Tensor::from(BOUND / deviation / 2f64.sqrt()).f_erf()?.f_double_value(&[])?;
+    let _ = tensor.f_uniform_(-share, share)?;
+    let _ = tensor.f_erfinv_()?.f_mul_scalar_(deviation * 2f64.sqrt())?;
+    tensor.f_clamp_(-BOUND, BOUND)
 }
 
 /// 63 bits that depend on both the seed and a name; the sign bit stays clear for libtorch's `i64` seeds.

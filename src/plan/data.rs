@@ -1,5 +1,6 @@
 //! The images of a run: what is trained on, what is measured on, and what is kept for the end.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -116,6 +117,9 @@ impl Data {
                 (pick(train), pick(val))
             }
         };
+        for (key, part) in [("data.val", Some(&val)), ("data.test", test.as_ref())] {
+            notes.extend(part.and_then(|part| overlap(key, &train, part)));
+        }
         Data { classes: listed.classes, train, val, test }
     }
 
@@ -162,4 +166,17 @@ fn missing(recipe: &Recipe, path: &Path) -> Option<String> {
         _ => String::new(),
     };
     gone.then(|| format!("there is no folder or file {}{hint}", path.display()))
+}
+
+/// A note if images of `part` are trained on: what a network has seen it knows, so the part's accuracy
+/// promises more than new images will hold. Files are the same if they are spelt the same.
+fn overlap(key: &str, train: &[Sample], part: &[Sample]) -> Option<String> {
+    let seen: HashSet<&Path> = train.iter().map(|sample| sample.path.as_path()).collect();
+    let both = part.iter().filter(|sample| seen.contains(sample.path.as_path())).count();
+    (both > 0).then(|| {
+        format!(
+            "{both} of the {} images of `{key}` are trained on too: its accuracy will be too good to be true",
+            part.len()
+        )
+    })
 }

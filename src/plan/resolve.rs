@@ -56,6 +56,12 @@ impl Plan {
         };
         let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
         let augment = augmentation(&recipe, &mut mistakes);
+        if method == Method::Linear && probe.as_ref().is_some_and(|probe| probe.classifier().bias.is_none()) {
+            mistakes.push(recipe.mistake(
+                "strategy.method",
+                "the last layer of this network has no bias, which `linear` needs: choose `partial`",
+            ));
+        }
         let by_gradient = method != Method::Linear;
         let train = by_gradient.then(|| train(&recipe, method));
         if let (Some(train), Some(probe)) = (&train, &probe) {

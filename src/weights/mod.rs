@@ -96,7 +96,7 @@ pub fn state_dict(network: &Network) -> Result<Vec<(String, RawTensor)>> {
         .vars()
         .iter()
         .map(|var| {
-            let dtype = if var.role == Role::BatchCount { Dtype::I64 } else { Dtype::F32 };
+            let dtype = if var.tensor.f_kind()? == Kind::Int64 { Dtype::I64 } else { Dtype::F32 };
             let shape = var.tensor.size().iter().map(|&side| side as usize).collect();
             let bytes = models::bytes_of(&var.tensor)?;
             Ok((var.key.clone(), RawTensor { dtype, shape, bytes }))
@@ -168,7 +168,7 @@ impl Mismatch {
         // A count may be of any kind: who casts a whole state dict to half precision casts it too.
         if !fits {
             self.misshapen.push(format!("`{}` is {:?}, expected {expected:?}", var.key, raw.shape));
-        } else if !raw.dtype.is_float() && var.role != Role::BatchCount {
+        } else if !raw.dtype.is_float() && !matches!(var.role, Role::BatchCount | Role::Constant) {
             let found = raw.dtype.name();
             self.misshapen.push(format!("`{}` is {found}, expected floating-point numbers", var.key));
         }

@@ -1,11 +1,8 @@
 //! Networks and inputs filled from a hash, as `tests/oracle/models.py` fills torchvision's.
 
 use tch::{Device, Tensor};
-use tl::models::{Fill, Network, find};
+use tl::models::{Fill, Network, Role, find};
 use tl::weights::assign;
-
-/// The side of the square inputs.
-pub const SIDE: i64 = 96;
 
 /// `count` numbers in [0, 1): the upper 24 bits of splitmix64 seeded by FNV-1a of `name`.
 pub fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
@@ -25,7 +22,7 @@ pub fn network(name: &str) -> Network {
     let network = Network::new(find(name).unwrap(), 1000, Device::Cpu, Fill::Zeros).unwrap();
     for var in network.vars() {
         let shape = var.tensor.size();
-        if var.key.ends_with("num_batches_tracked") {
+        if matches!(var.role, Role::BatchCount | Role::Constant) {
             continue;
         }
         let scale = (6. / shape[1..].iter().product::<i64>() as f64).sqrt();
@@ -44,9 +41,9 @@ pub fn network(name: &str) -> Network {
     network
 }
 
-/// `[images, 3, SIDE, SIDE]` in [-2, 2).
-pub fn inputs(images: i64) -> Tensor {
-    let count = (images * 3 * SIDE * SIDE) as usize;
+/// `[images, 3, side, side]` in [-2, 2).
+pub fn inputs(images: i64, side: i64) -> Tensor {
+    let count = (images * 3 * side * side) as usize;
     let values: Vec<f32> = uniform("input", count).map(|u| ((2. * u - 1.) * 2.) as f32).collect();
-    Tensor::from_slice(&values).reshape([images, 3, SIDE, SIDE])
+    Tensor::from_slice(&values).reshape([images, 3, side, side])
 }

@@ -1,7 +1,8 @@
 """Logits, features and one training step of torchvision's networks, with weights and inputs from a hash.
 
 The weights are a function of key and index alone, so that no weight file is needed: the Rust side fills
-the same values in (tests/it/filled.rs). Run as `python tests/oracle/models.py OUT_DIR`.
+the same values in (tests/it/filled.rs). A pair of files for each family of src/models. Run as
+`python tests/oracle/models.py OUT_DIR [FAMILY...]`.
 """
 
 import hashlib
@@ -15,11 +16,28 @@ import torch
 import torchvision
 from safetensors.numpy import save_file
 
-FAMILIES = r"alexnet|resnet|resnext|wide_resnet|shufflenet"
-# Every family's training step, on one model of it.
-STEPPED = ["alexnet", "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5"]
-SIDE = 96
-IMAGES = 2
+# Families as src/models names them: which models, and which of them make a training step.
+FAMILIES = {
+    "alexnet": (r"alexnet", ["alexnet"]),
+    "convnext": (r"convnext", ["convnext_tiny"]),
+    "densenet": (r"densenet", ["densenet121"]),
+    "efficientnet": (r"efficientnet", ["efficientnet_b0", "efficientnet_b5", "efficientnet_v2_s"]),
+    "googlenet": (r"googlenet", ["googlenet"]),
+    "inception": (r"inception", ["inception_v3"]),
+    "maxvit": (r"maxvit", ["maxvit_t"]),
+    "mnasnet": (r"mnasnet", ["mnasnet0_5"]),
+    "mobilenetv2": (r"mobilenet_v2", ["mobilenet_v2"]),
+    "mobilenetv3": (r"mobilenet_v3", ["mobilenet_v3_small"]),
+    "regnet": (r"regnet", ["regnet_x_400mf", "regnet_y_400mf"]),
+    "resnet": (r"resnet|resnext|wide_resnet", ["resnet18", "resnext50_32x4d"]),
+    "shufflenetv2": (r"shufflenet", ["shufflenet_v2_x0_5"]),
+    "squeezenet": (r"squeezenet", ["squeezenet1_0"]),
+    "swin_transformer": (r"swin", ["swin_t", "swin_v2_t"]),
+    "vgg": (r"vgg", ["vgg11", "vgg11_bn"]),
+    "vision_transformer": (r"vit", ["vit_b_16"]),
+}
+# Those that need another size than 96×96: (side, images).
+SIZES = {}
 
 
 def uniform(name: str, count: int) -> np.ndarray:
@@ -37,8 +55,6 @@ def uniform(name: str, count: int) -> np.ndarray:
 
 def values(key: str, shape: tuple) -> np.ndarray:
     """The values of a state-dict entry: activations keep their scale through the depth."""
-    if key.endswith("num_batches_tracked"):
-        return np.zeros(shape, dtype=np.int64)
     u = uniform(key, int(np.prod(shape)))
     if key.endswith("running_var") or (key.endswith("weight") and len(shape) == 1):
         u = 0.5 + u
@@ -51,14 +67,18 @@ def values(key: str, shape: tuple) -> np.ndarray:
 
 def filled(name: str) -> torch.nn.Module:
     model = torchvision.models.get_model(name, weights=None)
-    state = {key: torch.from_numpy(values(key, tuple(t.shape))) for key, t in model.state_dict().items()}
+    parameters = dict(model.named_parameters())
+    # Other buffers, such as tables of relative positions, follow from the architecture.
+    trained = lambda key: key in parameters or key.endswith(("running_mean", "running_var"))
+    state = model.state_dict()
+    state |= {key: torch.from_numpy(values(key, tuple(t.shape))) for key, t in state.items() if trained(key)}
     model.load_state_dict(state, strict=True)
     return model
 
 
-def inputs(images: int) -> torch.Tensor:
-    u = uniform("input", images * 3 * SIDE * SIDE)
-    return torch.from_numpy(((2 * u - 1) * 2).reshape(images, 3, SIDE, SIDE).astype(np.float32))
+def inputs(images: int, side: int) -> torch.Tensor:
+    u = uniform("input", images * 3 * side * side)
+    return torch.from_numpy(((2 * u - 1) * 2).reshape(images, 3, side, side).astype(np.float32))
 
 
 def listing(model: torch.nn.Module) -> str:
@@ -71,14 +91,14 @@ def final_layer(model: torch.nn.Module) -> torch.nn.Module:
     return [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
 
 
-def training_step(model: torch.nn.Module) -> dict:
+def training_step(model: torch.nn.Module, side: int) -> dict:
     """Loss, gradient norm and statistics of one step in training mode, without dropout."""
     model.train()
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, (torch.nn.Dropout, torchvision.ops.StochasticDepth)):
             module.p = 0.0
     labels = torch.arange(4) * 7
-    loss = torch.nn.functional.cross_entropy(model(inputs(4)), labels, label_smoothing=0.1)
+    loss = torch.nn.functional.cross_entropy(model(inputs(4, side)), labels, label_smoothing=0.1)
     loss.backward()
     # In float64: a float32 sum over 60 million squares is off by 1e-3.
     norm = sum((p.grad.double() ** 2).sum() for p in model.parameters()) ** 0.5
@@ -90,28 +110,35 @@ def training_step(model: torch.nn.Module) -> dict:
     }
 
 
-def main(out_dir: str) -> None:
-    out = pathlib.Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
+def family(out: pathlib.Path, family: str, pattern: str, stepped: list) -> None:
     tensors, facts = {}, {}
     for name in torchvision.models.list_models(module=torchvision.models):
-        if not re.match(FAMILIES, name):
+        if not re.match(pattern, name):
             continue
+        side, images = SIZES.get(name, (96, 2))
         model = filled(name).eval()
         kept = []
         final_layer(model).register_forward_pre_hook(lambda _, args: kept.append(args[0]))
         with torch.no_grad():
-            logits = model(inputs(IMAGES))
+            logits = model(inputs(images, side))
         tensors[f"{name}.logits"] = logits.numpy()
         tensors[f"{name}.features"] = kept[0].numpy()
-        facts[name] = {"listing": listing(model), "parameters": sum(p.numel() for p in model.parameters())}
-        if name in STEPPED:
-            facts[name]["step"] = training_step(filled(name))
-    save_file(tensors, out / "outputs.safetensors")
-    (out / "facts.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        parameters = sum(p.numel() for p in model.parameters())
+        facts[name] = {"listing": listing(model), "parameters": parameters, "side": side, "images": images}
+        if name in stepped:
+            facts[name]["step"] = training_step(filled(name), side)
+    save_file(tensors, out / f"{family}.safetensors")
+    (out / f"{family}.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def main(out_dir: str, *families: str) -> None:
+    out = pathlib.Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    for name in families or FAMILIES:
+        family(out, name, *FAMILIES[name])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

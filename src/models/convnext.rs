@@ -1,0 +1,5 @@
+//! convnext
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

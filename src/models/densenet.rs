@@ -1,0 +1,5 @@
+//! densenet
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

@@ -1,0 +1,5 @@
+//! efficientnet
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

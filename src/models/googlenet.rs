@@ -1,0 +1,5 @@
+//! googlenet
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

@@ -1,0 +1,5 @@
+//! inception
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

@@ -1,0 +1,170 @@
+//! The layers that the families share.
+//!
+//! A layer is built at a path of the state dict, which names its variables as torchvision does, and is a function of
+//! a tensor and a [`Mode`]. All errors of libtorch come back as errors.
+
+mod conv;
+mod linear;
+mod norm;
+mod squeeze_excitation;
+mod stochastic_depth;
+
+pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
+pub use linear::{Linear, LinearInit, linear};
+pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};
+pub use squeeze_excitation::{SqueezeExcitation, squeeze_excitation};
+pub use stochastic_depth::stochastic_depth;
+use tch::Tensor;
+
+use crate::error::{Error, Result};
+
+/// What a layer does beyond its formula.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// Dropout drops.
+    pub dropout: bool,
+    /// BatchNorm normalises by the batch's own statistics and moves its running ones.
+    pub batch_statistics: bool,
+}
+
+impl Mode {
+    /// As in PyTorch after `model.eval()`.
+    pub const INFERENCE: Mode = Mode { dropout: false, batch_statistics: false };
+    /// As in PyTorch after `model.train()`.
+    pub const TRAINING: Mode = Mode { dropout: true, batch_statistics: true };
+}
+
+/// A function of a tensor; images are `[N, C, H, W]`, vectors `[N, D]`.
+pub trait Layer: Send {
+    /// The output for the input `xs`.
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor>;
+}
+
+/// A layer without variables, written as a closure.
+pub struct Func<F>(pub F);
+
+impl<F: Fn(&Tensor, Mode) -> Result<Tensor, tch::TchError> + Send> Layer for Func<F> {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok((self.0)(xs, mode)?)
+    }
+}
+
+/// Layers one after the other.
+pub struct Sequential(pub Vec<Box<dyn Layer>>);
+
+impl Layer for Sequential {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut xs = xs.shallow_clone();
+        for layer in &self.0 {
+            xs = layer.forward(&xs, mode)?;
+        }
+        Ok(xs)
+    }
+}
+
+/// The functions between layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// None: the input as it is.
+    Identity,
+    /// `nn.ReLU`
+    Relu,
+    /// `nn.ReLU6`
+    Relu6,
+    /// `nn.SiLU`
+    Silu,
+    /// `nn.Hardswish`
+    Hardswish,
+    /// `nn.GELU`, by the error function
+    Gelu,
+    /// `nn.Sigmoid`
+    Sigmoid,
+    /// `nn.Hardsigmoid`
+    Hardsigmoid,
+}
+
+impl Activation {
+    /// The function of `xs`.
+    pub fn apply(self, xs: &Tensor) -> Result<Tensor> {
+        match self {
+            Activation::Identity => Ok(xs.shallow_clone()),
+            Activation::Relu => xs.f_relu(),
+            Activation::Relu6 => xs.f_clamp(0., 6.),
+            Activation::Silu => xs.f_silu(),
+            Activation::Hardswish => xs.f_hardswish(),
+            Activation::Gelu => xs.f_gelu("none"),
+            Activation::Sigmoid => xs.f_sigmoid(),
+            Activation::Hardsigmoid => xs.f_hardsigmoid(),
+        }
+        .map_err(Error::torch("run an activation"))
+    }
+
+    /// The same in the memory of `xs`, where no gradient needs what stood there: behind a normalisation or a
+    /// convolution, which keep their inputs and not their outputs.
+    pub fn apply_in_place(self, mut xs: Tensor) -> Result<Tensor> {
+        match self {
+            Activation::Identity => Ok(xs),
+            Activation::Relu => xs.f_relu_().map_err(Error::torch("run an activation")),
+            other => other.apply(&xs),
+        }
+    }
+}
+
+impl Layer for Activation {
+    fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
+        self.apply(xs)
+    }
+}
+
+/// `nn.Dropout`
+pub fn dropout(p: f64) -> Box<dyn Layer> {
+    Box::new(Func(move |xs: &Tensor, mode: Mode| xs.f_dropout(p, mode.dropout)))
+}
+
+/// `nn.MaxPool2d`
+pub fn max_pool2d(kernel: i64, stride: i64, padding: i64) -> Box<dyn Layer> {
+    Box::new(MaxPool2d { kernel, stride, padding, ceil: false })
+}
+
+/// `nn.MaxPool2d(ceil_mode=True)`
+pub fn max_pool2d_ceil(kernel: i64, stride: i64, padding: i64) -> Box<dyn Layer> {
+    Box::new(MaxPool2d { kernel, stride, padding, ceil: true })
+}
+
+struct MaxPool2d {
+    kernel: i64,
+    stride: i64,
+    padding: i64,
+    /// Whether a window may reach over the edge.
+    ceil: bool,
+}
+
+impl Layer for MaxPool2d {
+    fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
+        let MaxPool2d { kernel, stride, padding, ceil } = *self;
+        let side = xs.size().last().copied().unwrap_or_default();
+        if side + 2 * padding < kernel {
+            return Err(Error::run(format!(
+                "the input is too small for this network: {side} pixels are left where a pooling window \
+                 needs {kernel}; raise `preprocess: {{resize_size, crop_size}}`"
+            )));
+        }
+        xs.f_max_pool2d([kernel, kernel], [stride, stride], [padding, padding], [1, 1], ceil)
+            .map_err(Error::torch("run a max pooling"))
+    }
+}
+
+/// `nn.AdaptiveAvgPool2d((side, side))`, then `torch.flatten(x, 1)`
+pub fn adaptive_avg_pool2d_flat(side: i64) -> Box<dyn Layer> {
+    Box::new(Func(move |xs: &Tensor, _| xs.f_adaptive_avg_pool2d([side, side])?.f_flatten(1, -1)))
+}
+
+/// `x.mean([2, 3])`
+pub fn global_mean() -> Box<dyn Layer> {
+    Box::new(Func(|xs: &Tensor, _| xs.f_mean_dim([2i64, 3].as_slice(), false, None)))
+}
+
+/// The input as it is (`nn.Identity`).
+pub fn identity() -> Box<dyn Layer> {
+    Box::new(Func(|xs: &Tensor, _| Ok(xs.shallow_clone())))
+}

@@ -1,0 +1,5 @@
+//! maxvit
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

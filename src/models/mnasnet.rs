@@ -1,0 +1,5 @@
+//! mnasnet
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

@@ -1,0 +1,5 @@
+//! mobilenetv2
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

@@ -1,0 +1,5 @@
+//! mobilenetv3
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

@@ -1,0 +1,5 @@
+//! regnet
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

@@ -1,0 +1,5 @@
+//! squeezenet
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

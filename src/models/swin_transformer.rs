@@ -1,0 +1,5 @@
+//! swin_transformer
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

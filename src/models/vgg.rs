@@ -1,0 +1,5 @@
+//! vgg
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];

@@ -1,0 +1,5 @@
+//! vision_transformer
+
+use super::Architecture;
+
+pub(super) const TABLE: &[Architecture] = &[];
