@@ -347,5 +347,6 @@ fn few_images_a_class_are_enough_to_run() {
     assert_eq!(lab.json("linear/report.json")["train"]["images"], 10);
     lab.finetuned("full", &[data, "strategy.method=full", "train.epochs=1"]);
     // An image that is in both parts is worth a word, and no reason to stop.
-    lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"]);
+    lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"])
+        .says(&["20 of the 20 images of `data.val` are trained on too"]);
 }
