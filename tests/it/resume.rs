@@ -121,7 +121,7 @@ fn kill_and_resume(method: &str, seed: u64) {
     let whole = started.elapsed().as_secs_f64();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut killed, mut finished) = (0, 0);
-    while killed < kills || !lab.path("cut/report.json").exists() {
+    loop {
         // The first run starts afresh with `--resume` too: there is no checkpoint.
         let mut child = lab.finetune("cut", sets).arg("--resume").spawn();
         if killed < kills {
@@ -137,9 +137,10 @@ fn kill_and_resume(method: &str, seed: u64) {
             Run::from(output).expect(0);
             assert_same_result(&lab, "whole", "cut");
             finished += 1;
-            if killed < kills {
-                fs::remove_dir_all(lab.path("cut")).unwrap();
+            if killed == kills {
+                break;
             }
+            fs::remove_dir_all(lab.path("cut")).unwrap();
         }
     }
     let left = names(&lab.path("cut"));
