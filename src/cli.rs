@@ -17,7 +17,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Options of all commands
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of all commands")]
     pub common: Common,
 }
 

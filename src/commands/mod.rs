@@ -76,7 +76,8 @@ impl Classifier {
         let threads = common.threads.unwrap_or_else(device::default_threads);
         device::set_threads(threads);
         if matches!(source.weights, Weights::None) {
-            terminal.say("note: `--weights none`: the network has random values");
+            terminal
+                .say("note: `--weights none`: the network has random values, and its answers mean nothing");
         }
         let opened = source.open(&terminal.downloads(signals))?;
         opened.warnings().iter().for_each(|warning| terminal.say(format!("warning: {warning}")));
