@@ -2,6 +2,7 @@
 
 mod extract;
 mod finetune;
+mod inspect;
 mod models;
 mod plan;
 mod predict;
@@ -39,6 +40,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         Command::Extract(args) => extract::run(args, &cli.common),
         Command::Predict(args) => predict::run(args, &cli.common),
         Command::Models(args) => models::run(args),
+        Command::Inspect(args) => inspect::run(args),
     }
 }
 
