@@ -238,7 +238,7 @@ impl Opened {
         if let Some(card) = &self.card {
             if card.architecture != self.architecture.name {
                 let message = format!(
-                    "is a {0}, not a {1}: use `model: {0}` (`--model {0}`)",
+                    "is for {0}, not for {1}: use `model: {0}` (`--model {0}`)",
                     card.architecture, self.architecture.name
                 );
                 return Err(Error::file(path, message));
