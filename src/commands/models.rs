@@ -14,7 +14,10 @@ pub fn run(args: &cli::Models) -> Result<Outcome> {
     let filter = args.filter.as_deref().unwrap_or("*");
     let mut entries: Vec<Entry> = architectures()
         .filter(|architecture| matches(filter, architecture.name))
-        .flat_map(|architecture| architecture.weights.iter().map(move |entry| (architecture, entry)))
+        .flat_map(|architecture| {
+            let alone = architecture.weights.is_empty().then_some((architecture, None));
+            architecture.weights.iter().map(move |entry| (architecture, Some(entry))).chain(alone)
+        })
         .collect();
     if entries.is_empty() {
         return Err(Error::usage(none_fits(filter)));
@@ -37,17 +40,23 @@ fn none_fits(filter: &str) -> String {
     format!("no model's name contains `{filter}`{nearest}; `tl models` lists all")
 }
 
-/// A network with one of its weights.
-type Entry = (&'static Architecture, &'static WeightEntry);
+/// A network with one of its weights, or by itself where there are none.
+type Entry = (&'static Architecture, Option<&'static WeightEntry>);
 
 fn sort(entries: &mut [Entry], by: SortBy) {
     match by {
         SortBy::Family => {}
         SortBy::Name => entries.sort_by_key(|(architecture, _)| architecture.name),
-        SortBy::Acc => entries.sort_by(|(_, a), (_, b)| b.top1.total_cmp(&a.top1)),
-        SortBy::Params => entries.sort_by_key(|(_, entry)| entry.parameters),
-        SortBy::Gflops => entries.sort_by(|(_, a), (_, b)| a.gflops.total_cmp(&b.gflops)),
+        SortBy::Acc => sort_by_number(entries, |entry| -entry.top1),
+        SortBy::Params => sort_by_number(entries, |entry| entry.parameters as f64),
+        SortBy::Gflops => sort_by_number(entries, |entry| entry.gflops),
     }
+}
+
+/// Least first; what has no such number last.
+fn sort_by_number(entries: &mut [Entry], number: impl Fn(&WeightEntry) -> f64) {
+    let key = |entry: &Entry| entry.1.map(&number).filter(|n| !n.is_nan()).unwrap_or(f64::INFINITY);
+    entries.sort_by(|a, b| key(a).total_cmp(&key(b)));
 }
 
 fn table(entries: &[Entry]) -> String {
@@ -56,6 +65,14 @@ fn table(entries: &[Entry]) -> String {
         "MODEL", "PARAMS", "GFLOPS", "TOP-1", "INPUT", "WEIGHTS", "CACHED", "FILE"
     );
     for (architecture, entry) in entries {
+        let Some(entry) = entry else {
+            let (name, side) = (architecture.name, architecture.preset.crop_size);
+            text.push_str(&format!(
+                "{name:<20} {:>9} {:>8} {:>6} {side:>6}  none: from scratch\n",
+                "", "", ""
+            ));
+            continue;
+        };
         let cached = if download::cached(entry.file).is_some() { "yes" } else { "no" };
         let tag = match entry.tag == architecture.default {
             true => format!("{} *", entry.tag),

@@ -4,6 +4,7 @@
 //! `models/*.py`). To add a family, write its file, and add its table to [`architectures`].
 
 mod alexnet;
+mod classics;
 mod convnext;
 mod densenet;
 mod efficientnet;
@@ -46,6 +47,8 @@ pub struct Architecture {
     pub default: &'static str,
     /// The pretrained weights that torchvision publishes, in its order.
     pub weights: &'static [WeightEntry],
+    /// How images are prepared where there are no weights.
+    pub preset: Preprocessing,
     /// The smallest side of an input that the network can take.
     pub min_size: u32,
     /// The first stage, or group of stages, that `method: partial` trains unless told otherwise.
@@ -85,7 +88,7 @@ impl WeightEntry {
 impl Architecture {
     /// How images are prepared where no weights say otherwise: as the first entry's.
     pub fn preprocessing(&self) -> Preprocessing {
-        self.weights.first().map_or(imagenet(256, 224), |entry| entry.preprocessing.clone())
+        self.weights.first().map_or_else(|| self.preset.clone(), |entry| entry.preprocessing.clone())
     }
 
     /// The entry of this tag; `DEFAULT` and the enum's full name (`ResNet18_Weights.IMAGENET1K_V1`) too.
@@ -115,6 +118,7 @@ const BASE: Architecture = Architecture {
     weights_enum: "",
     default: "IMAGENET1K_V1",
     weights: &[],
+    preset: imagenet(256, 224),
     min_size: 1,
     partial_from: "",
     build: |_| Ok(()),
@@ -135,6 +139,7 @@ const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
 pub fn architectures() -> impl Iterator<Item = &'static Architecture> {
     [
         alexnet::TABLE,
+        classics::TABLE,
         convnext::TABLE,
         densenet::TABLE,
         efficientnet::TABLE,

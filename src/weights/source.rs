@@ -65,7 +65,7 @@ impl Source {
         let Some(architecture) = models::find(model) else {
             return Self::from_model_file(model, weights, &locate(Path::new(model)));
         };
-        let weights = match weights.unwrap_or("DEFAULT") {
+        let weights = match weights.unwrap_or(if architecture.weights.is_empty() { "none" } else { "DEFAULT" }) {
             "none" => Weights::None,
             name => match architecture.entry(name) {
                 Some(entry) => Weights::Entry(entry),
@@ -160,6 +160,12 @@ pub fn preprocessing_by_tag(architecture: &Architecture, tag: &str) -> Result<Pr
 }
 
 fn unknown_tag(architecture: &Architecture, name: &str) -> String {
+    if architecture.weights.is_empty() {
+        return format!(
+            "nobody publishes weights of {}: write `weights: none`, and train it with `method: scratch`",
+            architecture.name
+        );
+    }
     let tags: Vec<&str> = architecture.weights.iter().map(|entry| entry.tag).collect();
     let nearest = match suggest::nearest(name, tags.iter().copied()) {
         Some(nearest) => format!("; did you mean `{nearest}`?"),

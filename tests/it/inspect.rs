@@ -66,3 +66,18 @@ fn models_are_sorted_as_asked() {
         run.stdout.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(names[..3], ["resnet152", "resnet101", "resnet50"]);
 }
+
+#[test]
+fn the_classics_have_the_shapes_and_parameters_of_their_papers() {
+    let rows_of = |name, classes, side| {
+        let network = Network::new(find(name).unwrap(), classes, Device::Cpu, Fill::Zeros).unwrap();
+        inspect(&network, side).unwrap()
+    };
+    let parameters = |rows: &[tl::models::Row]| rows.iter().map(|row| row.parameters).sum::<usize>();
+    let alexnet = rows_of("alexnet_2012", 1000, 227);
+    assert_eq!((alexnet[0].output.as_slice(), alexnet[0].parameters), ([96, 55, 55].as_slice(), 34_944));
+    assert_eq!(parameters(&alexnet), 60_965_224);
+    let lenet = rows_of("lenet5", 10, 32);
+    assert_eq!(lenet[0].output, [6, 28, 28]);
+    assert_eq!(parameters(&lenet), 61_706);
+}

@@ -74,6 +74,8 @@ pub enum ConvInit {
     KaimingFanOut,
     /// Normal with this standard deviation; biases 0.
     Normal(f64),
+    /// Normal with this standard deviation; biases 1.
+    NormalBiasOne(f64),
     /// `trunc_normal_` with this standard deviation and bounds ±2; biases 0.
     TruncatedNormal(f64),
     /// `kaiming_uniform_(nonlinearity="relu")` over the inputs; biases 0.
@@ -97,6 +99,7 @@ pub fn conv2d(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Res
         ConvInit::Default => (Init::Uniform(fan_in.sqrt().recip()), Init::Uniform(fan_in.sqrt().recip())),
         ConvInit::KaimingFanOut => (Init::Normal((2. / fan_out).sqrt()), Init::Constant(0.)),
         ConvInit::Normal(deviation) => (Init::Normal(deviation), Init::Constant(0.)),
+        ConvInit::NormalBiasOne(deviation) => (Init::Normal(deviation), Init::Constant(1.)),
         ConvInit::TruncatedNormal(deviation) => (Init::TruncatedNormal(deviation), Init::Constant(0.)),
         ConvInit::KaimingUniform => (Init::Uniform((6. / fan_in).sqrt()), Init::Constant(0.)),
     };

@@ -5,6 +5,7 @@
 
 mod conv;
 mod linear;
+mod local_response_norm;
 mod norm;
 mod squeeze_excitation;
 mod stochastic_depth;
@@ -12,6 +13,7 @@ pub mod trace;
 
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
 pub use linear::{Linear, LinearInit, linear};
+pub use local_response_norm::local_response_norm;
 pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};
 pub use squeeze_excitation::{SqueezeExcitation, squeeze_excitation};
 pub use stochastic_depth::stochastic_depth;

@@ -34,7 +34,12 @@ pub fn traced<T>(work: impl FnOnce() -> T) -> (T, Vec<Traced>) {
 }
 
 /// Notes a layer, if a trace is being taken. `per_output` are the multiply-adds for each output number.
-pub(super) fn note(kind: impl FnOnce() -> String, weight: Option<&Tensor>, output: &Tensor, per_output: i64) {
+pub(in crate::models) fn note(
+    kind: impl FnOnce() -> String,
+    weight: Option<&Tensor>,
+    output: &Tensor,
+    per_output: i64,
+) {
     TRACE.with_borrow_mut(|trace| {
         if let Some(layers) = trace {
             layers.push(Traced {
