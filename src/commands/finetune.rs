@@ -171,7 +171,7 @@ impl Run<'_> {
         let measure = |x: &tch::Tensor, y: &tch::Tensor| -> Result<Evaluation> {
             let classifier = network.classifier();
             let x = x.f_to_device(network.device())?;
-            let logits = tch::no_grad(|| x.f_linear(&classifier.weight, classifier.bias.as_ref()))?;
+            let logits = tch::no_grad(|| x.f_linear(classifier.weight(), classifier.bias()))?;
             let mut confusion = Confusion::new(data.classes.len());
             let loss = trainer::count(&logits.f_to_device(Device::Cpu)?, y, &mut confusion)?;
             let loss = loss / confusion.total().max(1) as f64;
@@ -382,8 +382,8 @@ fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<N
 fn set_head(network: &Network, fit: &LinearFit) -> Result<()> {
     tch::no_grad(|| {
         let classifier = network.classifier();
-        classifier.weight.shallow_clone().f_copy_(&fit.weight)?;
-        if let Some(bias) = &classifier.bias {
+        classifier.weight().shallow_clone().f_copy_(&fit.weight)?;
+        if let Some(bias) = classifier.bias() {
             bias.shallow_clone().f_copy_(&fit.bias)?;
         }
         Ok(())

@@ -1,5 +1,169 @@
-//! convnext
+//! ConvNeXt (Liu et al., "A ConvNet for the 2020s", CVPR 2022; torchvision `models/convnext.py`).
 
-use super::Architecture;
+use tch::Tensor;
 
-pub(super) const TABLE: &[Architecture] = &[];
+use super::layers::{
+    Activation, Conv2d, ConvConfig, ConvInit, Layer, LayerNorm, LayerNorm2d, Linear, LinearInit, Mode,
+    Sequential, adaptive_avg_pool2d_flat, conv2d, layer_norm, linear, stochastic_depth,
+};
+use super::network::Chain;
+use super::vars::{Init, Path, Role};
+use super::{Architecture, BASE, entry, imagenet};
+use crate::error::{Error, Result};
+
+pub(super) const TABLE: &[Architecture] = &[
+    Architecture {
+        name: "convnext_tiny",
+        weights_enum: "ConvNeXt_Tiny_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "convnext_tiny-983f1562.pth",
+            28_589_128,
+            4.456,
+            [82.52, 96.146],
+            imagenet(236, 224),
+        )],
+        build: |chain| convnext(chain, 96, 9, 0.1),
+        ..CONVNEXT
+    },
+    Architecture {
+        name: "convnext_small",
+        weights_enum: "ConvNeXt_Small_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "convnext_small-0c510722.pth",
+            50_223_688,
+            8.684,
+            [83.616, 96.65],
+            imagenet(230, 224),
+        )],
+        build: |chain| convnext(chain, 96, 27, 0.4),
+        ..CONVNEXT
+    },
+    Architecture {
+        name: "convnext_base",
+        weights_enum: "ConvNeXt_Base_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "convnext_base-6075fbad.pth",
+            88_591_464,
+            15.355,
+            [84.062, 96.87],
+            imagenet(232, 224),
+        )],
+        build: |chain| convnext(chain, 128, 27, 0.5),
+        ..CONVNEXT
+    },
+    Architecture {
+        name: "convnext_large",
+        weights_enum: "ConvNeXt_Large_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "convnext_large-ea097f82.pth",
+            197_767_336,
+            34.361,
+            [84.414, 96.976],
+            imagenet(232, 224),
+        )],
+        build: |chain| convnext(chain, 192, 27, 0.5),
+        ..CONVNEXT
+    },
+];
+
+/// What the builders share.
+const CONVNEXT: Architecture =
+    Architecture { family: "ConvNeXt", min_size: 32, partial_from: "stage4", ..BASE };
+
+/// Of all layer normalisations.
+const EPS: f64 = 1e-6;
+/// The deviation of all initial weights; biases start at 0.
+const DEVIATION: f64 = 0.02;
+/// What each block's branch is scaled by at first.
+const LAYER_SCALE: f64 = 1e-6;
+
+/// `channels`: of the first stage; each further one doubles them. The third stage has `third` blocks, the
+/// others three. The rate of stochastic depth rises from 0 in the first block to `depth_rate` in the last.
+fn convnext(chain: &mut Chain, channels: i64, third: usize, depth_rate: f64) -> Result<()> {
+    let blocks = [3, 3, third, 3];
+    let last = blocks.iter().sum::<usize>() - 1;
+    let mut before = 0;
+    let mut inputs = channels;
+    chain.stage("stem", |root| {
+        let path = root / "features" / 0;
+        let conv = conv2d(&(&path / 0), 3, channels, convolution(4).stride(4).padding(0))?;
+        Ok(Sequential(vec![Box::new(conv), Box::new(norm2d(&(path / 1), channels)?)]))
+    })?;
+    for (index, count) in blocks.into_iter().enumerate() {
+        let stage = format!("stage{}", index + 1);
+        let outputs = channels << index;
+        if index > 0 {
+            chain.stage(format!("{stage}.downsample"), |root| {
+                let path = root / "features" / (2 * index);
+                let norm = norm2d(&(&path / 0), inputs)?;
+                let conv = conv2d(&(path / 1), inputs, outputs, convolution(2).stride(2).padding(0))?;
+                Ok(Sequential(vec![Box::new(norm), Box::new(conv)]))
+            })?;
+        }
+        for number in 0..count {
+            let rate = depth_rate * (before + number) as f64 / last as f64;
+            chain.stage(format!("{stage}.{number}"), |root| {
+                block(&(root / "features" / (2 * index + 1) / number), outputs, rate)
+            })?;
+        }
+        before += count;
+        inputs = outputs;
+    }
+    // The classifier's own normalisation, of images of one pixel: over the channels, as of vectors.
+    let norm = layer_norm(&(chain.root() / "classifier" / 0), inputs, EPS)?;
+    let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), Box::new(norm)]);
+    chain.head_with("classifier.2", Box::new(neck), inputs, init())
+}
+
+const fn convolution(kernel: i64) -> ConvConfig {
+    ConvConfig::new(kernel).bias().init(ConvInit::TruncatedNormal(DEVIATION))
+}
+
+fn init() -> LinearInit {
+    LinearInit::weights(Init::TruncatedNormal(DEVIATION))
+}
+
+fn norm2d(path: &Path, channels: i64) -> Result<LayerNorm2d> {
+    Ok(LayerNorm2d(layer_norm(path, channels, EPS)?))
+}
+
+/// torchvision's `CNBlock`: a depthwise convolution, then a perceptron of each pixel's channels.
+struct Block {
+    scale: Tensor,
+    depthwise: Conv2d,
+    norm: LayerNorm,
+    expand: Linear,
+    project: Linear,
+    stochastic_depth: Box<dyn Layer>,
+}
+
+fn block(path: &Path, channels: i64, rate: f64) -> Result<Block> {
+    let scale = path.var("layer_scale", Role::Other, &[channels, 1, 1], Init::Constant(LAYER_SCALE))?;
+    let path = path / "block";
+    Ok(Block {
+        scale,
+        depthwise: conv2d(&(&path / 0), channels, channels, convolution(7).groups(channels))?,
+        norm: layer_norm(&(&path / 2), channels, EPS)?,
+        expand: linear(&(&path / 3), channels, 4 * channels, init())?,
+        project: linear(&(&path / 5), 4 * channels, channels, init())?,
+        stochastic_depth: stochastic_depth(rate),
+    })
+}
+
+impl Layer for Block {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        let out = self.depthwise.forward(xs, mode)?.f_permute([0, 2, 3, 1])?;
+        let out = self.expand.forward(&self.norm.forward(&out, mode)?, mode)?;
+        let out = self.project.forward(&Activation::Gelu.apply(&out)?, mode)?;
+        let out = out.f_permute([0, 3, 1, 2])?.f_mul(&self.scale)?;
+        self.stochastic_depth.forward(&out, mode)?.f_add_(xs).map_err(Error::torch("add a residual"))
+    }
+}

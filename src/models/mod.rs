@@ -27,7 +27,7 @@ mod vgg;
 mod vision_transformer;
 
 pub use inspect::{Row, inspect};
-pub use network::{Chain, FEATURES, LOGITS, Network, Pooling, Reading};
+pub use network::{Chain, Classifier, FEATURES, LOGITS, Network, Pooling, Reading};
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 

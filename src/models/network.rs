@@ -7,7 +7,9 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
-use super::layers::{Layer, Linear, LinearInit, Mode, linear};
+use super::layers::{
+    Activation, Conv2d, ConvConfig, ConvInit, Layer, Linear, LinearInit, Mode, conv2d, linear,
+};
 use super::vars::{self, Fill, Path, Var, Vars};
 use super::{Architecture, suggest_stage};
 use crate::error::{Error, Result};
@@ -46,13 +48,49 @@ struct Stage {
     vars: Range<usize>,
 }
 
+/// The final classifier layer.
+pub enum Classifier {
+    /// Of the features.
+    Linear(Linear),
+    /// A 1×1 convolution of images, then ReLU and the mean over height and width (SqueezeNet).
+    Convolution(Conv2d),
+}
+
+impl Classifier {
+    /// `[classes, features]`; of a convolution `[classes, features, 1, 1]`.
+    pub fn weight(&self) -> &Tensor {
+        match self {
+            Classifier::Linear(linear) => &linear.weight,
+            Classifier::Convolution(conv) => &conv.weight,
+        }
+    }
+
+    /// `[classes]`
+    pub fn bias(&self) -> Option<&Tensor> {
+        match self {
+            Classifier::Linear(linear) => linear.bias.as_ref(),
+            Classifier::Convolution(conv) => conv.bias.as_ref(),
+        }
+    }
+
+    /// The logits `[N, K]` for what the neck made.
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        match self {
+            Classifier::Linear(linear) => linear.forward(xs, mode),
+            Classifier::Convolution(conv) => {
+                Pooling::Spatial.pool(&Activation::Relu.apply_in_place(conv.forward(xs, mode)?)?)
+            }
+        }
+    }
+}
+
 /// The end of the chain: what turns the last stage's output into a vector, and the classifier.
 struct Head {
     /// The classifier's path in the state dict, such as `fc` or `classifier.6`.
     key: &'static str,
-    /// From the last stage's output to the features, `[N, D]`.
+    /// From the last stage's output to the features, `[N, D]` (or, before a convolution, `[N, D, H, W]`).
     neck: Box<dyn Layer>,
-    classifier: Linear,
+    classifier: Classifier,
     vars: Range<usize>,
 }
 
@@ -72,7 +110,7 @@ impl<'a> Chain<'a> {
     }
 
     /// The root of the state dict, for parameters that stand outside all stages. They belong to the stage
-    /// that is built next.
+    /// that is built next; those of the neck, which is built after the last stage, are trained with any stage.
     pub fn root(&self) -> Path<'a> {
         self.vars.root()
     }
@@ -103,8 +141,32 @@ impl<'a> Chain<'a> {
         features: i64,
         init: LinearInit,
     ) -> Result<()> {
+        self.end(key, neck, |path, classes| Ok(Classifier::Linear(linear(path, features, classes, init)?)))
+    }
+
+    /// Ends the chain with a 1×1 convolution as its classifier: see [`Classifier::Convolution`]. What the
+    /// `neck` makes of images of `features` channels stays spatial; the features are its mean over height and width.
+    pub fn convolution_head(
+        &mut self,
+        key: &'static str,
+        neck: Box<dyn Layer>,
+        features: i64,
+        init: ConvInit,
+    ) -> Result<()> {
+        let config = ConvConfig::new(1).bias().init(init);
+        self.end(key, neck, |path, classes| {
+            Ok(Classifier::Convolution(conv2d(path, features, classes, config)?))
+        })
+    }
+
+    fn end(
+        &mut self,
+        key: &'static str,
+        neck: Box<dyn Layer>,
+        classifier: impl FnOnce(&Path, i64) -> Result<Classifier>,
+    ) -> Result<()> {
         let start = self.vars.count();
-        let classifier = linear(&(self.vars.root() / key), features, self.classes, init)?;
+        let classifier = classifier(&(self.vars.root() / key), self.classes)?;
         self.head = Some(Head { key, neck, classifier, vars: start..self.vars.count() });
         Ok(())
     }
@@ -115,7 +177,7 @@ impl<'a> Chain<'a> {
 pub enum Reading {
     /// After the stage of this index, averaged over height and width where it is spatial.
     Stage(usize),
-    /// The input of the final classifier layer.
+    /// The input of the final classifier layer, averaged over height and width where that is a convolution.
     Features,
     /// The output of the final classifier layer.
     Logits,
@@ -167,12 +229,12 @@ impl Network {
 
     /// Number of outputs.
     pub fn classes(&self) -> usize {
-        self.head.classifier.weight.size()[0] as usize
+        self.head.classifier.weight().size()[0] as usize
     }
 
     /// Length of a feature vector.
     pub fn feature_length(&self) -> usize {
-        self.head.classifier.weight.size()[1] as usize
+        self.head.classifier.weight().size()[1] as usize
     }
 
     /// Where the variables live.
@@ -186,8 +248,13 @@ impl Network {
     }
 
     /// The final classifier layer.
-    pub fn classifier(&self) -> &Linear {
+    pub fn classifier(&self) -> &Classifier {
         &self.head.classifier
+    }
+
+    /// Whether the classifier is a linear layer with a bias, which is what a linear probe learns.
+    pub fn holds_linear(&self) -> bool {
+        matches!(&self.head.classifier, Classifier::Linear(linear) if linear.bias.is_some())
     }
 
     /// The classifier's path in the state dict, such as `fc`.
@@ -283,7 +350,13 @@ impl Network {
             let xs = self.run(0..end, images, Mode::INFERENCE)?;
             match reading {
                 Reading::Stage(_) => self.pooling.pool(&xs),
-                Reading::Features => self.head.neck.forward(&xs, Mode::INFERENCE),
+                Reading::Features => {
+                    let features = self.head.neck.forward(&xs, Mode::INFERENCE)?;
+                    match self.head.classifier {
+                        Classifier::Linear(_) => Ok(features),
+                        Classifier::Convolution(_) => Pooling::Spatial.pool(&features),
+                    }
+                }
                 Reading::Logits => self.head(&xs),
             }
         })

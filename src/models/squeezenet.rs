@@ -1,5 +1,115 @@
-//! squeezenet
+//! SqueezeNet 1.0 and 1.1 (Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters
+//! and <0.5MB model size", 2016; torchvision `models/squeezenet.py`).
+//!
+//! The classifier is a convolution (the paper's conv10), and its logits, ReLU behind it, are averaged over
+//! height and width. `features` is that convolution's input, averaged over height and width to `[N, 512]`;
+//! the logits cannot be computed from it.
 
-use super::Architecture;
+use tch::Tensor;
 
-pub(super) const TABLE: &[Architecture] = &[];
+use super::layers::Activation::Relu;
+use super::layers::{
+    Conv2d, ConvConfig, ConvInit, Layer, Mode, Sequential, conv2d, dropout, max_pool2d_ceil,
+};
+use super::network::Chain;
+use super::vars::Path;
+use super::{Architecture, BASE, entry, imagenet};
+use crate::error::Result;
+
+pub(super) const TABLE: &[Architecture] = &[
+    Architecture {
+        name: "squeezenet1_0",
+        weights_enum: "SqueezeNet1_0_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "squeezenet1_0-b66bff10.pth",
+            1_248_424,
+            0.819,
+            [58.092, 80.42],
+            imagenet(256, 224),
+        )],
+        build: |chain| squeezenet(chain, 96, 7, [1, 4, 8]),
+        min_size: 21,
+        ..SQUEEZENET
+    },
+    Architecture {
+        name: "squeezenet1_1",
+        weights_enum: "SqueezeNet1_1_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "squeezenet1_1-b8a52dc0.pth",
+            1_235_496,
+            0.349,
+            [58.178, 80.624],
+            imagenet(256, 224),
+        )],
+        build: |chain| squeezenet(chain, 64, 3, [1, 3, 5]),
+        min_size: 17,
+        ..SQUEEZENET
+    },
+];
+
+/// What the builders share.
+const SQUEEZENET: Architecture = Architecture { family: "SqueezeNet", partial_from: "fire8", ..BASE };
+
+/// Channels that the fire modules 2 to 9 squeeze to, and that each of their two branches expands to.
+const FIRES: [[i64; 2]; 8] =
+    [[16, 64], [16, 64], [32, 128], [32, 128], [48, 192], [48, 192], [64, 256], [64, 256]];
+const DROPOUT: f64 = 0.5;
+
+/// `stem` and `kernel`: channels and side of the first convolution. `pooled`: the modules, by the paper's
+/// numbers, behind which a pooling halves the resolution.
+fn squeezenet(chain: &mut Chain, stem: i64, kernel: i64, pooled: [usize; 3]) -> Result<()> {
+    chain.stage("conv1", |root| {
+        let config = convolution(kernel).stride(2).padding(0);
+        let conv = conv2d(&(root / "features" / 0), 3, stem, config)?;
+        Ok(Sequential(vec![Box::new(conv), Box::new(Relu), max_pool2d_ceil(3, 2, 0)]))
+    })?;
+    let mut inputs = stem;
+    // torchvision numbers modules and poolings in one list, in which conv1 and what follows it are 0 to 2.
+    let mut index = 3;
+    for (number, [squeezed, expanded]) in (2..).zip(FIRES) {
+        chain.stage(format!("fire{number}"), |root| {
+            let fire = fire(&(root / "features" / index), inputs, squeezed, expanded)?;
+            let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(fire)];
+            if pooled.contains(&number) {
+                layers.push(max_pool2d_ceil(3, 2, 0));
+            }
+            index += layers.len();
+            Ok(Sequential(layers))
+        })?;
+        inputs = 2 * expanded;
+    }
+    chain.convolution_head("classifier.1", dropout(DROPOUT), inputs, ConvInit::Normal(0.01))
+}
+
+const fn convolution(kernel: i64) -> ConvConfig {
+    ConvConfig::new(kernel).bias().init(ConvInit::KaimingUniform)
+}
+
+/// A fire module: few channels, then many, half of them seen through 1×1 and half through 3×3 kernels.
+struct Fire {
+    squeeze: Conv2d,
+    expand: [Conv2d; 2],
+}
+
+fn fire(path: &Path, inputs: i64, squeezed: i64, expanded: i64) -> Result<Fire> {
+    Ok(Fire {
+        squeeze: conv2d(&(path / "squeeze"), inputs, squeezed, convolution(1))?,
+        expand: [
+            conv2d(&(path / "expand1x1"), squeezed, expanded, convolution(1))?,
+            conv2d(&(path / "expand3x3"), squeezed, expanded, convolution(3))?,
+        ],
+    })
+}
+
+impl Layer for Fire {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        let [ones, threes] = &self.expand;
+        let xs = Relu.apply_in_place(self.squeeze.forward(xs, mode)?)?;
+        // The activation may as well follow the concatenation: it acts on each number alone.
+        Relu.apply_in_place(Tensor::f_cat(&[ones.forward(&xs, mode)?, threes.forward(&xs, mode)?], 1)?)
+    }
+}

@@ -178,14 +178,15 @@ fn fill(key: &str, kind: Kind, shape: &[i64], init: Init, fill: Fill) -> Result<
     }
 }
 
-/// By the inverse of the distribution function, as `torch.nn.init.trunc_normal_` draws.
-fn truncated_normal(mut tensor: Tensor, deviation: f64) -> Result<Tensor, tch::TchError> {
+/// By the inverse of the distribution function, as `torch.nn.init.trunc_normal_` draws, but in float64: in
+/// float32 one draw in 16 million is the end of the interval and becomes ±2, a hundred deviations out.
+fn truncated_normal(tensor: Tensor, deviation: f64) -> Result<Tensor, tch::TchError> {
     const BOUND: f64 = 2.;
     // erf(x) for the share of the normal distribution within the bounds.
     let share = Tensor::from(BOUND / deviation / 2f64.sqrt()).f_erf()?.f_double_value(&[])?;
-    let _ = tensor.f_uniform_(-share, share)?;
-    let _ = tensor.f_erfinv_()?.f_mul_scalar_(deviation * 2f64.sqrt())?;
-    tensor.f_clamp_(-BOUND, BOUND)
+    let mut draws = tensor.f_to_kind(Kind::Double)?.f_uniform_(-share, share)?;
+    let _ = draws.f_erfinv_()?.f_mul_scalar_(deviation * 2f64.sqrt())?;
+    draws.f_clamp_(-BOUND, BOUND)?.f_to_kind(Kind::Float)
 }
 
 /// 63 bits that depend on both the seed and a name; the sign bit stays clear for libtorch's `i64` seeds.

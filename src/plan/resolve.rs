@@ -56,10 +56,11 @@ impl Plan {
         };
         let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
         let augment = augmentation(&recipe, &mut mistakes);
-        if method == Method::Linear && probe.as_ref().is_some_and(|probe| probe.classifier().bias.is_none()) {
+        if method == Method::Linear && probe.as_ref().is_some_and(|probe| !probe.holds_linear()) {
             mistakes.push(recipe.mistake(
                 "strategy.method",
-                "the last layer of this network has no bias, which `linear` needs: choose `partial`",
+                "the last layer of this network is not a linear layer with a bias, which `linear` needs: choose \
+                 `partial`",
             ));
         }
         let by_gradient = method != Method::Linear;

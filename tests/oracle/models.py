@@ -88,7 +88,9 @@ def listing(model: torch.nn.Module) -> str:
 
 
 def final_layer(model: torch.nn.Module) -> torch.nn.Module:
-    return [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    """SqueezeNet's is a convolution, and no linear layer stands before it."""
+    of = lambda kind: [module for module in model.modules() if isinstance(module, kind)]
+    return (of(torch.nn.Linear) or of(torch.nn.Conv2d))[-1]
 
 
 def training_step(model: torch.nn.Module, side: int) -> dict:
@@ -122,7 +124,8 @@ def family(out: pathlib.Path, family: str, pattern: str, stepped: list) -> None:
         with torch.no_grad():
             logits = model(inputs(images, side))
         tensors[f"{name}.logits"] = logits.numpy()
-        tensors[f"{name}.features"] = kept[0].numpy()
+        features = kept[0].mean((2, 3)) if kept[0].dim() == 4 else kept[0]
+        tensors[f"{name}.features"] = features.numpy()
         parameters = sum(p.numel() for p in model.parameters())
         facts[name] = {"listing": listing(model), "parameters": parameters, "side": side, "images": images}
         if name in stepped:

@@ -84,8 +84,10 @@ pub enum ConvInit {
 
 /// A 2-d convolution (`nn.Conv2d`).
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    /// `[outputs, inputs / groups, height, width]`
+    pub weight: Tensor,
+    /// `[outputs]`
+    pub bias: Option<Tensor>,
     config: ConvConfig,
 }
 

@@ -146,7 +146,8 @@ impl Layer for MaxPool2d {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
         let MaxPool2d { kernel, stride, padding, ceil } = *self;
         let side = xs.size().last().copied().unwrap_or_default();
-        if side + 2 * padding < kernel {
+        let over_the_edge = if ceil { stride - 1 } else { 0 };
+        if side + 2 * padding + over_the_edge < kernel {
             return Err(Error::run(format!(
                 "the input is too small for this network: {side} pixels are left where a pooling window \
                  needs {kernel}; raise `preprocess: {{resize_size, crop_size}}`"
