@@ -3,12 +3,14 @@
 //! A layer is built at a path of the state dict, which names its variables as torchvision does, and is a function of
 //! a tensor and a [`Mode`]. All errors of libtorch come back as errors.
 
+mod branches;
 mod conv;
 mod linear;
 mod norm;
 mod squeeze_excitation;
 mod stochastic_depth;
 
+pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
 pub use linear::{Linear, LinearInit, linear};
 pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};
@@ -143,7 +145,9 @@ impl Layer for MaxPool2d {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
         let MaxPool2d { kernel, stride, padding, ceil } = *self;
         let side = xs.size().last().copied().unwrap_or_default();
-        if side + 2 * padding < kernel {
+        // A window that may reach over the edge needs less: its first position within.
+        let beyond = if ceil { stride - 1 } else { 0 };
+        if side + 2 * padding + beyond < kernel {
             return Err(Error::run(format!(
                 "the input is too small for this network: {side} pixels are left where a pooling window \
                  needs {kernel}; raise `preprocess: {{resize_size, crop_size}}`"
