@@ -5,10 +5,13 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
+use tl::artifact::{self, Card, FORMAT, write_tensors};
 use tl::models::layers::Mode;
 use tl::models::{Fill, LOGITS, Network, Reading, Role, architectures, find};
-use tl::weights::checkpoint::read_checkpoint;
-use tl::weights::to_tensor;
+use tl::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
+use tl::weights::download::Silent;
+use tl::weights::source::{Source, Weights};
+use tl::weights::{state_dict, to_tensor};
 
 use crate::filled;
 
@@ -238,4 +241,52 @@ fn initial_values_depend_on_seed_and_key_alone() {
     // nn.Conv2d's default: uniform in ±1/√27.
     let greatest = conv(&a).abs().max().double_value(&[]);
     assert!(greatest <= 27f64.sqrt().recip() && greatest > 0.95 * 27f64.sqrt().recip(), "{greatest}");
+}
+
+/// The files of GoogLeNet and Inception hold auxiliary classifiers, and imply `transform_input`, unless
+/// `tl` wrote them without.
+#[test]
+fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
+    let family = families().into_iter().find(|family| family.facts.contains_key("googlenet")).unwrap();
+    let facts = &family.facts["googlenet"];
+    let images = filled::inputs(facts["images"].as_i64().unwrap(), facts["side"].as_i64().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let network = filled::network("googlenet");
+    let open = |weights| {
+        let source = Source { architecture: find("googlenet").unwrap(), weights };
+        source.open(&Silent).unwrap().into_classifier(tch::Device::Cpu, 0)
+    };
+
+    let mut state = state_dict(&network).unwrap();
+    for key in ["aux1.conv.conv.weight", "aux2.fc2.bias"] {
+        state.push((key.into(), RawTensor { dtype: Dtype::F32, shape: vec![1], bytes: vec![0; 4] }));
+    }
+    write_tensors(&path, &state, HashMap::new()).unwrap();
+    let (loaded, _) = open(Weights::File(path.clone())).unwrap();
+    let found = loaded.read(&images, Reading::Logits).unwrap();
+    let error = relative_error(&found, &family.outputs["googlenet.transform_input.logits"]);
+    assert!(error < 1e-5, "relative error {error:e}");
+    state.push(("aux3.fc2.bias".into(), RawTensor { dtype: Dtype::F32, shape: vec![1], bytes: vec![0; 4] }));
+    write_tensors(&path, &state, HashMap::new()).unwrap();
+    let error = open(Weights::File(path)).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("1 unexpected: `aux3.fc2.bias`"), "{error}");
+
+    for transform_input in [false, true] {
+        let path = folder.path().join("model.safetensors");
+        let card = Card {
+            architecture: "googlenet".into(),
+            classes: (0..1000).map(|class| class.to_string()).collect(),
+            format: FORMAT,
+            preprocessing: network.architecture.weights[0].preprocessing.clone(),
+            recipe: serde_json::json!({}),
+            transform_input,
+        };
+        artifact::write(&path, &network, &card).unwrap();
+        assert_eq!(artifact::read_card(&path).unwrap().unwrap(), card);
+        for weights in [Weights::Model(path.clone()), Weights::File(path)] {
+            let (loaded, _) = open(weights).unwrap();
+            assert_eq!(loaded.transform_input(), transform_input);
+        }
+    }
 }
