@@ -41,6 +41,9 @@ pub struct Card {
     pub preprocessing: Preprocessing,
     /// The recipe as it was typed, without `out`.
     pub recipe: Value,
+    /// Whether the network moves its input ([`Network::set_transform_input`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transform_input: bool,
 }
 
 impl Card {

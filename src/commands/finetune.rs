@@ -64,6 +64,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
             format: FORMAT,
             preprocessing: plan.settings.preprocessing.clone(),
             recipe: plan.recipe.to_json(),
+            transform_input: network.transform_input(),
         },
         limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
         plan: &plan,

@@ -1,5 +1,207 @@
-//! inception
+//! Inception v3 (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016;
+//! torchvision `models/inception.py`).
 
-use super::Architecture;
+use super::googlenet::basic_conv;
+use super::layers::{
+    Branches, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, dropout,
+    max_pool2d,
+};
+use super::network::Chain;
+use super::vars::{Init, Path};
+use super::{Architecture, BASE, entry, imagenet};
+use crate::error::Result;
 
-pub(super) const TABLE: &[Architecture] = &[];
+pub(super) const TABLE: &[Architecture] = &[Architecture {
+    name: "inception_v3",
+    family: "Inception v3",
+    weights_enum: "Inception_V3_Weights",
+    weights: &[entry(
+        "IMAGENET1K_V1",
+        "inception_v3_google-0cc3c7bd.pth",
+        27_161_264,
+        5.713,
+        [77.294, 93.45],
+        imagenet(342, 299),
+    )],
+    min_size: 75,
+    partial_from: "Mixed_7a",
+    build,
+    ignored: &["AuxLogits."],
+    transform_input: true,
+    ..BASE
+}];
+
+/// Name, whether a pooling stands before it, input and output channels, convolution.
+const STEM: [(&str, bool, i64, i64, ConvConfig); 5] = [
+    ("Conv2d_1a_3x3", false, 3, 32, shrinking(2)),
+    ("Conv2d_2a_3x3", false, 32, 32, shrinking(1)),
+    ("Conv2d_2b_3x3", false, 32, 64, square(3)),
+    ("Conv2d_3b_1x1", true, 64, 80, square(1)),
+    ("Conv2d_4a_3x3", false, 80, 192, shrinking(1)),
+];
+
+/// Name, input channels, module.
+const MODULES: [(&str, i64, Module); 11] = [
+    ("Mixed_5b", 192, Module::A { projected: 32 }),
+    ("Mixed_5c", 256, Module::A { projected: 64 }),
+    ("Mixed_5d", 288, Module::A { projected: 64 }),
+    ("Mixed_6a", 288, Module::B),
+    ("Mixed_6b", 768, Module::C { width: 128 }),
+    ("Mixed_6c", 768, Module::C { width: 160 }),
+    ("Mixed_6d", 768, Module::C { width: 160 }),
+    ("Mixed_6e", 768, Module::C { width: 192 }),
+    ("Mixed_7a", 768, Module::D),
+    ("Mixed_7b", 1280, Module::E),
+    ("Mixed_7c", 2048, Module::E),
+];
+const FEATURES: i64 = 2048;
+const DROPOUT: f64 = 0.5;
+/// The initial weights' distribution, of convolutions and of the classifier.
+const DEVIATION: f64 = 0.1;
+
+/// The five modules, by torchvision's letters.
+#[derive(Clone, Copy)]
+enum Module {
+    /// The paper's figure 5; `projected`: channels behind the pooling.
+    A { projected: i64 },
+    /// Halves the resolution behind the modules of kind A.
+    B,
+    /// Figure 6, with 7×7 convolutions taken apart; `width`: channels between them.
+    C { width: i64 },
+    /// Halves the resolution behind the modules of kind C.
+    D,
+    /// Figure 7, with branches that split once more.
+    E,
+}
+
+/// Poolings belong to the stage that they feed, so that a stage's output is what torchvision's module of
+/// that name returns.
+fn build(chain: &mut Chain) -> Result<()> {
+    for (name, pooled, inputs, outputs, config) in STEM {
+        chain.stage(name, |root| {
+            behind_pooling(pooled, Box::new(basic_conv(&(root / name), inputs, outputs, config)?))
+        })?;
+    }
+    for (name, inputs, module) in MODULES {
+        chain.stage(name, |root| {
+            let branches = branches(&Branch { path: root / name, inputs }, module)?;
+            behind_pooling(name == "Mixed_5b", Box::new(Branches(branches)))
+        })?;
+    }
+    let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(DROPOUT)]);
+    let init = LinearInit { weight: Init::TruncatedNormal(DEVIATION), ..LinearInit::default(FEATURES) };
+    chain.head_with("fc", Box::new(neck), FEATURES, init)
+}
+
+fn behind_pooling(pooled: bool, layer: Box<dyn Layer>) -> Result<Sequential> {
+    Ok(Sequential(if pooled { vec![max_pool2d(3, 2, 0), layer] } else { vec![layer] }))
+}
+
+const fn square(kernel: i64) -> ConvConfig {
+    rectangle(kernel, kernel)
+}
+
+const fn rectangle(height: i64, width: i64) -> ConvConfig {
+    ConvConfig::rectangle(height, width).init(ConvInit::TruncatedNormal(DEVIATION))
+}
+
+/// A 3×3 convolution without padding.
+const fn shrinking(stride: i64) -> ConvConfig {
+    square(3).stride(stride).padding(0)
+}
+
+fn branches(module: &Branch, kind: Module) -> Result<Vec<Box<dyn Layer>>> {
+    Ok(match kind {
+        Module::A { projected } => vec![
+            module.of(&[("branch1x1", 64, square(1))])?,
+            module.of(&[("branch5x5_1", 48, square(1)), ("branch5x5_2", 64, square(5))])?,
+            module.of(&[
+                ("branch3x3dbl_1", 64, square(1)),
+                ("branch3x3dbl_2", 96, square(3)),
+                ("branch3x3dbl_3", 96, square(3)),
+            ])?,
+            module.averaged(projected)?,
+        ],
+        Module::B => vec![
+            module.of(&[("branch3x3", 384, shrinking(2))])?,
+            module.of(&[
+                ("branch3x3dbl_1", 64, square(1)),
+                ("branch3x3dbl_2", 96, square(3)),
+                ("branch3x3dbl_3", 96, shrinking(2)),
+            ])?,
+            max_pool2d(3, 2, 0),
+        ],
+        Module::C { width } => vec![
+            module.of(&[("branch1x1", 192, square(1))])?,
+            module.of(&[
+                ("branch7x7_1", width, square(1)),
+                ("branch7x7_2", width, rectangle(1, 7)),
+                ("branch7x7_3", 192, rectangle(7, 1)),
+            ])?,
+            module.of(&[
+                ("branch7x7dbl_1", width, square(1)),
+                ("branch7x7dbl_2", width, rectangle(7, 1)),
+                ("branch7x7dbl_3", width, rectangle(1, 7)),
+                ("branch7x7dbl_4", width, rectangle(7, 1)),
+                ("branch7x7dbl_5", 192, rectangle(1, 7)),
+            ])?,
+            module.averaged(192)?,
+        ],
+        Module::D => vec![
+            module.of(&[("branch3x3_1", 192, square(1)), ("branch3x3_2", 320, shrinking(2))])?,
+            module.of(&[
+                ("branch7x7x3_1", 192, square(1)),
+                ("branch7x7x3_2", 192, rectangle(1, 7)),
+                ("branch7x7x3_3", 192, rectangle(7, 1)),
+                ("branch7x7x3_4", 192, shrinking(2)),
+            ])?,
+            max_pool2d(3, 2, 0),
+        ],
+        Module::E => vec![
+            module.of(&[("branch1x1", 320, square(1))])?,
+            module.split(&[("branch3x3_1", 384, square(1))], ["branch3x3_2a", "branch3x3_2b"])?,
+            module.split(
+                &[("branch3x3dbl_1", 448, square(1)), ("branch3x3dbl_2", 384, square(3))],
+                ["branch3x3dbl_3a", "branch3x3dbl_3b"],
+            )?,
+            module.averaged(192)?,
+        ],
+    })
+}
+
+/// Where a branch begins: its module's path, and the channels that come in.
+struct Branch<'a> {
+    path: Path<'a>,
+    inputs: i64,
+}
+
+impl Branch<'_> {
+    /// Convolutions one after the other: key, output channels, configuration.
+    fn of(&self, convolutions: &[(&str, i64, ConvConfig)]) -> Result<Box<dyn Layer>> {
+        let mut inputs = self.inputs;
+        let mut layers: Vec<Box<dyn Layer>> = Vec::new();
+        for &(key, outputs, config) in convolutions {
+            layers.push(Box::new(basic_conv(&(&self.path / key), inputs, outputs, config)?));
+            inputs = outputs;
+        }
+        Ok(Box::new(Sequential(layers)))
+    }
+
+    /// The same, then a 1×3 and a 3×1 convolution side by side, each with as many channels.
+    fn split(&self, convolutions: &[(&str, i64, ConvConfig)], keys: [&str; 2]) -> Result<Box<dyn Layer>> {
+        let stem = self.of(convolutions)?;
+        let inputs = convolutions.last().map_or(self.inputs, |&(_, outputs, _)| outputs);
+        let behind = Branch { path: self.path.clone(), inputs };
+        let sides = Branches(vec![
+            behind.of(&[(keys[0], inputs, rectangle(1, 3))])?,
+            behind.of(&[(keys[1], inputs, rectangle(3, 1))])?,
+        ]);
+        Ok(Box::new(Sequential(vec![stem, Box::new(sides)])))
+    }
+
+    /// A mean over 3×3, then a 1×1 convolution.
+    fn averaged(&self, outputs: i64) -> Result<Box<dyn Layer>> {
+        let mean = Func(|xs: &tch::Tensor, _| xs.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, true, None));
+        Ok(Box::new(Sequential(vec![Box::new(mean), self.of(&[("branch_pool", outputs, square(1))])?])))
+    }
+}

@@ -53,6 +53,11 @@ pub struct Architecture {
     pub min_size: u32,
     /// The first stage, or group of stages, that `method: partial` trains unless told otherwise.
     pub partial_from: &'static str,
+    /// Beginnings of keys in torchvision's files that belong to parts which are not built.
+    pub ignored: &'static [&'static str],
+    /// Whether torchvision's weights want the network itself to move images from ImageNet's mean and
+    /// deviation to 0.5 and 0.5 ([`Network::set_transform_input`]).
+    pub transform_input: bool,
     /// Appends the stages and the head.
     pub build: fn(&mut Chain) -> Result<()>,
 }
@@ -121,6 +126,8 @@ const BASE: Architecture = Architecture {
     preset: imagenet(256, 224),
     min_size: 1,
     partial_from: "",
+    ignored: &[],
+    transform_input: false,
     build: |_| Ok(()),
 };
 
@@ -133,6 +140,11 @@ const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
     }
+}
+
+/// The same with a bicubic resize.
+const fn bicubic(preprocessing: Preprocessing) -> Preprocessing {
+    Preprocessing { interpolation: Interpolation::Bicubic, ..preprocessing }
 }
 
 /// All architectures, family by family.

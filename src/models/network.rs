@@ -193,6 +193,8 @@ pub struct Network {
     frozen: usize,
     device: Device,
     pooling: Pooling,
+    /// Scale and shift of the images' channels, where the weights want them.
+    transform: Option<[Tensor; 2]>,
 }
 
 impl Network {
@@ -214,7 +216,8 @@ impl Network {
         (architecture.build)(&mut chain)?;
         let Chain { stages, head, pooling, .. } = chain;
         let head = head.ok_or_else(|| Error::run(format!("{} has no head", architecture.name)))?;
-        Ok(Network { architecture, stages, head, vars: vars.into_inner(), frozen: 0, device, pooling })
+        let vars = vars.into_inner();
+        Ok(Network { architecture, stages, head, vars, frozen: 0, device, pooling, transform: None })
     }
 
     /// The names of the stages, first to last.
@@ -291,6 +294,22 @@ impl Network {
         }
     }
 
+    /// Whether images are moved from ImageNet's mean and deviation to a mean and a deviation of 0.5 before
+    /// the first stage (torchvision's `transform_input`): the weights ported from TensorFlow were trained
+    /// that way, and their presets normalise as all others do. Off unless this is called.
+    pub fn set_transform_input(&mut self, on: bool) -> Result<()> {
+        self.transform = match on {
+            true => Some(input_transform(self.device).map_err(Error::torch("make the input's transform"))?),
+            false => None,
+        };
+        Ok(())
+    }
+
+    /// Whether [`Network::set_transform_input`] is on.
+    pub fn transform_input(&self) -> bool {
+        self.transform.is_some()
+    }
+
     /// Freezes the first `stages` stages: they run without gradients and with BatchNorm in inference
     /// mode, whatever the mode of the rest, and everything behind them is trained.
     pub fn freeze(&mut self, stages: usize) -> Result<()> {
@@ -334,7 +353,7 @@ impl Network {
     /// Logits `[N, K]` for images `[N, 3, H, W]` in training: the frozen prefix without gradients and in
     /// inference mode, the rest in `mode`.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let xs = tch::no_grad(|| self.run(0..self.frozen, images, Mode::INFERENCE))?;
+        let xs = tch::no_grad(|| self.run(0..self.frozen, &self.transformed(images)?, Mode::INFERENCE))?;
         let xs = self.run(self.frozen..self.stages.len(), &xs, mode)?;
         self.head.classifier.forward(&self.head.neck.forward(&xs, mode)?, mode)
     }
@@ -347,7 +366,7 @@ impl Network {
                 Reading::Stage(index) => index + 1,
                 _ => self.stages.len(),
             };
-            let xs = self.run(0..end, images, Mode::INFERENCE)?;
+            let xs = self.run(0..end, &self.transformed(images)?, Mode::INFERENCE)?;
             match reading {
                 Reading::Stage(_) => self.pooling.pool(&xs),
                 Reading::Features => {
@@ -375,7 +394,24 @@ impl Network {
         })
     }
 
+    fn transformed(&self, images: &Tensor) -> Result<Tensor> {
+        match &self.transform {
+            Some([scale, shift]) => Ok(images.f_mul(scale)?.f_add_(shift)?),
+            None => Ok(images.shallow_clone()),
+        }
+    }
+
     fn run(&self, stages: Range<usize>, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         self.stages[stages].iter().try_fold(xs.shallow_clone(), |xs, stage| stage.body.forward(&xs, mode))
     }
+}
+
+/// Scale and shift, `[3, 1, 1]` each, from ImageNet's mean and deviation to 0.5 and 0.5.
+fn input_transform(device: Device) -> Result<[Tensor; 2], tch::TchError> {
+    const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
+    const STD: [f64; 3] = [0.229, 0.224, 0.225];
+    let tensor = |values: [f64; 3]| {
+        Tensor::f_from_slice(&values.map(|value| value as f32))?.f_reshape([3, 1, 1])?.f_to_device(device)
+    };
+    Ok([tensor(STD.map(|std| std / 0.5))?, tensor(MEAN.map(|mean| (mean - 0.5) / 0.5))?])
 }

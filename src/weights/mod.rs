@@ -150,8 +150,9 @@ impl Mismatch {
             }
         }
         // In the file's order, which is the order in which the layers run.
+        let ignored = |key: &str| network.architecture.ignored.iter().any(|prefix| key.starts_with(prefix));
         for (key, _) in &checkpoint.tensors {
-            if rest.contains_key(key.as_str()) {
+            if rest.contains_key(key.as_str()) && !ignored(key) {
                 mismatch.unexpected.push(format!("`{key}`"));
             }
         }

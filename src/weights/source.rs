@@ -262,8 +262,11 @@ impl Opened {
         // A new head on pretrained weights begins with zeros, which lets the features speak first (BiT,
         // Kolesnikov et al. 2020).
         let fill = if self.file.is_some() { Fill::Zeros } else { initial };
-        let network = Network::new(self.architecture, classes, device, fill)?;
+        let mut network = Network::new(self.architecture, classes, device, fill)?;
         if let Some((path, checkpoint)) = &self.file {
+            // A file that `tl` wrote may have been trained without; any other is taken for torchvision's.
+            let wanted = self.card.as_ref().is_none_or(|card| card.transform_input);
+            network.set_transform_input(wanted && self.architecture.transform_input)?;
             copy(&network, path, checkpoint, head)?;
         }
         Ok(network)

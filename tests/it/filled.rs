@@ -28,9 +28,11 @@ pub fn network(name: &str) -> Network {
         let scale = (6. / shape[1..].iter().product::<i64>() as f64).sqrt();
         let one_dimensional = shape.len() == 1;
         let positive = var.key.ends_with("running_var") || (var.key.ends_with("weight") && one_dimensional);
+        // RegNet's residual branches, as the oracle says.
+        let branch = if var.key.ends_with(".f.c.1.weight") { 0.25 } else { 1. };
         let values: Vec<f32> = uniform(&var.key, var.tensor.numel())
             .map(|u| match (positive, one_dimensional) {
-                (true, _) => 0.5 + u,
+                (true, _) => (0.5 + u) * branch,
                 (_, true) => 0.2 * (u - 0.5),
                 _ => (2. * u - 1.) * scale,
             })

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
+use tl::artifact::{self, Card, FORMAT, write_tensors};
 use tl::models::layers::Mode;
 use tl::models::{Fill, LOGITS, Network, Reading, Role, architectures, find};
-use tl::weights::checkpoint::read_checkpoint;
-use tl::weights::to_tensor;
+use tl::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
+use tl::weights::download::Silent;
+use tl::weights::source::{Source, Weights};
+use tl::weights::{state_dict, to_tensor};
 
 use crate::filled;
 
@@ -67,6 +70,48 @@ fn logits_and_features_equal_torchvisions() {
 }
 
 #[test]
+fn an_input_is_transformed_as_torchvision_does_where_the_weights_want_it() {
+    let families = families();
+    for name in ["googlenet", "inception_v3"] {
+        let family = families.iter().find(|family| family.facts.contains_key(name)).unwrap();
+        let facts = &family.facts[name];
+        let images = filled::inputs(facts["images"].as_i64().unwrap(), facts["side"].as_i64().unwrap());
+        let kept = images.copy();
+        let mut network = filled::network(name);
+        network.set_transform_input(true).unwrap();
+        assert!(network.transform_input());
+        let expected = &family.outputs[&format!("{name}.transform_input.logits")];
+        for found in [
+            network.read(&images, Reading::Logits).unwrap(),
+            tch::no_grad(|| network.forward(&images, Mode::INFERENCE)).unwrap(),
+        ] {
+            let error = relative_error(&found, expected);
+            assert!(error < 1e-5, "{name}: relative error {error:e}");
+        }
+        assert_eq!(images, kept, "the images themselves stay");
+        network.set_transform_input(false).unwrap();
+        let error = relative_error(&network.read(&images, Reading::Logits).unwrap(), expected);
+        assert!(error > 1e-3, "{name}: relative error {error:e}");
+    }
+}
+
+#[test]
+fn the_smallest_input_fits() {
+    for (name, architecture) in
+        ["googlenet", "inception_v3", "regnet_x_400mf"].map(|name| (name, find(name).unwrap()))
+    {
+        let network = filled::network(name);
+        let side = i64::from(architecture.min_size);
+        let logits = network.read(&filled::inputs(1, side), Reading::Logits).unwrap();
+        assert_eq!(logits.size(), [1, 1000], "{name}");
+        if side > 1 {
+            let error = network.read(&filled::inputs(1, side - 1), Reading::Logits).unwrap_err().to_string();
+            assert!(error.contains("too small"), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
 fn the_state_dict_lists_torchvisions_keys_shapes_and_types_in_its_order() {
     let facts: HashMap<_, _> = families().into_iter().flat_map(|family| family.facts).collect();
     assert_eq!(facts.len(), architectures().filter(|it| !it.weights.is_empty()).count());
@@ -83,8 +128,11 @@ fn the_state_dict_lists_torchvisions_keys_shapes_and_types_in_its_order() {
         let expected = &facts[architecture.name];
         assert_eq!(listing, expected["listing"].as_str().unwrap(), "{}", architecture.name);
         assert_eq!(parameters, expected["parameters"].as_u64().unwrap(), "{}", architecture.name);
+        // torchvision counts Inception's auxiliary classifier, and not GoogLeNet's two.
+        let auxiliary = if architecture.name == "inception_v3" { 3_326_696 } else { 0 };
         let entries = architecture.weights.iter().take(1);
-        entries.for_each(|entry| assert_eq!(parameters, entry.parameters, "{}", architecture.name));
+        entries
+            .for_each(|entry| assert_eq!(parameters + auxiliary, entry.parameters, "{}", architecture.name));
     }
 }
 
@@ -93,10 +141,17 @@ fn a_training_step_has_torchvisions_loss_gradient_and_statistics() {
     for (name, facts) in families().into_iter().flat_map(|family| family.facts) {
         let Some(step) = facts.get("step") else { continue };
         let mut network = filled::network(&name);
+        let kind = if step["dtype"] == "float64" { Kind::Double } else { Kind::Float };
+        for var in network.vars().iter().filter(|var| var.role != Role::BatchCount) {
+            let values = var.tensor.to_kind(kind);
+            // The layers share the tensor, and so its values.
+            var.tensor.shallow_clone().set_data(&values);
+        }
         network.freeze(0).unwrap();
         let labels = Tensor::arange(4, (Kind::Int64, tch::Device::Cpu)) * 7;
         let mode = Mode { dropout: false, batch_statistics: true };
-        let logits = network.forward(&filled::inputs(4, facts["side"].as_i64().unwrap()), mode).unwrap();
+        let images = filled::inputs(4, facts["side"].as_i64().unwrap()).to_kind(kind);
+        let logits = network.forward(&images, mode).unwrap();
         let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100, 0.1);
         loss.backward();
         let square =
@@ -218,4 +273,52 @@ fn truncated_normal_values_have_no_outliers() {
     let largest = weights().max_by_key(|weight| weight.numel()).unwrap();
     let deviation = largest.std(false).double_value(&[]);
     assert!((deviation / 0.02 - 1.).abs() < 0.01, "{deviation}");
+}
+
+/// The files of GoogLeNet and Inception hold auxiliary classifiers, and imply `transform_input`, unless
+/// `tl` wrote them without.
+#[test]
+fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
+    let family = families().into_iter().find(|family| family.facts.contains_key("googlenet")).unwrap();
+    let facts = &family.facts["googlenet"];
+    let images = filled::inputs(facts["images"].as_i64().unwrap(), facts["side"].as_i64().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let network = filled::network("googlenet");
+    let open = |weights| {
+        let source = Source { architecture: find("googlenet").unwrap(), weights };
+        source.open(&Silent).unwrap().into_classifier(tch::Device::Cpu, 0)
+    };
+
+    let mut state = state_dict(&network).unwrap();
+    for key in ["aux1.conv.conv.weight", "aux2.fc2.bias"] {
+        state.push((key.into(), RawTensor { dtype: Dtype::F32, shape: vec![1], bytes: vec![0; 4] }));
+    }
+    write_tensors(&path, &state, HashMap::new()).unwrap();
+    let (loaded, _) = open(Weights::File(path.clone())).unwrap();
+    let found = loaded.read(&images, Reading::Logits).unwrap();
+    let error = relative_error(&found, &family.outputs["googlenet.transform_input.logits"]);
+    assert!(error < 1e-5, "relative error {error:e}");
+    state.push(("aux3.fc2.bias".into(), RawTensor { dtype: Dtype::F32, shape: vec![1], bytes: vec![0; 4] }));
+    write_tensors(&path, &state, HashMap::new()).unwrap();
+    let error = open(Weights::File(path)).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("1 unexpected: `aux3.fc2.bias`"), "{error}");
+
+    for transform_input in [false, true] {
+        let path = folder.path().join("model.safetensors");
+        let card = Card {
+            architecture: "googlenet".into(),
+            classes: (0..1000).map(|class| class.to_string()).collect(),
+            format: FORMAT,
+            preprocessing: network.architecture.weights[0].preprocessing.clone(),
+            recipe: serde_json::json!({}),
+            transform_input,
+        };
+        artifact::write(&path, &network, &card).unwrap();
+        assert_eq!(artifact::read_card(&path).unwrap().unwrap(), card);
+        for weights in [Weights::Model(path.clone()), Weights::File(path)] {
+            let (loaded, _) = open(weights).unwrap();
+            assert_eq!(loaded.transform_input(), transform_input);
+        }
+    }
 }

@@ -72,6 +72,8 @@ pub enum ConvInit {
     Default,
     /// `kaiming_normal_(mode="fan_out", nonlinearity="relu")` (He et al., 2015); biases 0.
     KaimingFanOut,
+    /// The same with `nn.Conv2d`'s own biases.
+    KaimingFanOutDefaultBias,
     /// Normal with this standard deviation; biases 0.
     Normal(f64),
     /// Normal with this standard deviation; biases 1.
@@ -97,9 +99,11 @@ pub fn conv2d(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Res
     let fan_in = (inputs / groups * height * width) as f64;
     // As PyTorch counts it: the groups do not shrink it.
     let fan_out = (outputs * height * width) as f64;
+    let default = Init::Uniform(fan_in.sqrt().recip());
     let (init, bias_init) = match config.init {
-        ConvInit::Default => (Init::Uniform(fan_in.sqrt().recip()), Init::Uniform(fan_in.sqrt().recip())),
+        ConvInit::Default => (default, default),
         ConvInit::KaimingFanOut => (Init::Normal((2. / fan_out).sqrt()), Init::Constant(0.)),
+        ConvInit::KaimingFanOutDefaultBias => (Init::Normal((2. / fan_out).sqrt()), default),
         ConvInit::Normal(deviation) => (Init::Normal(deviation), Init::Constant(0.)),
         ConvInit::NormalBiasOne(deviation) => (Init::Normal(deviation), Init::Constant(1.)),
         ConvInit::TruncatedNormal(deviation) => (Init::TruncatedNormal(deviation), Init::Constant(0.)),

@@ -3,6 +3,7 @@
 //! A layer is built at a path of the state dict, which names its variables as torchvision does, and is a function of
 //! a tensor and a [`Mode`]. All errors of libtorch come back as errors.
 
+mod branches;
 mod conv;
 mod linear;
 mod local_response_norm;
@@ -11,6 +12,7 @@ mod squeeze_excitation;
 mod stochastic_depth;
 pub mod trace;
 
+pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
 pub use linear::{Linear, LinearInit, linear};
 pub use local_response_norm::local_response_norm;
@@ -146,8 +148,9 @@ impl Layer for MaxPool2d {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
         let MaxPool2d { kernel, stride, padding, ceil } = *self;
         let side = xs.size().last().copied().unwrap_or_default();
-        let over_the_edge = if ceil { stride - 1 } else { 0 };
-        if side + 2 * padding + over_the_edge < kernel {
+        // A window that may reach over the edge needs less: its first position within.
+        let beyond = if ceil { stride - 1 } else { 0 };
+        if side + 2 * padding + beyond < kernel {
             return Err(Error::run(format!(
                 "the input is too small for this network: {side} pixels are left where a pooling window \
                  needs {kernel}; raise `preprocess: {{resize_size, crop_size}}`"
