@@ -65,13 +65,14 @@ impl Source {
         let Some(architecture) = models::find(model) else {
             return Self::from_model_file(model, weights, &locate(Path::new(model)));
         };
-        let weights = match weights.unwrap_or(if architecture.weights.is_empty() { "none" } else { "DEFAULT" }) {
-            "none" => Weights::None,
-            name => match architecture.entry(name) {
-                Some(entry) => Weights::Entry(entry),
-                None => Weights::File(weights_file(architecture, name, &locate(Path::new(name)))?),
-            },
-        };
+        let weights =
+            match weights.unwrap_or(if architecture.weights.is_empty() { "none" } else { "DEFAULT" }) {
+                "none" => Weights::None,
+                name => match architecture.entry(name) {
+                    Some(entry) => Weights::Entry(entry),
+                    None => Weights::File(weights_file(architecture, name, &locate(Path::new(name)))?),
+                },
+            };
         Ok(Source { architecture, weights })
     }
 
