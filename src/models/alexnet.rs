@@ -7,7 +7,7 @@ use super::layers::{
 };
 use super::network::Chain;
 use super::vars::Path;
-use super::{Architecture, BASE, entry, imagenet};
+use super::{Architecture, entry, imagenet};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[Architecture {
@@ -26,7 +26,6 @@ pub(super) const TABLE: &[Architecture] = &[Architecture {
     family: "AlexNet",
     min_size: 63,
     partial_from: "fc6",
-    ..BASE
 }];
 
 /// Index in torchvision's `features`, input and output channels, kernel and stride and padding, and

@@ -357,11 +357,21 @@ impl Network {
                         Classifier::Convolution(_) => Pooling::Spatial.pool(&features),
                     }
                 }
-                Reading::Logits => {
-                    let features = self.head.neck.forward(&xs, Mode::INFERENCE)?;
-                    self.head.classifier.forward(&features, Mode::INFERENCE)
-                }
+                Reading::Logits => self.head(&xs),
             }
+        })
+    }
+
+    /// The output of the stage of this index for the output of the one before, in inference mode.
+    pub(super) fn stage(&self, index: usize, xs: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| self.run(index..index + 1, xs, Mode::INFERENCE))
+    }
+
+    /// The logits for the last stage's output, in inference mode.
+    pub(super) fn head(&self, xs: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| {
+            let features = self.head.neck.forward(xs, Mode::INFERENCE)?;
+            self.head.classifier.forward(&features, Mode::INFERENCE)
         })
     }
 
