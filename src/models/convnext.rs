@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::layers::{
     Activation, Conv2d, ConvConfig, ConvInit, Layer, LayerNorm, LayerNorm2d, Linear, LinearInit, Mode,
-    Sequential, adaptive_avg_pool2d_flat, conv2d, layer_norm, linear, stochastic_depth,
+    Sequential, adaptive_avg_pool2d_flat, conv2d, layer_norm, linear, stochastic_depth, trace,
 };
 use super::network::Chain;
 use super::vars::{Init, Path, Role};
@@ -164,6 +164,7 @@ impl Layer for Block {
         let out = self.expand.forward(&self.norm.forward(&out, mode)?, mode)?;
         let out = self.project.forward(&Activation::Gelu.apply(&out)?, mode)?;
         let out = out.f_permute([0, 3, 1, 2])?.f_mul(&self.scale)?;
+        trace::note(|| "layer scale".into(), Some(&self.scale), &out, 0);
         self.stochastic_depth.forward(&out, mode)?.f_add_(xs).map_err(Error::torch("add a residual"))
     }
 }

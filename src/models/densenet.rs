@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::layers::Activation::Relu;
 use super::layers::{
     BatchNorm2d, Conv2d, ConvConfig, ConvInit, ConvNorm, Func, Layer, LinearInit, Mode, NormConfig,
-    Sequential, adaptive_avg_pool2d_flat, batch_norm2d, conv_norm, conv2d, max_pool2d,
+    Sequential, adaptive_avg_pool2d_flat, batch_norm2d, conv_norm, conv2d, max_pool2d, trace,
 };
 use super::network::Chain;
 use super::vars::Path;
@@ -161,6 +161,9 @@ impl Layer for DenseLayer {
 fn transition(path: &Path, channels: i64) -> Result<Sequential> {
     let norm = norm_relu(&(path / "norm"), channels)?;
     let conv = conv2d(&(path / "conv"), channels, channels / 2, convolution(channels, 1))?;
-    let pool = Func(|xs: &Tensor, _| xs.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None));
+    let pool = Func(|xs: &Tensor, _| {
+        xs.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None)
+            .inspect(|out| trace::note(|| "AvgPool2d 2×2".into(), None, out, 0))
+    });
     Ok(Sequential(vec![Box::new(norm), Box::new(conv), Box::new(pool)]))
 }

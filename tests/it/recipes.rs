@@ -44,6 +44,13 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
          to choose)",
     ),
     (
+        "a linear probe of a network whose classifier is a convolution",
+        &["plan", "r.yaml", "--set", "model=squeezenet1_1", "--set", "weights=none"],
+        2,
+        "error: r.yaml: 1 mistake\n  …: strategy.method: the last layer of this network is not a linear layer with \
+         a bias, which `linear` needs: choose `partial`",
+    ),
+    (
         "a misspelt method",
         &["plan", "r.yaml", "--set", "strategy.method=lineer"],
         2,
