@@ -38,7 +38,7 @@ oracle: build ## compare with PyTorch and torchvision (installs them, 5 GB, into
 
 letters: build ## render the letters and pretrain the shipped network on them, into runs/
 	@$(PYTHON) scripts/render_letters.py build/letters --install-fonts
-	@$(TL) finetune recipes/pretrain-letters.yaml --out runs/pretrain-letters --overwrite
+	@$(TL) finetune recipes/pretrain-letters.yaml --out runs/pretrain-letters --threads 4 --overwrite
 
 transfer: build ## measure what transfer buys: the README's table
 	@python3 scripts/transfer_table.py

@@ -22,7 +22,7 @@ step "2. Ask the new model about images that it has never seen; each file is nam
 cat <<END
 
 Done in $((SECONDS - started)) s. The model, with its classes and its preprocessing, is $RUN/model.safetensors;
-how well it does is in $RUN/report.json. What to try next:
+how well it does is in $RUN/report.html. What to try next:
 
 - \`$TL predict --model $RUN IMAGE...\`: images of your own
 - \`$TL finetune recipes/digits-linear.yaml\`: only a linear classifier on top, in a second or two

@@ -16,7 +16,7 @@ use crate::signal::Signals;
 /// An image that cannot be used.
 #[derive(Clone, Debug, Serialize)]
 pub struct BadImage {
-    /// Its name, as the data lists it.
+    /// Where it is, as seen from the working directory.
     pub path: String,
     /// What is wrong with it.
     pub error: String,
@@ -47,8 +47,8 @@ pub fn find_bad_images(
                 Error::File { message, .. } => message,
                 other => other.to_string(),
             };
-            let Sample { path, name, .. } = samples[index];
-            bad.push(BadImage { path: name.clone(), error, file: path.clone() });
+            let file = samples[index].path.clone();
+            bad.push(BadImage { path: file.display().to_string(), error, file });
         }
         Ok(())
     })?;

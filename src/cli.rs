@@ -17,7 +17,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Options of all commands
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of all commands")]
     pub common: Common,
 }
 
@@ -48,6 +48,8 @@ pub enum Command {
     Predict(Predict),
     /// List the networks
     Models(Models),
+    /// Show a network layer by layer: shapes, parameters, multiply-adds
+    Inspect(Inspect),
 }
 
 /// `tl finetune`
@@ -150,6 +152,34 @@ pub struct Predict {
 pub struct Models {
     /// Part of a name, or a pattern such as 'resnet*'
     pub filter: Option<String>,
+    /// The order of the rows
+    #[arg(long, value_enum, default_value_t = SortBy::Family)]
+    pub sort: SortBy,
+}
+
+/// `tl inspect`
+#[derive(Args, Debug)]
+pub struct Inspect {
+    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote
+    pub model: String,
+    /// The side of the input, in pixels [default: as the weights want it]
+    #[arg(long, value_name = "SIDE", value_parser = side)]
+    pub input: Option<u32>,
+}
+
+/// How `tl models` is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SortBy {
+    /// By family, as torchvision has them
+    Family,
+    /// By name
+    Name,
+    /// By ImageNet accuracy, best first
+    Acc,
+    /// By number of parameters, least first
+    Params,
+    /// By multiply-adds, least first
+    Gflops,
 }
 
 fn threads(text: &str) -> Result<usize, String> {
@@ -162,6 +192,10 @@ fn batch_size(text: &str) -> Result<usize, String> {
 
 fn top_k(text: &str) -> Result<usize, String> {
     between(text, 100_000)
+}
+
+fn side(text: &str) -> Result<u32, String> {
+    between(text, 4096).map(|side| side as u32)
 }
 
 fn between(text: &str, most: usize) -> Result<usize, String> {

@@ -53,12 +53,12 @@ pub fn choose(choice: DeviceChoice) -> Result<Device> {
         DeviceChoice::Auto => Ok(if cuda_devices() > 0 { Device::Cuda(0) } else { Device::Cpu }),
         DeviceChoice::Cuda(index) => match cuda_devices() {
             0 => Err(Error::usage(format!(
-                "`--device {choice}` needs CUDA, and there is none: {}. Use `--device cpu` or `auto`",
+                "the device {choice} was asked for, and there is no CUDA: {}. Use cpu or auto",
                 why_no_cuda()
             ))),
             count if index < count => Ok(Device::Cuda(index)),
             count => Err(Error::usage(format!(
-                "`--device {choice}`: the last of {count} devices is cuda:{}",
+                "the device {choice} was asked for, and the last of {count} is cuda:{}",
                 count - 1
             ))),
         },

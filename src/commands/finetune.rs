@@ -30,6 +30,7 @@ use crate::weights::load;
 /// Runs a recipe, from the plan to the report.
 pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
+    let signals = Signals::listen()?;
     let overrides = Overrides { out: args.out.clone(), device: common.device, threads: common.threads };
     let mut plan = Plan::read(&args.recipe, &args.sets, &overrides)?;
     if args.dry_run {
@@ -48,7 +49,6 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     device::set_threads(plan.settings.threads);
-    let signals = Signals::listen()?;
 
     let mut seconds = Seconds::default();
     let bad_images = seconds.of("check", || without_bad_images(&mut plan, &signals, terminal))?;
@@ -129,7 +129,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Features once, then the head in closed quarters.
+    /// Features once, then the head, fitted to them.
     fn linear(
         &self,
         network: &Network,
@@ -316,7 +316,7 @@ fn introduce(plan: &Plan, terminal: Terminal) {
     let counts = plan.data.counts();
     terminal.say(format!("{} · {} · weights {}", settings.model, settings.method, settings.weights));
     terminal.say(format!(
-        "{} classes · {} training images ({} to {} a class) · {} to measure on{}",
+        "{} classes · {} training images ({} to {} a class) · {} for validation{}",
         plan.data.classes.len(),
         plan.data.train.len(),
         counts.iter().min().unwrap_or(&0),
@@ -383,9 +383,9 @@ fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<N
 fn set_head(network: &Network, fit: &LinearFit) -> Result<()> {
     tch::no_grad(|| {
         let classifier = network.classifier();
-        let _ = classifier.weight.shallow_clone().f_copy_(&fit.weight)?;
+        classifier.weight.shallow_clone().f_copy_(&fit.weight)?;
         if let Some(bias) = &classifier.bias {
-            let _ = bias.shallow_clone().f_copy_(&fit.bias)?;
+            bias.shallow_clone().f_copy_(&fit.bias)?;
         }
         Ok(())
     })
@@ -398,10 +398,13 @@ fn conclude(report: &Report, folder: &RunFolder, terminal: Terminal) {
         Some(test) => format!(", test accuracy {:.4}", test.accuracy),
         None => String::new(),
     };
+    let epoch = match report.linear {
+        Some(_) => String::new(),
+        None => format!(" (epoch {})", report.best.epoch),
+    };
     terminal.say(format!(
-        "val accuracy {:.4} (epoch {}){test}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
+        "val accuracy {:.4}{epoch}{test}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
         report.best.val_accuracy,
-        report.best.epoch,
         folder.model().display(),
         folder.page().display(),
         folder.path().display()

@@ -2,6 +2,7 @@
 
 mod extract;
 mod finetune;
+mod inspect;
 mod models;
 mod plan;
 mod predict;
@@ -39,6 +40,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         Command::Extract(args) => extract::run(args, &cli.common),
         Command::Predict(args) => predict::run(args, &cli.common),
         Command::Models(args) => models::run(args),
+        Command::Inspect(args) => inspect::run(args),
     }
 }
 
@@ -76,7 +78,8 @@ impl Classifier {
         let threads = common.threads.unwrap_or_else(device::default_threads);
         device::set_threads(threads);
         if matches!(source.weights, Weights::None) {
-            terminal.say("note: `--weights none`: the network has random values");
+            terminal
+                .say("note: `--weights none`: the network has random values, and its answers mean nothing");
         }
         let opened = source.open(&terminal.downloads(signals))?;
         opened.warnings().iter().for_each(|warning| terminal.say(format!("warning: {warning}")));

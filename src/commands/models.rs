@@ -3,20 +3,24 @@
 use std::io::{Write, stdout};
 
 use super::Outcome;
-use crate::cli;
+use crate::cli::{self, SortBy};
 use crate::error::{Error, Result};
-use crate::models::{Architecture, architectures};
+use crate::models::{Architecture, WeightEntry, architectures};
 use crate::suggest;
 use crate::weights::download;
 
-/// Prints a row a network.
+/// Prints a row for each of a network's weights.
 pub fn run(args: &cli::Models) -> Result<Outcome> {
     let filter = args.filter.as_deref().unwrap_or("*");
-    let chosen: Vec<_> = architectures().filter(|architecture| matches(filter, architecture.name)).collect();
-    if chosen.is_empty() {
+    let mut entries: Vec<Entry> = architectures()
+        .filter(|architecture| matches(filter, architecture.name))
+        .flat_map(|architecture| architecture.weights.iter().map(move |entry| (architecture, entry)))
+        .collect();
+    if entries.is_empty() {
         return Err(Error::usage(none_fits(filter)));
     }
-    let table = table(&chosen);
+    sort(&mut entries, args.sort);
+    let table = table(&entries);
     stdout().write_all(table.as_bytes()).map_err(Error::io("write to", "standard output"))?;
     Ok(Outcome::Done)
 }
@@ -33,28 +37,40 @@ fn none_fits(filter: &str) -> String {
     format!("no model's name contains `{filter}`{nearest}; `tl models` lists all")
 }
 
-fn table(chosen: &[&Architecture]) -> String {
+/// A network with one of its weights.
+type Entry = (&'static Architecture, &'static WeightEntry);
+
+fn sort(entries: &mut [Entry], by: SortBy) {
+    match by {
+        SortBy::Family => {}
+        SortBy::Name => entries.sort_by_key(|(architecture, _)| architecture.name),
+        SortBy::Acc => entries.sort_by(|(_, a), (_, b)| b.top1.total_cmp(&a.top1)),
+        SortBy::Params => entries.sort_by_key(|(_, entry)| entry.parameters),
+        SortBy::Gflops => entries.sort_by(|(_, a), (_, b)| a.gflops.total_cmp(&b.gflops)),
+    }
+}
+
+fn table(entries: &[Entry]) -> String {
     let mut text = format!(
-        "{:<20} {:>8} {:>7} {:>6} {:>6}  {:<15} {:<6} {}\n",
+        "{:<20} {:>9} {:>8} {:>6} {:>6}  {:<27} {:<6} {}\n",
         "MODEL", "PARAMS", "GFLOPS", "TOP-1", "INPUT", "WEIGHTS", "CACHED", "FILE"
     );
-    for architecture in chosen {
-        for entry in architecture.weights {
-            let cached = if download::cached(entry.file).is_some() { "yes" } else { "no" };
-            let tag = match entry.tag == architecture.default {
-                true => format!("{} *", entry.tag),
-                false => entry.tag.to_string(),
-            };
-            text.push_str(&format!(
-                "{:<20} {:>6.1} M {:>7.2} {:>6.2} {:>6}  {tag:<15} {cached:<6} {}\n",
-                architecture.name,
-                entry.parameters as f64 / 1e6,
-                entry.gflops,
-                entry.top1,
-                entry.preprocessing.crop_size,
-                entry.file,
-            ));
-        }
+    for (architecture, entry) in entries {
+        let cached = if download::cached(entry.file).is_some() { "yes" } else { "no" };
+        let tag = match entry.tag == architecture.default {
+            true => format!("{} *", entry.tag),
+            false => entry.tag.to_string(),
+        };
+        // Weights for features have no accuracy of their own: torchvision writes NaN.
+        let top1 = if entry.top1.is_nan() { "-".to_string() } else { format!("{:.2}", entry.top1) };
+        text.push_str(&format!(
+            "{:<20} {:>7.1} M {:>8.2} {top1:>6} {:>6}  {tag:<27} {cached:<6} {}\n",
+            architecture.name,
+            entry.parameters as f64 / 1e6,
+            entry.gflops,
+            entry.preprocessing.crop_size,
+            entry.file,
+        ));
     }
     text.push_str("* what DEFAULT stands for. TOP-1: ImageNet, in percent, as torchvision measured it.\n");
     text

@@ -9,6 +9,7 @@ mod densenet;
 mod efficientnet;
 mod googlenet;
 mod inception;
+mod inspect;
 pub mod layers;
 mod maxvit;
 mod mnasnet;
@@ -24,6 +25,7 @@ mod vars;
 mod vgg;
 mod vision_transformer;
 
+pub use inspect::{Row, inspect};
 pub use network::{Chain, FEATURES, LOGITS, Network, Pooling, Reading};
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
@@ -86,6 +88,11 @@ impl WeightEntry {
 }
 
 impl Architecture {
+    /// How images are prepared where no weights say otherwise: as the first entry's.
+    pub fn preprocessing(&self) -> Preprocessing {
+        self.weights.first().map_or(imagenet(256, 224), |entry| entry.preprocessing.clone())
+    }
+
     /// The entry of this tag; `DEFAULT` and the enum's full name (`ResNet18_Weights.IMAGENET1K_V1`) too.
     pub fn entry(&self, tag: &str) -> Option<&'static WeightEntry> {
         let tag = tag.strip_prefix(self.weights_enum).and_then(|rest| rest.strip_prefix('.')).unwrap_or(tag);

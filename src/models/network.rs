@@ -303,10 +303,7 @@ impl Network {
             match reading {
                 Reading::Stage(_) => self.pooling.pool(&xs),
                 Reading::Features => self.head.neck.forward(&xs, Mode::INFERENCE),
-                Reading::Logits => {
-                    let features = self.head.neck.forward(&xs, Mode::INFERENCE)?;
-                    self.head.classifier.forward(&features, Mode::INFERENCE)
-                }
+                Reading::Logits => self.head(&xs),
             }
         })
     }
@@ -316,6 +313,19 @@ impl Network {
             Some([scale, shift]) => Ok(images.f_mul(scale)?.f_add_(shift)?),
             None => Ok(images.shallow_clone()),
         }
+    }
+
+    /// The output of the stage of this index for the output of the one before, in inference mode.
+    pub(super) fn stage(&self, index: usize, xs: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| self.run(index..index + 1, xs, Mode::INFERENCE))
+    }
+
+    /// The logits for the last stage's output, in inference mode.
+    pub(super) fn head(&self, xs: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| {
+            let features = self.head.neck.forward(xs, Mode::INFERENCE)?;
+            self.head.classifier.forward(&features, Mode::INFERENCE)
+        })
     }
 
     fn run(&self, stages: Range<usize>, xs: &Tensor, mode: Mode) -> Result<Tensor> {

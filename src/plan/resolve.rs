@@ -179,7 +179,7 @@ fn preprocessing(
         (Some(opened), _) => opened.preprocessing.clone(),
         (None, Weights::Entry(entry)) => entry.preprocessing.clone(),
         // A file that could not be read has left its mistake; the other keys are still worth checking.
-        (None, _) => source.architecture.weights[0].preprocessing.clone(),
+        (None, _) => source.architecture.preprocessing(),
     };
     match &recipe.preprocess {
         None => {}

@@ -7,6 +7,8 @@ use crate::trainer::EpochRow;
 
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
 const MATRIX_CLASSES: usize = 30;
+/// The phases of a run, in the order in which they come.
+const PHASES: [&str; 6] = ["check", "load", "features", "fit", "train", "evaluate"];
 /// Rows of the list of the most frequent mistakes.
 const MISTAKES: usize = 15;
 
@@ -41,12 +43,15 @@ impl Report {
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width\">\
              <title>{model}, {method}</title><style>{STYLE}</style><h1>{model}, {method}</h1>\
-             <p class=\"soft\">weights {} · {} classes · seed {} · {} threads · tl {}</p>",
+             <p class=\"soft\">weights {} · {} classes · seed {} · {}, {} threads · tl {}</p>\
+             <p class=\"soft\">{method}: {}</p>",
             escape(&self.weights),
             self.classes.len(),
             self.seed,
+            self.device,
             self.threads,
-            self.tl
+            self.tl,
+            escape(&self.reason)
         )?;
         self.figures(out)?;
         if !self.bad_images.is_empty() {
@@ -69,7 +74,9 @@ impl Report {
         if self.epochs.len() > 1 {
             self.charts(out)?;
         }
-        self.epoch_table(out)?;
+        if self.linear.is_none() {
+            self.epoch_table(out)?;
+        }
         // The test set where there is one: its images had no part in choosing the model.
         match &self.test {
             Some(test) => self.classes_of(out, "test", test)?,
@@ -85,10 +92,14 @@ impl Report {
         }
         write!(
             out,
-            "<div><b>{}</b>right on {} validation images</div><div><b>{}</b>training images</div>\
+            "<div><b>{}</b>right on {} validation images</div>{}<div><b>{}</b>training images</div>\
              <div><b>{:.1} s</b>in all</div></div>",
             percent(self.val.accuracy),
             self.val.images,
+            match self.linear {
+                Some(_) => String::new(),
+                None => format!("<div><b>{} of {}</b>epoch kept</div>", self.best.epoch, self.epochs.len()),
+            },
             self.train.images,
             self.seconds.values().sum::<f64>()
         )
@@ -134,7 +145,7 @@ impl Report {
         let Some(matrix) = matrix else { return self.mistakes(out, what, measured) };
         write!(
             out,
-            "<h2>Who was taken for whom</h2><p class=\"soft\">{what} images: a row a true class, a column a \
+            "<h2>Confusions</h2><p class=\"soft\">{what} images: a row a true class, a column a \
              prediction</p><div class=\"wide\"><table class=\"matrix\"><thead><tr><th>"
         )?;
         for class in &self.classes {
@@ -148,10 +159,12 @@ impl Report {
                 let share = count as f64 / total as f64;
                 let colour = if truth == prediction { "var(--val)" } else { "var(--train)" };
                 let shown = if count == 0 { String::new() } else { count.to_string() };
+                // A single mistake among many images is still to be seen.
+                let least = if truth != prediction && count > 0 { 12. } else { 0. };
                 write!(
                     out,
                     "<td style=\"background:color-mix(in srgb,{colour} {:.0}%,transparent)\">{shown}",
-                    share * 60.
+                    least + share * 60.
                 )?;
             }
             let recall = measured.recall.get(class).copied().flatten();
@@ -187,8 +200,10 @@ impl Report {
             )?,
         }
         out.push_str("</p><table><thead><tr><th>phase<th>seconds</thead><tbody>");
-        for (phase, seconds) in &self.seconds {
-            write!(out, "<tr><td>{phase}<td>{seconds:.1}")?;
+        for phase in PHASES {
+            if let Some(seconds) = self.seconds.get(phase) {
+                write!(out, "<tr><td>{phase}<td>{seconds:.1}")?;
+            }
         }
         out.push_str("</tbody></table></html>\n");
         Ok(())

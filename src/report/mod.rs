@@ -183,7 +183,7 @@ impl LinearReport {
 
 impl fmt::Display for LinearReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "linear head: C = {:.3e}", self.c)?;
+        write!(f, "linear head: C = {}", self.c)?;
         if let Some(chosen) = self.cross_validation.iter().find(|row| row.c == self.c) {
             write!(f, ", cross-validated accuracy {:.4} inside train", chosen.accuracy)?;
         }

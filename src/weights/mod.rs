@@ -213,7 +213,7 @@ fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     let own = network.architecture;
     if let Some(classes) = classes_if_fits(own, checkpoint) {
         return Some(format!(
-            "the file is a {} with {classes} classes, not {}, and does not name them: learn classes of your own \
+            "the file is for {} with {classes} classes, not {}, and does not name them: learn classes of your own \
              from it (`weights:` in a recipe for `tl finetune`), or give a model file that `tl` wrote",
             own.name,
             network.classes()
@@ -222,7 +222,7 @@ fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     let other = models::architectures()
         .filter(|other| other.name != own.name)
         .find(|other| classes_if_fits(other, checkpoint).is_some())?;
-    Some(format!("the file is a {}: use `model: {}` (`--model {}`)", other.name, other.name, other.name))
+    Some(format!("the file is for {}: use `model: {}` (`--model {}`)", other.name, other.name, other.name))
 }
 
 /// The number of classes with which `checkpoint` is exactly an `architecture`.

@@ -130,16 +130,15 @@ impl Source {
             (Some(card), ..) => card.preprocessing.clone(),
             (None, Weights::Entry(entry), _) => entry.preprocessing.clone(),
             (None, _, Some((_, checkpoint))) => self.preprocessing_of(&checkpoint.sha256),
-            (None, _, None) => self.architecture.weights[0].preprocessing.clone(),
+            (None, _, None) => self.architecture.preprocessing(),
         };
         Ok(Opened { architecture: self.architecture, file, card, preprocessing, is_model })
     }
 
     /// A bare file may be one of torchvision's under another name: its digest tells.
     fn preprocessing_of(&self, sha256: &str) -> Preprocessing {
-        let entries = self.architecture.weights;
-        let entry = entries.iter().find(|entry| sha256.starts_with(entry.digits())).unwrap_or(&entries[0]);
-        entry.preprocessing.clone()
+        let known = self.architecture.weights.iter().find(|entry| sha256.starts_with(entry.digits()));
+        known.map_or_else(|| self.architecture.preprocessing(), |entry| entry.preprocessing.clone())
     }
 
     /// Where the weights come from, in words.
@@ -239,7 +238,7 @@ impl Opened {
         if let Some(card) = &self.card {
             if card.architecture != self.architecture.name {
                 let message = format!(
-                    "is a {0}, not a {1}: use `model: {0}` (`--model {0}`)",
+                    "is for {0}, not for {1}: use `model: {0}` (`--model {0}`)",
                     card.architecture, self.architecture.name
                 );
                 return Err(Error::file(path, message));

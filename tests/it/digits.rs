@@ -49,14 +49,13 @@ impl Lab {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
-    /// A call in this folder, with two threads. Other tests run at the same time, so libtorch's threads
-    /// must not wait by spinning: a single step would take seconds.
+    /// A call in this folder, with two threads.
     pub fn tl(&self, args: &[&str]) -> Tl {
         self.tl_with("2", args)
     }
 
     fn tl_with(&self, threads: &str, args: &[&str]) -> Tl {
-        Tl::new(args).args(["--threads", threads]).env("OMP_WAIT_POLICY", "passive").cwd(self.folder.path())
+        Tl::new(args).args(["--threads", threads]).cwd(self.folder.path())
     }
 
     /// `tl finetune r.yaml --out OUT SETS`, each of `sets` behind a `--set`.

@@ -236,7 +236,7 @@ fn wrong_command_lines_are_told_what_to_mend() {
     );
     wrong(&["images", "--out", "x.npy", "--threads", "0"], "expected a whole number from 1 to 1024");
     wrong(&["images", "--out", "x.npy", "--batch-size", "0"], "expected a whole number from 1 to 65536");
-    wrong(&["images", "--out", "x.npy", "--device", "cuda:99"], "`--device cuda:99`");
+    wrong(&["images", "--out", "x.npy", "--device", "cuda:99"], "device cuda:99 was asked for");
     wrong(&["images", "--out", "x.npy", "--device", "gpu"], "expected one of auto, cpu, cuda, cuda:N");
     wrong(
         &["images", "--out", "x.npy", "--preprocess", "IMAGENET1K_V7"],

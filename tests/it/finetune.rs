@@ -308,7 +308,10 @@ fn bad_images_are_left_out_and_counted() {
     let report = lab.json("run/report.json");
     let bad = report["bad_images"].as_array().unwrap();
     let paths: BTreeSet<&str> = bad.iter().map(|image| image["path"].as_str().unwrap()).collect();
-    assert_eq!(paths, BTreeSet::from(["0/half.jpg", "1/empty.png", "1/text.png", "2/bomb.png"]));
+    assert_eq!(
+        paths,
+        BTreeSet::from(["photos/0/half.jpg", "photos/1/empty.png", "photos/1/text.png", "photos/2/bomb.png"])
+    );
     let count = |part: &str| report[part]["images"].as_u64().unwrap();
     assert_eq!(count("train") + count("val"), 12);
     assert_eq!(report["classes"], serde_json::json!(["0", "1", "2"]));
@@ -347,5 +350,6 @@ fn few_images_a_class_are_enough_to_run() {
     assert_eq!(lab.json("linear/report.json")["train"]["images"], 10);
     lab.finetuned("full", &[data, "strategy.method=full", "train.epochs=1"]);
     // An image that is in both parts is worth a word, and no reason to stop.
-    lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"]);
+    lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"])
+        .says(&["20 of the 20 images of `data.val` are trained on too"]);
 }

@@ -4,6 +4,7 @@ mod digits;
 mod extract;
 mod filled;
 mod finetune;
+mod inspect;
 mod models;
 mod predict;
 mod program;

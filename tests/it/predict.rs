@@ -187,7 +187,7 @@ fn wrong_command_lines_are_told_what_to_mend() {
     wrong(&["gone", "gone too"], "cannot read gone too: No such file or directory\n");
     wrong(&["images/.hidden/nothing"], "cannot read images/.hidden/nothing");
     wrong(&["images", "--threads", "many"], "expected a whole number from 1 to 1024");
-    wrong(&["images", "--device", "cuda:99"], "`--device cuda:99`");
+    wrong(&["images", "--device", "cuda:99"], "device cuda:99 was asked for");
     wrong(&["images", "--topk", "3"], "--top-k");
 }
 

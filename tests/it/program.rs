@@ -57,6 +57,8 @@ impl Tl {
         for name in ["TL_WEIGHTS_URL", "TORCH_HOME", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "RUST_BACKTRACE"] {
             command.env_remove(name);
         }
+        // What `tl` sets for itself by starting anew, which takes as long as most of the tests' calls.
+        command.env("OMP_WAIT_POLICY", "passive");
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Tl { command }
     }

@@ -1,8 +1,435 @@
-//! What a wrong recipe or command line is answered with.
+//! What a wrong recipe or command line is answered with, and what `plan` shows.
 
-use crate::program::tl;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::digits::{Lab, images, recipe};
+use crate::program::{Run, repository, tl};
+
+/// One mistake a row: what is typed, the exit code, and all of standard error (`…` stands for any text).
+const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
+    (
+        "a recipe that is not there",
+        &["plan", "recipe.yaml"],
+        2,
+        "error: cannot read the recipe recipe.yaml: there is no such file; did you mean r.yaml?",
+    ),
+    (
+        "a folder for a recipe",
+        &["finetune", "."],
+        2,
+        "error: . is a folder, expected a recipe, a YAML file; did you mean ./r.yaml?",
+    ),
+    (
+        "a misspelt model",
+        &["plan", "r.yaml", "--set", "model=shuflenet_v2_x0_5"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set model=shuflenet_v2_x0_5: there is no model named \
+         `shuflenet_v2_x0_5`; the nearest are `shufflenet_v2_x0_5`, …; `tl models` lists all",
+    ),
+    (
+        "a method to come",
+        &["plan", "r.yaml", "--set", "strategy.method=auto"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set strategy.method=auto: choosing a method by itself (`auto`, the \
+         default) is not in this version yet: write `strategy: { method: linear }`, or `partial`, `full` or \
+         `scratch` (the README's transfer table helps to choose)",
+    ),
+    (
+        "another method to come",
+        &["plan", "r.yaml", "--set", "strategy.method=stages"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set strategy.method=stages: `stages` is not in this version yet: write \
+         `strategy: { method: linear }`, or `partial`, `full` or `scratch` (the README's transfer table helps \
+         to choose)",
+    ),
+    (
+        "a misspelt method",
+        &["plan", "r.yaml", "--set", "strategy.method=lineer"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set strategy.method=lineer: expected one of auto, linear, stages, \
+         partial, full, scratch, found the text \"lineer\"; did you mean linear?",
+    ),
+    (
+        "a weights file that is not there",
+        &["plan", "r.yaml", "--set", "weights=mine.pth"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set weights=mine.pth: there is no weights file at mine.pth",
+    ),
+    (
+        "a misspelt key",
+        &["plan", "r.yaml", "--set", "train.epoch=3"],
+        2,
+        "error: --set train.epoch=3: unknown key train.epoch; did you mean train.epochs?",
+    ),
+    (
+        "--set without a value",
+        &["plan", "r.yaml", "--set", "train.epochs"],
+        2,
+        "error: --set train.epochs: expected key.path=VALUE, such as train.epochs=5",
+    ),
+    (
+        "--set without a key",
+        &["plan", "r.yaml", "--set", "=3"],
+        2,
+        "error: --set =3: expected key.path=VALUE, such as train.epochs=5",
+    ),
+    (
+        "a word for a number",
+        &["plan", "r.yaml", "--set", "train.epochs=many"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set train.epochs=many: expected a whole number from 1 up, found the \
+         text \"many\"",
+    ),
+    (
+        "a fraction that leaves nothing",
+        &["plan", "r.yaml", "--set", "data.val=1"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.val=1: expected a fraction between 0 and 1 (both excluded), \
+         or a path, found 1",
+    ),
+    (
+        "no such folder of images",
+        &["plan", "r.yaml", "--set", "data.train=nowhere"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.train=nowhere: there is no folder or file nowhere",
+    ),
+    (
+        "images without class folders",
+        &["plan", "r.yaml", "--set", "data.train=loose"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.train=loose: loose: expected one sub-folder per class, such as \
+         cat/1.jpg and dog/2.jpg, found 2 images directly in it (a.png, b.png); sort them into folders, or \
+         name their classes in a .csv of path,label",
+    ),
+    (
+        "an empty folder",
+        &["plan", "r.yaml", "--set", "data.train=empty"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.train=empty: empty: expected one sub-folder per class, such as \
+         cat/1.jpg and dog/2.jpg, found an empty folder",
+    ),
+    (
+        "a single class",
+        &["plan", "r.yaml", "--set", "data.train=one"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.train=one: expected at least 2 classes, found only `cat` in \
+         one: a classifier needs something to tell apart",
+    ),
+    (
+        "a class that train lacks",
+        &["plan", "r.yaml", "--set", "data.val=one"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.val=one: one: 1 class that the training images lack: \"cat\"; \
+         rename or remove, or train on them too",
+    ),
+    (
+        "a CSV that names images that are not there",
+        &["plan", "r.yaml", "--set", "data.train=gone.csv"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.train=gone.csv: gone.csv: 2 files are not there: x.png (line \
+         2), y.png (line 3); paths are relative to the folder of the CSV",
+    ),
+    (
+        "images too small for the network",
+        &["plan", "r.yaml", "--set", "model=alexnet", "--set", "weights=none"],
+        2,
+        "error: r.yaml: 1 mistake\n  line 3: preprocess: alexnet needs images of at least 63 pixels a side, \
+         and `crop_size` is 32",
+    ),
+    (
+        "a stage that is none",
+        &["plan", "r.yaml", "--set", "strategy={ method: partial, train_from: layer4 }"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set strategy={ method: partial, train_from: layer4 }: \
+         strategy.train_from: shufflenet_v2_x0_5 has no stage named `layer4`…",
+    ),
+    (
+        "BatchNorm with one image a step",
+        &["plan", "r.yaml", "--set", "strategy.method=full", "--set", "train={ batch_size: 1 }"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set train={ batch_size: 1 }: train.batch_size: BatchNorm cannot learn \
+         from one image at a time: take 2 or more, or set `train.batch_norm: inference`",
+    ),
+    (
+        "a file for a run folder",
+        &["finetune", "r.yaml", "--out", "r.yaml"],
+        2,
+        "error: the run folder r.yaml is a file: choose another `--out`",
+    ),
+    (
+        "a run folder below a file",
+        &["finetune", "r.yaml", "--out", "r.yaml/run"],
+        1,
+        "error: cannot create the folder r.yaml/run: Not a directory",
+    ),
+    (
+        "no threads at all",
+        &["plan", "r.yaml", "--threads", "0"],
+        2,
+        "error: invalid value '0' for '--threads <N>': expected a whole number from 1 to 1024\n\nFor more \
+         information, try '--help'.",
+    ),
+    (
+        "a misspelt device",
+        &["plan", "r.yaml", "--device", "gpu"],
+        2,
+        "error: invalid value 'gpu' for '--device <DEVICE>': expected one of auto, cpu, cuda, cuda:N (cuda:0 \
+         is the first GPU)\n\nFor more information, try '--help'.",
+    ),
+];
+
+/// Whether `text` is `pattern`, in which `…` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('…') {
+        None => pattern == text,
+        Some((start, end)) => {
+            text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
+        }
+    }
+}
+
+#[test]
+fn beginners_mistakes_are_answered_in_full() {
+    let lab = Lab::of("linear", 2);
+    let digit = fs::read(&images("train", 0, 1)[0].0).unwrap();
+    for path in ["loose/a.png", "loose/b.png", "one/cat/1.png"] {
+        lab.write(path, &digit);
+    }
+    fs::create_dir(lab.path("empty")).unwrap();
+    lab.write("gone.csv", "path,label\nx.png,a\ny.png,b\n");
+    let mut wrong = Vec::new();
+    for (what, args, code, stderr) in MISTAKES {
+        // Not through `Lab::tl`, whose own `--threads` would come twice.
+        let run = crate::program::Tl::new(*args).cwd(lab.path("")).run();
+        if run.code != Some(*code) || !matches(&format!("{stderr}\n"), &run.stderr) || !run.stdout.is_empty()
+        {
+            wrong.push(format!("{what}: tl {}\n{run:#?}\n{}", args.join(" "), run.stderr));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn planned(lab: &Lab, recipe: &str) -> Run {
+    lab.write("x.yaml", recipe);
+    lab.tl(&["plan", "x.yaml"]).run()
+}
+
+#[test]
+fn all_mistakes_come_at_once_with_their_lines() {
+    let lab = Lab::new(2);
+    let run = planned(
+        &lab,
+        "model: resnet18x\n\
+         modle: resnet18\n\
+         data: { train: nowhere, val: 2 }\n\
+         strategy: { method: liner }\n\
+         train: { epochs: ten, batch_size: 0, lr: \"0.1\" }\n\
+         augment: { flip: 3, scale: [1, 0.5] }\n\
+         seed: -1\n\
+         lr: 3\n",
+    );
+    let run = run.expect(2);
+    let expected = [
+        "error: x.yaml: 12 mistakes",
+        "  line 1: model: there is no model named `resnet18x`",
+        "  line 2: modle: unknown key; did you mean model?",
+        "  line 3: data.val: expected a fraction",
+        "  line 3: data.train: there is no folder or file nowhere",
+        "  line 4: strategy.method: expected one of",
+        "  line 5: train.epochs: expected a whole number",
+        "  line 5: train.batch_size: expected a whole number from 1 to 65536, found 0",
+        "  line 5: train.lr: expected a number above 0, found the text \"0.1\"; a number has no quotes",
+        "  line 6: augment.flip: expected a number from 0 to 1, found 3",
+        "  line 6: augment.scale: expected",
+        "  line 7: seed: expected a whole number from 0 up, found -1",
+        "  line 8: lr: unknown key; did you mean train.lr? it belongs under `train:`",
+    ];
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{}", run.stderr);
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{expected:?} in\n{}", run.stderr);
+    }
+}
+
+#[test]
+fn files_that_are_no_recipes_are_told_so() {
+    let lab = Lab::new(2);
+    for (text, parts) in [
+        (&b""[..], &["found an empty file", "model: missing", "data.train: missing"][..]),
+        (b"hello", &["found the text \"hello\""]),
+        (b"model: [resnet18", &["not valid YAML"]),
+        (b"model: resnet18\ndata:\n\ttrain: x\n", &["line 3: a tab cannot indent YAML: use spaces"]),
+        (b"\xff\xfe", &["expected text in UTF-8"]),
+        (b"model: &a [*a, *a]", &["x.yaml"]),
+    ] {
+        lab.write("x.yaml", text);
+        lab.tl(&["finetune", "x.yaml"]).run().expect(2).says(parts);
+    }
+    lab.write("x.yaml", vec![b' '; 3 << 20]);
+    lab.tl(&["plan", "x.yaml"]).run().expect(2).says(&["more than 1 MiB"]);
+}
+
+#[test]
+fn weights_of_another_model_are_a_mistake_of_the_recipe() {
+    let lab = Lab::of("linear", 2);
+    let run = lab.finetune("run", &["model=shufflenet_v2_x1_0"]).run().expect(2);
+    run.says(&["weights: ", "shufflenet_v2_x0_5"]);
+    lab.write("empty.pth", "");
+    lab.write("page.pth", "<!DOCTYPE html><html>Not found</html>");
+    for file in ["empty.pth", "page.pth", "train.csv"] {
+        lab.finetune("run", &[&format!("weights=./{file}")]).run().expect(2).says(&[file]);
+    }
+    assert!(!lab.path("run").exists(), "a mistake of the recipe leaves no run folder");
+}
+
+#[test]
+fn what_is_seldom_meant_is_said_once() {
+    let lab = Lab::of("linear", 2);
+    let run = lab.tl(&["plan", "r.yaml", "--set", "weights=none", "--set", "train.lr=0.1"]).run().expect(0);
+    for note in
+        ["`train.lr` is not used by `method: linear`", "`weights: none` with a method that freezes stages"]
+    {
+        assert_eq!(run.stderr.matches(note).count(), 1, "{}", run.stderr);
+    }
+    let quiet = lab.tl(&["plan", "r.yaml", "--quiet", "--set", "train.lr=0.1"]).run().expect(0);
+    assert_eq!(quiet.stderr, "");
+    let quiet = lab.finetune("run", &["train.lr=0.1"]).arg("--quiet").run().expect(0);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn plan_and_dry_run_show_the_same() {
+    let lab = Lab::new(2);
+    for method in ["linear", "partial", "full", "scratch"] {
+        lab.write("r.yaml", recipe(method));
+        let plan = lab.tl(&["plan", "r.yaml"]).run().expect(0);
+        let dry = lab.tl(&["finetune", "r.yaml", "--dry-run"]).run().expect(0);
+        assert_eq!((&plan.stdout, &plan.stderr), (&dry.stdout, &dry.stderr));
+        let yaml: serde_yaml::Value = serde_yaml::from_str(&plan.stdout).unwrap();
+        assert_eq!(yaml["method"], method);
+        assert_eq!(yaml["model"], "shufflenet_v2_x0_5");
+        assert_eq!(yaml["data"]["train_images"], 20);
+        assert_eq!(yaml["preprocessing"]["crop_size"], 32);
+        assert_eq!(yaml["out"], "runs/r");
+        let open =
+            plan.stdout.lines().filter(|line| line.ends_with(": null") || line.ends_with("method: auto"));
+        assert_eq!(open.count(), 0, "{}", plan.stdout);
+        // What a run writes is what was shown, but for the folder.
+        if method == "linear" {
+            lab.finetuned("elsewhere", &[]);
+            let written = String::from_utf8(lab.read("elsewhere/plan.yaml")).unwrap();
+            assert_eq!(written.replace("out: elsewhere", "out: runs/r"), plan.stdout);
+        }
+    }
+    assert!(!lab.path("runs").exists());
+}
+
+#[test]
+fn paths_are_relative_to_the_recipe_and_out_to_the_working_directory() {
+    let lab = Lab::of("linear", 2);
+    fs::create_dir(lab.path("work")).unwrap();
+    let run = lab.tl(&["finetune", "../r.yaml", "--out", "here"]).cwd(lab.path("work")).run().expect(0);
+    drop(run);
+    assert!(lab.path("work/here/report.json").exists());
+    let run =
+        lab.tl(&["plan", "../r.yaml", "--set", "data.train=nowhere"]).cwd(lab.path("work")).run().expect(2);
+    run.says(&["there is no folder or file ../nowhere; a recipe's paths start at its own folder, .."]);
+}
+
+#[test]
+fn readers_that_leave_early_do_no_harm() {
+    let lab = Lab::of("linear", 2);
+    for args in [&["plan", "r.yaml"][..], &["finetune", "r.yaml", "--out", "run"]] {
+        let mut command = lab.tl(args).into_command();
+        // Both ends of the pipe close before the program says a word.
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{args:?}");
+    }
+    assert!(lab.path("run/report.json").exists());
+}
+
+/// Runs a shell script, for what needs root; `false` if it may not.
+fn may(script: &str) -> bool {
+    Command::new("sh")
+        .args(["-c", script])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// A small file system of its own, gone when the test ends.
+struct Mount(String);
+
+impl Mount {
+    fn new(lab: &Lab, name: &str, options: &str) -> Option<Self> {
+        fs::create_dir(lab.path(name)).unwrap();
+        let path = lab.path(name).display().to_string();
+        may(&format!("mount -t tmpfs -o {options} tmpfs '{path}'")).then_some(Mount(path))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        may(&format!("umount '{}'", self.0));
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_run_and_keeps_what_is_there() {
+    let lab = Lab::of("full", 4);
+    let Some(_mount) = Mount::new(&lab, "disk", "size=9m") else {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let sets = ["train.epochs=6"];
+    lab.finetuned("whole", &sets);
+    // Room for some epochs' files (1.4 MB and 2.9 MB), and then not for another temporary beside them.
+    let mut filled = 0;
+    for ballast in [8 << 20, 5 << 20, 4 << 20, 3 << 20] {
+        lab.write("disk/ballast", vec![0; ballast]);
+        let run = lab.finetune("disk/run", &sets).arg("--resume").run();
+        fs::remove_file(lab.path("disk/ballast")).unwrap();
+        if run.code == Some(0) {
+            continue;
+        }
+        filled += 1;
+        run.expect(1).says(&["cannot write disk/run/", "No space left on device", "free some space"]);
+        let left = crate::digits::names(&lab.path("disk/run"));
+        assert!(!left.iter().any(|name| name.ends_with(".tmp")), "{left:?}");
+    }
+    assert!(filled > 0, "the disk never was full");
+    lab.finetune("disk/run", &sets).arg("--resume").run().expect(0);
+    assert!(lab.read("whole/model.safetensors") == lab.read("disk/run/model.safetensors"));
+}
+
+#[test]
+fn a_read_only_folder_is_one_clear_message() {
+    let lab = Lab::of("linear", 2);
+    let Some(_mount) = Mount::new(&lab, "disk", "ro,size=1m") else {
+        eprintln!("skipped: mounting a file system needs root");
+        return;
+    };
+    let run = lab.finetune("disk/run", &[]).run().expect(1);
+    run.says(&[
+        "cannot create the folder disk/run: ",
+        "Read-only file system; choose a folder you may write to",
+    ]);
+}
 
 #[test]
 fn a_missing_recipe_is_a_mistake_of_the_command_line() {
     tl(&["plan", "no/such/recipe.yaml"]).expect(2).says(&["no/such/recipe.yaml"]);
+}
+
+#[test]
+fn the_shipped_recipes_have_no_mistakes() {
+    for entry in fs::read_dir(repository("recipes")).unwrap() {
+        let path = entry.unwrap().path();
+        // Its images are rendered on request.
+        if path.file_name().unwrap() != "pretrain-letters.yaml" {
+            tl(&["plan", path.to_str().unwrap(), "--quiet"]).expect(0);
+        }
+    }
 }

@@ -65,11 +65,11 @@ fn a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been() {
         ("scratch", "INT", 130, &["train.early_stopping=3", "train.nesterov=true"]),
     ];
     for (number, (method, name, code, sets)) in cases.into_iter().enumerate() {
-        let lab = Lab::of(method, 6);
-        let sets = [sets, &["train.epochs=8", "train.batch_size=7"]].concat();
+        let lab = Lab::of(method, 4);
+        let sets = [sets, &["train.epochs=5", "train.batch_size=9"]].concat();
         lab.finetuned("whole", &sets);
         let wait = Duration::from_millis(17 * number as u64);
-        let run = stop_after(lab.finetune("cut", &sets).spawn(), "epoch 2/8", wait, name).expect(code);
+        let run = stop_after(lab.finetune("cut", &sets).spawn(), "epoch 2/5", wait, name).expect(code);
         run.says(&["stopped in epoch ", "everything is saved in cut", "--resume"]);
         assert!(lab.path("cut/checkpoint/last.safetensors").exists());
         assert!(!lab.path("cut/report.json").exists());
@@ -90,9 +90,8 @@ fn linear_goes_on_from_its_features() {
         run.stderr.split("the features of ").nth(1)?.split(' ').next()?.parse().ok()
     };
     // In the fit, all features are there.
-    let run =
-        stop_after(lab.finetune("fit", &sets).spawn(), "features of 140", Duration::ZERO, "INT").expect(130);
-    assert_eq!(kept(&run), Some(140), "{}", run.stderr);
+    let child = lab.finetune("fit", &sets).spawn();
+    stop_after(child, "features of 140", Duration::ZERO, "INT").expect(130).says(&["the features are kept"]);
     lab.finetune("fit", &sets).arg("--resume").run().expect(0);
     assert_same_result(&lab, "whole", "fit");
     // Before it, some of them. How long that takes depends on the machine: the delay is searched for.
@@ -116,18 +115,18 @@ fn linear_goes_on_from_its_features() {
 fn kill_and_resume(method: &str, seed: u64) {
     let kills: usize = std::env::var("TL_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
     let lab = Lab::of(method, 6);
-    let sets: &[&str] = if method == "linear" { &["train.folds=20"] } else { &["train.epochs=10"] };
+    let sets: &[&str] = if method == "linear" { &["train.folds=20"] } else { &["train.epochs=8"] };
     let started = Instant::now();
     lab.finetuned("whole", sets);
     let whole = started.elapsed().as_secs_f64();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut killed, mut finished) = (0, 0);
-    while killed < kills || !lab.path("cut/report.json").exists() {
+    loop {
         // The first run starts afresh with `--resume` too: there is no checkpoint.
         let mut child = lab.finetune("cut", sets).arg("--resume").spawn();
         if killed < kills {
             let share = f64::from(random.next_u32()) / f64::from(u32::MAX);
-            std::thread::sleep(Duration::from_secs_f64(share * whole));
+            std::thread::sleep(Duration::from_secs_f64(share * whole * 0.7));
             if child.try_wait().unwrap().is_none() {
                 child.kill().unwrap();
                 killed += 1;
@@ -138,9 +137,10 @@ fn kill_and_resume(method: &str, seed: u64) {
             Run::from(output).expect(0);
             assert_same_result(&lab, "whole", "cut");
             finished += 1;
-            if killed < kills {
-                fs::remove_dir_all(lab.path("cut")).unwrap();
+            if killed == kills {
+                break;
             }
+            fs::remove_dir_all(lab.path("cut")).unwrap();
         }
     }
     let left = names(&lab.path("cut"));
@@ -197,7 +197,11 @@ fn a_finished_run_is_left_alone() {
         "train.csv",
         String::from_utf8(lab.read("train.csv")).unwrap().lines().take(40).collect::<Vec<_>>().join("\n"),
     );
-    lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(2).says(&["data.train_images"]);
+    lab.finetune("run", &["train.epochs=2"])
+        .arg("--resume")
+        .run()
+        .expect(2)
+        .says(&["the images are not the same"]);
     assert!(before == state());
 }
 

@@ -153,7 +153,7 @@ fn values_that_are_not_finite_are_named() {
 #[test]
 fn another_models_file_is_recognised() {
     let other = state_dict(&filled::network("shufflenet_v2_x1_0")).unwrap();
-    refused(&other).says(&["the file is a shufflenet_v2_x1_0", "--model shufflenet_v2_x1_0"]);
+    refused(&other).says(&["the file is for shufflenet_v2_x1_0", "--model shufflenet_v2_x1_0"]);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn another_number_of_classes_is_recognised_and_replaced_by_training() {
     write(&folder.path().join("bare.safetensors"), &letters);
     extract(&folder, "bare.safetensors").expect(1).says(&[
         "2 of another shape or type: `fc.weight` is [52, 1024], expected [1000, 1024], `fc.bias`",
-        "the file is a shufflenet_v2_x0_5 with 52 classes",
+        "the file is for shufflenet_v2_x0_5 with 52 classes",
     ]);
 
     let mut rows = String::from("path,label\n");

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::norm::{BatchNorm2d, NormConfig, batch_norm2d};
-use super::{Activation, Layer, Mode};
+use super::{Activation, Layer, Mode, trace};
 use crate::error::{Error, Result};
 use crate::models::vars::{Init, Path, Role};
 
@@ -116,8 +116,13 @@ impl Layer for Conv2d {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
         let ConvConfig { stride, padding, dilation, groups, .. } = self.config;
         let (stride, dilation) = ([stride, stride], [dilation, dilation]);
-        xs.f_conv2d(&self.weight, self.bias.as_ref(), stride, padding, dilation, groups)
-            .map_err(|error| input_too_small(error, xs, self.config.kernel[1]))
+        let out = xs
+            .f_conv2d(&self.weight, self.bias.as_ref(), stride, padding, dilation, groups)
+            .map_err(|error| input_too_small(error, xs, self.config.kernel[1]))?;
+        let [height, width] = self.config.kernel;
+        let per_output = self.weight.size()[1] * height * width;
+        trace::note(|| format!("Conv2d {height}×{width}"), Some(&self.weight), &out, per_output);
+        Ok(out)
     }
 }
 

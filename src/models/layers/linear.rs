@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Layer, Mode};
+use super::{Layer, Mode, trace};
 use crate::error::{Error, Result};
 use crate::models::vars::{Init, Path, Role};
 
@@ -55,6 +55,9 @@ pub fn linear(path: &Path, inputs: i64, outputs: i64, init: LinearInit) -> Resul
 
 impl Layer for Linear {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
-        xs.f_linear(&self.weight, self.bias.as_ref()).map_err(Error::torch("run a linear layer"))
+        let out =
+            xs.f_linear(&self.weight, self.bias.as_ref()).map_err(Error::torch("run a linear layer"))?;
+        trace::note(|| "Linear".into(), Some(&self.weight), &out, self.weight.size()[1]);
+        Ok(out)
     }
 }

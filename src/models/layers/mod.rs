@@ -9,6 +9,7 @@ mod linear;
 mod norm;
 mod squeeze_excitation;
 mod stochastic_depth;
+pub mod trace;
 
 pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
@@ -154,18 +155,27 @@ impl Layer for MaxPool2d {
             )));
         }
         xs.f_max_pool2d([kernel, kernel], [stride, stride], [padding, padding], [1, 1], ceil)
+            .inspect(|out| trace::note(|| format!("MaxPool2d {kernel}×{kernel}"), None, out, 0))
             .map_err(Error::torch("run a max pooling"))
     }
 }
 
 /// `nn.AdaptiveAvgPool2d((side, side))`, then `torch.flatten(x, 1)`
 pub fn adaptive_avg_pool2d_flat(side: i64) -> Box<dyn Layer> {
-    Box::new(Func(move |xs: &Tensor, _| xs.f_adaptive_avg_pool2d([side, side])?.f_flatten(1, -1)))
+    Box::new(Func(move |xs: &Tensor, _| {
+        let out = xs.f_adaptive_avg_pool2d([side, side])?;
+        trace::note(|| format!("AdaptiveAvgPool2d {side}×{side}"), None, &out, 0);
+        out.f_flatten(1, -1)
+    }))
 }
 
 /// `x.mean([2, 3])`
 pub fn global_mean() -> Box<dyn Layer> {
-    Box::new(Func(|xs: &Tensor, _| xs.f_mean_dim([2i64, 3].as_slice(), false, None)))
+    Box::new(Func(|xs: &Tensor, _| {
+        let out = xs.f_mean_dim([2i64, 3].as_slice(), false, None)?;
+        trace::note(|| "mean".into(), None, &out, 0);
+        Ok(out)
+    }))
 }
 
 /// The input as it is (`nn.Identity`).

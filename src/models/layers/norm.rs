@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Layer, Mode};
+use super::{Layer, Mode, trace};
 use crate::error::{Error, Result};
 use crate::models::vars::{Init, Path, Role};
 
@@ -57,17 +57,20 @@ impl Layer for BatchNorm2d {
             // A copy of the handle: the count itself is shared, and in-place methods want `&mut`.
             let _ = tch::no_grad(|| self.batches.shallow_clone().f_add_scalar_(1))?;
         }
-        xs.f_batch_norm(
-            Some(&self.weight),
-            Some(&self.bias),
-            Some(&self.running_mean),
-            Some(&self.running_var),
-            training,
-            self.config.momentum,
-            self.config.eps,
-            true,
-        )
-        .map_err(Error::torch("run a batch normalisation"))
+        let out = xs
+            .f_batch_norm(
+                Some(&self.weight),
+                Some(&self.bias),
+                Some(&self.running_mean),
+                Some(&self.running_var),
+                training,
+                self.config.momentum,
+                self.config.eps,
+                true,
+            )
+            .map_err(Error::torch("run a batch normalisation"))?;
+        trace::note(|| "BatchNorm2d".into(), Some(&self.weight), &out, 0);
+        Ok(out)
     }
 }
 
@@ -89,8 +92,11 @@ pub fn layer_norm(path: &Path, channels: i64, eps: f64) -> Result<LayerNorm> {
 
 impl Layer for LayerNorm {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
-        xs.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
-            .map_err(Error::torch("run a layer normalisation"))
+        let out = xs
+            .f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+            .map_err(Error::torch("run a layer normalisation"))?;
+        trace::note(|| "LayerNorm".into(), Some(&self.weight), &out, 0);
+        Ok(out)
     }
 }
 

@@ -1,0 +1,102 @@
+//! `tl inspect`: a network layer by layer.
+
+use std::io::{Write, stdout};
+use std::path::Path;
+
+use tch::Device;
+
+use super::Outcome;
+use crate::artifact::Card;
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::models::{Fill, Network, Row, inspect};
+use crate::plan::fits;
+use crate::preprocess::Preprocessing;
+use crate::weights::source::{Source, Weights};
+
+/// Classes of torchvision's builders.
+const CLASSES: usize = 1000;
+
+/// Prints a row a layer, the stages marked, and the totals.
+pub fn run(args: &cli::Inspect) -> Result<Outcome> {
+    let source = Source::resolve(&args.model, None, Path::to_path_buf).map_err(Error::usage)?;
+    let architecture = source.architecture;
+    let card: Option<Card> = match &source.weights {
+        Weights::Model(path) => crate::artifact::read_card(path)?,
+        _ => None,
+    };
+    let preprocessing = match (&card, architecture.entry("DEFAULT")) {
+        (Some(card), _) => card.preprocessing.clone(),
+        (None, Some(entry)) => entry.preprocessing.clone(),
+        (None, None) => architecture.preprocessing(),
+    };
+    let side = args.input.unwrap_or(preprocessing.crop_size);
+    fits(architecture, &Preprocessing { crop_size: side, ..preprocessing }).map_err(Error::usage)?;
+    let classes = card.map_or(CLASSES, |card| card.classes.len());
+    let network = Network::new(architecture, classes, Device::Cpu, Fill::Zeros)?;
+    let rows = inspect(&network, side)?;
+    let title =
+        format!("{} ({}) on {side}×{side} pixels, {classes} classes", architecture.name, architecture.family);
+    let text = table(&title, &rows, &network);
+    stdout().write_all(text.as_bytes()).map_err(Error::io("write to", "standard output"))?;
+    Ok(Outcome::Done)
+}
+
+fn table(title: &str, rows: &[Row], network: &Network) -> String {
+    let shape = |row: &Row| row.output.iter().map(i64::to_string).collect::<Vec<_>>().join("×");
+    let width = |of: &dyn Fn(&Row) -> usize, least: usize| rows.iter().map(of).max().unwrap_or(0).max(least);
+    let key = width(&|row| row.key.chars().count(), 5);
+    let kind = width(&|row| row.kind.chars().count(), 4);
+    let output = width(&|row| shape(row).chars().count(), 6);
+    let line = |cells: [&str; 6]| {
+        let [a, b, c, d, e, f] = cells;
+        format!("  {a:<key$}  {b:<kind$}  {c:<output$}  {d:>13}  {e:>11}  {f:>13}\n")
+    };
+    let mut text = format!("{title}\n\n");
+    text.push_str(&line(["layer", "type", "output", "parameters", "activations", "multiply-adds"]));
+    let mut stage = "";
+    for row in rows {
+        if row.stage != stage {
+            stage = &row.stage;
+            text.push_str(&format!("{stage}\n"));
+        }
+        let parameters = if row.parameters == 0 { String::new() } else { grouped(row.parameters as u64) };
+        let multiply_adds = if row.multiply_adds == 0 { String::new() } else { grouped(row.multiply_adds) };
+        let activations = grouped(row.activations() as u64);
+        text.push_str(&line([&row.key, &row.kind, &shape(row), &parameters, &activations, &multiply_adds]));
+    }
+    let parameters: usize =
+        network.vars().iter().filter(|var| var.role.is_parameter()).map(|var| var.tensor.numel()).sum();
+    let activations: i64 = rows.iter().map(Row::activations).sum();
+    let multiply_adds: u64 = rows.iter().map(|row| row.multiply_adds).sum();
+    text.push_str(&format!(
+        "\n{} parameters ({:.1} MB as float32), {:.1} M activations ({:.1} MB), {:.3} G multiply-adds\n",
+        grouped(parameters as u64),
+        parameters as f64 * 4e-6,
+        activations as f64 * 1e-6,
+        activations as f64 * 4e-6,
+        multiply_adds as f64 * 1e-9
+    ));
+    text
+}
+
+/// `1,728`
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!([0, 12, 1728, 138_357_544].map(super::grouped), ["0", "12", "1,728", "138,357,544"]);
+    }
+}

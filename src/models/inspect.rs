@@ -1,0 +1,71 @@
+//! A network layer by layer, as it runs on one image.
+
+use std::collections::HashMap;
+
+use tch::{Kind, Tensor};
+
+use super::Network;
+use super::layers::trace::{Traced, traced};
+use crate::error::Result;
+
+/// One layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The stage that it is part of, or the head.
+    pub stage: String,
+    /// Its path in the state dict; empty for a layer without parameters.
+    pub key: String,
+    /// What it is, such as `Conv2d 3×3`.
+    pub kind: String,
+    /// The shape of its output for one image, such as `[64, 112, 112]`.
+    pub output: Vec<i64>,
+    /// Its parameters.
+    pub parameters: usize,
+    /// Its multiply-adds.
+    pub multiply_adds: u64,
+}
+
+impl Row {
+    /// Numbers in its output.
+    pub fn activations(&self) -> i64 {
+        self.output.iter().product()
+    }
+}
+
+/// The layers of `network` in the order in which they run on an image of `side` × `side` pixels.
+pub fn inspect(network: &Network, side: u32) -> Result<Vec<Row>> {
+    let side = i64::from(side);
+    let image = Tensor::f_zeros([1, 3, side, side], (Kind::Float, network.device()))?;
+    // A weight's place in memory tells its key, and the key the other parameters of its layer.
+    let mut keys = HashMap::new();
+    let mut parameters: HashMap<&str, usize> = HashMap::new();
+    for var in network.vars().iter().filter(|var| var.role.is_parameter()) {
+        let layer = var.key.rsplit_once('.').map_or(var.key.as_str(), |(layer, _)| layer);
+        keys.insert(var.tensor.data_ptr() as usize, layer);
+        *parameters.entry(layer).or_default() += var.tensor.numel();
+    }
+    let mut rows = Vec::new();
+    let mut add = |stage: &str, layers: Vec<Traced>| {
+        for Traced { kind, weight, output, multiply_adds } in layers {
+            let key = weight.and_then(|weight| keys.get(&weight).copied()).unwrap_or_default();
+            rows.push(Row {
+                stage: stage.to_string(),
+                key: key.to_string(),
+                kind,
+                output: output[1..].to_vec(),
+                // Counted once, should a layer run twice.
+                parameters: parameters.remove(key).unwrap_or(0),
+                multiply_adds,
+            });
+        }
+    };
+    let mut xs = image;
+    for (index, stage) in network.stage_names().enumerate() {
+        let (out, layers) = traced(|| network.stage(index, &xs));
+        add(stage, layers);
+        xs = out?;
+    }
+    let (out, layers) = traced(|| network.head(&xs));
+    add("head", layers);
+    out.map(|_| rows)
+}

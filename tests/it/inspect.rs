@@ -1,0 +1,68 @@
+//! `tl inspect` and `tl models`, against torchvision's own figures.
+
+use tch::Device;
+use tl::models::{Fill, Network, architectures, find, inspect};
+
+use crate::program::tl;
+
+/// Counting takes a pass through the network: the larger ones are left to `TL_LARGE=1`.
+const MOST_GFLOPS: f64 = 5.;
+
+#[test]
+fn multiply_adds_are_those_that_torchvision_publishes() {
+    let large = std::env::var_os("TL_LARGE").is_some();
+    for architecture in architectures() {
+        let Some(entry) = architecture.weights.first() else { continue };
+        // torchvision counts the products inside attention too, which are no layers of their own here.
+        let attention =
+            ["Swin", "ViT", "MaxViT", "Vision"].iter().any(|name| architecture.family.contains(name));
+        if attention || (entry.gflops > MOST_GFLOPS && !large) {
+            continue;
+        }
+        let network = Network::new(architecture, 1000, Device::Cpu, Fill::Zeros).unwrap();
+        let rows = inspect(&network, entry.preprocessing.crop_size).unwrap();
+        let found = rows.iter().map(|row| row.multiply_adds).sum::<u64>() as f64 * 1e-9;
+        let name = architecture.name;
+        assert!((found - entry.gflops).abs() < 0.0011, "{name}: {found}, torchvision says {}", entry.gflops);
+        let vars = network.vars().iter().filter(|var| var.role.is_parameter());
+        let parameters: usize = vars.map(|var| var.tensor.numel()).sum();
+        // Layer scales and the like belong to no layer that runs.
+        let of_layers: usize = rows.iter().map(|row| row.parameters).sum();
+        assert!(
+            of_layers <= parameters && of_layers as f64 > 0.99 * parameters as f64,
+            "{name}: {of_layers}"
+        );
+    }
+}
+
+#[test]
+fn a_layer_has_its_stage_its_key_and_its_shape() {
+    let network = Network::new(find("resnet18").unwrap(), 10, Device::Cpu, Fill::Zeros).unwrap();
+    let rows = inspect(&network, 224).unwrap();
+    let first = &rows[0];
+    assert_eq!((first.stage.as_str(), first.key.as_str()), ("conv1", "conv1"));
+    assert_eq!(first.output, [64, 112, 112]);
+    assert_eq!((first.parameters, first.multiply_adds), (9408, 118_013_952));
+    let last = rows.last().unwrap();
+    assert_eq!((last.stage.as_str(), last.key.as_str(), last.parameters), ("head", "fc", 5130));
+}
+
+#[test]
+fn the_program_shows_layers_and_totals() {
+    let run = tl(&["inspect", "alexnet"]).expect(0);
+    for part in ["alexnet (AlexNet) on 224×224 pixels", "64×55×55", "37,752,832", "61,100,840 parameters"]
+    {
+        assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
+    }
+    tl(&["inspect", "resnet18", "--input", "64"]).expect(0);
+    tl(&["inspect", "alexnet", "--input", "32"]).expect(2).says(&["at least 63 pixels"]);
+    tl(&["inspect", "resnet1"]).expect(2).says(&["there is no model named `resnet1`", "`resnet18`"]);
+}
+
+#[test]
+fn models_are_sorted_as_asked() {
+    let run = tl(&["models", "resnet*", "--sort", "acc"]).expect(0);
+    let names: Vec<&str> =
+        run.stdout.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names[..3], ["resnet152", "resnet101", "resnet50"]);
+}
