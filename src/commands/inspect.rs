@@ -48,22 +48,24 @@ fn table(title: &str, rows: &[Row], network: &Network) -> String {
     let key = width(&|row| row.key.chars().count(), 5);
     let kind = width(&|row| row.kind.chars().count(), 4);
     let output = width(&|row| shape(row).chars().count(), 6);
-    let line = |cells: [&str; 6]| {
-        let [a, b, c, d, e, f] = cells;
-        format!("  {a:<key$}  {b:<kind$}  {c:<output$}  {d:>13}  {e:>11}  {f:>13}\n")
+    let line = |cells: [&str; 7]| {
+        let [a, b, c, d, g, e, f] = cells;
+        format!("  {a:<key$}  {b:<kind$}  {c:<output$}  {d:>13}  {g:>7}  {e:>11}  {f:>14}\n")
     };
     let mut text = format!("{title}\n\n");
-    text.push_str(&line(["layer", "type", "output", "parameters", "activations", "multiply-adds"]));
+    text.push_str(&line(["layer", "type", "output", "weights", "biases", "activations", "multiply-adds"]));
     let mut stage = "";
     for row in rows {
         if row.stage != stage {
             stage = &row.stage;
             text.push_str(&format!("{stage}\n"));
         }
-        let parameters = if row.parameters == 0 { String::new() } else { grouped(row.parameters as u64) };
-        let multiply_adds = if row.multiply_adds == 0 { String::new() } else { grouped(row.multiply_adds) };
+        let number = |number: u64| if number == 0 { String::new() } else { grouped(number) };
+        let (weights, biases) = (number(row.weights as u64), number(row.biases as u64));
+        let multiply_adds = number(row.multiply_adds);
         let activations = grouped(row.activations() as u64);
-        text.push_str(&line([&row.key, &row.kind, &shape(row), &parameters, &activations, &multiply_adds]));
+        let cells = [&row.key, &row.kind, &shape(row), &weights, &biases, &activations, &multiply_adds];
+        text.push_str(&line(cells.map(String::as_str)));
     }
     let parameters: usize =
         network.vars().iter().filter(|var| var.role.is_parameter()).map(|var| var.tensor.numel()).sum();

@@ -19,13 +19,20 @@ pub struct Row {
     pub kind: String,
     /// The shape of its output for one image, such as `[64, 112, 112]`.
     pub output: Vec<i64>,
-    /// Its parameters.
-    pub parameters: usize,
+    /// Its weights: all its parameters but the bias.
+    pub weights: usize,
+    /// Its biases.
+    pub biases: usize,
     /// Its multiply-adds.
     pub multiply_adds: u64,
 }
 
 impl Row {
+    /// Weights and biases.
+    pub fn parameters(&self) -> usize {
+        self.weights + self.biases
+    }
+
     /// Numbers in its output.
     pub fn activations(&self) -> i64 {
         self.output.iter().product()
@@ -38,23 +45,26 @@ pub fn inspect(network: &Network, side: u32) -> Result<Vec<Row>> {
     let image = Tensor::f_zeros([1, 3, side, side], (Kind::Float, network.device()))?;
     // A weight's place in memory tells its key, and the key the other parameters of its layer.
     let mut keys = HashMap::new();
-    let mut parameters: HashMap<&str, usize> = HashMap::new();
+    let mut parameters: HashMap<&str, [usize; 2]> = HashMap::new();
     for var in network.vars().iter().filter(|var| var.role.is_parameter()) {
         let layer = var.key.rsplit_once('.').map_or(var.key.as_str(), |(layer, _)| layer);
         keys.insert(var.tensor.data_ptr() as usize, layer);
-        *parameters.entry(layer).or_default() += var.tensor.numel();
+        let [weights, biases] = parameters.entry(layer).or_default();
+        *(if var.key.ends_with("bias") { biases } else { weights }) += var.tensor.numel();
     }
     let mut rows = Vec::new();
     let mut add = |stage: &str, layers: Vec<Traced>| {
         for Traced { kind, weight, output, multiply_adds } in layers {
             let key = weight.and_then(|weight| keys.get(&weight).copied()).unwrap_or_default();
+            // Counted once, should a layer run twice.
+            let [weights, biases] = parameters.remove(key).unwrap_or_default();
             rows.push(Row {
                 stage: stage.to_string(),
                 key: key.to_string(),
                 kind,
                 output: output[1..].to_vec(),
-                // Counted once, should a layer run twice.
-                parameters: parameters.remove(key).unwrap_or(0),
+                weights,
+                biases,
                 multiply_adds,
             });
         }

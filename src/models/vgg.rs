@@ -1,9 +1,10 @@
-//! VGG, configurations A, B, D and E (Simonyan and Zisserman, "Very Deep Convolutional Networks for
-//! Large-Scale Image Recognition", ICLR 2015; torchvision `models/vgg.py`), with and without BatchNorm.
+//! VGG, configurations A to E (Simonyan and Zisserman, "Very Deep Convolutional Networks for
+//! Large-Scale Image Recognition", ICLR 2015; torchvision `models/vgg.py`), with and without BatchNorm,
+//! and the paper's A-LRN and C, of which there are no weights.
 
 use super::layers::{
     Activation, ConvConfig, ConvInit, Layer, LinearInit, NormConfig, Sequential, adaptive_avg_pool2d_flat,
-    batch_norm2d, conv2d, dropout, identity, linear, max_pool2d,
+    batch_norm2d, conv2d, dropout, identity, linear, local_response_norm, max_pool2d,
 };
 use super::network::Chain;
 use super::vars::{Init, Path};
@@ -24,7 +25,7 @@ pub(super) const TABLE: &[Architecture] = &[
             [69.02, 88.628],
             imagenet(256, 224),
         )],
-        build: |chain| vgg(chain, A, false),
+        build: |chain| vgg(chain, A, Variant::Plain),
         ..VGG
     },
     Architecture {
@@ -39,7 +40,7 @@ pub(super) const TABLE: &[Architecture] = &[
             [70.37, 89.81],
             imagenet(256, 224),
         )],
-        build: |chain| vgg(chain, A, true),
+        build: |chain| vgg(chain, A, Variant::BatchNorm),
         ..VGG
     },
     Architecture {
@@ -54,7 +55,7 @@ pub(super) const TABLE: &[Architecture] = &[
             [69.928, 89.246],
             imagenet(256, 224),
         )],
-        build: |chain| vgg(chain, B, false),
+        build: |chain| vgg(chain, B, Variant::Plain),
         ..VGG
     },
     Architecture {
@@ -69,7 +70,7 @@ pub(super) const TABLE: &[Architecture] = &[
             [71.586, 90.374],
             imagenet(256, 224),
         )],
-        build: |chain| vgg(chain, B, true),
+        build: |chain| vgg(chain, B, Variant::BatchNorm),
         ..VGG
     },
     Architecture {
@@ -98,7 +99,7 @@ pub(super) const TABLE: &[Architecture] = &[
                 },
             ),
         ],
-        build: |chain| vgg(chain, D, false),
+        build: |chain| vgg(chain, D, Variant::Plain),
         ..VGG
     },
     Architecture {
@@ -113,7 +114,7 @@ pub(super) const TABLE: &[Architecture] = &[
             [73.36, 91.516],
             imagenet(256, 224),
         )],
-        build: |chain| vgg(chain, D, true),
+        build: |chain| vgg(chain, D, Variant::BatchNorm),
         ..VGG
     },
     Architecture {
@@ -128,7 +129,7 @@ pub(super) const TABLE: &[Architecture] = &[
             [72.376, 90.876],
             imagenet(256, 224),
         )],
-        build: |chain| vgg(chain, E, false),
+        build: |chain| vgg(chain, E, Variant::Plain),
         ..VGG
     },
     Architecture {
@@ -143,9 +144,11 @@ pub(super) const TABLE: &[Architecture] = &[
             [74.218, 91.842],
             imagenet(256, 224),
         )],
-        build: |chain| vgg(chain, E, true),
+        build: |chain| vgg(chain, E, Variant::BatchNorm),
         ..VGG
     },
+    Architecture { name: "vgg11_lrn", build: |chain| vgg(chain, A, Variant::LocalResponseNorm), ..VGG },
+    Architecture { name: "vgg16_c", build: |chain| vgg(chain, D, Variant::C), ..VGG },
 ];
 
 /// What the builders share.
@@ -160,11 +163,24 @@ const E: [usize; 5] = [2, 2, 4, 4, 4];
 /// Channels of the blocks, the same in all configurations.
 const CHANNELS: [i64; 5] = [64, 128, 256, 512, 512];
 const CONVOLUTION: ConvConfig = ConvConfig::new(3).bias().init(ConvInit::KaimingFanOut);
+const POINTWISE: ConvConfig = ConvConfig::new(1).bias().init(ConvInit::KaimingFanOut);
 const POOLED_SIDE: i64 = 7;
 const HIDDEN: i64 = 4096;
 const DROPOUT: f64 = 0.5;
 
-fn vgg(chain: &mut Chain, convolutions: [usize; 5], batch_norm: bool) -> Result<()> {
+/// What a configuration has besides its 3×3 convolutions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    Plain,
+    /// A normalisation behind each convolution, as torchvision's `_bn` builders.
+    BatchNorm,
+    /// The paper's A-LRN: local response normalisation behind the first convolution.
+    LocalResponseNorm,
+    /// The paper's C: in blocks 3 to 5 the third convolution is 1×1.
+    C,
+}
+
+fn vgg(chain: &mut Chain, convolutions: [usize; 5], variant: Variant) -> Result<()> {
     let mut inputs = 3;
     // torchvision numbers convolutions, normalisations, activations and poolings in one list.
     let mut index = 0;
@@ -172,9 +188,11 @@ fn vgg(chain: &mut Chain, convolutions: [usize; 5], batch_norm: bool) -> Result<
         for number in 1..=count {
             chain.stage(format!("block{block}.conv{number}"), |root| {
                 let path = root / "features";
-                let conv = conv2d(&(&path / index), inputs, outputs, CONVOLUTION)?;
+                let pointwise = variant == Variant::C && number == 3;
+                let config = if pointwise { POINTWISE } else { CONVOLUTION };
+                let conv = conv2d(&(&path / index), inputs, outputs, config)?;
                 let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(conv)];
-                if batch_norm {
+                if variant == Variant::BatchNorm {
                     layers.push(Box::new(batch_norm2d(
                         &(&path / (index + 1)),
                         outputs,
@@ -182,6 +200,9 @@ fn vgg(chain: &mut Chain, convolutions: [usize; 5], batch_norm: bool) -> Result<
                     )?));
                 }
                 layers.push(Box::new(Activation::Relu));
+                if variant == Variant::LocalResponseNorm && index == 0 {
+                    layers.push(local_response_norm());
+                }
                 index += layers.len();
                 if number == count {
                     layers.push(max_pool2d(2, 2, 0));
