@@ -10,9 +10,12 @@ use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::features::append;
 use crate::loader::Batching;
+use crate::models::Network;
 use crate::output::{FeatureFormat, FeatureWriter, errors_path};
 use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
+use crate::weights::CLASSIFIER;
+use crate::weights::source::Source;
 use crate::wording::counted;
 
 /// What to say when a signal has ended the work.
@@ -23,9 +26,14 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let signals = Signals::listen()?;
     FeatureFormat::of(&args.out)?;
-    let classifier = Classifier::open(&args.model, &args.images, common, terminal, &signals, |network| {
-        network.reading(&args.stage).map(|_| ())
-    })?;
+    let check = |network: &Network, source: &Source| {
+        let reading = network.reading(&args.stage)?;
+        match source.features_only() && network.reads(reading, CLASSIFIER) {
+            true => Err(Error::usage(source.features_only_refusal())),
+            false => Ok(()),
+        }
+    };
+    let classifier = Classifier::open(&args.model, &args.images, common, terminal, &signals, check)?;
     let Classifier { network, preprocessing, inputs, threads, .. } = &classifier;
     let reading = network.reading(&args.stage)?;
     let side = i64::from(preprocessing.crop_size);

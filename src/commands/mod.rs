@@ -62,12 +62,12 @@ impl Classifier {
         common: &Common,
         terminal: Terminal,
         signals: &Signals,
-        check: impl FnOnce(&Network) -> Result<()>,
+        check: impl FnOnce(&Network, &Source) -> Result<()>,
     ) -> Result<Self> {
         let source = Source::resolve(&model.model, model.weights.as_deref(), Path::to_path_buf)
             .map_err(Error::usage)?;
         let architecture = source.architecture;
-        check(&Network::new(architecture, 2, tch::Device::Cpu, Fill::Shapes)?)?;
+        check(&Network::new(architecture, 2, tch::Device::Cpu, Fill::Shapes)?, &source)?;
         let tagged = match &model.preprocess {
             None => None,
             Some(tag) => Some(preprocessing_by_tag(architecture, tag).map_err(Error::usage)?),

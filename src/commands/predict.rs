@@ -10,12 +10,13 @@ use super::extract::{STOPPED, reason};
 use super::terminal::{Terminal, warn};
 use super::{Classifier, Outcome};
 use crate::cli::{self, Common};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::loader::Batching;
-use crate::models::Reading;
+use crate::models::{Network, Reading};
 use crate::output::{PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, TableStyle};
 use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
+use crate::weights::source::Source;
 use crate::wording::counted;
 
 /// Writes a row for each input, readable or not.
@@ -25,7 +26,11 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     if let Some(out) = &args.out {
         PredictionFormat::of(out)?;
     }
-    let classifier = Classifier::open(&args.model, &args.images, common, terminal, &signals, |_| Ok(()))?;
+    let check = |_: &Network, source: &Source| match source.features_only() {
+        true => Err(Error::usage(source.features_only_refusal())),
+        false => Ok(()),
+    };
+    let classifier = Classifier::open(&args.model, &args.images, common, terminal, &signals, check)?;
     let Classifier { network, classes, preprocessing, inputs, threads } = &classifier;
     let top_k = args.top_k.min(classes.len());
     if top_k < args.top_k {

@@ -83,6 +83,12 @@ pub struct WeightEntry {
 }
 
 impl WeightEntry {
+    /// Whether the file has no valid classifier and serves features only, as VGG16's `IMAGENET1K_FEATURES`:
+    /// it holds NaN there, and torchvision gives no accuracy.
+    pub fn features_only(&self) -> bool {
+        self.top1.is_nan()
+    }
+
     /// The first digits of the file's sha256, from its name.
     pub fn digits(&self) -> &'static str {
         let stem = self.file.rsplit_once('.').map_or(self.file, |(stem, _)| stem);

@@ -282,6 +282,15 @@ impl Network {
         }
     }
 
+    /// Whether what is read at `reading` depends on a variable whose key begins with `prefix`.
+    pub fn reads(&self, reading: Reading, prefix: &str) -> bool {
+        let end = match reading {
+            Reading::Stage(index) => self.stages[index].vars.end,
+            _ => self.vars.len(),
+        };
+        self.vars[..end].iter().any(|var| var.key.starts_with(prefix))
+    }
+
     /// Where `--stage name` reads.
     pub fn reading(&self, name: &str) -> Result<Reading> {
         match name {

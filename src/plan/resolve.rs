@@ -150,6 +150,10 @@ fn source(recipe: &Recipe, method: Method, mistakes: &mut Vec<Mistake>) -> Optio
             return None;
         }
     };
+    if source.features_only() {
+        mistakes.push(recipe.mistake("weights", source.features_only_refusal()));
+        return None;
+    }
     if method == Method::Scratch && weights.is_none() && matches!(source.weights, Weights::Entry(_)) {
         source.weights = Weights::None;
     }

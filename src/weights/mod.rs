@@ -25,6 +25,20 @@ pub enum Head {
     Load,
     /// It is left out: the network has a new one, for classes of its own.
     Replace,
+    /// It is not valid, nor is anything else below [`CLASSIFIER`]: the network is for features only.
+    Absent,
+}
+
+/// Where the fully connected layers are that weights for features lack.
+pub const CLASSIFIER: &str = "classifier.";
+
+/// Whether a file's values for `key` are left out.
+fn is_left_out(network: &Network, key: &str, head: Head) -> bool {
+    match head {
+        Head::Load => false,
+        Head::Replace => network.is_head(key),
+        Head::Absent => key.starts_with(CLASSIFIER),
+    }
 }
 
 /// Keys shown for each kind of mismatch; the rest is a number.
@@ -75,7 +89,7 @@ pub fn check(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head
 fn pairs<'a>(network: &'a Network, checkpoint: &'a Checkpoint, head: Head) -> Vec<(&'a Var, &'a RawTensor)> {
     let found: HashMap<&str, &RawTensor> =
         checkpoint.tensors.iter().map(|(key, tensor)| (key.as_str(), tensor)).collect();
-    let loaded = |var: &&Var| head == Head::Load || !network.is_head(&var.key);
+    let loaded = |var: &&Var| !is_left_out(network, &var.key, head);
     let with_values = |var: &'a Var| Some((var, *found.get(var.key.as_str())?));
     network.vars().iter().filter(loaded).filter_map(with_values).collect()
 }
@@ -144,7 +158,7 @@ impl Mismatch {
             match rest.remove(var.key.as_str()) {
                 // PyTorch before 0.4.1 did not write the counts, and inference does not need them.
                 None if var.role == Role::BatchCount => {}
-                None if head == Head::Replace && network.is_head(&var.key) => {}
+                None if is_left_out(network, &var.key, head) => {}
                 None => mismatch.missing.push(format!("`{}`", var.key)),
                 Some(raw) => mismatch.compare(network, var, raw, &expected, head),
             }
@@ -160,7 +174,7 @@ impl Mismatch {
     }
 
     fn compare(&mut self, network: &Network, var: &Var, raw: &RawTensor, expected: &[usize], head: Head) {
-        let replaced = head == Head::Replace && network.is_head(&var.key);
+        let replaced = is_left_out(network, &var.key, head);
         // A head that is replaced may have had any number of classes, but not another kind of input.
         let fits = match replaced {
             true => raw.shape.len() == expected.len() && raw.shape[1..] == expected[1..],

@@ -50,8 +50,8 @@ pub struct Opened {
     pub card: Option<Card>,
     /// How the weights want their images.
     pub preprocessing: Preprocessing,
-    /// Whether the classes of the file's head are meant.
-    is_model: bool,
+    /// Whether the file has no valid classifier.
+    features_only: bool,
 }
 
 impl Source {
@@ -110,11 +110,10 @@ impl Source {
 
     /// Reads the file, downloading it first where it has to.
     pub fn open(&self, progress: &dyn download::DownloadProgress) -> Result<Opened> {
-        let (path, is_model) = match &self.weights {
-            Weights::None => (None, false),
-            Weights::Entry(entry) => (Some(download::fetch(entry.file, progress)?), false),
-            Weights::File(path) => (Some(path.clone()), false),
-            Weights::Model(path) => (Some(path.clone()), true),
+        let path = match &self.weights {
+            Weights::None => None,
+            Weights::Entry(entry) => Some(download::fetch(entry.file, progress)?),
+            Weights::File(path) | Weights::Model(path) => Some(path.clone()),
         };
         let file = match path {
             None => None,
@@ -133,13 +132,33 @@ impl Source {
             (None, _, Some((_, checkpoint))) => self.preprocessing_of(&checkpoint.sha256),
             (None, _, None) => self.architecture.preprocessing(),
         };
-        Ok(Opened { architecture: self.architecture, file, card, preprocessing, is_model })
+        Ok(Opened {
+            architecture: self.architecture,
+            file,
+            card,
+            preprocessing,
+            features_only: self.features_only(),
+        })
     }
 
     /// A bare file may be one of torchvision's under another name: its digest tells.
     fn preprocessing_of(&self, sha256: &str) -> Preprocessing {
         let known = self.architecture.weights.iter().find(|entry| sha256.starts_with(entry.digits()));
         known.map_or_else(|| self.architecture.preprocessing(), |entry| entry.preprocessing.clone())
+    }
+
+    /// Whether the weights have no valid classifier (see [`WeightEntry::features_only`]).
+    pub fn features_only(&self) -> bool {
+        matches!(self.weights, Weights::Entry(entry) if entry.features_only())
+    }
+
+    /// Why weights without a classifier are refused.
+    pub fn features_only_refusal(&self) -> String {
+        format!(
+            "{} have no classifier (torchvision's file holds NaN there): they serve `tl extract` with a `--stage` \
+             before it",
+            self.describe()
+        )
     }
 
     /// Where the weights come from, in words.
@@ -215,7 +234,8 @@ impl Opened {
             Some(card) => card.classes.clone(),
             None => models::imagenet_classes(),
         };
-        let network = self.build(classes.len(), device, Head::Load, Fill::Initial { seed })?;
+        let head = if self.features_only { Head::Absent } else { Head::Load };
+        let network = self.build(classes.len(), device, head, Fill::Initial { seed })?;
         Ok((network, classes))
     }
 
@@ -228,11 +248,6 @@ impl Opened {
     pub fn warnings(&self) -> Vec<String> {
         let Some((path, checkpoint)) = &self.file else { return Vec::new() };
         checkpoint.warnings.iter().map(|warning| format!("{}: {warning}", path.display())).collect()
-    }
-
-    /// Whether this is a model that was given as such, with classes that are meant.
-    pub fn is_model(&self) -> bool {
-        self.is_model
     }
 
     /// Whether [`Opened::with_new_head`] would succeed, without the memory and time of a network.
@@ -251,7 +266,7 @@ impl Opened {
                 return Err(Error::file(path, message));
             }
             classes = card.classes.len();
-        } else if head == Head::Load {
+        } else if head != Head::Replace {
             classes = IMAGENET_CLASSES;
         }
         let shapes = Network::new(self.architecture, classes, Device::Cpu, Fill::Shapes)?;

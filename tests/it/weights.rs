@@ -492,3 +492,30 @@ fn the_models_table_knows_what_is_cached() {
     fs::write(checkpoints(cache.path()).join(find(MODEL).unwrap().weights[0].file), "").unwrap();
     assert!(row().contains(" yes "), "{}", row());
 }
+
+/// torchvision's VGG16 for object detectors: its fully connected layers hold NaN.
+#[test]
+fn weights_without_a_classifier_serve_features_only() {
+    let images = crate::program::repository("data/samples");
+    let images = images.to_str().unwrap();
+    let tag = "VGG16_Weights.IMAGENET1K_FEATURES";
+    crate::program::tl(&["predict", "--model", "vgg16", "--weights", "IMAGENET1K_FEATURES", images])
+        .expect(2)
+        .says(&[tag, "have no classifier"]);
+    for stage in ["features", "logits", "fc6"] {
+        crate::program::tl(&[
+            "extract",
+            "--model",
+            "vgg16",
+            "--weights",
+            tag,
+            "--stage",
+            stage,
+            "--out",
+            "x.npy",
+            images,
+        ])
+        .expect(2)
+        .says(&["have no classifier"]);
+    }
+}
