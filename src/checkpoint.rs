@@ -48,6 +48,9 @@ pub fn save(
 ) -> Result<()> {
     let mut tensors: Vec<(String, RawTensor)> =
         state_dict(network)?.into_iter().map(|(key, raw)| (format!("{NETWORK}{key}"), raw)).collect();
+    for var in network.auxiliary_vars() {
+        tensors.push((format!("{NETWORK}{}", var.key), raw(&var.tensor)?));
+    }
     for (name, tensor) in optimizer.state() {
         tensors.push((format!("{OPTIMIZER}{name}"), raw(&tensor)?));
     }
@@ -84,7 +87,7 @@ pub fn load(path: &Path, network: &Network, optimizer: &mut Optimizer, listing: 
     let progress: Progress = serde_json::from_str(json).map_err(|error| foreign(error.to_string()))?;
     let mut found: HashMap<&str, &RawTensor> =
         checkpoint.tensors.iter().map(|(key, raw)| (key.as_str(), raw)).collect();
-    for var in network.vars() {
+    for var in network.vars().iter().chain(network.auxiliary_vars()) {
         let key = format!("{NETWORK}{}", var.key);
         let raw = found.remove(key.as_str()).ok_or_else(|| foreign(format!("it lacks `{key}`")))?;
         let values = to_tensor(raw)?;

@@ -62,7 +62,8 @@ pub struct Job<'a> {
 pub struct EpochRow {
     /// Counted from 1.
     pub epoch: usize,
-    /// Mean training loss over the epoch, with label smoothing and class weights, in nats.
+    /// Mean training loss over the epoch, with label smoothing and class weights, in nats; that of auxiliary
+    /// classifiers is not in it.
     pub train_loss: f64,
     /// The share of right predictions while training, on augmented images.
     pub train_accuracy: f64,
@@ -199,21 +200,24 @@ fn train_epoch(
             // Dropout draws from libtorch's generator: set anew for each step, it needs no saving.
             tch::manual_seed(seed_of(job.seed, &format!("step {global}")));
             let labels = labels(&batch)?.f_to_device(network.device())?;
-            let logits = network.forward(&batch.images.f_to_device(network.device())?, mode)?;
-            let loss = logits
-                .f_cross_entropy_loss(
-                    &labels,
-                    class_weights,
-                    Reduction::Mean,
-                    -100,
-                    job.settings.label_smoothing,
-                )
-                .map_err(Error::torch("compute the loss"))?;
+            let images_here = batch.images.f_to_device(network.device())?;
+            let (logits, auxiliary) = network.forward_with_auxiliaries(&images_here, mode)?;
+            let smoothing = job.settings.label_smoothing;
+            let loss_of = |logits: &Tensor| {
+                logits
+                    .f_cross_entropy_loss(&labels, class_weights, Reduction::Mean, -100, smoothing)
+                    .map_err(Error::torch("compute the loss"))
+            };
+            let loss = loss_of(&logits)?;
             let value = loss.f_double_value(&[])?;
             if !value.is_finite() {
                 return Err(diverged(job, "training loss", value, epoch + 1, progress.step + 1));
             }
             optimizer.zero_grad()?;
+            let aux_weight = job.settings.aux_weight.unwrap_or_default();
+            let loss = auxiliary.iter().try_fold(loss, |loss, logits| -> Result<Tensor> {
+                Ok(loss.f_add(&loss_of(logits)?.f_mul_scalar(aux_weight)?)?)
+            })?;
             loss.f_backward().map_err(Error::torch("compute the gradient"))?;
             if let Some(norm) = job.settings.clip_grad_norm {
                 let found = clip_grad_norm(network.trained().map(|(var, _)| &var.tensor), norm)?;

@@ -366,17 +366,22 @@ fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<N
     let opened = plan.opened.take();
     let Plan { settings, source, data: Data { classes, .. }, .. } = &*plan;
     let (classes, seed) = (classes.len(), settings.seed);
-    let mut network = match settings.method {
-        Method::Scratch => Network::new(source.architecture, classes, device, Fill::Initial { seed })?,
-        _ => {
-            let opened = match opened {
-                Some(opened) => opened,
-                None => source.open(downloads)?,
-            };
-            opened.with_new_head(classes, device, seed)?
-        }
+    let opened = match (settings.method, opened) {
+        (Method::Scratch, _) => None,
+        (_, Some(opened)) => Some(opened),
+        (_, None) => Some(source.open(downloads)?),
     };
-    network.freeze(plan.settings.frozen_stages.len())?;
+    let mut network = match &opened {
+        None => Network::new(source.architecture, classes, device, Fill::Initial { seed })?,
+        Some(opened) => opened.with_new_head(classes, device, seed)?,
+    };
+    network.freeze(settings.frozen_stages.len())?;
+    if settings.train.as_ref().is_some_and(|train| train.aux_weight.is_some()) {
+        network.add_auxiliaries(Fill::Initial { seed })?;
+        if let Some(opened) = &opened {
+            opened.load_auxiliaries(&network)?;
+        }
+    }
     Ok(network)
 }
 

@@ -2,13 +2,15 @@
 //! `models/googlenet.py`). As there, convolutions are followed by a batch normalisation, and what the paper
 //! has as 5×5 convolutions are 3×3 ones, which the published weights are for.
 
+use tch::Tensor;
+
 use super::layers::{
-    Activation, Branches, ConvConfig, ConvInit, ConvNorm, Layer, LinearInit, NormConfig, Sequential,
-    adaptive_avg_pool2d_flat, conv_norm, dropout, max_pool2d_ceil,
+    Activation, Branches, ConvConfig, ConvInit, ConvNorm, Func, Layer, LinearInit, NormConfig, Sequential,
+    adaptive_avg_pool2d_flat, conv_norm, dropout, linear, max_pool2d_ceil,
 };
 use super::network::Chain;
 use super::vars::{Init, Path};
-use super::{Architecture, BASE, entry, imagenet};
+use super::{Architecture, Auxiliaries, Auxiliary, BASE, entry, imagenet};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[Architecture {
@@ -26,7 +28,22 @@ pub(super) const TABLE: &[Architecture] = &[Architecture {
     min_size: 15,
     partial_from: "inception5a",
     build,
-    ignored: &["aux1.", "aux2."],
+    auxiliaries: Auxiliaries {
+        weight: 0.3,
+        min_size: 15,
+        classifiers: &[
+            Auxiliary {
+                key: "aux1",
+                after: "inception4a",
+                build: |path, classes| auxiliary(path, 512, classes),
+            },
+            Auxiliary {
+                key: "aux2",
+                after: "inception4d",
+                build: |path, classes| auxiliary(path, 528, classes),
+            },
+        ],
+    },
     transform_input: true,
     ..BASE
 }];
@@ -68,8 +85,28 @@ fn build(chain: &mut Chain) -> Result<()> {
         chain.stage(name, |root| behind_pooling(pooled, inception(&(root / name), inputs, outputs)?))?;
     }
     let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(DROPOUT)]);
-    let init = LinearInit { weight: Init::TruncatedNormal(DEVIATION), ..LinearInit::default(FEATURES) };
-    chain.head_with("fc", Box::new(neck), FEATURES, init)
+    chain.head_with("fc", Box::new(neck), FEATURES, linear_init(FEATURES))
+}
+
+fn linear_init(inputs: i64) -> LinearInit {
+    LinearInit { weight: Init::TruncatedNormal(DEVIATION), ..LinearInit::default(inputs) }
+}
+
+fn auxiliary(path: &Path, inputs: i64, classes: i64) -> Result<Box<dyn Layer>> {
+    const CHANNELS: i64 = 128;
+    const SIDE: i64 = 4;
+    const HIDDEN: i64 = 1024;
+    const DROPOUT: f64 = 0.7;
+    let flat = CHANNELS * SIDE * SIDE;
+    Ok(Box::new(Sequential(vec![
+        Box::new(Func(|xs: &Tensor, _| xs.f_adaptive_avg_pool2d([SIDE, SIDE]))),
+        Box::new(basic_conv(&(path / "conv"), inputs, CHANNELS, convolution(1))?),
+        Box::new(Func(|xs: &Tensor, _| xs.f_flatten(1, -1))),
+        Box::new(linear(&(path / "fc1"), flat, HIDDEN, linear_init(flat))?),
+        Box::new(Activation::Relu),
+        dropout(DROPOUT),
+        Box::new(linear(&(path / "fc2"), HIDDEN, classes, linear_init(HIDDEN))?),
+    ])))
 }
 
 fn behind_pooling(kernel: Option<i64>, layer: impl Layer + 'static) -> Result<Sequential> {

@@ -1,14 +1,16 @@
 //! Inception v3 (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016;
 //! torchvision `models/inception.py`).
 
+use tch::Tensor;
+
 use super::googlenet::basic_conv;
 use super::layers::{
     Branches, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, dropout,
-    max_pool2d,
+    linear, max_pool2d,
 };
 use super::network::Chain;
 use super::vars::{Init, Path};
-use super::{Architecture, BASE, entry, imagenet};
+use super::{Architecture, Auxiliaries, Auxiliary, BASE, entry, imagenet};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[Architecture {
@@ -26,7 +28,12 @@ pub(super) const TABLE: &[Architecture] = &[Architecture {
     min_size: 75,
     partial_from: "Mixed_7a",
     build,
-    ignored: &["AuxLogits."],
+    auxiliaries: Auxiliaries {
+        weight: 0.4,
+        // Below, fewer than five pixels are left where its last convolution needs five.
+        min_size: 299,
+        classifiers: &[Auxiliary { key: "AuxLogits", after: "Mixed_6e", build: auxiliary }],
+    },
     transform_input: true,
     ..BASE
 }];
@@ -89,8 +96,23 @@ fn build(chain: &mut Chain) -> Result<()> {
         })?;
     }
     let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(DROPOUT)]);
-    let init = LinearInit { weight: Init::TruncatedNormal(DEVIATION), ..LinearInit::default(FEATURES) };
-    chain.head_with("fc", Box::new(neck), FEATURES, init)
+    chain.head_with("fc", Box::new(neck), FEATURES, linear_init(FEATURES, DEVIATION))
+}
+
+fn linear_init(inputs: i64, deviation: f64) -> LinearInit {
+    LinearInit { weight: Init::TruncatedNormal(deviation), ..LinearInit::default(inputs) }
+}
+
+fn auxiliary(path: &Path, classes: i64) -> Result<Box<dyn Layer>> {
+    const CHANNELS: i64 = 768;
+    let init = linear_init(CHANNELS, 0.001);
+    Ok(Box::new(Sequential(vec![
+        Box::new(Func(|xs: &Tensor, _| xs.f_avg_pool2d([5, 5], [3, 3], [0, 0], false, true, None))),
+        Box::new(basic_conv(&(path / "conv0"), CHANNELS, 128, square(1))?),
+        Box::new(basic_conv(&(path / "conv1"), 128, CHANNELS, square(5).padding(0))?),
+        adaptive_avg_pool2d_flat(1),
+        Box::new(linear(&(path / "fc"), CHANNELS, classes, init)?),
+    ])))
 }
 
 fn behind_pooling(pooled: bool, layer: Box<dyn Layer>) -> Result<Sequential> {
@@ -201,7 +223,7 @@ impl Branch<'_> {
 
     /// A mean over 3×3, then a 1×1 convolution.
     fn averaged(&self, outputs: i64) -> Result<Box<dyn Layer>> {
-        let mean = Func(|xs: &tch::Tensor, _| xs.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, true, None));
+        let mean = Func(|xs: &Tensor, _| xs.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, true, None));
         Ok(Box::new(Sequential(vec![Box::new(mean), self.of(&[("branch_pool", outputs, square(1))])?])))
     }
 }

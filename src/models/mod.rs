@@ -4,6 +4,7 @@
 //! `models/*.py`). To add a family, write its file, and add its table to [`architectures`].
 
 mod alexnet;
+mod auxiliary;
 mod classics;
 mod convnext;
 mod densenet;
@@ -26,6 +27,7 @@ mod vars;
 mod vgg;
 mod vision_transformer;
 
+pub use auxiliary::{Auxiliaries, Auxiliary};
 pub use inspect::{Row, inspect};
 pub use network::{Chain, Classifier, FEATURES, LOGITS, Network, Pooling, Reading};
 pub(crate) use vars::seed_of;
@@ -53,8 +55,8 @@ pub struct Architecture {
     pub min_size: u32,
     /// The first stage, or group of stages, that `method: partial` trains unless told otherwise.
     pub partial_from: &'static str,
-    /// Beginnings of keys in torchvision's files that belong to parts which are not built.
-    pub ignored: &'static [&'static str],
+    /// Classifiers that help in training. torchvision's files hold them; what does not train leaves them out.
+    pub auxiliaries: Auxiliaries,
     /// Whether torchvision's weights want the network itself to move images from ImageNet's mean and
     /// deviation to 0.5 and 0.5 ([`Network::set_transform_input`]).
     pub transform_input: bool,
@@ -132,7 +134,7 @@ const BASE: Architecture = Architecture {
     preset: imagenet(256, 224),
     min_size: 1,
     partial_from: "",
-    ignored: &[],
+    auxiliaries: Auxiliaries::NONE,
     transform_input: false,
     build: |_| Ok(()),
 };

@@ -11,7 +11,7 @@ use super::layers::{
     Activation, Conv2d, ConvConfig, ConvInit, Layer, Linear, LinearInit, Mode, conv2d, linear,
 };
 use super::vars::{self, Fill, Path, Var, Vars};
-use super::{Architecture, suggest_stage};
+use super::{Architecture, Auxiliary, suggest_stage};
 use crate::error::{Error, Result};
 
 /// Where `features` and `logits` are read in every network.
@@ -92,6 +92,14 @@ struct Head {
     neck: Box<dyn Layer>,
     classifier: Classifier,
     vars: Range<usize>,
+}
+
+/// A classifier on an inner stage, while the network is trained.
+struct AuxiliaryClassifier {
+    /// Index of the stage that it reads.
+    stage: usize,
+    body: Box<dyn Layer>,
+    vars: Vec<Var>,
 }
 
 /// A network under construction: stages in order, then the head.
@@ -193,6 +201,8 @@ pub struct Network {
     frozen: usize,
     device: Device,
     pooling: Pooling,
+    /// In the order of the stages that they read, all of which are trained.
+    auxiliaries: Vec<AuxiliaryClassifier>,
     /// Scale and shift of the images' channels, where the weights want them.
     transform: Option<[Tensor; 2]>,
 }
@@ -217,7 +227,17 @@ impl Network {
         let Chain { stages, head, pooling, .. } = chain;
         let head = head.ok_or_else(|| Error::run(format!("{} has no head", architecture.name)))?;
         let vars = vars.into_inner();
-        Ok(Network { architecture, stages, head, vars, frozen: 0, device, pooling, transform: None })
+        Ok(Network {
+            architecture,
+            stages,
+            head,
+            vars,
+            frozen: 0,
+            device,
+            pooling,
+            auxiliaries: Vec::new(),
+            transform: None,
+        })
     }
 
     /// The names of the stages, first to last.
@@ -320,9 +340,10 @@ impl Network {
     }
 
     /// Freezes the first `stages` stages: they run without gradients and with BatchNorm in inference
-    /// mode, whatever the mode of the rest, and everything behind them is trained.
+    /// mode, whatever the mode of the rest, and everything behind them is trained. Auxiliary classifiers go.
     pub fn freeze(&mut self, stages: usize) -> Result<()> {
         self.frozen = stages.min(self.stages.len());
+        self.auxiliaries.clear();
         let first = self.first_trained_var();
         for (index, var) in self.vars.iter().enumerate() {
             if var.role.is_parameter() {
@@ -330,6 +351,35 @@ impl Network {
             }
         }
         Ok(())
+    }
+
+    /// Builds the auxiliary classifiers that read stages which are trained; call it after
+    /// [`Network::freeze`]. On a frozen stage there is nothing that one could help to train.
+    pub fn add_auxiliaries(&mut self, fill: Fill) -> Result<()> {
+        self.auxiliaries.clear();
+        for (stage, auxiliary) in self.auxiliaries_from(self.frozen) {
+            let vars = Vars::new(self.device, fill);
+            let body = (auxiliary.build)(&(vars.root() / auxiliary.key), self.classes() as i64)?;
+            let vars = vars.into_inner();
+            for var in vars.iter().filter(|var| var.role.is_parameter()) {
+                let _ = var.tensor.f_set_requires_grad(true)?;
+            }
+            self.auxiliaries.push(AuxiliaryClassifier { stage, body, vars });
+        }
+        Ok(())
+    }
+
+    /// The architecture's auxiliary classifiers that read the stage `first` or a later one, with their stages.
+    pub fn auxiliaries_from(&self, first: usize) -> Vec<(usize, &'static Auxiliary)> {
+        let stage_of = |after: &str| self.stages.iter().position(|stage| stage.name == after);
+        let with_stage = |auxiliary: &'static Auxiliary| Some((stage_of(auxiliary.after)?, auxiliary));
+        let classifiers = self.architecture.auxiliaries.classifiers.iter();
+        classifiers.filter_map(with_stage).filter(|&(stage, _)| stage >= first).collect()
+    }
+
+    /// Parameters and buffers of the auxiliary classifiers that have been built; [`Network::vars`] is without.
+    pub fn auxiliary_vars(&self) -> impl Iterator<Item = &Var> {
+        self.auxiliaries.iter().flat_map(|auxiliary| &auxiliary.vars)
     }
 
     /// How many stages are frozen.
@@ -341,7 +391,8 @@ impl Network {
         self.stages.get(self.frozen).map_or(self.head.vars.start, |stage| stage.vars.start)
     }
 
-    /// The parameters that training moves, each with whether it belongs to the head.
+    /// The parameters that training moves, each with whether it belongs to the head or to an auxiliary
+    /// classifier.
     pub fn trained(&self) -> impl Iterator<Item = (&Var, bool)> {
         let first = self.first_trained_var();
         let is_parameter = |(_, var): &(usize, &Var)| var.role.is_parameter();
@@ -352,6 +403,7 @@ impl Network {
             .skip(first)
             .filter(is_parameter)
             .map(|(index, var)| (var, head.contains(&index)))
+            .chain(self.auxiliary_vars().filter(|var| var.role.is_parameter()).map(|var| (var, true)))
     }
 
     /// sha256 over every parameter and buffer of the frozen stages: equal before and after training.
@@ -362,9 +414,31 @@ impl Network {
     /// Logits `[N, K]` for images `[N, 3, H, W]` in training: the frozen prefix without gradients and in
     /// inference mode, the rest in `mode`.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let xs = tch::no_grad(|| self.run(0..self.frozen, &self.transformed(images)?, Mode::INFERENCE))?;
-        let xs = self.run(self.frozen..self.stages.len(), &xs, mode)?;
-        self.head.classifier.forward(&self.head.neck.forward(&xs, mode)?, mode)
+        let (logits, _) = self.forward_through(images, mode, &[])?;
+        Ok(logits)
+    }
+
+    /// The same, and the logits of each auxiliary classifier that has been built.
+    pub fn forward_with_auxiliaries(&self, images: &Tensor, mode: Mode) -> Result<(Tensor, Vec<Tensor>)> {
+        self.forward_through(images, mode, &self.auxiliaries)
+    }
+
+    fn forward_through(
+        &self,
+        images: &Tensor,
+        mode: Mode,
+        auxiliaries: &[AuxiliaryClassifier],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let mut xs = tch::no_grad(|| self.run(0..self.frozen, &self.transformed(images)?, Mode::INFERENCE))?;
+        let mut done = self.frozen;
+        let mut logits = Vec::new();
+        for auxiliary in auxiliaries {
+            xs = self.run(done..auxiliary.stage + 1, &xs, mode)?;
+            done = auxiliary.stage + 1;
+            logits.push(auxiliary.body.forward(&xs, mode)?);
+        }
+        let xs = self.run(done..self.stages.len(), &xs, mode)?;
+        Ok((self.head.classifier.forward(&self.head.neck.forward(&xs, mode)?, mode)?, logits))
     }
 
     /// The vectors `[N, D]` at `reading` for images `[N, 3, H, W]`, in inference mode and without

@@ -137,6 +137,9 @@ pub struct TrainSettings {
     pub warmup_epochs: usize,
     /// The share of the target that is spread over all classes.
     pub label_smoothing: f64,
+    /// What the losses of auxiliary classifiers count; none are built without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aux_weight: Option<f64>,
     /// How classes count in the loss.
     pub class_weights: ClassWeights,
     /// The greatest norm of the gradient.

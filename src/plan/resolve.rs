@@ -64,9 +64,14 @@ impl Plan {
             ));
         }
         let by_gradient = method != Method::Linear;
-        let train = by_gradient.then(|| train(&recipe, method));
-        if let (Some(train), Some(probe)) = (&train, &probe) {
+        let mut train = by_gradient.then(|| train(&recipe, method));
+        if let (Some(train), Some(probe)) = (&mut train, &probe) {
             mistakes.extend(single_images(&recipe, train, probe));
+            if let Some(preprocessing) = &preprocessing {
+                let crop_size = preprocessing.crop_size;
+                train.aux_weight =
+                    auxiliary_weight(&recipe, probe, frozen, crop_size, &mut notes, &mut mistakes);
+            }
         }
         let device = device(&recipe, overrides, &mut mistakes)?;
         let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
@@ -348,11 +353,53 @@ fn train(recipe: &Recipe, method: Method) -> TrainSettings {
         // A warm-up of the whole run would never reach the rate that was asked for.
         warmup_epochs: typed.warmup_epochs.unwrap_or(by_method.warmup_epochs.min(epochs / 4)),
         label_smoothing: typed.label_smoothing.unwrap_or(0.),
+        aux_weight: None,
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
         clip_grad_norm: typed.clip_grad_norm,
         early_stopping: typed.early_stopping,
         batch_norm: typed.batch_norm.unwrap_or(by_method.batch_norm),
     }
+}
+
+/// What the auxiliary classifiers' losses count, if there are any to be trained.
+fn auxiliary_weight(
+    recipe: &Recipe,
+    network: &Network,
+    frozen: usize,
+    crop_size: u32,
+    notes: &mut Vec<String>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<f64> {
+    let (typed, name) = (recipe.train.aux_weight, network.architecture.name);
+    let auxiliaries = &network.architecture.auxiliaries;
+    if network.auxiliaries_from(frozen).is_empty() {
+        if typed.is_some() {
+            let why = if auxiliaries.classifiers.is_empty() {
+                "has none"
+            } else {
+                "has none behind what is frozen"
+            };
+            notes.push(format!("`train.aux_weight` is for auxiliary classifiers, and {name} {why}"));
+        }
+        return None;
+    }
+    let weight = typed.unwrap_or(auxiliaries.weight);
+    let min_size = auxiliaries.min_size;
+    if weight == 0. || crop_size >= min_size {
+        return (weight > 0.).then_some(weight);
+    }
+    if typed.is_some() {
+        let message = format!(
+            "the auxiliary classifier of {name} needs images of {min_size} pixels, and these are {crop_size}: \
+             raise `preprocess: {{crop_size}}`, or take 0"
+        );
+        mistakes.push(recipe.mistake("train.aux_weight", message));
+    } else {
+        notes.push(format!(
+            "{name} is trained without its auxiliary classifier, which needs images of {min_size} pixels"
+        ));
+    }
+    None
 }
 
 /// BatchNorm cannot normalise one image by itself: where its input is one pixel, the variance of a single

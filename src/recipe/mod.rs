@@ -219,6 +219,9 @@ pub struct TrainSection {
     /// From 0, below 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_smoothing: Option<f64>,
+    /// What the losses of auxiliary classifiers count, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aux_weight: Option<f64>,
     /// How classes count in the loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,

@@ -359,6 +359,14 @@ pub const KEYS: &[Key] = &[
         "The share of each target that is spread evenly over all classes.",
     ),
     key(
+        "train.aux_weight",
+        Number(Limits::FromZero),
+        "by model: `googlenet` 0.3, `inception_v3` 0.4",
+        "What the loss of each auxiliary classifier counts beside the main one; 0 trains without them. They \
+            are dropped after training.",
+    )
+    .also(&["aux_loss_weight", "auxiliary_weight"]),
+    key(
         "train.class_weights",
         Choice(&["none", "balanced"]),
         "`none`",

@@ -94,6 +94,21 @@ fn pairs<'a>(network: &'a Network, checkpoint: &'a Checkpoint, head: Head) -> Ve
     network.vars().iter().filter(loaded).filter_map(with_values).collect()
 }
 
+/// Copies what `checkpoint` has for the network's auxiliary classifiers, where it is there and fits: they
+/// help in training only, and can begin with initial values.
+fn copy_auxiliaries(network: &Network, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    let found: HashMap<&str, &RawTensor> =
+        checkpoint.tensors.iter().map(|(key, tensor)| (key.as_str(), tensor)).collect();
+    for var in network.auxiliary_vars() {
+        let Some(raw) = found.get(var.key.as_str()) else { continue };
+        let values = values(var, raw, path)?;
+        if values.size() == var.tensor.size() && (var.role == Role::BatchCount || is_finite(&values)?) {
+            assign(var, &values)?;
+        }
+    }
+    Ok(())
+}
+
 fn values(var: &Var, raw: &RawTensor, path: &Path) -> Result<Tensor> {
     to_tensor(raw).map_err(Error::torch(format!("take `{}` over from {}", var.key, path.display())))
 }
@@ -164,9 +179,8 @@ impl Mismatch {
             }
         }
         // In the file's order, which is the order in which the layers run.
-        let ignored = |key: &str| network.architecture.ignored.iter().any(|prefix| key.starts_with(prefix));
         for (key, _) in &checkpoint.tensors {
-            if rest.contains_key(key.as_str()) && !ignored(key) {
+            if rest.contains_key(key.as_str()) && !network.architecture.auxiliaries.own(key) {
                 mismatch.unexpected.push(format!("`{key}`"));
             }
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 use super::checkpoint::{Checkpoint, read_checkpoint};
-use super::{Head, check, copy, download};
+use super::{Head, check, copy, copy_auxiliaries, download};
 use crate::artifact::{self, Card};
 use crate::error::{Error, Result};
 use crate::models::{self, Architecture, Fill, Network, WeightEntry};
@@ -242,6 +242,14 @@ impl Opened {
     /// The network with a new head for `classes`: for learning them.
     pub fn with_new_head(&self, classes: usize, device: Device, seed: u64) -> Result<Network> {
         self.build(classes, device, Head::Replace, Fill::Initial { seed })
+    }
+
+    /// Gives the auxiliary classifiers of `network` the file's values, where it has any that fit.
+    pub fn load_auxiliaries(&self, network: &Network) -> Result<()> {
+        match &self.file {
+            Some((path, checkpoint)) => copy_auxiliaries(network, path, checkpoint),
+            None => Ok(()),
+        }
     }
 
     /// What the user should know although the file was read, a sentence each.

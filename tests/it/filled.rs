@@ -1,7 +1,7 @@
 //! Networks and inputs filled from a hash, as `tests/oracle/models.py` fills torchvision's.
 
 use tch::{Device, Tensor};
-use tl::models::{Fill, Network, Role, find};
+use tl::models::{Fill, Network, Role, Var, find};
 use tl::weights::assign;
 
 /// `count` numbers in [0, 1): the upper 24 bits of splitmix64 seeded by FNV-1a of `name`.
@@ -20,11 +20,14 @@ pub fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
 /// The network of this name with 1,000 classes.
 pub fn network(name: &str) -> Network {
     let network = Network::new(find(name).unwrap(), 1000, Device::Cpu, Fill::Zeros).unwrap();
-    for var in network.vars() {
+    network.vars().iter().for_each(fill);
+    network
+}
+
+/// Gives a variable the oracle's values.
+pub fn fill(var: &Var) {
+    if !matches!(var.role, Role::BatchCount | Role::Constant) {
         let shape = var.tensor.size();
-        if matches!(var.role, Role::BatchCount | Role::Constant) {
-            continue;
-        }
         let scale = (6. / shape[1..].iter().product::<i64>() as f64).sqrt();
         let one_dimensional = shape.len() == 1;
         let positive = var.key.ends_with("running_var") || (var.key.ends_with("weight") && one_dimensional);
@@ -40,7 +43,6 @@ pub fn network(name: &str) -> Network {
             .collect();
         assign(var, &Tensor::from_slice(&values).reshape(shape)).unwrap();
     }
-    network
 }
 
 /// `[images, 3, side, side]` in [-2, 2).

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 use tl::artifact::{self, Card, FORMAT, write_tensors};
 use tl::models::layers::Mode;
-use tl::models::{Fill, LOGITS, Network, Reading, Role, architectures, find};
+use tl::models::{Fill, LOGITS, Network, Reading, Role, Var, architectures, find};
 use tl::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use tl::weights::download::Silent;
 use tl::weights::source::{Source, Weights};
@@ -111,22 +111,35 @@ fn the_smallest_input_fits() {
     }
 }
 
+/// As the oracle lists them.
+fn listing<'a>(vars: impl Iterator<Item = &'a Var>) -> String {
+    let mut sha = Sha256::new();
+    for var in vars {
+        let dtype = if var.tensor.kind() == Kind::Int64 { "int64" } else { "float32" };
+        sha.update(format!("{} {:?} {dtype}\n", var.key, var.tensor.size()));
+    }
+    sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn the_state_dict_lists_torchvisions_keys_shapes_and_types_in_its_order() {
     let facts: HashMap<_, _> = families().into_iter().flat_map(|family| family.facts).collect();
     assert_eq!(facts.len(), architectures().filter(|it| !it.weights.is_empty()).count());
     for architecture in architectures().filter(|it| !it.weights.is_empty()) {
         let network = Network::new(architecture, 1000, tch::Device::Cpu, Fill::Shapes).unwrap();
-        let mut sha = Sha256::new();
-        let mut parameters = 0;
-        for var in network.vars() {
-            let dtype = if var.tensor.kind() == Kind::Int64 { "int64" } else { "float32" };
-            sha.update(format!("{} {:?} {dtype}\n", var.key, var.tensor.size()));
-            parameters += if var.role.is_parameter() { var.tensor.numel() as u64 } else { 0 };
-        }
-        let listing: String = sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let parameters: u64 = network
+            .vars()
+            .iter()
+            .filter(|var| var.role.is_parameter())
+            .map(|var| var.tensor.numel() as u64)
+            .sum();
         let expected = &facts[architecture.name];
-        assert_eq!(listing, expected["listing"].as_str().unwrap(), "{}", architecture.name);
+        assert_eq!(
+            listing(network.vars().iter()),
+            expected["listing"].as_str().unwrap(),
+            "{}",
+            architecture.name
+        );
         assert_eq!(parameters, expected["parameters"].as_u64().unwrap(), "{}", architecture.name);
         // torchvision counts Inception's auxiliary classifier, and not GoogLeNet's two.
         let auxiliary = if architecture.name == "inception_v3" { 3_326_696 } else { 0 };
@@ -142,40 +155,89 @@ fn a_training_step_has_torchvisions_loss_gradient_and_statistics() {
         let Some(step) = facts.get("step") else { continue };
         let mut network = filled::network(&name);
         let kind = if step["dtype"] == "float64" { Kind::Double } else { Kind::Float };
-        for var in network.vars().iter().filter(|var| var.role != Role::BatchCount) {
-            let values = var.tensor.to_kind(kind);
-            // The layers share the tensor, and so its values.
-            var.tensor.shallow_clone().set_data(&values);
-        }
+        network.vars().iter().for_each(|var| convert(var, kind));
         network.freeze(0).unwrap();
-        let labels = Tensor::arange(4, (Kind::Int64, tch::Device::Cpu)) * 7;
-        let mode = Mode { dropout: false, batch_statistics: true };
         let images = filled::inputs(4, facts["side"].as_i64().unwrap()).to_kind(kind);
-        let logits = network.forward(&images, mode).unwrap();
-        let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100, 0.1);
-        loss.backward();
-        let square =
-            |tensor: &Tensor| tensor.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
-        let gradient: f64 = network.trained().map(|(var, _)| square(&var.tensor.grad())).sum::<f64>().sqrt();
-        let statistics: f64 = network
-            .vars()
-            .iter()
-            .filter(|var| var.role == Role::RunningStatistic)
-            .map(|var| square(&var.tensor))
-            .sum::<f64>()
-            .sqrt();
-        let found =
-            [("loss", loss.double_value(&[])), ("gradient_norm", gradient), ("statistics_norm", statistics)];
-        for (what, value) in found {
-            let expected = step[what].as_f64().unwrap();
-            let error = (value - expected).abs() / expected.abs().max(1e-12);
-            assert!(
-                error < 1e-4 || (value - expected).abs() < 1e-12,
-                "{name} {what}: {value} for {expected}"
-            );
+        let logits = network.forward(&images, WITHOUT_DROPOUT).unwrap();
+        check_step(&name, &network, &loss(&logits), step, 1e-4);
+    }
+}
+
+/// Without dropout, so that the step is the same on both sides.
+const WITHOUT_DROPOUT: Mode = Mode { dropout: false, batch_statistics: true };
+
+/// Gives a variable another kind of numbers. The layers share the tensor, and so its values.
+fn convert(var: &Var, kind: Kind) {
+    if var.role != Role::BatchCount {
+        let values = var.tensor.to_kind(kind);
+        var.tensor.shallow_clone().set_data(&values);
+    }
+}
+
+fn loss(logits: &Tensor) -> Tensor {
+    let labels = Tensor::arange(4, (Kind::Int64, tch::Device::Cpu)) * 7;
+    logits.cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100, 0.1)
+}
+
+/// Loss, gradient and running statistics of one step against torchvision's.
+fn check_step(name: &str, network: &Network, loss: &Tensor, step: &serde_json::Value, tolerance: f64) {
+    loss.backward();
+    let square = |tensor: &Tensor| tensor.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
+    let gradient: f64 = network.trained().map(|(var, _)| square(&var.tensor.grad())).sum::<f64>().sqrt();
+    let vars = || network.vars().iter().chain(network.auxiliary_vars());
+    let statistics = vars().filter(|var| var.role == Role::RunningStatistic);
+    let statistics: f64 = statistics.map(|var| square(&var.tensor)).sum::<f64>().sqrt();
+    let found =
+        [("loss", loss.double_value(&[])), ("gradient_norm", gradient), ("statistics_norm", statistics)];
+    for (what, value) in found {
+        let expected = step[what].as_f64().unwrap();
+        let error = (value - expected).abs() / expected.abs().max(1e-12);
+        assert!(
+            error < tolerance || (value - expected).abs() < 1e-12,
+            "{name} {what}: {value} for {expected}"
+        );
+    }
+    let counted = vars().filter(|var| var.role == Role::BatchCount);
+    counted.for_each(|var| assert_eq!(var.tensor.int64_value(&[]), 1, "{}", var.key));
+}
+
+/// GoogLeNet's and Inception's, with which torchvision's loss and gradient are another.
+#[test]
+fn auxiliary_classifiers_train_as_torchvisions_do_and_are_no_part_of_the_network() {
+    let facts = families().into_iter().flat_map(|family| family.facts);
+    let with = facts.filter(|(_, facts)| facts.get("auxiliaries").is_some());
+    for (name, facts) in with {
+        let facts = &facts["auxiliaries"];
+        let mut network = filled::network(&name);
+        let plain = state_dict(&network).unwrap().len();
+        network.freeze(0).unwrap();
+        network.add_auxiliaries(Fill::Zeros).unwrap();
+        assert_eq!(state_dict(&network).unwrap().len(), plain);
+        assert_eq!(listing(network.auxiliary_vars()), facts["listing"].as_str().unwrap(), "{name}");
+        assert!(network.auxiliary_vars().all(|var| network.architecture.auxiliaries.own(&var.key)));
+        assert!(!network.vars().iter().any(|var| network.architecture.auxiliaries.own(&var.key)));
+
+        for var in network.vars().iter().chain(network.auxiliary_vars()) {
+            convert(var, Kind::Double);
         }
-        let counted = network.vars().iter().filter(|var| var.role == Role::BatchCount);
-        counted.for_each(|var| assert_eq!(var.tensor.int64_value(&[]), 1, "{}", var.key));
+        network.auxiliary_vars().for_each(filled::fill);
+        let side = facts["side"].as_i64().unwrap();
+        let images = filled::inputs(4, side).to_kind(Kind::Double);
+        let (logits, auxiliary) = network.forward_with_auxiliaries(&images, WITHOUT_DROPOUT).unwrap();
+        let auxiliaries = &network.architecture.auxiliaries;
+        assert_eq!(auxiliary.len(), auxiliaries.classifiers.len(), "{name}");
+        assert_eq!(auxiliaries.weight, facts["weight"].as_f64().unwrap(), "{name}");
+        let loss =
+            auxiliary.iter().fold(loss(&logits), |sum, logits| sum + self::loss(logits) * auxiliaries.weight);
+        check_step(&name, &network, &loss, &facts["step"], 1e-6);
+
+        // On a frozen stage there is nothing to help.
+        let first = network.auxiliaries_from(0)[0].0;
+        network.freeze(first + 1).unwrap();
+        network.add_auxiliaries(Fill::Zeros).unwrap();
+        let rest = network.auxiliaries_from(first + 1).len();
+        assert_eq!(rest, auxiliaries.classifiers.len() - 1);
+        assert!(auxiliaries.min_size >= 15 && i64::from(auxiliaries.min_size) <= side);
     }
 }
 

@@ -40,8 +40,10 @@ FAMILIES = {
 SIZES = {"inception_v3": (128, 2)}
 # Those whose training step is so deep, for four images, that float32 is off by more than the tolerance.
 STEPS_IN_FLOAT64 = {"googlenet", "inception_v3", "regnet_x_400mf"}
-# What the builders get besides; the networks are compared without their auxiliary classifiers.
+# What the builders get besides: inference is compared without auxiliary classifiers.
 KWARGS = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
+# A training step with them: what their losses count (the papers' weights), and the side of the images.
+AUXILIARIES = {"googlenet": (0.3, 96), "inception_v3": (0.4, 299)}
 
 
 def uniform(name: str, count: int) -> np.ndarray:
@@ -73,7 +75,7 @@ def values(key: str, shape: tuple) -> np.ndarray:
 
 
 def filled(name: str, **kwargs) -> torch.nn.Module:
-    model = torchvision.models.get_model(name, weights=None, **KWARGS.get(name, {}), **kwargs)
+    model = torchvision.models.get_model(name, weights=None, **(KWARGS.get(name, {}) | kwargs))
     parameters = dict(model.named_parameters())
     # Other buffers, such as tables of relative positions, follow from the architecture.
     trained = lambda key: key in parameters or key.endswith(("running_mean", "running_var"))
@@ -88,9 +90,10 @@ def inputs(images: int, side: int) -> torch.Tensor:
     return torch.from_numpy(((2 * u - 1) * 2).reshape(images, 3, side, side).astype(np.float32))
 
 
-def listing(model: torch.nn.Module) -> str:
+def listing(model: torch.nn.Module, prefixes: tuple = ("",)) -> str:
     """sha256 over a line for each entry of the state dict: key, shape, dtype, in order."""
-    lines = "".join(f"{k} {list(t.shape)} {str(t.dtype)[6:]}\n" for k, t in model.state_dict().items())
+    entries = [(k, t) for k, t in model.state_dict().items() if k.startswith(prefixes)]
+    lines = "".join(f"{k} {list(t.shape)} {str(t.dtype)[6:]}\n" for k, t in entries)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -100,14 +103,19 @@ def final_layer(model: torch.nn.Module) -> torch.nn.Module:
     return (of(torch.nn.Linear) or of(torch.nn.Conv2d))[-1]
 
 
-def training_step(model: torch.nn.Module, side: int, dtype: torch.dtype) -> dict:
+def training_step(model: torch.nn.Module, side: int, dtype: torch.dtype, auxiliary_weight: float = 0) -> dict:
     """Loss, gradient norm and statistics of one step in training mode, without dropout."""
     model.train().to(dtype)
     for module in model.modules():
         if isinstance(module, (torch.nn.Dropout, torchvision.ops.StochasticDepth)):
             module.p = 0.0
     labels = torch.arange(4) * 7
-    loss = torch.nn.functional.cross_entropy(model(inputs(4, side).to(dtype)), labels, label_smoothing=0.1)
+    loss_of = lambda logits: torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    outputs = model(inputs(4, side).to(dtype))
+    if isinstance(outputs, tuple):
+        loss = loss_of(outputs[0]) + auxiliary_weight * sum(loss_of(logits) for logits in outputs[1:])
+    else:
+        loss = loss_of(outputs)
     loss.backward()
     # In float64: a float32 sum over 60 million squares is off by 1e-3.
     norm = sum((p.grad.double() ** 2).sum() for p in model.parameters()) ** 0.5
@@ -142,6 +150,15 @@ def family(out: pathlib.Path, family: str, pattern: str, stepped: list) -> None:
         if name in stepped:
             dtype = torch.float64 if name in STEPS_IN_FLOAT64 else torch.float32
             facts[name]["step"] = training_step(filled(name), side, dtype) | {"dtype": str(dtype)[6:]}
+        if name in AUXILIARIES:
+            weight, side = AUXILIARIES[name]
+            model = filled(name, aux_logits=True)
+            facts[name]["auxiliaries"] = {
+                "listing": listing(model, ("aux", "Aux")),
+                "side": side,
+                "weight": weight,
+                "step": training_step(model, side, torch.float64, weight),
+            }
     save_file(tensors, out / f"{family}.safetensors")
     (out / f"{family}.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
