@@ -96,18 +96,12 @@ fn an_input_is_transformed_as_torchvision_does_where_the_weights_want_it() {
 }
 
 #[test]
-fn the_smallest_input_fits() {
-    for (name, architecture) in
-        ["googlenet", "inception_v3", "regnet_x_400mf"].map(|name| (name, find(name).unwrap()))
-    {
+fn an_input_of_one_pixel_less_is_said_to_be_too_small() {
+    for name in ["googlenet", "inception_v3"] {
         let network = filled::network(name);
-        let side = i64::from(architecture.min_size);
-        let logits = network.read(&filled::inputs(1, side), Reading::Logits).unwrap();
-        assert_eq!(logits.size(), [1, 1000], "{name}");
-        if side > 1 {
-            let error = network.read(&filled::inputs(1, side - 1), Reading::Logits).unwrap_err().to_string();
-            assert!(error.contains("too small"), "{name}: {error}");
-        }
+        let side = i64::from(network.architecture.min_size);
+        let error = network.read(&filled::inputs(1, side - 1), Reading::Logits).unwrap_err().to_string();
+        assert!(error.contains("too small"), "{name}: {error}");
     }
 }
 

@@ -57,12 +57,14 @@ fn assert_same_result(lab: &Lab, whole: &str, resumed: &str) {
 
 #[test]
 fn a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been() {
-    let cases: [(&str, &str, i32, &[&str]); 5] = [
+    let cases: [(&str, &str, i32, &[&str]); 6] = [
         ("full", "INT", 130, &[]),
         ("full", "TERM", 143, &["train.optimizer=adamw", "train.clip_grad_norm=1"]),
         ("partial", "INT", 130, &["train.schedule=plateau", "train.patience=1", "train.momentum=0.5"]),
         ("partial", "TERM", 143, &["train.optimizer=adamw", "train.label_smoothing=0.1"]),
         ("scratch", "INT", 130, &["train.early_stopping=3", "train.nesterov=true"]),
+        // With auxiliary classifiers, whose values are no part of the model.
+        ("scratch", "TERM", 143, &["model=googlenet"]),
     ];
     for (number, (method, name, code, sets)) in cases.into_iter().enumerate() {
         let lab = Lab::of(method, 4);
