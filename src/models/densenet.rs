@@ -77,8 +77,19 @@ pub(super) const TABLE: &[Architecture] = &[
 ];
 
 /// What the builders share.
-const DENSENET: Architecture =
-    Architecture { family: "DenseNet", min_size: 29, partial_from: "denseblock4", ..BASE };
+const DENSENET: Architecture = Architecture {
+    family: "DenseNet",
+    min_size: 29,
+    partial_from: "denseblock4",
+    // The published files have the keys of a time when modules could have dots in their names.
+    renames: &[
+        (".norm.1.", ".norm1."),
+        (".norm.2.", ".norm2."),
+        (".conv.1.", ".conv1."),
+        (".conv.2.", ".conv2."),
+    ],
+    ..BASE
+};
 
 /// A layer's 1×1 convolution has this many channels for each that the layer adds.
 const BOTTLENECK: i64 = 4;

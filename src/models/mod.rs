@@ -60,6 +60,8 @@ pub struct Architecture {
     /// Whether torchvision's weights want the network itself to move images from ImageNet's mean and
     /// deviation to 0.5 and 0.5 ([`Network::set_transform_input`]).
     pub transform_input: bool,
+    /// Parts of keys in older files, with what they are called now.
+    pub renames: &'static [(&'static str, &'static str)],
     /// Appends the stages and the head.
     pub build: fn(&mut Chain) -> Result<()>,
 }
@@ -104,6 +106,11 @@ impl Architecture {
         self.weights.first().map_or_else(|| self.preset.clone(), |entry| entry.preprocessing.clone())
     }
 
+    /// The key of today for one in a file, which may be older.
+    pub fn current_key(&self, key: &str) -> String {
+        self.renames.iter().fold(key.to_string(), |key, (old, new)| key.replace(old, new))
+    }
+
     /// The entry of this tag; `DEFAULT` and the enum's full name (`ResNet18_Weights.IMAGENET1K_V1`) too.
     pub fn entry(&self, tag: &str) -> Option<&'static WeightEntry> {
         let tag = tag.strip_prefix(self.weights_enum).and_then(|rest| rest.strip_prefix('.')).unwrap_or(tag);
@@ -136,6 +143,7 @@ const BASE: Architecture = Architecture {
     partial_from: "",
     auxiliaries: Auxiliaries::NONE,
     transform_input: false,
+    renames: &[],
     build: |_| Ok(()),
 };
 

@@ -118,7 +118,10 @@ impl Source {
         let file = match path {
             None => None,
             Some(path) => {
-                let checkpoint = read_checkpoint(&path)?;
+                let mut checkpoint = read_checkpoint(&path)?;
+                for (key, _) in &mut checkpoint.tensors {
+                    *key = self.architecture.current_key(key);
+                }
                 Some((path, checkpoint))
             }
         };

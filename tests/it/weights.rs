@@ -519,3 +519,21 @@ fn weights_without_a_classifier_serve_features_only() {
         .says(&["have no classifier"]);
     }
 }
+
+/// torchvision's DenseNet files are older than its keys.
+#[test]
+fn older_keys_are_those_of_today() {
+    let densenet = tl::models::find("densenet121").unwrap();
+    let network = tl::models::Network::new(densenet, 10, tch::Device::Cpu, tl::models::Fill::Shapes).unwrap();
+    let mut renamed = 0;
+    for var in network.vars() {
+        let old = ["norm1", "norm2", "conv1", "conv2"].iter().fold(var.key.clone(), |key, new| {
+            let old = format!("{}.{}", &new[..4], &new[4..]);
+            if key.contains("denselayer") { key.replace(new, &old) } else { key }
+        });
+        renamed += usize::from(old != var.key);
+        assert_eq!(densenet.current_key(&old), var.key);
+        assert_eq!(densenet.current_key(&var.key), var.key);
+    }
+    assert_eq!(renamed, 58 * (2 * 5 + 2), "58 layers of two normalisations and two convolutions");
+}
