@@ -264,7 +264,7 @@ config_text() {
     version=$(libtorch_version "$LIBTORCH_DIR")
     printf '%s\n# libtorch: %s\n[env]\nLIBTORCH = %s\n' "$CONFIG_HEAD" "$LIBTORCH_DIR" "$(quoted "$LIBTORCH_DIR")"
     # For the tests, several of which run at once: waiting threads that spin would starve the others (src/device.rs).
-    printf 'OMP_WAIT_POLICY = "passive"\n'
+    printf 'GOMP_SPINCOUNT = "1000"\n'
     # torch-sys takes one patch release only, where it looks; this script has checked the version.
     if [[ ${version%%+*} != "$TORCH_VERSION" ]]; then
         printf 'LIBTORCH_BYPASS_VERSION_CHECK = "1"\n'

@@ -14,16 +14,18 @@ use tch::{Cuda, Device};
 use crate::error::{Error, Result};
 use crate::recipe::DeviceChoice;
 
-/// Starts the program anew with OpenMP threads that sleep while they wait, unless the user has said how they
-/// should.
+/// Starts the program anew with OpenMP threads that soon go to sleep while they wait, unless the user has
+/// said how they should.
 ///
-/// libtorch's OpenMP threads wait for each other by spinning. Where another program, or only our own
-/// decoding, takes one of the cores, they spin out their time slices, and training is up to a hundred times
-/// slower. libgomp reads the variable when it is loaded, before `main`, so nothing less will do; it costs the
-/// time of loading libtorch once more, about a tenth of a second.
-pub fn rest_while_waiting() {
-    const POLICY: &str = "OMP_WAIT_POLICY";
-    if [POLICY, "GOMP_SPINCOUNT"].iter().any(|name| std::env::var_os(name).is_some()) {
+/// libtorch's OpenMP threads wait for each other by spinning, for milliseconds. Where another program, or
+/// only our own decoding, takes one of the cores, they spin out their time slices, and training is up to a
+/// hundred times slower. Sleeping at once is no answer: waking up takes so long that a small network trains
+/// four times slower on an idle machine. A thousand rounds cost a fifth there, and keep the pace on a busy
+/// one. libgomp reads the variable when it is loaded, before `main`, so nothing less than a new start will
+/// do; it takes as long as loading libtorch, a tenth of a second or two.
+pub fn spin_briefly() {
+    const SPINS: &str = "GOMP_SPINCOUNT";
+    if [SPINS, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some()) {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
@@ -33,7 +35,7 @@ pub fn rest_while_waiting() {
         command.arg0(name);
     }
     // Returns only if it fails, and then the program runs as it is.
-    let _ = command.args(arguments).env(POLICY, "passive").exec();
+    let _ = command.args(arguments).env(SPINS, "1000").exec();
 }
 
 /// Cores that this process may use.

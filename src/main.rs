@@ -9,7 +9,7 @@ use tl::commands::{self, Outcome};
 use tl::device;
 
 fn main() -> ExitCode {
-    device::rest_while_waiting();
+    device::spin_briefly();
     match run() {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::SomeFailed) => ExitCode::from(1),

@@ -58,7 +58,7 @@ impl Tl {
             command.env_remove(name);
         }
         // What `tl` sets for itself by starting anew, which takes as long as most of the tests' calls.
-        command.env("OMP_WAIT_POLICY", "passive");
+        command.env("GOMP_SPINCOUNT", "1000");
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Tl { command }
     }

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 # Threads that wait by spinning take the CPU from the program that is being checked. Before PyTorch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import pyarrow.parquet
