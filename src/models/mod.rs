@@ -124,6 +124,11 @@ const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
     }
 }
 
+/// The same with a bicubic resize.
+const fn bicubic(preprocessing: Preprocessing) -> Preprocessing {
+    Preprocessing { interpolation: Interpolation::Bicubic, ..preprocessing }
+}
+
 /// All architectures, family by family.
 pub fn architectures() -> impl Iterator<Item = &'static Architecture> {
     [

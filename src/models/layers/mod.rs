@@ -4,12 +4,16 @@
 //! a tensor and a [`Mode`]. All errors of libtorch come back as errors.
 
 mod conv;
+mod inverted_residual;
 mod linear;
 mod norm;
 mod squeeze_excitation;
 mod stochastic_depth;
 
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
+pub use inverted_residual::{
+    BlockKeys, InvertedResidual, InvertedResidualConfig, divisible, inverted_residual,
+};
 pub use linear::{Linear, LinearInit, linear};
 pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};
 pub use squeeze_excitation::{SqueezeExcitation, squeeze_excitation};
