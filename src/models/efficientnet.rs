@@ -1,5 +1,328 @@
-//! efficientnet
+//! EfficientNet (Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019)
+//! and EfficientNetV2 (Tan and Le, ICML 2021); torchvision `models/efficientnet.py`.
 
-use super::Architecture;
+use super::layers::Activation::{Sigmoid, Silu};
+use super::layers::{
+    BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
+    adaptive_avg_pool2d_flat, conv_norm, divisible, dropout, inverted_residual,
+};
+use super::network::Chain;
+use super::vars::Init;
+use super::{Architecture, BASE, bicubic, entry, imagenet};
+use crate::error::Result;
+use crate::preprocess::Preprocessing;
 
-pub(super) const TABLE: &[Architecture] = &[];
+pub(super) const TABLE: &[Architecture] = &[
+    Architecture {
+        name: "efficientnet_b0",
+        weights_enum: "EfficientNet_B0_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_b0_rwightman-7f5810bc.pth",
+            5_288_548,
+            0.386,
+            [77.692, 93.532],
+            bicubic(imagenet(256, 224)),
+        )],
+        build: |chain| scaled(chain, 1.0, 1.0, 0.2, NormConfig::DEFAULT),
+        ..EFFICIENTNET
+    },
+    Architecture {
+        name: "efficientnet_b1",
+        weights_enum: "EfficientNet_B1_Weights",
+        default: "IMAGENET1K_V2",
+        weights: &[
+            entry(
+                "IMAGENET1K_V1",
+                "efficientnet_b1_rwightman-bac287d4.pth",
+                7_794_184,
+                0.687,
+                [78.642, 94.186],
+                bicubic(imagenet(256, 240)),
+            ),
+            entry(
+                "IMAGENET1K_V2",
+                "efficientnet_b1-c27df63c.pth",
+                7_794_184,
+                0.687,
+                [79.838, 94.934],
+                imagenet(255, 240),
+            ),
+        ],
+        build: |chain| scaled(chain, 1.0, 1.1, 0.2, NormConfig::DEFAULT),
+        ..EFFICIENTNET
+    },
+    Architecture {
+        name: "efficientnet_b2",
+        weights_enum: "EfficientNet_B2_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_b2_rwightman-c35c1473.pth",
+            9_109_994,
+            1.088,
+            [80.608, 95.31],
+            bicubic(imagenet(288, 288)),
+        )],
+        build: |chain| scaled(chain, 1.1, 1.2, 0.3, NormConfig::DEFAULT),
+        ..EFFICIENTNET
+    },
+    Architecture {
+        name: "efficientnet_b3",
+        weights_enum: "EfficientNet_B3_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_b3_rwightman-b3899882.pth",
+            12_233_232,
+            1.827,
+            [82.008, 96.054],
+            bicubic(imagenet(320, 300)),
+        )],
+        build: |chain| scaled(chain, 1.2, 1.4, 0.3, NormConfig::DEFAULT),
+        ..EFFICIENTNET
+    },
+    Architecture {
+        name: "efficientnet_b4",
+        weights_enum: "EfficientNet_B4_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_b4_rwightman-23ab8bcd.pth",
+            19_341_616,
+            4.394,
+            [83.384, 96.594],
+            bicubic(imagenet(384, 380)),
+        )],
+        build: |chain| scaled(chain, 1.4, 1.8, 0.4, NormConfig::DEFAULT),
+        ..EFFICIENTNET
+    },
+    Architecture {
+        name: "efficientnet_b5",
+        weights_enum: "EfficientNet_B5_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_b5_lukemelas-1a07897c.pth",
+            30_389_784,
+            10.266,
+            [83.444, 96.628],
+            bicubic(imagenet(456, 456)),
+        )],
+        build: |chain| scaled(chain, 1.6, 2.2, 0.4, LARGE_NORM),
+        ..EFFICIENTNET
+    },
+    Architecture {
+        name: "efficientnet_b6",
+        weights_enum: "EfficientNet_B6_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_b6_lukemelas-24a108a5.pth",
+            43_040_704,
+            19.068,
+            [84.008, 96.916],
+            bicubic(imagenet(528, 528)),
+        )],
+        build: |chain| scaled(chain, 1.8, 2.6, 0.5, LARGE_NORM),
+        ..EFFICIENTNET
+    },
+    Architecture {
+        name: "efficientnet_b7",
+        weights_enum: "EfficientNet_B7_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_b7_lukemelas-c5b4e57e.pth",
+            66_347_960,
+            37.746,
+            [84.122, 96.908],
+            bicubic(imagenet(600, 600)),
+        )],
+        build: |chain| scaled(chain, 2.0, 3.1, 0.5, LARGE_NORM),
+        ..EFFICIENTNET
+    },
+    Architecture {
+        name: "efficientnet_v2_s",
+        weights_enum: "EfficientNet_V2_S_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_v2_s-dd5fe13b.pth",
+            21_458_488,
+            8.366,
+            [84.228, 96.878],
+            imagenet(384, 384),
+        )],
+        build: |chain| version2(chain, V2_S, 0.2),
+        ..EFFICIENTNET_V2
+    },
+    Architecture {
+        name: "efficientnet_v2_m",
+        weights_enum: "EfficientNet_V2_M_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_v2_m-dc08266a.pth",
+            54_139_356,
+            24.582,
+            [85.112, 97.156],
+            imagenet(480, 480),
+        )],
+        build: |chain| version2(chain, V2_M, 0.3),
+        ..EFFICIENTNET_V2
+    },
+    Architecture {
+        name: "efficientnet_v2_l",
+        weights_enum: "EfficientNet_V2_L_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "efficientnet_v2_l-59c71312.pth",
+            118_515_272,
+            56.08,
+            [85.808, 97.788],
+            Preprocessing { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], ..bicubic(imagenet(480, 480)) },
+        )],
+        build: |chain| version2(chain, V2_L, 0.4),
+        ..EFFICIENTNET_V2
+    },
+];
+
+/// What the builders share; `method: partial` starts at the last resolution.
+const EFFICIENTNET: Architecture = Architecture { family: "EfficientNet", partial_from: "stage6", ..BASE };
+/// What those of version 2 share.
+const EFFICIENTNET_V2: Architecture = Architecture { family: "EfficientNetV2", min_size: 33, ..EFFICIENTNET };
+
+/// One row of the papers' tables.
+#[derive(Clone, Copy)]
+struct Stage {
+    fused: bool,
+    expansion: i64,
+    kernel: i64,
+    /// Of the first block.
+    stride: i64,
+    outputs: i64,
+    blocks: usize,
+}
+
+const fn mbconv(expansion: i64, kernel: i64, stride: i64, outputs: i64, blocks: usize) -> Stage {
+    Stage { fused: false, expansion, kernel, stride, outputs, blocks }
+}
+
+const fn fused(expansion: i64, stride: i64, outputs: i64, blocks: usize) -> Stage {
+    Stage { fused: true, expansion, kernel: 3, stride, outputs, blocks }
+}
+
+/// Table 1 of the first paper: B0.
+const B0: [Stage; 7] = [
+    mbconv(1, 3, 1, 16, 1),
+    mbconv(6, 3, 2, 24, 2),
+    mbconv(6, 5, 2, 40, 2),
+    mbconv(6, 3, 2, 80, 3),
+    mbconv(6, 5, 1, 112, 3),
+    mbconv(6, 5, 2, 192, 4),
+    mbconv(6, 3, 1, 320, 1),
+];
+const B0_STEM: i64 = 32;
+
+/// Table 4 of the second paper.
+const V2_S: &[Stage] = &[
+    fused(1, 1, 24, 2),
+    fused(4, 2, 48, 4),
+    fused(4, 2, 64, 4),
+    mbconv(4, 3, 2, 128, 6),
+    mbconv(6, 3, 1, 160, 9),
+    mbconv(6, 3, 2, 256, 15),
+];
+const V2_M: &[Stage] = &[
+    fused(1, 1, 24, 3),
+    fused(4, 2, 48, 5),
+    fused(4, 2, 80, 5),
+    mbconv(4, 3, 2, 160, 7),
+    mbconv(6, 3, 1, 176, 14),
+    mbconv(6, 3, 2, 304, 18),
+    mbconv(6, 3, 1, 512, 5),
+];
+const V2_L: &[Stage] = &[
+    fused(1, 1, 32, 4),
+    fused(4, 2, 64, 7),
+    fused(4, 2, 96, 7),
+    mbconv(4, 3, 2, 192, 10),
+    mbconv(6, 3, 1, 224, 19),
+    mbconv(6, 3, 2, 384, 25),
+    mbconv(6, 3, 1, 640, 7),
+];
+const V2_LAST: i64 = 1280;
+const V2_NORM: NormConfig = NormConfig { eps: 1e-3, ..NormConfig::DEFAULT };
+
+/// The normalisation of B5 to B7, whose weights come from TensorFlow.
+const LARGE_NORM: NormConfig = NormConfig { eps: 1e-3, momentum: 0.01 };
+
+/// The probability of stochastic depth towards which the blocks rise.
+const GREATEST_DROP: f64 = 0.2;
+
+/// `width` and `depth`: compound scaling of B0.
+fn scaled(chain: &mut Chain, width: f64, depth: f64, dropout: f64, norm: NormConfig) -> Result<()> {
+    let channels = |channels: i64| divisible(channels as f64 * width);
+    let stages = B0.map(|stage| Stage {
+        outputs: channels(stage.outputs),
+        blocks: (stage.blocks as f64 * depth).ceil() as usize,
+        ..stage
+    });
+    let last = 4 * stages[6].outputs;
+    efficientnet(chain, channels(B0_STEM), &stages, last, dropout, norm)
+}
+
+fn version2(chain: &mut Chain, stages: &[Stage], dropout: f64) -> Result<()> {
+    // The first stage does not change the number of channels.
+    efficientnet(chain, stages[0].outputs, stages, V2_LAST, dropout, V2_NORM)
+}
+
+/// `stem` and `last`: channels of the first and the last convolution.
+fn efficientnet(
+    chain: &mut Chain,
+    stem: i64,
+    stages: &[Stage],
+    last: i64,
+    dropout_p: f64,
+    norm: NormConfig,
+) -> Result<()> {
+    chain.stage("stem", |root| {
+        let path = root / "features" / 0;
+        let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
+        conv_norm([&(&path / 0), &(&path / 1)], 3, stem, config, norm, Silu)
+    })?;
+    let total: usize = stages.iter().map(|stage| stage.blocks).sum();
+    let (mut inputs, mut index) = (stem, 0);
+    for (stage, number) in stages.iter().zip(1..) {
+        for block in 0..stage.blocks {
+            let config = InvertedResidualConfig {
+                inputs,
+                expanded: inputs * stage.expansion,
+                outputs: stage.outputs,
+                kernel: stage.kernel,
+                stride: if block == 0 { stage.stride } else { 1 },
+                fused: stage.fused,
+                squeeze: Some((inputs / 4, [Silu, Sigmoid])),
+                activation: Silu,
+                norm,
+                drop: GREATEST_DROP * index as f64 / total as f64,
+                keys: BlockKeys::Nested,
+            };
+            chain.stage(format!("stage{number}.{block}"), |root| {
+                inverted_residual(&(root / "features" / number / block / "block"), config)
+            })?;
+            (inputs, index) = (stage.outputs, index + 1);
+        }
+    }
+    chain.stage("last", |root| {
+        let path = root / "features" / (stages.len() + 1);
+        let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
+        conv_norm([&(&path / 0), &(&path / 1)], inputs, last, config, norm, Silu)
+    })?;
+    let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(dropout_p)]);
+    let init = Init::Uniform((chain.classes() as f64).sqrt().recip());
+    chain.head_with("classifier.1", Box::new(neck), last, LinearInit::weights(init))
+}

@@ -1,5 +1,135 @@
-//! mnasnet
+//! MnasNet (Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile", CVPR 2019), the variant B1
+//! in four widths; torchvision `models/mnasnet.py`.
+//!
+//! torchvision takes a state dict for this family only with the version that PyTorch keeps beside it, which
+//! safetensors files do not have: there `state_dict._metadata = model.state_dict()._metadata` comes first.
 
-use super::Architecture;
+use super::layers::Activation::Relu;
+use super::layers::{
+    BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential, conv_norm,
+    divisible, dropout, global_mean, inverted_residual,
+};
+use super::network::Chain;
+use super::vars::Init;
+use super::{Architecture, BASE, entry, imagenet};
+use crate::error::Result;
 
-pub(super) const TABLE: &[Architecture] = &[];
+pub(super) const TABLE: &[Architecture] = &[
+    Architecture {
+        name: "mnasnet0_5",
+        weights_enum: "MNASNet0_5_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "mnasnet0.5_top1_67.823-3ffadce67e.pth",
+            2_218_512,
+            0.104,
+            [67.734, 87.49],
+            imagenet(256, 224),
+        )],
+        build: |chain| mnasnet(chain, 0.5),
+        ..MNASNET
+    },
+    Architecture {
+        name: "mnasnet0_75",
+        weights_enum: "MNASNet0_75_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "mnasnet0_75-7090bc5f.pth",
+            3_170_208,
+            0.215,
+            [71.18, 90.496],
+            imagenet(232, 224),
+        )],
+        build: |chain| mnasnet(chain, 0.75),
+        ..MNASNET
+    },
+    Architecture {
+        name: "mnasnet1_0",
+        weights_enum: "MNASNet1_0_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "mnasnet1.0_top1_73.512-f206786ef8.pth",
+            4_383_312,
+            0.314,
+            [73.456, 91.51],
+            imagenet(256, 224),
+        )],
+        build: |chain| mnasnet(chain, 1.0),
+        ..MNASNET
+    },
+    Architecture {
+        name: "mnasnet1_3",
+        weights_enum: "MNASNet1_3_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "mnasnet1_3-a4c69d6f.pth",
+            6_282_256,
+            0.526,
+            [76.506, 93.522],
+            imagenet(232, 224),
+        )],
+        build: |chain| mnasnet(chain, 1.3),
+        ..MNASNET
+    },
+];
+
+/// What the builders share; `method: partial` starts at the last resolution.
+const MNASNET: Architecture = Architecture { family: "MNASNet", partial_from: "stage6", ..BASE };
+
+/// Kernel, first stride, expansion and number of blocks of the stages behind the first.
+const STAGES: [(i64, i64, i64, usize); 6] =
+    [(3, 2, 3, 3), (5, 2, 3, 3), (5, 2, 6, 3), (3, 1, 6, 2), (5, 2, 6, 4), (3, 1, 6, 1)];
+/// Channels of the stem and of the stages at width 1.
+const CHANNELS: [i64; 8] = [32, 16, 24, 40, 80, 96, 192, 320];
+const LAST: i64 = 1280;
+/// torchvision turns the paper's momentum for TensorFlow into PyTorch's.
+const NORM: NormConfig = NormConfig { momentum: 1. - 0.9997, ..NormConfig::DEFAULT };
+const DROPOUT: f64 = 0.2;
+
+fn mnasnet(chain: &mut Chain, width: f64) -> Result<()> {
+    let [stem, first, channels @ ..] = CHANNELS.map(|channels| divisible(channels as f64 * width));
+    chain.stage("stem", |root| {
+        let path = root / "layers";
+        let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
+        conv_norm([&(&path / 0), &(&path / 1)], 3, stem, config, NORM, Relu)
+    })?;
+    let block = InvertedResidualConfig { norm: NORM, ..InvertedResidualConfig::BASE };
+    chain.stage("stage1.0", |root| {
+        // The layers of this block stand among those of the network.
+        let keys = BlockKeys::Flat(3);
+        let config = InvertedResidualConfig { inputs: stem, expanded: stem, outputs: first, keys, ..block };
+        inverted_residual(&(root / "layers"), config)
+    })?;
+    let mut inputs = first;
+    for (index, ((kernel, stride, expansion, count), outputs)) in STAGES.into_iter().zip(channels).enumerate()
+    {
+        for number in 0..count {
+            let config = InvertedResidualConfig {
+                inputs,
+                expanded: inputs * expansion,
+                outputs,
+                kernel,
+                stride: if number == 0 { stride } else { 1 },
+                keys: BlockKeys::Flat(0),
+                ..block
+            };
+            chain.stage(format!("stage{}.{number}", index + 2), |root| {
+                inverted_residual(&(root / "layers" / (index + 8) / number / "layers"), config)
+            })?;
+            inputs = outputs;
+        }
+    }
+    chain.stage("last", |root| {
+        let path = root / "layers";
+        let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
+        conv_norm([&(&path / 14), &(&path / 15)], inputs, LAST, config, NORM, Relu)
+    })?;
+    let neck = Sequential(vec![global_mean(), dropout(DROPOUT)]);
+    // `kaiming_uniform_` over the outputs, with a sigmoid's gain of 1.
+    let init = Init::Uniform((3. / chain.classes() as f64).sqrt());
+    chain.head_with("classifier.1", Box::new(neck), LAST, LinearInit::weights(init))
+}

@@ -1,5 +1,88 @@
-//! mobilenetv2
+//! MobileNetV2 (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018;
+//! torchvision `models/mobilenetv2.py`).
 
-use super::Architecture;
+use super::layers::Activation::Relu6;
+use super::layers::{
+    BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
+    adaptive_avg_pool2d_flat, conv_norm, dropout, inverted_residual,
+};
+use super::network::Chain;
+use super::vars::Init;
+use super::{Architecture, BASE, entry, imagenet};
+use crate::error::Result;
 
-pub(super) const TABLE: &[Architecture] = &[];
+pub(super) const TABLE: &[Architecture] = &[Architecture {
+    name: "mobilenet_v2",
+    weights_enum: "MobileNet_V2_Weights",
+    default: "IMAGENET1K_V2",
+    weights: &[
+        entry(
+            "IMAGENET1K_V1",
+            "mobilenet_v2-b0353104.pth",
+            3_504_872,
+            0.301,
+            [71.878, 90.286],
+            imagenet(256, 224),
+        ),
+        entry(
+            "IMAGENET1K_V2",
+            "mobilenet_v2-7ebf99e0.pth",
+            3_504_872,
+            0.301,
+            [72.154, 90.822],
+            imagenet(232, 224),
+        ),
+    ],
+    build,
+    family: "MobileNetV2",
+    // The last resolution.
+    partial_from: "stage6",
+    ..BASE
+}];
+
+/// Expansion, channels, number of blocks and first stride of each stage.
+const STAGES: [(i64, i64, usize, i64); 7] = [
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+];
+const STEM: i64 = 32;
+const LAST: i64 = 1280;
+const DROPOUT: f64 = 0.2;
+
+fn build(chain: &mut Chain) -> Result<()> {
+    chain.stage("stem", |root| {
+        let path = root / "features" / 0;
+        let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
+        conv_norm([&(&path / 0), &(&path / 1)], 3, STEM, config, NormConfig::DEFAULT, Relu6)
+    })?;
+    let (mut inputs, mut index) = (STEM, 1);
+    for (number, (expansion, outputs, count, stride)) in STAGES.into_iter().enumerate() {
+        for block in 0..count {
+            let config = InvertedResidualConfig {
+                inputs,
+                expanded: inputs * expansion,
+                outputs,
+                stride: if block == 0 { stride } else { 1 },
+                activation: Relu6,
+                keys: BlockKeys::NestedButProjection,
+                ..InvertedResidualConfig::BASE
+            };
+            chain.stage(format!("stage{}.{block}", number + 1), |root| {
+                inverted_residual(&(root / "features" / index / "conv"), config)
+            })?;
+            (inputs, index) = (outputs, index + 1);
+        }
+    }
+    chain.stage("last", |root| {
+        let path = root / "features" / index;
+        let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
+        conv_norm([&(&path / 0), &(&path / 1)], inputs, LAST, config, NormConfig::DEFAULT, Relu6)
+    })?;
+    let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(DROPOUT)]);
+    chain.head_with("classifier.1", Box::new(neck), LAST, LinearInit::weights(Init::Normal(0.01)))
+}

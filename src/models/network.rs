@@ -123,6 +123,11 @@ impl<'a> Chain<'a> {
         self.vars.root()
     }
 
+    /// Number of outputs that the head will have: some families' initial values depend on it.
+    pub fn classes(&self) -> i64 {
+        self.classes
+    }
+
     /// Appends a stage; its variables are named from the root of the state dict.
     pub fn stage<L: Layer + 'static>(
         &mut self,

@@ -5,6 +5,7 @@
 
 mod branches;
 mod conv;
+mod inverted_residual;
 mod linear;
 mod local_response_norm;
 mod norm;
@@ -14,6 +15,9 @@ pub mod trace;
 
 pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
+pub use inverted_residual::{
+    BlockKeys, InvertedResidual, InvertedResidualConfig, divisible, inverted_residual,
+};
 pub use linear::{Linear, LinearInit, linear};
 pub use local_response_norm::local_response_norm;
 pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};

@@ -1,0 +1,147 @@
+//! The block of the mobile networks (Sandler et al., "MobileNetV2", CVPR 2018): channels are expanded, filtered one
+//! by one and projected back. MnasNet, MobileNetV3 and EfficientNet vary it.
+
+use tch::Tensor;
+
+use super::{
+    Activation, ConvConfig, ConvInit, Layer, Mode, NormConfig, conv_norm, squeeze_excitation,
+    stochastic_depth,
+};
+use crate::error::{Error, Result};
+use crate::models::vars::Path;
+
+/// How a family numbers the convolutions of a block, and their normalisations, in the state dict.
+#[derive(Clone, Copy, Debug)]
+pub enum BlockKeys {
+    /// `0.0` and `0.1`, `1.0` and `1.1`, …
+    Nested,
+    /// The same, but the projection's pair stands directly in the block: `2` and `3`.
+    NestedButProjection,
+    /// Each convolution, normalisation and activation counts by itself, from this number on: `0` and `1`, `3` and
+    /// `4`, …
+    Flat(usize),
+}
+
+/// The shape of one inverted residual.
+#[derive(Clone, Copy, Debug)]
+pub struct InvertedResidualConfig {
+    /// Channels of the input.
+    pub inputs: i64,
+    /// Channels between the convolutions; where they are as many as the inputs, nothing is expanded.
+    pub expanded: i64,
+    /// Channels of the output.
+    pub outputs: i64,
+    /// Side of the depthwise kernel, or of the fused one.
+    pub kernel: i64,
+    /// Step of the same convolution.
+    pub stride: i64,
+    /// Whether one full convolution stands for the expansion and the depthwise convolution (EfficientNetV2's
+    /// `FusedMBConv`).
+    pub fused: bool,
+    /// Channels that squeeze-and-excitation goes through, its activation and its gate.
+    pub squeeze: Option<(i64, [Activation; 2])>,
+    /// Behind every convolution but the projection.
+    pub activation: Activation,
+    /// Of every normalisation.
+    pub norm: NormConfig,
+    /// The probability with which stochastic depth drops the block.
+    pub drop: f64,
+    /// The names in the state dict.
+    pub keys: BlockKeys,
+}
+
+impl InvertedResidualConfig {
+    /// The plainest block, without channels; each family replaces what is its own.
+    pub const BASE: InvertedResidualConfig = InvertedResidualConfig {
+        inputs: 0,
+        expanded: 0,
+        outputs: 0,
+        kernel: 3,
+        stride: 1,
+        fused: false,
+        squeeze: None,
+        activation: Activation::Relu,
+        norm: NormConfig::DEFAULT,
+        drop: 0.,
+        keys: BlockKeys::Nested,
+    };
+}
+
+/// A block of mobile networks; the input is added to the output where the two have the same shape.
+pub struct InvertedResidual {
+    layers: Vec<Box<dyn Layer>>,
+    /// What the sum's other branch passes; `None` where nothing is added.
+    drop: Option<Box<dyn Layer>>,
+}
+
+/// An inverted residual at `path`, below which its convolutions are numbered.
+pub fn inverted_residual(path: &Path, config: InvertedResidualConfig) -> Result<InvertedResidual> {
+    let InvertedResidualConfig { inputs, expanded, outputs, kernel, stride, activation, .. } = config;
+    let expands = expanded != inputs;
+    let spatial = ConvConfig::new(kernel).stride(stride);
+    let pointwise = ConvConfig::new(1);
+    let mut layers: Vec<Box<dyn Layer>> = Vec::new();
+    let mut add = |inputs, outputs, convolution: ConvConfig, activation| {
+        let projects = matches!(activation, Activation::Identity);
+        let paths = paths(path, config.keys, layers.len(), projects);
+        let convolution = convolution.init(ConvInit::KaimingFanOut);
+        let [conv, norm] = &paths;
+        layers.push(Box::new(conv_norm(
+            [conv, norm],
+            inputs,
+            outputs,
+            convolution,
+            config.norm,
+            activation,
+        )?));
+        if let (true, Some((squeezed, functions))) = (convolution.groups > 1, config.squeeze) {
+            let path = path / layers.len();
+            let squeeze = squeeze_excitation(&path, outputs, squeezed, functions, ConvInit::KaimingFanOut)?;
+            layers.push(Box::new(squeeze));
+        }
+        Ok::<_, Error>(())
+    };
+    match (config.fused, expands) {
+        // A single convolution is the whole block, its activation included.
+        (true, false) => add(inputs, outputs, spatial, activation)?,
+        (true, true) => add(inputs, expanded, spatial, activation)?,
+        (false, false) => add(expanded, expanded, spatial.groups(expanded), activation)?,
+        (false, true) => {
+            add(inputs, expanded, pointwise, activation)?;
+            add(expanded, expanded, spatial.groups(expanded), activation)?;
+        }
+    }
+    if expands || !config.fused {
+        add(expanded, outputs, pointwise, Activation::Identity)?;
+    }
+    let adds = stride == 1 && inputs == outputs;
+    Ok(InvertedResidual { layers, drop: adds.then(|| stochastic_depth(config.drop)) })
+}
+
+/// Where the convolution and the normalisation at `index` of the block are.
+fn paths<'a>(path: &Path<'a>, keys: BlockKeys, index: usize, projects: bool) -> [Path<'a>; 2] {
+    match keys {
+        BlockKeys::NestedButProjection if projects => [path / index, path / (index + 1)],
+        BlockKeys::Nested | BlockKeys::NestedButProjection => [path / index / 0, path / index / 1],
+        BlockKeys::Flat(first) => [path / (first + 3 * index), path / (first + 3 * index + 1)],
+    }
+}
+
+impl Layer for InvertedResidual {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut out = xs.shallow_clone();
+        for layer in &self.layers {
+            out = layer.forward(&out, mode)?;
+        }
+        match &self.drop {
+            Some(drop) => drop.forward(&out, mode)?.f_add_(xs).map_err(Error::torch("add a residual")),
+            None => Ok(out),
+        }
+    }
+}
+
+/// `channels` to the nearest multiple of 8, but not more than a tenth below (torchvision's `_make_divisible`).
+pub fn divisible(channels: f64) -> i64 {
+    let rounded = (((channels + 4.) as i64) / 8 * 8).max(8);
+    if (rounded as f64) < 0.9 * channels { rounded + 8 } else { rounded }
+}
