@@ -24,6 +24,16 @@ pub fn network(name: &str) -> Network {
     network
 }
 
+/// The last normalisation of residual branches whose trunks would grow beyond float32, as the oracle says.
+const BRANCH_ENDS: [&str; 6] = [
+    ".f.c.1.weight",
+    ".block.1.1.weight",
+    ".block.2.1.weight",
+    ".block.3.1.weight",
+    ".conv.3.weight",
+    ".layers.7.weight",
+];
+
 /// Gives a variable the oracle's values.
 pub fn fill(var: &Var) {
     if !matches!(var.role, Role::BatchCount | Role::Constant) {
@@ -31,8 +41,7 @@ pub fn fill(var: &Var) {
         let scale = (6. / shape[1..].iter().product::<i64>() as f64).sqrt();
         let one_dimensional = shape.len() == 1;
         let positive = var.key.ends_with("running_var") || (var.key.ends_with("weight") && one_dimensional);
-        // RegNet's residual branches, as the oracle says.
-        let branch = if var.key.ends_with(".f.c.1.weight") { 0.25 } else { 1. };
+        let branch = if BRANCH_ENDS.iter().any(|end| var.key.ends_with(end)) { 0.25 } else { 1. };
         let values: Vec<f32> = uniform(&var.key, var.tensor.numel())
             .map(|u| match (positive, one_dimensional) {
                 (true, _) => (0.5 + u) * branch,

@@ -39,7 +39,8 @@ FAMILIES = {
 # Those that need another size than 96×96: (side, images).
 SIZES = {"inception_v3": (128, 2)}
 # Those whose training step is so deep, for four images, that float32 is off by more than the tolerance.
-STEPS_IN_FLOAT64 = {"googlenet", "inception_v3", "regnet_x_400mf"}
+STEPS_IN_FLOAT64 = {"googlenet", "inception_v3", "regnet_x_400mf", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5"}
+STEPS_IN_FLOAT64 |= {"efficientnet_b0", "efficientnet_b5", "efficientnet_v2_s"}
 # What the builders get besides: inference is compared without auxiliary classifiers.
 KWARGS = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
 # A training step with them: what their losses count (the papers' weights), and the side of the images.
@@ -59,14 +60,19 @@ def uniform(name: str, count: int) -> np.ndarray:
     return (z >> np.uint64(40)).astype(np.float64) / 2**24
 
 
+# The last normalisation of the residual branches of RegNet and of the mobile families (and, in some, of the
+# first convolution): their trunks would grow until squeeze-and-excitation is all 0 or 1, and torchvision's own
+# float32 is wrong in the first digit.
+BRANCH_ENDS = (".f.c.1.weight", ".block.1.1.weight", ".block.2.1.weight", ".block.3.1.weight", ".conv.3.weight")
+BRANCH_ENDS += (".layers.7.weight",)
+
+
 def values(key: str, shape: tuple) -> np.ndarray:
     """The values of a state-dict entry: activations keep their scale through the depth."""
     u = uniform(key, int(np.prod(shape)))
     if key.endswith("running_var") or (key.endswith("weight") and len(shape) == 1):
         u = 0.5 + u
-        # RegNet's residual branches: its trunk would grow until squeeze-and-excitation is all 0 or 1, where
-        # torchvision's own float32 is off by 1e-4.
-        u *= 0.25 if key.endswith(".f.c.1.weight") else 1
+        u *= 0.25 if key.endswith(BRANCH_ENDS) else 1
     elif len(shape) == 1:
         u = 0.2 * (u - 0.5)
     else:
