@@ -24,7 +24,7 @@ mod vars;
 mod vgg;
 mod vision_transformer;
 
-pub use network::{Chain, FEATURES, LOGITS, Network, Pooling, Reading};
+pub use network::{Chain, DEFAULT_SIDE, FEATURES, LOGITS, Network, Pooling, Reading};
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 
@@ -122,6 +122,11 @@ const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
     }
+}
+
+/// The same with a bicubic resize.
+const fn bicubic(preprocessing: Preprocessing) -> Preprocessing {
+    Preprocessing { interpolation: Interpolation::Bicubic, ..preprocessing }
 }
 
 /// All architectures, family by family.

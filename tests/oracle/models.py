@@ -37,7 +37,14 @@ FAMILIES = {
     "vision_transformer": (r"vit", ["vit_b_16"]),
 }
 # Those that need another size than 96×96: (side, images).
-SIZES = {}
+SIZES = {
+    "maxvit_t": (224, 2),
+    "vit_b_16": (224, 2),
+    "vit_b_32": (224, 2),
+    "vit_h_14": (224, 1),
+    "vit_l_16": (224, 1),
+    "vit_l_32": (224, 1),
+}
 
 
 def uniform(name: str, count: int) -> np.ndarray:
@@ -62,6 +69,10 @@ def values(key: str, shape: tuple) -> np.ndarray:
         u = 0.2 * (u - 0.5)
     else:
         u = (2 * u - 1) * np.sqrt(6 / np.prod(shape[1:]))
+        # MaxViT's convolutions on a residual path: with running statistics that are not the data's own they
+        # would feed on themselves until float32 itself is off by 1e-4.
+        if key.endswith("conv_c.weight"):
+            u *= 0.1
     return u.reshape(shape).astype(np.float32)
 
 
@@ -122,7 +133,8 @@ def family(out: pathlib.Path, family: str, pattern: str, stepped: list) -> None:
         with torch.no_grad():
             logits = model(inputs(images, side))
         tensors[f"{name}.logits"] = logits.numpy()
-        tensors[f"{name}.features"] = kept[0].numpy()
+        # safetensors writes an array's memory as it lies, whatever its strides.
+        tensors[f"{name}.features"] = kept[0].contiguous().numpy()
         parameters = sum(p.numel() for p in model.parameters())
         facts[name] = {"listing": listing(model), "parameters": parameters, "side": side, "images": images}
         if name in stepped:

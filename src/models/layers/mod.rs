@@ -3,12 +3,17 @@
 //! A layer is built at a path of the state dict, which names its variables as torchvision does, and is a function of
 //! a tensor and a [`Mode`]. All errors of libtorch come back as errors.
 
+mod attention;
 mod conv;
 mod linear;
 mod norm;
 mod squeeze_excitation;
 mod stochastic_depth;
 
+pub use attention::{
+    TransformerBlock, attend, join_windows, perceptron, position_bias, relative_position_index, split_heads,
+    windows,
+};
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
 pub use linear::{Linear, LinearInit, linear};
 pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};
