@@ -366,14 +366,15 @@ fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<N
     let opened = plan.opened.take();
     let Plan { settings, source, data: Data { classes, .. }, .. } = &*plan;
     let (classes, seed) = (classes.len(), settings.seed);
+    let side = settings.preprocessing.crop_size;
     let opened = match (settings.method, opened) {
         (Method::Scratch, _) => None,
         (_, Some(opened)) => Some(opened),
         (_, None) => Some(source.open(downloads)?),
     };
     let mut network = match &opened {
-        None => Network::new(source.architecture, classes, device, Fill::Initial { seed })?,
-        Some(opened) => opened.with_new_head(classes, device, seed)?,
+        None => Network::sized(source.architecture, classes, side.into(), device, Fill::Initial { seed })?,
+        Some(opened) => opened.with_new_head(classes, side, device, seed)?,
     };
     network.freeze(settings.frozen_stages.len())?;
     if settings.train.as_ref().is_some_and(|train| train.aux_weight.is_some()) {

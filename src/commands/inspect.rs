@@ -33,7 +33,7 @@ pub fn run(args: &cli::Inspect) -> Result<Outcome> {
     let side = args.input.unwrap_or(preprocessing.crop_size);
     fits(architecture, &Preprocessing { crop_size: side, ..preprocessing }).map_err(Error::usage)?;
     let classes = card.map_or(CLASSES, |card| card.classes.len());
-    let network = Network::new(architecture, classes, Device::Cpu, Fill::Zeros)?;
+    let network = Network::sized(architecture, classes, side.into(), Device::Cpu, Fill::Zeros)?;
     let rows = inspect(&network, side)?;
     let title =
         format!("{} ({}) on {side}×{side} pixels, {classes} classes", architecture.name, architecture.family);

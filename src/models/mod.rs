@@ -29,7 +29,7 @@ mod vision_transformer;
 
 pub use auxiliary::{Auxiliaries, Auxiliary};
 pub use inspect::{Row, inspect};
-pub use network::{Chain, Classifier, FEATURES, LOGITS, Network, Pooling, Reading};
+pub use network::{Chain, Classifier, DEFAULT_SIDE, FEATURES, LOGITS, Network, Pooling, Reading};
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 
@@ -53,6 +53,8 @@ pub struct Architecture {
     pub preset: Preprocessing,
     /// The smallest side of an input that the network can take.
     pub min_size: u32,
+    /// What the side of an input must be a multiple of.
+    pub multiple: u32,
     /// The first stage, or group of stages, that `method: partial` trains unless told otherwise.
     pub partial_from: &'static str,
     /// Classifiers that help in training. torchvision's files hold them; what does not train leaves them out.
@@ -140,6 +142,7 @@ const BASE: Architecture = Architecture {
     weights: &[],
     preset: imagenet(256, 224),
     min_size: 1,
+    multiple: 1,
     partial_from: "",
     auxiliaries: Auxiliaries::NONE,
     transform_input: false,

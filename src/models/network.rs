@@ -19,6 +19,9 @@ pub const FEATURES: &str = "features";
 /// The output of the final classifier layer.
 pub const LOGITS: &str = "logits";
 
+/// The side of the images in pixels that a network is built for unless told otherwise.
+pub const DEFAULT_SIDE: i64 = 224;
+
 /// How a stage's output becomes a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
@@ -106,6 +109,7 @@ struct AuxiliaryClassifier {
 pub struct Chain<'a> {
     vars: &'a Vars,
     classes: i64,
+    side: i64,
     stages: Vec<Stage>,
     head: Option<Head>,
     pooling: Pooling,
@@ -115,6 +119,11 @@ impl<'a> Chain<'a> {
     /// How the stages are read; [`Pooling::Spatial`] unless this is called.
     pub fn pooling(&mut self, pooling: Pooling) {
         self.pooling = pooling;
+    }
+
+    /// The side of the images in pixels, for networks whose variables depend on it.
+    pub fn side(&self) -> i64 {
+        self.side
     }
 
     /// The root of the state dict, for parameters that stand outside all stages. They belong to the stage
@@ -213,10 +222,22 @@ pub struct Network {
 }
 
 impl Network {
-    /// Builds `architecture` with a head of `classes` outputs.
+    /// Builds `architecture` with a head of `classes` outputs for images of [`DEFAULT_SIDE`].
     pub fn new(
         architecture: &'static Architecture,
         classes: usize,
+        device: Device,
+        fill: Fill,
+    ) -> Result<Self> {
+        Network::sized(architecture, classes, DEFAULT_SIDE, device, fill)
+    }
+
+    /// The same for images of `side` pixels a side: it matters to the shapes of a few networks, such as a
+    /// vision transformer with its embedding of positions.
+    pub fn sized(
+        architecture: &'static Architecture,
+        classes: usize,
+        side: i64,
         device: Device,
         fill: Fill,
     ) -> Result<Self> {
@@ -224,6 +245,7 @@ impl Network {
         let mut chain = Chain {
             vars: &vars,
             classes: classes as i64,
+            side,
             stages: Vec::new(),
             head: None,
             pooling: Pooling::Spatial,

@@ -1,5 +1,277 @@
-//! vision_transformer
+//! Vision Transformer (Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; torchvision
+//! `models/vision_transformer.py`). torchvision drops nothing in its builders, so there is no dropout here.
 
-use super::Architecture;
+use tch::Tensor;
 
-pub(super) const TABLE: &[Architecture] = &[];
+use super::layers::{
+    Conv2d, ConvConfig, ConvInit, Func, Layer, Linear, LinearInit, Mode, Sequential, TransformerBlock,
+    attend, conv2d, identity, layer_norm, linear, perceptron, split_heads,
+};
+use super::network::{Chain, Pooling};
+use super::vars::{Init, Path, Role};
+use super::{Architecture, BASE, bicubic, entry, imagenet};
+use crate::error::{Error, Result};
+
+pub(super) const TABLE: &[Architecture] = &[
+    Architecture {
+        name: "vit_b_16",
+        weights_enum: "ViT_B_16_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[
+            entry(
+                "IMAGENET1K_V1",
+                "vit_b_16-c867db91.pth",
+                86_567_656,
+                17.564,
+                [81.072, 95.318],
+                imagenet(256, 224),
+            ),
+            entry(
+                "IMAGENET1K_SWAG_E2E_V1",
+                "vit_b_16_swag-9ac1b537.pth",
+                86_859_496,
+                55.484,
+                [85.304, 97.65],
+                bicubic(imagenet(384, 384)),
+            ),
+            entry(
+                "IMAGENET1K_SWAG_LINEAR_V1",
+                "vit_b_16_lc_swag-4e70ced5.pth",
+                86_567_656,
+                17.564,
+                [81.886, 96.18],
+                bicubic(imagenet(224, 224)),
+            ),
+        ],
+        build: |chain| vit(chain, Size::BASE, 16),
+        min_size: 16,
+        multiple: 16,
+        partial_from: "encoder.10",
+        ..VIT
+    },
+    Architecture {
+        name: "vit_b_32",
+        weights_enum: "ViT_B_32_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "vit_b_32-d86f8d99.pth",
+            88_224_232,
+            4.409,
+            [75.912, 92.466],
+            imagenet(256, 224),
+        )],
+        build: |chain| vit(chain, Size::BASE, 32),
+        min_size: 32,
+        multiple: 32,
+        partial_from: "encoder.10",
+        ..VIT
+    },
+    Architecture {
+        name: "vit_l_16",
+        weights_enum: "ViT_L_16_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[
+            entry(
+                "IMAGENET1K_V1",
+                "vit_l_16-852ce7e3.pth",
+                304_326_632,
+                61.555,
+                [79.662, 94.638],
+                imagenet(242, 224),
+            ),
+            entry(
+                "IMAGENET1K_SWAG_E2E_V1",
+                "vit_l_16_swag-4f3808c9.pth",
+                305_174_504,
+                361.986,
+                [88.064, 98.512],
+                bicubic(imagenet(512, 512)),
+            ),
+            entry(
+                "IMAGENET1K_SWAG_LINEAR_V1",
+                "vit_l_16_lc_swag-4d563306.pth",
+                304_326_632,
+                61.555,
+                [85.146, 97.422],
+                bicubic(imagenet(224, 224)),
+            ),
+        ],
+        build: |chain| vit(chain, Size::LARGE, 16),
+        min_size: 16,
+        multiple: 16,
+        partial_from: "encoder.20",
+        ..VIT
+    },
+    Architecture {
+        name: "vit_l_32",
+        weights_enum: "ViT_L_32_Weights",
+        default: "IMAGENET1K_V1",
+        weights: &[entry(
+            "IMAGENET1K_V1",
+            "vit_l_32-c7638314.pth",
+            306_535_400,
+            15.378,
+            [76.972, 93.07],
+            imagenet(256, 224),
+        )],
+        build: |chain| vit(chain, Size::LARGE, 32),
+        min_size: 32,
+        multiple: 32,
+        partial_from: "encoder.20",
+        ..VIT
+    },
+    Architecture {
+        name: "vit_h_14",
+        weights_enum: "ViT_H_14_Weights",
+        default: "IMAGENET1K_SWAG_E2E_V1",
+        weights: &[
+            entry(
+                "IMAGENET1K_SWAG_E2E_V1",
+                "vit_h_14_swag-80465313.pth",
+                633_470_440,
+                1016.717,
+                [88.552, 98.694],
+                bicubic(imagenet(518, 518)),
+            ),
+            entry(
+                "IMAGENET1K_SWAG_LINEAR_V1",
+                "vit_h_14_lc_swag-c1eb923e.pth",
+                632_045_800,
+                167.295,
+                [85.708, 97.73],
+                bicubic(imagenet(224, 224)),
+            ),
+        ],
+        build: |chain| vit(chain, Size::HUGE, 14),
+        min_size: 14,
+        multiple: 14,
+        partial_from: "encoder.28",
+        ..VIT
+    },
+];
+
+/// What the five builders share.
+const VIT: Architecture = Architecture {
+    family: "Vision Transformer",
+    renames: &[(".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3.")],
+    ..BASE
+};
+
+/// The paper's sizes: "Base", "Large" and "Huge" (its table 1).
+#[derive(Clone, Copy)]
+struct Size {
+    layers: usize,
+    heads: i64,
+    width: i64,
+}
+
+impl Size {
+    const BASE: Size = Size { layers: 12, heads: 12, width: 768 };
+    const LARGE: Size = Size { layers: 24, heads: 16, width: 1024 };
+    const HUGE: Size = Size { layers: 32, heads: 16, width: 1280 };
+}
+
+const EPS: f64 = 1e-6;
+
+/// `patch`: the side of a patch in pixels.
+fn vit(chain: &mut Chain, size: Size, patch: i64) -> Result<()> {
+    let Size { layers, width, .. } = size;
+    chain.pooling(Pooling::ClassToken);
+    let grid = chain.side() / patch;
+    chain.stage("patches", |root| patches(root, width, patch, grid))?;
+    for index in 0..layers {
+        chain.stage(format!("encoder.{index}"), |root| {
+            encoder(&(root / "encoder.layers" / format!("encoder_layer_{index}")), size)
+        })?;
+    }
+    let norm = layer_norm(&(chain.root() / "encoder.ln"), width, EPS)?;
+    // The normalisation is each token's own: only the class token needs it.
+    let class_token = Func(|xs: &Tensor, _| xs.f_select(1, 0));
+    let neck = Sequential(vec![Box::new(class_token), Box::new(norm)]);
+    chain.head_with("heads.head", Box::new(neck), width, LinearInit::weights(Init::Constant(0.)))
+}
+
+/// The image as tokens: a class token, then the patches from left to right and top to bottom, each with its
+/// position's embedding.
+struct Patches {
+    class_token: Tensor,
+    projection: Conv2d,
+    positions: Tensor,
+    /// The side of the images in pixels that the positions are for.
+    side: i64,
+}
+
+fn patches(root: &Path, width: i64, patch: i64, grid: i64) -> Result<Patches> {
+    let deviation = ((3 * patch * patch) as f64).sqrt().recip();
+    let config = ConvConfig::new(patch).stride(patch).padding(0).bias();
+    let config = config.init(ConvInit::TruncatedNormal(deviation));
+    Ok(Patches {
+        class_token: root.var("class_token", Role::Other, &[1, 1, width], Init::Constant(0.))?,
+        projection: conv2d(&(root / "conv_proj"), 3, width, config)?,
+        positions: (root / "encoder").var(
+            "pos_embedding",
+            Role::Other,
+            &[1, grid * grid + 1, width],
+            Init::Normal(0.02),
+        )?,
+        side: grid * patch,
+    })
+}
+
+impl Layer for Patches {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (n, _, height, width) = xs.size4()?;
+        let side = self.side;
+        if (height, width) != (side, side) {
+            return Err(Error::run(format!(
+                "this network was built for images of {side}×{side} pixels, and was given {height}×{width}"
+            )));
+        }
+        let patches = self.projection.forward(xs, mode)?.f_flatten(2, 3)?.f_transpose(1, 2)?;
+        let class_token = self.class_token.f_expand([n, -1, -1], false)?;
+        Ok(Tensor::f_cat(&[class_token, patches], 1)?.f_add(&self.positions)?)
+    }
+}
+
+fn encoder(path: &Path, Size { heads, width, .. }: Size) -> Result<TransformerBlock> {
+    let first_norm = layer_norm(&(path / "ln_1"), width, EPS)?;
+    let attention = self_attention(&(path / "self_attention"), width, heads)?;
+    let second_norm = layer_norm(&(path / "ln_2"), width, EPS)?;
+    let init = |inputs, outputs| LinearInit {
+        bias: Some(Init::Normal(1e-6)),
+        ..LinearInit::xavier(inputs, outputs)
+    };
+    let perceptron = perceptron(&(path / "mlp"), [0, 3], width, 4 * width, init)?;
+    Ok(TransformerBlock {
+        norms: [first_norm, second_norm],
+        branches: [Box::new(attention), perceptron],
+        drop: identity(),
+        post_norm: false,
+    })
+}
+
+/// PyTorch's `nn.MultiheadAttention` of tokens among themselves.
+struct SelfAttention {
+    projection: Linear,
+    out: Linear,
+    heads: i64,
+}
+
+fn self_attention(path: &Path, width: i64, heads: i64) -> Result<SelfAttention> {
+    let bound = (6. / (4 * width) as f64).sqrt();
+    // The names have an underscore where a layer's have a point.
+    let projection = Linear {
+        weight: path.var("in_proj_weight", Role::Weight, &[3 * width, width], Init::Uniform(bound))?,
+        bias: Some(path.var("in_proj_bias", Role::Bias, &[3 * width], Init::Constant(0.))?),
+    };
+    let init = LinearInit { bias: Some(Init::Constant(0.)), ..LinearInit::default(width) };
+    Ok(SelfAttention { projection, out: linear(&(path / "out_proj"), width, width, init)?, heads })
+}
+
+impl Layer for SelfAttention {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        let heads = split_heads(&self.projection.forward(xs, mode)?, self.heads)?;
+        self.out.forward(&attend(&heads, None, None)?, mode)
+    }
+}

@@ -50,6 +50,9 @@ impl Plan {
         let opened = source.as_ref().and_then(|source| open(&recipe, source, &mut mistakes));
         let preprocessing =
             source.as_ref().and_then(|source| preprocessing(&recipe, source, opened.as_ref(), &mut mistakes));
+        if let (Some(source), Some(opened), Some(preprocessing)) = (&source, &opened, &preprocessing) {
+            check_weights(&recipe, source, opened, preprocessing, &mut mistakes);
+        }
         let probe = match &source {
             Some(source) => Some(Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes)?),
             None => None,
@@ -171,12 +174,31 @@ fn open(recipe: &Recipe, source: &Source, mistakes: &mut Vec<Mistake>) -> Option
     if matches!(source.weights, Weights::Entry(_)) {
         return None;
     }
-    let opened = source.open(&Silent).and_then(|opened| {
-        opened.check(Head::Replace)?;
-        Ok(opened)
-    });
-    let key = if matches!(source.weights, Weights::Model(_)) { "model" } else { "weights" };
-    opened.map_err(|error| mistakes.push(recipe.mistake(key, error.to_string()))).ok()
+    source
+        .open(&Silent)
+        .map_err(|error| mistakes.push(recipe.mistake(key_of(source), error.to_string())))
+        .ok()
+}
+
+/// The key that names the source's file.
+fn key_of(source: &Source) -> &'static str {
+    if matches!(source.weights, Weights::Model(_)) { "model" } else { "weights" }
+}
+
+/// Whether the file that was opened fits the network, at the size that the images will have.
+fn check_weights(
+    recipe: &Recipe,
+    source: &Source,
+    opened: &Opened,
+    preprocessing: &Preprocessing,
+    mistakes: &mut Vec<Mistake>,
+) {
+    if fits(source.architecture, preprocessing).is_err() {
+        return;
+    }
+    if let Err(error) = opened.check(Head::Replace, preprocessing.crop_size) {
+        mistakes.push(recipe.mistake(key_of(source), error.to_string()));
+    }
 }
 
 fn preprocessing(
@@ -235,13 +257,22 @@ pub fn fits(architecture: &Architecture, preprocessing: &Preprocessing) -> Resul
     if let Some(mistake) = preprocessing.mistake() {
         return Err(mistake);
     }
-    match preprocessing.crop_size < architecture.min_size {
-        true => Err(format!(
-            "{} needs images of at least {} pixels a side, and `crop_size` is {}",
-            architecture.name, architecture.min_size, preprocessing.crop_size
-        )),
-        false => Ok(()),
+    let Architecture { name, min_size, multiple, .. } = *architecture;
+    let side = preprocessing.crop_size;
+    if side < min_size {
+        return Err(format!(
+            "{name} needs images of at least {min_size} pixels a side, and `crop_size` is {side}"
+        ));
     }
+    if side % multiple != 0 {
+        let below = side - side % multiple;
+        return Err(format!(
+            "{name} needs images whose sides are multiples of {multiple} pixels, and `crop_size` is {side}: the \
+             nearest are {below} and {}",
+            below + multiple
+        ));
+    }
+    Ok(())
 }
 
 /// How many stages keep their weights.

@@ -231,20 +231,21 @@ fn weights_file(architecture: &Architecture, name: &str, path: &Path) -> Result<
 }
 
 impl Opened {
-    /// The network with the file's own head, and the names of its classes: for inference.
-    pub fn into_classifier(self, device: Device, seed: u64) -> Result<(Network, Vec<String>)> {
+    /// The network with the file's own head for images of `side` pixels, and the names of its classes: for
+    /// inference.
+    pub fn into_classifier(self, side: u32, device: Device, seed: u64) -> Result<(Network, Vec<String>)> {
         let classes = match &self.card {
             Some(card) => card.classes.clone(),
             None => models::imagenet_classes(),
         };
         let head = if self.features_only { Head::Absent } else { Head::Load };
-        let network = self.build(classes.len(), device, head, Fill::Initial { seed })?;
+        let network = self.build(classes.len(), side, device, head, Fill::Initial { seed })?;
         Ok((network, classes))
     }
 
     /// The network with a new head for `classes`: for learning them.
-    pub fn with_new_head(&self, classes: usize, device: Device, seed: u64) -> Result<Network> {
-        self.build(classes, device, Head::Replace, Fill::Initial { seed })
+    pub fn with_new_head(&self, classes: usize, side: u32, device: Device, seed: u64) -> Result<Network> {
+        self.build(classes, side, device, Head::Replace, Fill::Initial { seed })
     }
 
     /// Gives the auxiliary classifiers of `network` the file's values, where it has any that fit.
@@ -265,7 +266,7 @@ impl Opened {
     ///
     /// # Errors
     /// [`Error::File`] with all that does not fit.
-    pub fn check(&self, head: Head) -> Result<()> {
+    pub fn check(&self, head: Head, side: u32) -> Result<()> {
         let Some((path, checkpoint)) = &self.file else { return Ok(()) };
         let mut classes = 1;
         if let Some(card) = &self.card {
@@ -280,16 +281,16 @@ impl Opened {
         } else if head != Head::Replace {
             classes = IMAGENET_CLASSES;
         }
-        let shapes = Network::new(self.architecture, classes, Device::Cpu, Fill::Shapes)?;
+        let shapes = Network::sized(self.architecture, classes, side.into(), Device::Cpu, Fill::Shapes)?;
         check(&shapes, path, checkpoint, head)
     }
 
-    fn build(&self, classes: usize, device: Device, head: Head, initial: Fill) -> Result<Network> {
-        self.check(head)?;
+    fn build(&self, classes: usize, side: u32, device: Device, head: Head, initial: Fill) -> Result<Network> {
+        self.check(head, side)?;
         // A new head on pretrained weights begins with zeros, which lets the features speak first (BiT,
         // Kolesnikov et al. 2020).
         let fill = if self.file.is_some() { Fill::Zeros } else { initial };
-        let mut network = Network::new(self.architecture, classes, device, fill)?;
+        let mut network = Network::sized(self.architecture, classes, side.into(), device, fill)?;
         if let Some((path, checkpoint)) = &self.file {
             // A file that `tl` wrote may have been trained without; any other is taken for torchvision's.
             let wanted = self.card.as_ref().is_none_or(|card| card.transform_input);

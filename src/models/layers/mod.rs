@@ -3,6 +3,7 @@
 //! A layer is built at a path of the state dict, which names its variables as torchvision does, and is a function of
 //! a tensor and a [`Mode`]. All errors of libtorch come back as errors.
 
+mod attention;
 mod branches;
 mod conv;
 mod inverted_residual;
@@ -13,6 +14,10 @@ mod squeeze_excitation;
 mod stochastic_depth;
 pub mod trace;
 
+pub use attention::{
+    TransformerBlock, attend, join_windows, perceptron, position_bias, relative_position_index, split_heads,
+    windows,
+};
 pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
 pub use inverted_residual::{
