@@ -264,7 +264,7 @@ pub fn fits(architecture: &Architecture, preprocessing: &Preprocessing) -> Resul
             "{name} needs images of at least {min_size} pixels a side, and `crop_size` is {side}"
         ));
     }
-    if side % multiple != 0 {
+    if !side.is_multiple_of(multiple) {
         let below = side - side % multiple;
         return Err(format!(
             "{name} needs images whose sides are multiples of {multiple} pixels, and `crop_size` is {side}: the \
