@@ -39,6 +39,9 @@ pub struct Card {
     pub format: u32,
     /// How an image becomes the network's input.
     pub preprocessing: Preprocessing,
+    /// The stages that the head reads, where it reads more than the features ([`Network::read_stages`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<String>,
     /// The recipe as it was typed, without `out`.
     pub recipe: Value,
     /// Whether the network moves its input ([`Network::set_transform_input`]).

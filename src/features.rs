@@ -19,6 +19,8 @@ use crate::weights::to_tensor;
 pub struct Job<'a> {
     /// The frozen network.
     pub network: &'a Network,
+    /// What is read of it, in the chain's order.
+    pub readings: &'a [Reading],
     /// How images become inputs.
     pub preprocessing: &'a Preprocessing,
     /// The most pixels that an image may have.
@@ -33,17 +35,30 @@ pub struct Job<'a> {
     pub signals: &'a Signals,
 }
 
-/// Features of the first images of a list.
+/// Features of the first images of a list: the vectors of all readings one after the other, a row an image.
 struct Kept {
     listing: String,
+    /// The length of each reading's vectors; empty before the first batch.
+    widths: Vec<i64>,
     rows: Vec<f32>,
 }
 
-const KEY: &str = "listing";
+impl Kept {
+    fn images(&self) -> usize {
+        self.rows.len() / self.width().max(1)
+    }
+
+    fn width(&self) -> usize {
+        self.widths.iter().sum::<i64>() as usize
+    }
+}
+
+const LISTING: &str = "listing";
+const WIDTHS: &str = "widths";
 const FEATURES: &str = "features";
 
 impl Job<'_> {
-    /// The input of the final classifier layer for each of `samples`, float32 `[N, D]` on the CPU. Each
+    /// The vectors at each reading for each of `samples`, float32 `[N, D]` on the CPU. Each
     /// image goes through the network once. `listing` names images and network: features that an interrupted run
     /// has kept for the same listing are not computed again. `progress` is told how many are done.
     pub fn compute(
@@ -52,14 +67,14 @@ impl Job<'_> {
         listing: &str,
         resume: bool,
         mut progress: impl FnMut(usize),
-    ) -> Result<Tensor> {
-        let length = self.network.feature_length();
+    ) -> Result<Vec<Tensor>> {
+        let names: Vec<&str> = self.readings.iter().map(|&r| self.network.reading_name(r)).collect();
+        let listing = format!("{listing} {}", names.join(" "));
         let mut kept = match resume && self.store.exists() {
-            true => self.restore(listing)?,
-            false => Kept { listing: listing.into(), rows: Vec::new() },
+            true => self.restore(&listing)?,
+            false => Kept { listing, widths: Vec::new(), rows: Vec::new() },
         };
-        kept.rows.reserve_exact((samples.len() * length).saturating_sub(kept.rows.len()));
-        let rest = &samples[(kept.rows.len() / length).min(samples.len())..];
+        let rest = &samples[kept.images().min(samples.len())..];
         let batching = Batching {
             preprocessing: self.preprocessing,
             batch_size: self.batch_size,
@@ -75,9 +90,13 @@ impl Job<'_> {
             |batch| {
                 self.stop_here(&kept)?;
                 let images = batch.images.f_to_device(self.network.device())?;
-                let features = self.network.read(&images, Reading::Features)?;
-                append(&mut kept.rows, &features)?;
-                progress(kept.rows.len() / length);
+                let vectors = self.network.read_all(&images, self.readings)?;
+                if kept.widths.is_empty() {
+                    kept.widths = vectors.iter().map(|vectors| vectors.size()[1]).collect();
+                    kept.rows.reserve_exact((samples.len() * kept.width()).saturating_sub(kept.rows.len()));
+                }
+                append(&mut kept.rows, &Tensor::f_cat(&vectors, 1)?)?;
+                progress(kept.images());
                 Ok(())
             },
         )?;
@@ -86,7 +105,14 @@ impl Job<'_> {
         if !rest.is_empty() {
             self.keep(&kept)?;
         }
-        Ok(Tensor::f_from_slice(&kept.rows)?.f_reshape([samples.len() as i64, length as i64])?)
+        let rows =
+            Tensor::f_from_slice(&kept.rows)?.f_reshape([samples.len() as i64, kept.width() as i64])?;
+        drop(kept.rows);
+        if kept.widths.len() < 2 {
+            return Ok(vec![rows]);
+        }
+        let parts = rows.f_split_with_sizes(&kept.widths, 1)?;
+        Ok(parts.iter().map(Tensor::f_contiguous).collect::<Result<_, _>>()?)
     }
 
     /// Keeps the features that are done, and ends the run, if a signal has arrived.
@@ -97,33 +123,40 @@ impl Job<'_> {
         self.keep(kept)?;
         self.signals.check(&format!(
             "stopped; the features of {} images are kept in {}: go on with `--resume`",
-            kept.rows.len() / self.network.feature_length(),
+            kept.images(),
             self.store.display()
         ))
     }
 
     fn keep(&self, kept: &Kept) -> Result<()> {
-        let length = self.network.feature_length();
         let bytes = kept.rows.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let shape = vec![kept.rows.len() / length, length];
-        let metadata = HashMap::from([(KEY.to_string(), kept.listing.clone())]);
+        let shape = vec![kept.images(), kept.width()];
+        let widths: Vec<String> = kept.widths.iter().map(i64::to_string).collect();
+        let metadata = HashMap::from([
+            (LISTING.to_string(), kept.listing.clone()),
+            (WIDTHS.to_string(), widths.join(" ")),
+        ]);
         let tensor = RawTensor { dtype: Dtype::F32, shape, bytes };
         write_tensors(self.store, &[(FEATURES.to_string(), tensor)], metadata)
     }
 
     fn restore(&self, listing: &str) -> Result<Kept> {
-        let fresh = Kept { listing: listing.into(), rows: Vec::new() };
+        let fresh = Kept { listing: listing.into(), widths: Vec::new(), rows: Vec::new() };
         let checkpoint = read_checkpoint(self.store)?;
         let tensor = checkpoint.tensors.iter().find(|(key, _)| key == FEATURES);
-        let same = checkpoint.metadata.get(KEY).is_some_and(|kept| kept == listing);
-        let Some((_, raw)) = tensor.filter(|_| same) else { return Ok(fresh) };
-        // Features of another network would be silently wrong: the length is the least that must agree.
-        if raw.shape.get(1) != Some(&self.network.feature_length()) {
-            return Ok(fresh);
+        let same = checkpoint.metadata.get(LISTING).is_some_and(|kept| kept == listing);
+        let widths: Option<Vec<i64>> = checkpoint
+            .metadata
+            .get(WIDTHS)
+            .and_then(|widths| widths.split_whitespace().map(|width| width.parse().ok()).collect());
+        let (Some((_, raw)), Some(widths)) = (tensor.filter(|_| same), widths) else { return Ok(fresh) };
+        let mut kept = Kept { widths, ..fresh };
+        // What does not belong together is computed anew.
+        if kept.widths.len() != self.readings.len() || raw.shape.get(1) != Some(&kept.width()) {
+            return Ok(Kept { widths: Vec::new(), ..kept });
         }
-        let mut rows = Vec::new();
-        append(&mut rows, &to_tensor(raw)?)?;
-        Ok(Kept { rows, ..fresh })
+        append(&mut kept.rows, &to_tensor(raw)?)?;
+        Ok(kept)
     }
 }
 

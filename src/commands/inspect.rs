@@ -6,12 +6,12 @@ use std::path::Path;
 use tch::Device;
 
 use super::Outcome;
-use crate::artifact::Card;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::models::{Fill, Network, Row, inspect};
 use crate::plan::fits;
 use crate::preprocess::Preprocessing;
+use crate::weights::download::Silent;
 use crate::weights::source::{Source, Weights};
 
 /// Classes of torchvision's builders.
@@ -21,10 +21,12 @@ const CLASSES: usize = 1000;
 pub fn run(args: &cli::Inspect) -> Result<Outcome> {
     let source = Source::resolve(&args.model, None, Path::to_path_buf).map_err(Error::usage)?;
     let architecture = source.architecture;
-    let card: Option<Card> = match &source.weights {
-        Weights::Model(path) => crate::artifact::read_card(path)?,
+    // A file that `tl` wrote may hold a chain that its head has shortened.
+    let opened = match &source.weights {
+        Weights::Model(_) => Some(source.open(&Silent)?),
         _ => None,
     };
+    let card = opened.as_ref().and_then(|opened| opened.card.clone());
     let preprocessing = match (&card, architecture.entry("DEFAULT")) {
         (Some(card), _) => card.preprocessing.clone(),
         (None, Some(entry)) => entry.preprocessing.clone(),
@@ -33,7 +35,10 @@ pub fn run(args: &cli::Inspect) -> Result<Outcome> {
     let side = args.input.unwrap_or(preprocessing.crop_size);
     fits(architecture, &Preprocessing { crop_size: side, ..preprocessing }).map_err(Error::usage)?;
     let classes = card.map_or(CLASSES, |card| card.classes.len());
-    let network = Network::sized(architecture, classes, side.into(), Device::Cpu, Fill::Zeros)?;
+    let network = match &opened {
+        Some(opened) => opened.network(classes, side, Device::Cpu, Fill::Zeros)?,
+        None => Network::sized(architecture, classes, side.into(), Device::Cpu, Fill::Zeros)?,
+    };
     let rows = inspect(&network, side)?;
     let title =
         format!("{} ({}) on {side}×{side} pixels, {classes} classes", architecture.name, architecture.family);

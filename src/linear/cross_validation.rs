@@ -83,6 +83,8 @@ pub(super) struct Images<'a> {
     pub classes: usize,
     /// What each image counts in training; held out, all count the same.
     pub weights: &'a [f64],
+    /// Whether the head has biases.
+    pub intercept: bool,
 }
 
 /// Fits the folds along the grid, each value of C from the solution of the one before; `None` if it was
@@ -91,6 +93,7 @@ pub(super) fn choose(
     images: &Images,
     fold_of: &[Option<usize>],
     folds: usize,
+    grid: &[f64],
     should_stop: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(LinearProgress),
 ) -> Result<Option<Choice>> {
@@ -104,9 +107,8 @@ pub(super) fn choose(
         weights[held_out.clone()].fill(0.0);
     }
     let totals: Vec<f64> = weights.iter().map(|weights| weights.iter().sum()).collect();
-    let problems = Problems::new(sorted, &labels, classes, &weights)?;
+    let problems = Problems::new(sorted, &labels, classes, &weights, images.intercept)?;
 
-    let grid = grid();
     let scored = order.held_out.iter().map(ExactSizeIterator::len).sum::<usize>() as f64;
     let mut points = vec![vec![0.0; problems.parameters()]; folds];
     let mut path = Path::default();

@@ -59,6 +59,11 @@ pub struct LinearConfig {
     pub seed: u64,
     /// What the images of each class count in training, positive; all 1 where it is `None`.
     pub class_weights: Option<Vec<f64>>,
+    /// Whether a fixed C is cross-validated too, so that fits on different features can be compared.
+    pub compare: bool,
+    /// Whether the head has biases. Without them the features are scaled and not centred, as by scikit-learn's
+    /// `StandardScaler(with_mean=False)` and `LogisticRegression(fit_intercept=False)`.
+    pub intercept: bool,
 }
 
 /// A fitted linear head.
@@ -66,7 +71,7 @@ pub struct LinearConfig {
 pub struct LinearFit {
     /// Float32 `[K, D]` on the CPU, for features as they come: the standardisation is folded in.
     pub weight: Tensor,
-    /// Float32 `[K]` on the CPU, likewise.
+    /// Float32 `[K]` on the CPU, likewise; zeros where the head has none.
     pub bias: Tensor,
     /// The same head before folding, for standardised features: float64 `[K, D]`.
     pub standardised_weight: Tensor,
@@ -137,29 +142,31 @@ pub fn fit(
     };
 
     let _threads = Threads::for_work(features.size(), classes, config.folds);
-    let (x, scaler) = standardise::standardise(&features)?;
+    let (x, scaler) = standardise::standardise(&features, config.intercept)?;
     let (x, basis) = Basis::rotate(x)?;
     let folds = usable_folds(&labels, classes, config.folds);
-    let (mut c, mut cv, mut note, mut start) = (1.0, Vec::new(), None, None);
+    let (mut c, mut cv, mut note, mut start) = (config.c.unwrap_or(1.0), Vec::new(), None, None);
     let mut used_folds = 0;
-    if let Some(fixed) = config.c {
-        c = fixed;
+    if config.c.is_some() && !config.compare {
+        // Nothing to choose and nothing to compare.
     } else if folds < 2 {
-        note = Some(
+        note = config.c.is_none().then(|| {
             "no class has two images, so that none can be held out to choose the L2 strength: C = 1"
-                .to_string(),
-        );
+                .to_string()
+        });
     } else {
         let fold_of = cross_validation::deal(&labels, classes, folds, config.seed);
-        let images = Images { x: &x, labels: &labels, classes, weights: &image_weights };
-        let found = cross_validation::choose(&images, &fold_of, folds, should_stop, progress)?;
+        let images =
+            Images { x: &x, labels: &labels, classes, weights: &image_weights, intercept: config.intercept };
+        let grid = config.c.map_or_else(cross_validation::grid, |c| vec![c]);
+        let found = cross_validation::choose(&images, &fold_of, folds, &grid, should_stop, progress)?;
         let Some(choice) = found else { return Ok(None) };
         (c, cv, start, used_folds) = (choice.c, choice.rows, Some(choice.start), folds);
     }
 
     progress(LinearProgress::Refit);
     let total: f64 = image_weights.iter().sum();
-    let problem = Problems::new(x, &labels, classes, &[image_weights])?;
+    let problem = Problems::new(x, &labels, classes, &[image_weights], config.intercept)?;
     let start = start.unwrap_or_else(|| vec![0.0; problem.parameters()]);
     let penalties = [penalty(c, total, classes)];
     let found = solve::minimise(&problem, &[start], &penalties, TIGHT, should_stop)?;

@@ -23,6 +23,8 @@ pub(super) struct Problems {
     /// `[N, P]`: the images' weights in each problem, their sum 1.
     image_weights: Tensor,
     classes: i64,
+    /// Without it the biases stay where they start: they have no slope.
+    intercept: bool,
 }
 
 /// A problem's value and its gradient.
@@ -31,7 +33,13 @@ pub(super) type Evaluation = (f64, Vec<f64>);
 impl Problems {
     /// Problems over the images `x` (`[N, M]`), with labels in `0..classes`, and a row of image weights
     /// for each problem, not all 0.
-    pub(super) fn new(x: Tensor, labels: &[i64], classes: usize, weights: &[Vec<f64>]) -> Result<Self> {
+    pub(super) fn new(
+        x: Tensor,
+        labels: &[i64],
+        classes: usize,
+        weights: &[Vec<f64>],
+        intercept: bool,
+    ) -> Result<Self> {
         let build = || {
             let (n, _) = x.size2()?;
             let options = (x.kind(), x.device());
@@ -46,7 +54,7 @@ impl Problems {
                 columns.push(Tensor::f_from_slice(&column)?.f_to_kind(x.kind())?);
             }
             let image_weights = Tensor::f_stack(&columns, 1)?;
-            Ok(Problems { x, targets, image_weights, classes })
+            Ok(Problems { x, targets, image_weights, classes, intercept })
         };
         build().map_err(torch())
     }
@@ -136,7 +144,10 @@ impl Problems {
 
     /// Numbers of weights `[P·K, M]` and biases `[P·K]`, problem after problem.
     fn join(&self, weights: &Tensor, biases: &Tensor) -> Result<Vec<Vec<f64>>, tch::TchError> {
-        let (weights, biases) = (numbers(weights)?, numbers(biases)?);
+        let (weights, mut biases) = (numbers(weights)?, numbers(biases)?);
+        if !self.intercept {
+            biases.fill(0.0);
+        }
         let problems = weights.chunks(self.weights()).zip(biases.chunks(self.classes as usize));
         Ok(problems.map(|(weights, biases)| [weights, biases].concat()).collect())
     }

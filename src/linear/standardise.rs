@@ -11,19 +11,21 @@ const SMALLEST_SCALE: f64 = 1e-30;
 /// Mean and population standard deviation of each feature, float64 `[D]`.
 #[derive(Debug)]
 pub(super) struct Scaler {
+    /// What was subtracted.
     pub mean: Tensor,
     /// 1 where a feature is constant, so that it becomes 0 instead of a division by nothing.
     pub scale: Tensor,
-    /// Which features are constant, boolean `[D]`.
+    /// Which features are constant and have become 0, boolean `[D]`.
     pub constant: Tensor,
 }
 
-/// The standardised features as a new float64 tensor `[N, D]`, and what was taken from them.
-pub(super) fn standardise(features: &Tensor) -> Result<(Tensor, Scaler)> {
-    run(features).map_err(torch())
+/// The standardised features as a new float64 tensor `[N, D]`, and what was taken from them. Without `centre`
+/// their means stay, and those that are constant stay as they are: to a head without biases they are one.
+pub(super) fn standardise(features: &Tensor, centre: bool) -> Result<(Tensor, Scaler)> {
+    run(features, centre).map_err(torch())
 }
 
-fn run(features: &Tensor) -> Result<(Tensor, Scaler), tch::TchError> {
+fn run(features: &Tensor, centre: bool) -> Result<(Tensor, Scaler), tch::TchError> {
     let (n, d) = features.size2()?;
     let mut x = features.f_to_kind(Kind::Double)?.f_contiguous()?;
     let options = (Kind::Double, x.device());
@@ -34,7 +36,8 @@ fn run(features: &Tensor) -> Result<(Tensor, Scaler), tch::TchError> {
     let _ = mean.f_div_scalar_(n as f64)?;
     let mut variance = Tensor::f_zeros([d], options)?;
     for (start, rows) in row_blocks(n, d) {
-        let centred = x.f_narrow(0, start, rows)?.f_sub_(&mean)?;
+        let mut block = x.f_narrow(0, start, rows)?;
+        let centred = if centre { block.f_sub_(&mean)? } else { block.f_sub(&mean)? };
         let _ = variance.f_add_(&centred.f_square()?.f_sum_dim_intlist(0, false, Kind::Double)?)?;
     }
     let _ = variance.f_div_scalar_(n as f64)?;
@@ -47,6 +50,9 @@ fn run(features: &Tensor) -> Result<(Tensor, Scaler), tch::TchError> {
     let scale = scale.f_masked_fill(&constant, 1.0)?;
     for (start, rows) in row_blocks(n, d) {
         let _ = x.f_narrow(0, start, rows)?.f_div_(&scale)?;
+    }
+    if !centre {
+        return Ok((x, Scaler { mean: mean.f_zeros_like()?, scale, constant: constant.f_zeros_like()? }));
     }
     // Rounding left in a constant column is no information.
     let _ = x.f_masked_fill_(&constant, 0.0)?;

@@ -34,7 +34,7 @@ fn made(stream: u64, images: u64, features: u64, classes: u64) -> (Tensor, Tenso
 }
 
 fn config(c: Option<f64>) -> LinearConfig {
-    LinearConfig { c, folds: 5, seed: 3, class_weights: None }
+    LinearConfig { c, folds: 5, seed: 3, class_weights: None, intercept: true, compare: false }
 }
 
 fn run(x: &Tensor, y: &Tensor, classes: usize, config: &LinearConfig) -> Result<LinearFit> {
@@ -69,6 +69,7 @@ fn equals_scikit_learn() {
         for expected in case["fits"].as_array().unwrap() {
             let config = LinearConfig {
                 class_weights: case.get("class_weights").map(numbers),
+                intercept: case.get("intercept").is_none(),
                 ..config(expected["c"].as_f64())
             };
             let fit = run(&x, &y, whole("classes") as usize, &config).unwrap();
@@ -98,12 +99,15 @@ fn cross_validation_rows_are_those_of_separate_tight_fits() {
     let (x, y) = made(70, 100, 30, 4);
     let _threads = Threads::for_work(x.size(), 4, 5);
     let labels: Vec<i64> = Vec::try_from(&y).unwrap();
-    let (x, _) = standardise::standardise(&x).unwrap();
+    let (x, _) = standardise::standardise(&x, true).unwrap();
     let (x, _) = Basis::rotate(x).unwrap();
     let fold_of = cross_validation::deal(&labels, 4, 5, 1);
     let image_weights: Vec<f64> = labels.iter().map(|&label| 1.0 + label as f64).collect();
-    let images = Images { x: &x, labels: &labels, classes: 4, weights: &image_weights };
-    let choice = cross_validation::choose(&images, &fold_of, 5, &|| false, &mut |_| ()).unwrap().unwrap();
+    let images = Images { x: &x, labels: &labels, classes: 4, weights: &image_weights, intercept: true };
+    let choice =
+        cross_validation::choose(&images, &fold_of, 5, &cross_validation::grid(), &|| false, &mut |_| ())
+            .unwrap()
+            .unwrap();
     for row in choice.rows.iter().step_by(3) {
         let (mut right, mut loss) = (0, 0.0);
         for fold in 0..5 {
@@ -117,7 +121,7 @@ fn cross_validation_rows_are_those_of_separate_tight_fits() {
             let mut weights: Vec<f64> = order.iter().map(|&i| image_weights[i]).collect();
             weights[learnt.len()..].fill(0.0);
             let total: f64 = weights.iter().sum();
-            let problem = Problems::new(sorted, &sorted_labels, 4, &[weights]).unwrap();
+            let problem = Problems::new(sorted, &sorted_labels, 4, &[weights], true).unwrap();
             let start = vec![0.0; problem.parameters()];
             let penalties = [penalty(row.c, total, 4)];
             let found = solve::minimise(&problem, &[start], &penalties, TIGHT, &|| false);

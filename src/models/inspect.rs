@@ -69,13 +69,13 @@ pub fn inspect(network: &Network, side: u32) -> Result<Vec<Row>> {
             });
         }
     };
-    let mut xs = image;
+    let mut outputs = vec![image];
     for (index, stage) in network.stage_names().enumerate() {
-        let (out, layers) = traced(|| network.stage(index, &xs));
+        let (out, layers) = traced(|| network.stage(index, &outputs[index]));
         add(stage, layers);
-        xs = out?;
+        outputs.push(out?);
     }
-    let (out, layers) = traced(|| network.head(&xs));
+    let (out, layers) = traced(|| network.head(&outputs[1..]));
     add("head", layers);
     out.map(|_| rows)
 }

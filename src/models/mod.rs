@@ -22,6 +22,7 @@ mod regnet;
 mod resnet;
 mod shufflenetv2;
 mod squeezenet;
+mod stages_head;
 mod swin_transformer;
 mod vars;
 mod vgg;
@@ -30,6 +31,7 @@ mod vision_transformer;
 pub use auxiliary::{Auxiliaries, Auxiliary};
 pub use inspect::{Row, inspect};
 pub use network::{Chain, Classifier, DEFAULT_SIDE, FEATURES, LOGITS, Network, Pooling, Reading};
+pub use stages_head::STAGES_HEAD;
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 

@@ -34,7 +34,7 @@ pub enum Pooling {
 }
 
 impl Pooling {
-    fn pool(self, xs: &Tensor) -> Result<Tensor> {
+    pub(super) fn pool(self, xs: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Pooling::Spatial if xs.dim() == 4 => xs.f_mean_dim([2i64, 3].as_slice(), false, None)?,
             Pooling::ChannelsLast if xs.dim() == 4 => xs.f_mean_dim([1i64, 2].as_slice(), false, None)?,
@@ -45,10 +45,10 @@ impl Pooling {
 }
 
 /// A named part of the chain.
-struct Stage {
-    name: String,
+pub(super) struct Stage {
+    pub(super) name: String,
     body: Box<dyn Layer>,
-    vars: Range<usize>,
+    pub(super) vars: Range<usize>,
 }
 
 /// The final classifier layer.
@@ -77,7 +77,7 @@ impl Classifier {
     }
 
     /// The logits `[N, K]` for what the neck made.
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub(super) fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         match self {
             Classifier::Linear(linear) => linear.forward(xs, mode),
             Classifier::Convolution(conv) => {
@@ -88,13 +88,15 @@ impl Classifier {
 }
 
 /// The end of the chain: what turns the last stage's output into a vector, and the classifier.
-struct Head {
+pub(super) struct Head {
     /// The classifier's path in the state dict, such as `fc` or `classifier.6`.
-    key: &'static str,
+    pub(super) key: &'static str,
     /// From the last stage's output to the features, `[N, D]` (or, before a convolution, `[N, D, H, W]`).
     neck: Box<dyn Layer>,
-    classifier: Classifier,
-    vars: Range<usize>,
+    pub(super) classifier: Classifier,
+    pub(super) vars: Range<usize>,
+    /// What the classifier reads, if that is not the neck's output alone.
+    pub(super) reads: Vec<Reading>,
 }
 
 /// A classifier on an inner stage, while the network is trained.
@@ -189,7 +191,7 @@ impl<'a> Chain<'a> {
     ) -> Result<()> {
         let start = self.vars.count();
         let classifier = classifier(&(self.vars.root() / key), self.classes)?;
-        self.head = Some(Head { key, neck, classifier, vars: start..self.vars.count() });
+        self.head = Some(Head { key, neck, classifier, vars: start..self.vars.count(), reads: Vec::new() });
         Ok(())
     }
 }
@@ -201,6 +203,9 @@ pub enum Reading {
     Stage(usize),
     /// The input of the final classifier layer, averaged over height and width where that is a convolution.
     Features,
+    /// The greatest value over height and width of each channel that a convolution classifies; the features
+    /// where a linear layer does.
+    Peaks,
     /// The output of the final classifier layer.
     Logits,
 }
@@ -209,12 +214,12 @@ pub enum Reading {
 pub struct Network {
     /// The builder it came from.
     pub architecture: &'static Architecture,
-    stages: Vec<Stage>,
-    head: Head,
-    vars: Vec<Var>,
-    frozen: usize,
-    device: Device,
-    pooling: Pooling,
+    pub(super) stages: Vec<Stage>,
+    pub(super) head: Head,
+    pub(super) vars: Vec<Var>,
+    pub(super) frozen: usize,
+    pub(super) device: Device,
+    pub(super) pooling: Pooling,
     /// In the order of the stages that they read, all of which are trained.
     auxiliaries: Vec<AuxiliaryClassifier>,
     /// Scale and shift of the images' channels, where the weights want them.
@@ -300,11 +305,6 @@ impl Network {
     /// The final classifier layer.
     pub fn classifier(&self) -> &Classifier {
         &self.head.classifier
-    }
-
-    /// Whether the classifier is a linear layer with a bias, which is what a linear probe learns.
-    pub fn holds_linear(&self) -> bool {
-        matches!(&self.head.classifier, Classifier::Linear(linear) if linear.bias.is_some())
     }
 
     /// The classifier's path in the state dict, such as `fc`.
@@ -456,6 +456,10 @@ impl Network {
         mode: Mode,
         auxiliaries: &[AuxiliaryClassifier],
     ) -> Result<(Tensor, Vec<Tensor>)> {
+        if !self.head.reads.is_empty() {
+            let vectors = self.collect(images, &self.head.reads, mode)?;
+            return Ok((self.classify(&vectors, mode)?, Vec::new()));
+        }
         let mut xs = tch::no_grad(|| self.run(0..self.frozen, &self.transformed(images)?, Mode::INFERENCE))?;
         let mut done = self.frozen;
         let mut logits = Vec::new();
@@ -471,24 +475,18 @@ impl Network {
     /// The vectors `[N, D]` at `reading` for images `[N, 3, H, W]`, in inference mode and without
     /// gradients. Stages behind the reading are not run.
     pub fn read(&self, images: &Tensor, reading: Reading) -> Result<Tensor> {
-        tch::no_grad(|| {
-            let end = match reading {
-                Reading::Stage(index) => index + 1,
-                _ => self.stages.len(),
-            };
-            let xs = self.run(0..end, &self.transformed(images)?, Mode::INFERENCE)?;
-            match reading {
-                Reading::Stage(_) => self.pooling.pool(&xs),
-                Reading::Features => {
-                    let features = self.head.neck.forward(&xs, Mode::INFERENCE)?;
-                    match self.head.classifier {
-                        Classifier::Linear(_) => Ok(features),
-                        Classifier::Convolution(_) => Pooling::Spatial.pool(&features),
-                    }
-                }
-                Reading::Logits => self.head(&xs),
-            }
-        })
+        let mut vectors = self.read_all(images, &[reading])?;
+        vectors.pop().ok_or_else(|| Error::run("nothing was read"))
+    }
+
+    /// A reading behind the last stage, for its output.
+    pub(super) fn read_end(&self, xs: &Tensor, reading: Reading, mode: Mode) -> Result<Tensor> {
+        let features = self.head.neck.forward(xs, mode)?;
+        match reading {
+            Reading::Logits => self.head.classifier.forward(&features, mode),
+            Reading::Peaks if features.dim() == 4 => Ok(features.f_amax([2i64, 3].as_slice(), false)?),
+            _ => Pooling::Spatial.pool(&features),
+        }
     }
 
     /// The output of the stage of this index for the output of the one before, in inference mode.
@@ -496,22 +494,30 @@ impl Network {
         tch::no_grad(|| self.run(index..index + 1, xs, Mode::INFERENCE))
     }
 
-    /// The logits for the last stage's output, in inference mode.
-    pub(super) fn head(&self, xs: &Tensor) -> Result<Tensor> {
+    /// The logits for the outputs of all stages, in inference mode.
+    pub(super) fn head(&self, outputs: &[Tensor]) -> Result<Tensor> {
+        let last = outputs.last().ok_or_else(|| Error::run("a network without stages"))?;
         tch::no_grad(|| {
-            let features = self.head.neck.forward(xs, Mode::INFERENCE)?;
-            self.head.classifier.forward(&features, Mode::INFERENCE)
+            if self.head.reads.is_empty() {
+                return self.read_end(last, Reading::Logits, Mode::INFERENCE);
+            }
+            let vector = |&reading: &Reading| match reading {
+                Reading::Stage(index) => self.pooling.pool(&outputs[index]),
+                _ => self.read_end(last, reading, Mode::INFERENCE),
+            };
+            let vectors = self.head.reads.iter().map(vector).collect::<Result<Vec<_>>>()?;
+            self.classify(&vectors, Mode::INFERENCE)
         })
     }
 
-    fn transformed(&self, images: &Tensor) -> Result<Tensor> {
+    pub(super) fn transformed(&self, images: &Tensor) -> Result<Tensor> {
         match &self.transform {
             Some([scale, shift]) => Ok(images.f_mul(scale)?.f_add_(shift)?),
             None => Ok(images.shallow_clone()),
         }
     }
 
-    fn run(&self, stages: Range<usize>, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub(super) fn run(&self, stages: Range<usize>, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         self.stages[stages].iter().try_fold(xs.shallow_clone(), |xs, stage| stage.body.forward(&xs, mode))
     }
 }

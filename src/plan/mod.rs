@@ -54,7 +54,7 @@ pub struct Settings {
     pub frozen_stages: Vec<String>,
     /// Stages that are trained, besides the head.
     pub trained_stages: Vec<String>,
-    /// For `linear`.
+    /// For `linear` and `stages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearSettings>,
     /// For the methods that train by gradient.
@@ -100,9 +100,12 @@ pub struct DataSettings {
     pub listing: String,
 }
 
-/// Settings of `method: linear`.
+/// Settings of the methods that fit a head to features.
 #[derive(Clone, Debug, Serialize)]
 pub struct LinearSettings {
+    /// For `stages`: where features are read; each of them and all together are compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<String>,
     /// A fixed inverse L2 strength, scikit-learn's `C`; chosen by cross-validation where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub c: Option<f64>,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::device::{self, choose};
 use crate::error::Result;
-use crate::models::{Architecture, Fill, Network, Role};
+use crate::models::{Architecture, DEFAULT_SIDE, Fill, Network, Reading, Role};
 use crate::preprocess::{Augmentation, Interpolation, Preprocessing};
 use crate::recipe::{
     BadImages, BatchNormMode, ClassWeights, DeviceChoice, InterpolationChoice, Method, Mistake,
@@ -53,20 +53,15 @@ impl Plan {
         if let (Some(source), Some(opened), Some(preprocessing)) = (&source, &opened, &preprocessing) {
             check_weights(&recipe, source, opened, preprocessing, &mut mistakes);
         }
-        let probe = match &source {
-            Some(source) => Some(Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes)?),
-            None => None,
+        let probe = match (&source, &opened) {
+            (_, Some(opened)) => Some(opened.network(2, DEFAULT_SIDE as u32, Device::Cpu, Fill::Shapes)?),
+            (Some(source), None) => Some(Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes)?),
+            (None, None) => None,
         };
         let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
         let augment = augmentation(&recipe, &mut mistakes);
-        if method == Method::Linear && probe.as_ref().is_some_and(|probe| !probe.holds_linear()) {
-            mistakes.push(recipe.mistake(
-                "strategy.method",
-                "the last layer of this network is not a linear layer with a bias, which `linear` needs: choose \
-                 `partial`",
-            ));
-        }
-        let by_gradient = method != Method::Linear;
+        let by_gradient = !matches!(method, Method::Linear | Method::Stages);
+        let read = probe.as_ref().map_or_else(Vec::new, |probe| read(&recipe, probe, method, &mut mistakes));
         let mut train = by_gradient.then(|| train(&recipe, method));
         if let (Some(train), Some(probe)) = (&mut train, &probe) {
             mistakes.extend(single_images(&recipe, train, probe));
@@ -98,7 +93,7 @@ impl Plan {
             reason: "the recipe says so".into(),
             frozen_stages: stages[..frozen].to_vec(),
             trained_stages: stages[frozen..].to_vec(),
-            linear: (!by_gradient).then(|| linear(&recipe)),
+            linear: (!by_gradient).then(|| linear(&recipe, read)),
             train,
             augment: by_gradient.then_some(augment),
             seed,
@@ -128,16 +123,13 @@ fn method(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Method {
     match recipe.strategy.method.unwrap_or(Method::Auto) {
         // A method with a typo has been told of already.
         Method::Auto if mistakes.iter().any(|mistake| mistake.key == "strategy.method") => Method::Linear,
-        asked @ (Method::Auto | Method::Stages) => {
-            let what = match asked {
-                Method::Auto => "choosing a method by itself (`auto`, the default)",
-                _ => "`stages`",
-            };
+        Method::Auto => {
+            let what = "choosing a method by itself (`auto`, the default)";
             mistakes.push(recipe.mistake(
                 "strategy.method",
                 format!(
-                    "{what} is not in this version yet: write `strategy: {{ method: linear }}`, or `partial`, \
-                     `full` or `scratch` (the README's transfer table helps to choose)"
+                    "{what} is not in this version yet: write `strategy: {{ method: linear }}`, or `stages`, \
+                     `partial`, `full` or `scratch` (the README's transfer table helps to choose)"
                 ),
             ));
             Method::Linear
@@ -278,7 +270,7 @@ pub fn fits(architecture: &Architecture, preprocessing: &Preprocessing) -> Resul
 /// How many stages keep their weights.
 fn frozen(recipe: &Recipe, network: &Network, method: Method, mistakes: &mut Vec<Mistake>) -> usize {
     match method {
-        Method::Linear => network.stage_count(),
+        Method::Linear | Method::Stages => network.stage_count(),
         Method::Partial => {
             let from = recipe.strategy.train_from.as_deref().unwrap_or(network.architecture.partial_from);
             match network.stages_named(from) {
@@ -291,6 +283,40 @@ fn frozen(recipe: &Recipe, network: &Network, method: Method, mistakes: &mut Vec
         }
         _ => 0,
     }
+}
+
+/// The stages whose features `stages` compares.
+fn read(recipe: &Recipe, network: &Network, method: Method, mistakes: &mut Vec<Mistake>) -> Vec<String> {
+    if method != Method::Stages {
+        return Vec::new();
+    }
+    if !network.head_readings().is_empty() {
+        mistakes.push(recipe.mistake(
+            "strategy.method",
+            "the model was made by `stages`, and its stages are chosen: `linear` fits a new head to them",
+        ));
+        return Vec::new();
+    }
+    let Some(typed) = &recipe.strategy.read else {
+        return network.candidates().into_iter().map(|r| network.reading_name(r).to_string()).collect();
+    };
+    let mut readings = Vec::new();
+    for name in typed {
+        match network.reading(name) {
+            Ok(Reading::Logits) => {
+                mistakes
+                    .push(recipe.mistake("strategy.read", "`logits` are behind the head: read `features`"));
+            }
+            Ok(reading) => readings.push(reading),
+            Err(error) => mistakes.push(recipe.mistake("strategy.read", error.to_string())),
+        }
+    }
+    readings.sort_by_key(|&reading| match reading {
+        Reading::Stage(index) => index,
+        _ => usize::MAX,
+    });
+    readings.dedup();
+    readings.into_iter().map(|reading| network.reading_name(reading).to_string()).collect()
 }
 
 fn augmentation(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Augmentation {
@@ -334,9 +360,10 @@ fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
     }
 }
 
-fn linear(recipe: &Recipe) -> LinearSettings {
+fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
     let typed = &recipe.train;
     LinearSettings {
+        stages,
         c: typed.c,
         folds: typed.folds.unwrap_or(defaults::FOLDS),
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
@@ -456,9 +483,15 @@ fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
         (_, "strategy.size" | "strategy.similarity") => by_method(),
         (Method::Partial, "strategy.train_from") => None,
         (_, "strategy.train_from") => by_method(),
-        (Method::Linear, key) if key.starts_with("augment.") => by_method(),
-        (Method::Linear, key) if key.starts_with("train.") && !linear_keys.contains(&key) => by_method(),
-        (Method::Linear, _) => None,
+        (Method::Stages, "strategy.read") => None,
+        (_, "strategy.read") => by_method(),
+        (Method::Linear | Method::Stages, key) if key.starts_with("augment.") => by_method(),
+        (Method::Linear | Method::Stages, key)
+            if key.starts_with("train.") && !linear_keys.contains(&key) =>
+        {
+            by_method()
+        }
+        (Method::Linear | Method::Stages, _) => None,
         (_, "train.c" | "train.folds") => by_method(),
         (_, "train.momentum" | "train.nesterov") if adamw => Some("optimizer: adamw".into()),
         (_, "train.step_epochs") if schedule != ScheduleChoice::Step => Some(format!("schedule: {schedule}")),
@@ -481,7 +514,7 @@ fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
 fn warnings(recipe: &Recipe, source: &Source, method: Method) -> Vec<String> {
     let mut notes = Vec::new();
     let random = matches!(source.weights, Weights::None);
-    if random && matches!(method, Method::Linear | Method::Partial) {
+    if random && matches!(method, Method::Linear | Method::Stages | Method::Partial) {
         notes.push(
             "`weights: none` with a method that freezes stages: they keep random values, and what they see \
              carries little; `method: scratch` trains them all"
@@ -494,7 +527,7 @@ fn warnings(recipe: &Recipe, source: &Source, method: Method) -> Vec<String> {
         );
     }
     if let (Some(warmup), Some(epochs)) = (recipe.train.warmup_epochs, recipe.train.epochs)
-        && method != Method::Linear
+        && !matches!(method, Method::Linear | Method::Stages)
         && warmup >= epochs
     {
         notes.push(format!(

@@ -145,6 +145,14 @@ fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
         (Kind::Name | Kind::NameOrSection | Kind::Path, Value::Int(_) | Value::Float(_) | Value::Bool(_)) => {
             Err("; if that is the name, put it in quotes".into())
         }
+        (Kind::Names, Value::List(items)) if !items.is_empty() => {
+            let one = |item: &Node| match &item.value {
+                Value::Text(text) => name(text),
+                _ => Err("; a name that is no text needs quotes".into()),
+            };
+            items.iter().map(one).collect::<Result<Vec<_>, _>>().map(Plain::from)
+        }
+        (Kind::Names, Value::Text(text)) => Err(format!("; write [{text}]")),
         (Kind::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => {
             Ok(text.as_str().into())
         }

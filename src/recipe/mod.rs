@@ -167,6 +167,9 @@ pub struct StrategySection {
     /// The first stage that is trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_from: Option<String>,
+    /// The stages whose features `stages` compares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read: Option<Vec<String>>,
 }
 
 /// The keys under `train:`.

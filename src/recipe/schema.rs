@@ -25,6 +25,8 @@ pub enum Kind {
     Section,
     /// A name, not empty.
     Name,
+    /// A list of names, one at least.
+    Names,
     /// A file or a folder, relative to the recipe's folder (`out`: to the working directory).
     Path,
     /// One of these words.
@@ -102,6 +104,7 @@ impl Kind {
         match self {
             Kind::Section => "a section (`key: value` lines)".into(),
             Kind::Name => "a name".into(),
+            Kind::Names => "a list of names".into(),
             Kind::Path => "a path".into(),
             Kind::Choice(names) => format!("one of {}", names.join(", ")),
             Kind::Bool => "true or false".into(),
@@ -281,11 +284,17 @@ pub const KEYS: &[Key] = &[
         "For `partial`: the name of the first stage that is trained; the stages before it stay as they are.",
     )
     .also(&["freeze", "unfreeze", "freeze_until"]),
+    key(
+        "strategy.read",
+        Names,
+        "the ends of the groups of stages, six at most, and `features`",
+        "For `stages`: whose features are compared, each alone and all together.",
+    ),
     key("train", Section, "by method", "The training loop."),
     key(
         "train.epochs",
         Whole(1, MANY),
-        "by method: `linear` needs none, `partial` 15, `full` 30, `scratch` 60",
+        "by method: `linear` and `stages` need none, `partial` 15, `full` 30, `scratch` 60",
         "How often each training image is seen.",
     )
     .also(&["num_epochs", "n_epochs", "max_epochs"]),

@@ -71,6 +71,9 @@ impl Report {
         if let Some(linear) = &self.linear {
             write!(out, "<h2>The head</h2><p>{}</p>", escape(&linear.to_string()))?;
         }
+        if !self.stages.is_empty() {
+            self.stage_table(out)?;
+        }
         if self.epochs.len() > 1 {
             self.charts(out)?;
         }
@@ -134,6 +137,28 @@ impl Report {
                 row.val_accuracy,
                 row.lr,
                 row.images_per_second
+            )?;
+        }
+        out.push_str("</tbody></table></div>");
+        Ok(())
+    }
+
+    fn stage_table(&self, out: &mut String) -> std::fmt::Result {
+        out.push_str(
+            "<h2>Stage by stage</h2><p class=\"soft\">A linear head on the features of each stage and on all of \
+             them, compared by cross-validation inside the training images</p><div class=\"wide\"><table><thead>\
+             <tr><th>features of<th>numbers<th>C<th>cross-validated<th>validation</thead><tbody>",
+        );
+        for row in &self.stages {
+            write!(
+                out,
+                "<tr{}><td>{}<td>{}<td>{:.3e}<td>{}<td>{}",
+                if row.chosen { " class=\"best\"" } else { "" },
+                escape(&row.stages.join(", ")),
+                row.features,
+                row.c,
+                row.cv_accuracy.map(percent).unwrap_or_default(),
+                percent(row.val_accuracy)
             )?;
         }
         out.push_str("</tbody></table></div>");

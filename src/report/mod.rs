@@ -51,6 +51,9 @@ pub struct Report {
     /// For `linear`: how the head was fitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearReport>,
+    /// For `stages`: what the features of each stage are worth, and those of all together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageRow>,
     /// The part of the network that did not move.
     pub frozen: Frozen,
     /// Images that were left out.
@@ -162,6 +165,42 @@ pub struct CrossValidated {
     pub accuracy: f64,
     /// Mean cross-entropy over the folds.
     pub loss: f64,
+}
+
+/// A linear head on the features of a stage, or of several.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageRow {
+    /// The stages that it reads.
+    pub stages: Vec<String>,
+    /// How many numbers that is for an image.
+    pub features: i64,
+    /// The inverse L2 strength, scikit-learn's `C`.
+    pub c: f64,
+    /// Accuracy on held-out folds of `train`, which is what the stages are compared by; null where no class
+    /// has two images.
+    pub cv_accuracy: Option<f64>,
+    /// Mean cross-entropy on the same.
+    pub cv_loss: Option<f64>,
+    /// Accuracy on the validation images, which had no part in the choice.
+    pub val_accuracy: f64,
+    /// Whether this is the head of the model.
+    pub chosen: bool,
+}
+
+impl fmt::Display for StageRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match &self.stages[..] {
+            [single] => single.clone(),
+            stages => format!("all {} together", stages.len()),
+        };
+        let share = self.cv_accuracy.map_or("-".into(), |accuracy| format!("{accuracy:.4}"));
+        let mark = if self.chosen { "  <- chosen" } else { "" };
+        write!(
+            f,
+            "  {name:<24} {:>6} features  cross-validated {share}  val {:.4}{mark}",
+            self.features, self.val_accuracy
+        )
+    }
 }
 
 impl LinearReport {

@@ -281,8 +281,24 @@ impl Opened {
         } else if head != Head::Replace {
             classes = IMAGENET_CLASSES;
         }
-        let shapes = Network::sized(self.architecture, classes, side.into(), Device::Cpu, Fill::Shapes)?;
+        let shapes = self.network(classes, side, Device::Cpu, Fill::Shapes)?;
         check(&shapes, path, checkpoint, head)
+    }
+
+    /// The network that the file is of, with these values: a head on several stages shortens the chain.
+    pub fn network(&self, classes: usize, side: u32, device: Device, fill: Fill) -> Result<Network> {
+        let mut network = Network::sized(self.architecture, classes, side.into(), device, fill)?;
+        let reads = self.card.as_ref().map_or(&[][..], |card| &card.reads[..]);
+        if let (Some((path, checkpoint)), false) = (&self.file, reads.is_empty()) {
+            let readings = reads.iter().map(|name| network.reading(name)).collect::<Result<Vec<_>>>();
+            let readings =
+                readings.map_err(|error| Error::file(path, format!("its `tl` metadata: {error}")))?;
+            let weight = format!("{}.weight", models::STAGES_HEAD);
+            let found = checkpoint.tensors.iter().find(|(key, _)| *key == weight);
+            let width = found.and_then(|(_, tensor)| tensor.shape.get(1).copied()).unwrap_or_default();
+            network.read_stages(&readings, width, classes, fill)?;
+        }
+        Ok(network)
     }
 
     fn build(&self, classes: usize, side: u32, device: Device, head: Head, initial: Fill) -> Result<Network> {
@@ -290,7 +306,7 @@ impl Opened {
         // A new head on pretrained weights begins with zeros, which lets the features speak first (BiT,
         // Kolesnikov et al. 2020).
         let fill = if self.file.is_some() { Fill::Zeros } else { initial };
-        let mut network = Network::sized(self.architecture, classes, side.into(), device, fill)?;
+        let mut network = self.network(classes, side, device, fill)?;
         if let Some((path, checkpoint)) = &self.file {
             // A file that `tl` wrote may have been trained without; any other is taken for torchvision's.
             let wanted = self.card.as_ref().is_none_or(|card| card.transform_input);

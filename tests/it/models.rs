@@ -372,6 +372,7 @@ fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
             classes: (0..1000).map(|class| class.to_string()).collect(),
             format: FORMAT,
             preprocessing: network.architecture.weights[0].preprocessing.clone(),
+            reads: Vec::new(),
             recipe: serde_json::json!({}),
             transform_input,
         };

@@ -23,6 +23,8 @@ CASES = [
     {"name": "ten classes", "images": 120, "features": 40, "classes": 10},
     {"name": "more features than images", "images": 30, "features": 50, "classes": 3},
     {"name": "more features than images, two classes", "images": 20, "features": 40, "classes": 2},
+    {"name": "without biases", "images": 120, "features": 24, "classes": 3, "intercept": False},
+    {"name": "two classes without biases", "images": 40, "features": 50, "classes": 2, "intercept": False},
 ]
 
 
@@ -51,11 +53,12 @@ def made(stream, images, features, classes):
 
 def solve(case, stream):
     x, y = made(stream, case["images"], case["features"], case["classes"])
-    x = StandardScaler().fit_transform(x.astype(np.float64))
+    intercept = case.get("intercept", True)
+    x = StandardScaler(with_mean=intercept).fit_transform(x.astype(np.float64))
     weights = dict(enumerate(case.get("class_weights", [1.0] * case["classes"])))
     fits = []
     for c in STRENGTHS:
-        settings = {"C": c, "class_weight": weights, "max_iter": 100_000}
+        settings = {"C": c, "class_weight": weights, "max_iter": 100_000, "fit_intercept": intercept}
         # All solvers minimise the same function; this one gets closest. The default is checked against it.
         fit = LogisticRegression(solver="newton-cg", tol=1e-12, **settings).fit(x, y)
         default = LogisticRegression(tol=1e-10, **settings).fit(x, y)
@@ -65,7 +68,7 @@ def solve(case, stream):
             {
                 "c": c,
                 "coef": [round(float(v), 6) for v in fit.coef_.ravel()],
-                "intercept": [round(float(v), 6) for v in fit.intercept_],
+                "intercept": [round(float(v), 6) for v in np.atleast_1d(fit.intercept_)],
                 "predictions": fit.predict(x).tolist(),
                 "first_probabilities": [round(float(v), 6) for v in fit.predict_proba(x)[0]],
             }

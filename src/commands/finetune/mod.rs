@@ -1,5 +1,7 @@
 //! `tl finetune`: from a recipe to a model.
 
+mod on_features;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -7,20 +9,18 @@ use tch::Device;
 
 use super::terminal::{Terminal, warn};
 use super::{Outcome, plan::show};
-use crate::artifact::{self, Card, FORMAT};
+use crate::artifact::{Card, FORMAT};
 use crate::check::{self, BadImage};
 use crate::cli::{self, Common};
 use crate::dataset::Sample;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::features;
-use crate::linear::{self, LinearConfig, LinearFit, LinearProgress};
-use crate::metrics::{Confusion, Evaluation};
+use crate::metrics::Evaluation;
 use crate::models::{Fill, Network};
-use crate::plan::{Data, LinearSettings, Overrides, Plan, TrainSettings};
+use crate::plan::{Data, Overrides, Plan, TrainSettings};
 use crate::preprocess::DecodeLimits;
-use crate::recipe::{BadImages, ClassWeights, Method};
-use crate::report::{Best, Frozen, LinearReport, Measured, Report};
+use crate::recipe::{BadImages, Method};
+use crate::report::{Best, Frozen, LinearReport, Measured, Report, StageRow};
 use crate::run_folder::{RunFolder, Start, Used};
 use crate::signal::Signals;
 use crate::trainer::{self, EpochRow};
@@ -53,7 +53,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     let mut seconds = Seconds::default();
     let bad_images = seconds.of("check", || without_bad_images(&mut plan, &signals, terminal))?;
     introduce(&plan, terminal);
-    let network = seconds.of("load", || network(&mut plan, device, &terminal.downloads(&signals)))?;
+    let mut network = seconds.of("load", || network(&mut plan, device, &terminal.downloads(&signals)))?;
     // Only now that nothing is known to stand in the way: an earlier run is not given up for one that
     // cannot begin.
     folder.begin(&plan.settings, start)?;
@@ -63,6 +63,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
             classes: plan.data.classes.clone(),
             format: FORMAT,
             preprocessing: plan.settings.preprocessing.clone(),
+            reads: network.head_reading_names(),
             recipe: plan.recipe.to_json(),
             transform_input: network.transform_input(),
         },
@@ -75,19 +76,18 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     };
     let before = network.frozen_hash()?;
     let result = match (&plan.settings.linear, &plan.settings.train) {
-        (Some(settings), _) => run.linear(&network, settings, &mut seconds)?,
+        (Some(settings), _) => run.on_features(&mut network, settings, &mut seconds)?,
         (None, Some(settings)) => run.by_gradient(&network, settings, &mut seconds)?,
         (None, None) => return Err(Error::run("the plan names no way to train")),
     };
-    let after = network.frozen_hash()?;
-    if before != after {
-        return Err(Error::run(format!(
-            "a frozen weight or running statistic has moved (sha256 {before} became {after}): this is a fault \
-             of tl, please report it with {}",
-            folder.path().join("plan.yaml").display()
-        )));
+    // A head on several stages has shortened the chain, and has looked before.
+    if network.head_readings().is_empty() {
+        run.verify_frozen(&network, &before)?;
     }
-    let frozen = Frozen { stages: plan.settings.frozen_stages.clone(), sha256: before };
+    let frozen = Frozen {
+        stages: network.stage_names().take(network.frozen()).map(str::to_string).collect(),
+        sha256: network.frozen_hash()?,
+    };
     let report = run.report(result, frozen, bad_images, seconds);
     report.write(&folder)?;
     folder.drop_features()?;
@@ -101,7 +101,8 @@ struct Outcomes {
     val: Evaluation,
     test: Option<Evaluation>,
     linear: Option<LinearReport>,
-    note: Option<String>,
+    stages: Vec<StageRow>,
+    notes: Vec<String>,
 }
 
 /// Seconds by phase.
@@ -129,104 +130,17 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Features once, then the head, fitted to them.
-    fn linear(
-        &self,
-        network: &Network,
-        settings: &LinearSettings,
-        seconds: &mut Seconds,
-    ) -> Result<Outcomes> {
-        let Plan { settings: plan, data, .. } = self.plan;
-        let samples: Vec<&Sample> = data.all().map(|(_, sample)| sample).collect();
-        let job = features::Job {
-            network,
-            preprocessing: &plan.preprocessing,
-            limits: self.limits,
-            batch_size: settings.batch_size,
-            threads: plan.threads,
-            store: &self.folder.features(),
-            signals: self.signals,
-        };
-        // Without the images that were left out: one that has become readable shifts the rows. With the
-        // network's values: a file of another content may have taken the weights' place.
-        let listing = format!("{} {}", data.listing(), network.frozen_hash()?);
-        let bar = self.terminal.images("features", samples.len());
-        let features = seconds.of("features", || {
-            job.compute(&samples, &listing, self.resume, |done| bar.set_position(done as u64))
-        });
-        bar.finish_and_clear();
-        let features = features?;
-        let part = |start: usize, samples: &[Sample]| -> Result<_> {
-            let rows = features.f_narrow(0, start as i64, samples.len() as i64)?;
-            Ok((rows, trainer::labels_of(samples.iter())?))
-        };
-        let (x, y) = part(0, &data.train)?;
-        self.terminal.say(format!("features of {} images in {:.1} s", samples.len(), seconds.0["features"]));
-        let started = Instant::now();
-        let fit = seconds.of("fit", || self.fit(settings, &x, &y));
-        self.signals.check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
-        let fit = fit?.ok_or_else(|| Error::run("the fit was stopped"))?;
-        set_head(network, &fit)?;
-        artifact::write(&self.folder.model(), network, &self.card)?;
-
-        let measure = |x: &tch::Tensor, y: &tch::Tensor| -> Result<Evaluation> {
-            let classifier = network.classifier();
-            let x = x.f_to_device(network.device())?;
-            let logits = tch::no_grad(|| x.f_linear(classifier.weight(), classifier.bias()))?;
-            let mut confusion = Confusion::new(data.classes.len());
-            let loss = trainer::count(&logits.f_to_device(Device::Cpu)?, y, &mut confusion)?;
-            let loss = loss / confusion.total().max(1) as f64;
-            Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
-        };
-        let train = measure(&x, &y)?;
-        let (x, y) = part(data.train.len(), &data.val)?;
-        let val = measure(&x, &y)?;
-        let test = match &data.test {
-            None => None,
-            Some(test) => {
-                let (x, y) = part(data.train.len() + data.val.len(), test)?;
-                Some(measure(&x, &y)?)
-            }
-        };
-        let elapsed = started.elapsed().as_secs_f64();
-        let row = EpochRow {
-            epoch: 1,
-            train_loss: train.loss,
-            train_accuracy: train.accuracy,
-            val_loss: val.loss,
-            val_accuracy: val.accuracy,
-            lr: 0.,
-            images_per_second: samples.len() as f64 / seconds.0["features"].max(1e-9),
-            seconds: elapsed + seconds.0["features"],
-        };
-        self.folder.rewrite_metrics(std::slice::from_ref(&row))?;
-        let linear = LinearReport::of(&fit);
-        self.terminal.say(linear.to_string());
-        Ok(Outcomes { epochs: vec![row], val, test, linear: Some(linear), note: fit.note })
-    }
-
-    fn fit(&self, settings: &LinearSettings, x: &tch::Tensor, y: &tch::Tensor) -> Result<Option<LinearFit>> {
-        let data = &self.plan.data;
-        let config = LinearConfig {
-            c: settings.c,
-            folds: settings.folds,
-            seed: self.plan.settings.seed,
-            class_weights: match settings.class_weights {
-                ClassWeights::None => None,
-                ClassWeights::Balanced => Some(trainer::balanced(data.classes.len(), &data.train)),
-            },
-        };
-        let stop = || self.signals.received().is_some();
-        let bar = self.terminal.bar("{prefix} {wide_bar} {pos}/{len} values of C, {eta} left", 0);
-        bar.set_prefix("fitting the head");
-        let fit = linear::fit(x, y, data.classes.len(), &config, &stop, &mut |progress| {
-            if let LinearProgress::CrossValidation { done, total } = progress {
-                bar.set_length(total as u64);
-                bar.set_position(done as u64);
-            }
-        });
-        bar.finish_and_clear();
-        fit
+    /// That no frozen weight or running statistic has moved since their hash was `before`.
+    fn verify_frozen(&self, network: &Network, before: &str) -> Result<()> {
+        let after = network.frozen_hash()?;
+        match after == before {
+            true => Ok(()),
+            false => Err(Error::run(format!(
+                "a frozen weight or running statistic has moved (sha256 {before} became {after}): this is a fault \
+                 of tl, please report it with {}",
+                self.folder.path().join("plan.yaml").display()
+            ))),
+        }
     }
 
     fn by_gradient(
@@ -265,7 +179,7 @@ impl Run<'_> {
             let test = data.test.as_ref().map(|test| trainer::evaluate(&job, network, test)).transpose()?;
             Ok((val, test))
         })?;
-        Ok(Outcomes { epochs, val, test, linear: None, note: None })
+        Ok(Outcomes { epochs, val, test, linear: None, stages: Vec::new(), notes: Vec::new() })
     }
 
     fn report(
@@ -304,7 +218,8 @@ impl Run<'_> {
             linear: outcomes.linear,
             frozen,
             bad_images,
-            notes: notes.iter().cloned().chain(outcomes.note).collect(),
+            stages: outcomes.stages,
+            notes: notes.iter().cloned().chain(outcomes.notes).collect(),
             seconds: seconds.0,
         }
     }
@@ -384,18 +299,6 @@ fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<N
         }
     }
     Ok(network)
-}
-
-fn set_head(network: &Network, fit: &LinearFit) -> Result<()> {
-    tch::no_grad(|| {
-        let classifier = network.classifier();
-        classifier.weight().shallow_clone().f_copy_(&fit.weight)?;
-        if let Some(bias) = classifier.bias() {
-            bias.shallow_clone().f_copy_(&fit.bias)?;
-        }
-        Ok(())
-    })
-    .map_err(Error::torch("set the head"))
 }
 
 /// Says what came out, and what to do with it.

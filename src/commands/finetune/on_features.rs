@@ -1,0 +1,305 @@
+//! `linear` and `stages`: features of the frozen network once, then a head that is fitted to them.
+
+use std::time::Instant;
+
+use tch::{Device, Tensor};
+
+use super::{Outcomes, Run, Seconds};
+use crate::artifact;
+use crate::dataset::Sample;
+use crate::error::{Error, Result};
+use crate::features;
+use crate::linear::{self, CvRow, LinearConfig, LinearFit, LinearProgress};
+use crate::metrics::{Confusion, Evaluation};
+use crate::models::{Classifier, Fill, Network, Reading};
+use crate::plan::{LinearSettings, Plan};
+use crate::recipe::ClassWeights;
+use crate::report::{LinearReport, StageRow};
+use crate::trainer::{self, EpochRow};
+
+/// How much lower than the least that is needed the logits of a convolution may fall on new images before
+/// its ReLU cuts them off.
+const MARGIN: f64 = 2.;
+
+const BAR: &str = "{prefix} {wide_bar} {pos}/{len} values of C, {eta} left";
+
+/// Features, and what a head that was fitted to them is worth inside `train`.
+struct Candidate {
+    /// Which of the readings it is of.
+    readings: Vec<usize>,
+    fit: LinearFit,
+}
+
+impl Candidate {
+    /// Cross-validated accuracy and log loss at the fit's own C.
+    fn cross_validated(&self) -> Option<&CvRow> {
+        self.fit.cv.iter().find(|row| row.c == self.fit.c)
+    }
+
+    /// More accurate, or as accurate with a lower log loss.
+    fn beats(&self, other: &Candidate) -> bool {
+        match (self.cross_validated(), other.cross_validated()) {
+            (Some(row), Some(other)) => {
+                row.accuracy > other.accuracy
+                    || (row.accuracy == other.accuracy && row.log_loss < other.log_loss)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Features once, then the head, fitted to them; with several stages the one, or all together, that
+    /// cross-validation inside `train` finds best.
+    pub(super) fn on_features(
+        &self,
+        network: &mut Network,
+        settings: &LinearSettings,
+        seconds: &mut Seconds,
+    ) -> Result<Outcomes> {
+        let data = &self.plan.data;
+        let before = network.frozen_hash()?;
+        let readings = match settings.stages.is_empty() {
+            false => settings.stages.iter().map(|name| network.reading(name)).collect::<Result<Vec<_>>>()?,
+            true if matches!(network.classifier(), Classifier::Convolution(_)) => {
+                vec![Reading::Features, Reading::Peaks]
+            }
+            true => vec![Reading::Features],
+        };
+        let samples: Vec<&Sample> = data.all().map(|(_, sample)| sample).collect();
+        let vectors = self.vectors(network, &readings, settings, &samples, seconds)?;
+        let (train, val) = (data.train.len(), data.val.len());
+        let train_labels = trainer::labels_of(data.train.iter())?;
+
+        let started = Instant::now();
+        let x = rows(&vectors, 0, train)?;
+        let candidates = seconds.of("fit", || self.candidates(network, settings, &x, &train_labels));
+        self.signals.check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
+        let mut candidates = candidates?;
+        let chosen = chosen(&candidates);
+        let mut stages = match settings.stages.is_empty() {
+            true => Vec::new(),
+            false => candidates.iter().map(|c| stage_row(network, &readings, c)).collect::<Vec<_>>(),
+        };
+        for (index, row) in stages.iter_mut().enumerate() {
+            row.chosen = index == chosen;
+        }
+        let mut notes: Vec<String> = candidates[chosen].fit.note.iter().cloned().collect();
+        if !settings.stages.is_empty() && candidates[chosen].cross_validated().is_none() {
+            notes.push(format!(
+                "no class has two images, so that the stages cannot be compared: `{}` was taken",
+                network.reading_name(readings[candidates[chosen].readings[0]])
+            ));
+        }
+
+        let measure = |candidate: &Candidate, start: usize, samples: &[Sample]| {
+            let x = rows(&vectors, start, samples.len())?;
+            measure(candidate, &x, &trainer::labels_of(samples.iter())?, data.classes.len())
+        };
+        for (candidate, row) in candidates.iter().zip(&mut stages) {
+            row.val_accuracy = measure(candidate, train, &data.val)?.accuracy;
+        }
+        let candidate = candidates.swap_remove(chosen);
+        let on_train = measure(&candidate, 0, &data.train)?;
+        let on_val = measure(&candidate, train, &data.val)?;
+        let test = data.test.as_ref().map(|test| measure(&candidate, train + val, test)).transpose()?;
+
+        let mut card = self.card.clone();
+        if settings.stages.is_empty() {
+            set_head(network, &candidate.fit, vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64)))?;
+        } else {
+            self.verify_frozen(network, &before)?;
+            let readings: Vec<Reading> = candidate.readings.iter().map(|&index| readings[index]).collect();
+            let width = candidate.fit.weight.size()[1] as usize;
+            network.read_stages(&readings, width, data.classes.len(), Fill::Zeros)?;
+            card.reads = network.head_reading_names();
+            set_head(network, &candidate.fit, None)?;
+        }
+        artifact::write(&self.folder.model(), network, &card)?;
+
+        let row = EpochRow {
+            epoch: 1,
+            train_loss: on_train.loss,
+            train_accuracy: on_train.accuracy,
+            val_loss: on_val.loss,
+            val_accuracy: on_val.accuracy,
+            lr: 0.,
+            images_per_second: samples.len() as f64 / seconds.0["features"].max(1e-9),
+            seconds: started.elapsed().as_secs_f64() + seconds.0["features"],
+        };
+        self.folder.rewrite_metrics(std::slice::from_ref(&row))?;
+        let linear = LinearReport::of(&candidate.fit);
+        stages.iter().for_each(|row| self.terminal.say(row.to_string()));
+        self.terminal.say(linear.to_string());
+        Ok(Outcomes { epochs: vec![row], val: on_val, test, linear: Some(linear), stages, notes })
+    }
+
+    /// The vectors at each reading of all images.
+    fn vectors(
+        &self,
+        network: &Network,
+        readings: &[Reading],
+        settings: &LinearSettings,
+        samples: &[&Sample],
+        seconds: &mut Seconds,
+    ) -> Result<Vec<Tensor>> {
+        let Plan { settings: plan, data, .. } = self.plan;
+        let job = features::Job {
+            network,
+            readings,
+            preprocessing: &plan.preprocessing,
+            limits: self.limits,
+            batch_size: settings.batch_size,
+            threads: plan.threads,
+            store: &self.folder.features(),
+            signals: self.signals,
+        };
+        // Without the images that were left out: one that has become readable shifts the rows. With the
+        // network's values: a file of another content may have taken the weights' place.
+        let listing = format!("{} {}", data.listing(), network.frozen_hash()?);
+        let bar = self.terminal.images("features", samples.len());
+        let vectors = seconds.of("features", || {
+            job.compute(samples, &listing, self.resume, |done| bar.set_position(done as u64))
+        });
+        bar.finish_and_clear();
+        let vectors = vectors?;
+        self.terminal.say(format!("features of {} images in {:.1} s", samples.len(), seconds.0["features"]));
+        Ok(vectors)
+    }
+
+    /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`.
+    fn candidates(
+        &self,
+        network: &Network,
+        settings: &LinearSettings,
+        x: &[Tensor],
+        y: &Tensor,
+    ) -> Result<Vec<Candidate>> {
+        let mut sets: Vec<Vec<usize>> = match settings.stages.is_empty() {
+            true => vec![vec![0]],
+            false => (0..x.len()).map(|index| vec![index]).collect(),
+        };
+        if settings.stages.len() > 1 {
+            sets.push((0..x.len()).collect());
+        }
+        // A head on stages is `tl`'s own and has biases; any other is the network's.
+        let intercept = !settings.stages.is_empty() || network.classifier().bias().is_some();
+        let (bar, total) = (self.terminal.bar(BAR, 0), sets.len());
+        let fit = |(done, readings): (usize, Vec<usize>)| {
+            let x = joined(x, &readings)?;
+            let what = if total > 1 { format!(" {} of {total}", done + 1) } else { String::new() };
+            bar.set_prefix(format!("fitting the head{what}"));
+            let fit = self.fit(settings, &x, y, intercept, &mut |progress| {
+                if let LinearProgress::CrossValidation { done, total } = progress {
+                    bar.set_length(total as u64);
+                    bar.set_position(done as u64);
+                }
+            })?;
+            Ok(Candidate { readings, fit })
+        };
+        let candidates = sets.into_iter().enumerate().map(fit).collect();
+        bar.finish_and_clear();
+        candidates
+    }
+
+    fn fit(
+        &self,
+        settings: &LinearSettings,
+        x: &Tensor,
+        y: &Tensor,
+        intercept: bool,
+        progress: &mut dyn FnMut(LinearProgress),
+    ) -> Result<LinearFit> {
+        let data = &self.plan.data;
+        let config = LinearConfig {
+            c: settings.c,
+            folds: settings.folds,
+            seed: self.plan.settings.seed,
+            class_weights: match settings.class_weights {
+                ClassWeights::None => None,
+                ClassWeights::Balanced => Some(trainer::balanced(data.classes.len(), &data.train)),
+            },
+            intercept,
+            compare: !settings.stages.is_empty(),
+        };
+        let stop = || self.signals.received().is_some();
+        let fit = linear::fit(x, y, data.classes.len(), &config, &stop, progress)?;
+        fit.ok_or_else(|| Error::run("the fit was stopped"))
+    }
+}
+
+/// The best by cross-validation, the first on ties. Where nothing could be held out it is the last single
+/// reading: the features, of which more is known than of a stage's.
+fn chosen(candidates: &[Candidate]) -> usize {
+    if candidates.iter().all(|candidate| candidate.cross_validated().is_none()) {
+        return candidates.iter().rposition(|candidate| candidate.readings.len() == 1).unwrap_or(0);
+    }
+    (1..candidates.len()).fold(0, |best, next| match candidates[next].beats(&candidates[best]) {
+        true => next,
+        false => best,
+    })
+}
+
+fn stage_row(network: &Network, readings: &[Reading], candidate: &Candidate) -> StageRow {
+    let name = |&index: &usize| network.reading_name(readings[index]).to_string();
+    let row = candidate.cross_validated();
+    StageRow {
+        stages: candidate.readings.iter().map(name).collect(),
+        features: candidate.fit.weight.size()[1],
+        c: candidate.fit.c,
+        cv_accuracy: row.map(|row| row.accuracy),
+        cv_loss: row.map(|row| row.log_loss),
+        val_accuracy: 0.,
+        chosen: false,
+    }
+}
+
+/// The same rows of all vectors.
+fn rows(vectors: &[Tensor], start: usize, length: usize) -> Result<Vec<Tensor>> {
+    let narrow = |vectors: &Tensor| vectors.f_narrow(0, start as i64, length as i64);
+    vectors.iter().map(narrow).collect::<Result<_, _>>().map_err(Error::torch("take rows of features"))
+}
+
+fn joined(x: &[Tensor], readings: &[usize]) -> Result<Tensor> {
+    let parts: Vec<&Tensor> = readings.iter().map(|&index| &x[index]).collect();
+    match parts[..] {
+        [single] => Ok(single.shallow_clone()),
+        _ => Tensor::f_cat(&parts, 1).map_err(Error::torch("join the features of stages")),
+    }
+}
+
+fn measure(candidate: &Candidate, x: &[Tensor], labels: &Tensor, classes: usize) -> Result<Evaluation> {
+    let x = joined(x, &candidate.readings)?;
+    let logits = x
+        .f_linear(&candidate.fit.weight, Some(&candidate.fit.bias))
+        .map_err(Error::torch("measure the head"))?;
+    let mut confusion = Confusion::new(classes);
+    let loss = trainer::count(&logits, labels, &mut confusion)? / confusion.total().max(1) as f64;
+    Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
+}
+
+/// Gives the classifier the fitted values.
+///
+/// A convolution (SqueezeNet) stands before a ReLU and a mean over height and width. The same number added to
+/// all logits changes no probability, so its biases are raised by as much as keeps the ReLU from cutting
+/// anything off: from the `peaks` of the training images (`[N, D]`, none negative) follows how low a logit can
+/// be at any place. What remains is the fitted linear head, exactly.
+fn set_head(network: &Network, fit: &LinearFit, peaks: Option<Tensor>) -> Result<()> {
+    tch::no_grad(|| {
+        let classifier = network.classifier();
+        let weight = classifier.weight();
+        weight.shallow_clone().f_copy_(&fit.weight.f_reshape(weight.size())?)?;
+        let Some(bias) = classifier.bias() else { return Ok(()) };
+        let raise = match peaks {
+            None => 0.,
+            Some(peaks) => {
+                let peaks = peaks.f_amax([0i64].as_slice(), false)?.f_to_device(Device::Cpu)?;
+                let lowest = fit.weight.f_clamp_max(0.)?.f_mv(&peaks)?.f_add(&fit.bias)?.f_min()?;
+                MARGIN * (-lowest.f_double_value(&[])?).max(0.)
+            }
+        };
+        bias.shallow_clone().f_copy_(&fit.bias.f_add_scalar(raise)?)?;
+        Ok(())
+    })
+    .map_err(Error::torch("set the head"))
+}

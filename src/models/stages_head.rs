@@ -1,0 +1,144 @@
+//! Several readings of the chain: features of different stages, and a head that reads them (`method: stages`).
+//!
+//! Very little data and a source that is very different: the last stage knows too much of the source's classes,
+//! and what serves may stand in the middle of the network (Donahue et al., "DeCAF", ICML 2014; Razavian et al.,
+//! CVPRW 2014).
+
+use tch::Tensor;
+
+use super::layers::{LinearInit, Mode, linear};
+use super::network::{Classifier, Network, Reading};
+use super::vars::{Fill, Init, Vars};
+use crate::error::{Error, Result};
+
+/// Where a head on several stages stands in the state dict, beside torchvision's keys.
+pub const STAGES_HEAD: &str = "tl_head";
+
+/// Stages that [`Network::candidates`] names at most, `features` not counted.
+const CANDIDATES: usize = 6;
+/// A chain of fewer groups than this is cut between its stages.
+const FEW_GROUPS: usize = 4;
+
+impl Network {
+    /// Replaces the head by a linear layer of `classes` outputs at `tl_head`, which reads the vectors of
+    /// `readings` one after the other, `width` numbers together. `readings` are in the chain's order, with
+    /// [`Reading::Features`] last. Stages behind the last one go, and their variables with them.
+    pub fn read_stages(
+        &mut self,
+        readings: &[Reading],
+        width: usize,
+        classes: usize,
+        fill: Fill,
+    ) -> Result<()> {
+        let place = |reading: &Reading| match *reading {
+            Reading::Stage(index) => index,
+            _ => usize::MAX,
+        };
+        if !readings.is_sorted_by(|a, b| place(a) < place(b)) {
+            return Err(Error::run("a head on stages has to read them once, in the chain's order"));
+        }
+        let end = match readings.last() {
+            Some(&Reading::Stage(last)) if last < self.stages.len() => {
+                self.stages.truncate(last + 1);
+                self.stages[last].vars.end
+            }
+            Some(Reading::Features) => self.head.vars.start,
+            _ => return Err(Error::run("a head on stages has to read one at least, and no logits")),
+        };
+        self.vars.truncate(end);
+        let vars = Vars::new(self.device, fill);
+        let init = LinearInit::weights(Init::Constant(0.));
+        let linear = linear(&(vars.root() / STAGES_HEAD), width as i64, classes as i64, init)?;
+        self.vars.extend(vars.into_inner());
+        self.head.key = STAGES_HEAD;
+        self.head.classifier = Classifier::Linear(linear);
+        self.head.vars = end..self.vars.len();
+        self.head.reads = readings.to_vec();
+        self.freeze(self.frozen)
+    }
+
+    /// Where the head reads, if it reads several stages.
+    pub fn head_readings(&self) -> &[Reading] {
+        &self.head.reads
+    }
+
+    /// Their names.
+    pub fn head_reading_names(&self) -> Vec<String> {
+        self.head.reads.iter().map(|&reading| self.reading_name(reading).to_string()).collect()
+    }
+
+    /// The name of a reading, as `--stage` takes it.
+    pub fn reading_name(&self, reading: Reading) -> &str {
+        match reading {
+            Reading::Stage(index) => &self.stages[index].name,
+            Reading::Features => super::FEATURES,
+            Reading::Peaks => "peaks",
+            Reading::Logits => super::LOGITS,
+        }
+    }
+
+    /// Where features of different stages are worth comparing: at the ends of the groups of stages, six at
+    /// most and evenly spaced, and at `features`. A chain of hardly any groups, such as a transformer's, is
+    /// cut between its stages instead.
+    pub fn candidates(&self) -> Vec<Reading> {
+        if !self.head.reads.is_empty() {
+            return self.head.reads.clone();
+        }
+        let group = |index: usize| self.stages[index].name.split('.').next().unwrap_or_default();
+        let count = self.stages.len();
+        // Without the last stage: pooled, it is the features, but for a normalisation in some networks.
+        let inner = 0..count.saturating_sub(1);
+        let mut ends: Vec<usize> = inner.clone().filter(|&index| group(index) != group(index + 1)).collect();
+        if ends.len() + 1 < FEW_GROUPS {
+            ends = inner.collect();
+        }
+        let picked = ends.len().min(CANDIDATES);
+        let stages = (1..=picked).map(|nth| ends[nth * ends.len() / picked - 1]);
+        stages.map(Reading::Stage).chain([Reading::Features]).collect()
+    }
+
+    /// The vectors `[N, D]` at each of `readings`, in the chain's order, for images `[N, 3, H, W]`, in
+    /// inference mode and without gradients. Each stage runs once, and those behind the last reading not at all.
+    pub fn read_all(&self, images: &Tensor, readings: &[Reading]) -> Result<Vec<Tensor>> {
+        tch::no_grad(|| match (self.head.reads.is_empty(), readings) {
+            // The features of a head on several stages are those stages'.
+            (false, [Reading::Features]) => {
+                Ok(vec![join(&self.collect(images, &self.head.reads, Mode::INFERENCE)?)?])
+            }
+            (false, [Reading::Logits]) => Ok(vec![self.forward(images, Mode::INFERENCE)?]),
+            _ => self.collect(images, readings, Mode::INFERENCE),
+        })
+    }
+
+    /// [`Network::read_all`] with gradients behind the frozen prefix.
+    pub(super) fn collect(&self, images: &Tensor, readings: &[Reading], mode: Mode) -> Result<Vec<Tensor>> {
+        let end = match readings.last() {
+            Some(&Reading::Stage(index)) => index + 1,
+            _ => self.stages.len(),
+        };
+        let mut vectors = Vec::with_capacity(readings.len());
+        let mut xs = self.transformed(images)?;
+        for index in 0..end {
+            xs = match index < self.frozen {
+                true => tch::no_grad(|| self.run(index..index + 1, &xs, Mode::INFERENCE))?,
+                false => self.run(index..index + 1, &xs, mode)?,
+            };
+            if readings.contains(&Reading::Stage(index)) {
+                vectors.push(self.pooling.pool(&xs)?);
+            }
+        }
+        for &reading in readings.iter().filter(|reading| !matches!(reading, Reading::Stage(_))) {
+            vectors.push(self.read_end(&xs, reading, mode)?);
+        }
+        Ok(vectors)
+    }
+
+    /// The logits of a head on several stages, for its vectors.
+    pub(super) fn classify(&self, vectors: &[Tensor], mode: Mode) -> Result<Tensor> {
+        self.head.classifier.forward(&join(vectors)?, mode)
+    }
+}
+
+fn join(vectors: &[Tensor]) -> Result<Tensor> {
+    Tensor::f_cat(vectors, 1).map_err(Error::torch("join the features of stages"))
+}
