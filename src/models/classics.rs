@@ -17,29 +17,19 @@ use super::layers::{
 };
 use super::network::Chain;
 use super::vars::{Init, Path};
-use super::{Architecture, BASE, imagenet};
+use super::{Architecture, imagenet};
 use crate::error::Result;
 use crate::preprocess::Preprocessing;
 
 pub(super) const TABLE: &[Architecture] = &[
     Architecture {
-        name: "lenet5",
-        family: "LeNet",
-        min_size: 32,
-        partial_from: "fc6",
         // Digits and letters: white on black, and scaled to a deviation near one.
         preset: Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..imagenet(32, 32) },
-        build: lenet5,
-        ..BASE
+        ..Architecture::family("LeNet", "fc6").min_size(32).builder("lenet5", lenet5)
     },
     Architecture {
-        name: "alexnet_2012",
-        family: "AlexNet",
-        min_size: 67,
-        partial_from: "fc6",
         preset: imagenet(256, 227),
-        build: alexnet_2012,
-        ..BASE
+        ..Architecture::family("AlexNet", "fc6").min_size(67).builder("alexnet_2012", alexnet_2012)
     },
 ];
 

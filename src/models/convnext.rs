@@ -2,81 +2,24 @@
 
 use tch::Tensor;
 
+use super::Architecture;
 use super::layers::{
     Activation, Conv2d, ConvConfig, ConvInit, Layer, LayerNorm, LayerNorm2d, Linear, LinearInit, Mode,
     Sequential, adaptive_avg_pool2d_flat, conv2d, layer_norm, linear, stochastic_depth, trace,
 };
 use super::network::Chain;
 use super::vars::{Init, Path, Role};
-use super::{Architecture, BASE, entry, imagenet};
 use crate::error::{Error, Result};
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "convnext_tiny",
-        weights_enum: "ConvNeXt_Tiny_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "convnext_tiny-983f1562.pth",
-            28_589_128,
-            4.456,
-            [82.52, 96.146],
-            imagenet(236, 224),
-        )],
-        build: |chain| convnext(chain, 96, 9, 0.1),
-        ..CONVNEXT
-    },
-    Architecture {
-        name: "convnext_small",
-        weights_enum: "ConvNeXt_Small_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "convnext_small-0c510722.pth",
-            50_223_688,
-            8.684,
-            [83.616, 96.65],
-            imagenet(230, 224),
-        )],
-        build: |chain| convnext(chain, 96, 27, 0.4),
-        ..CONVNEXT
-    },
-    Architecture {
-        name: "convnext_base",
-        weights_enum: "ConvNeXt_Base_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "convnext_base-6075fbad.pth",
-            88_591_464,
-            15.355,
-            [84.062, 96.87],
-            imagenet(232, 224),
-        )],
-        build: |chain| convnext(chain, 128, 27, 0.5),
-        ..CONVNEXT
-    },
-    Architecture {
-        name: "convnext_large",
-        weights_enum: "ConvNeXt_Large_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "convnext_large-ea097f82.pth",
-            197_767_336,
-            34.361,
-            [84.414, 96.976],
-            imagenet(232, 224),
-        )],
-        build: |chain| convnext(chain, 192, 27, 0.5),
-        ..CONVNEXT
-    },
+    CONVNEXT.builder("convnext_tiny", |chain| convnext(chain, 96, 9, 0.1)),
+    CONVNEXT.builder("convnext_small", |chain| convnext(chain, 96, 27, 0.4)),
+    CONVNEXT.builder("convnext_base", |chain| convnext(chain, 128, 27, 0.5)),
+    CONVNEXT.builder("convnext_large", |chain| convnext(chain, 192, 27, 0.5)),
 ];
 
 /// What the builders share.
-const CONVNEXT: Architecture =
-    Architecture { family: "ConvNeXt", min_size: 32, partial_from: "stage4", ..BASE };
+const CONVNEXT: Architecture = Architecture::family("ConvNeXt", "stage4").min_size(32);
 
 /// Of all layer normalisations.
 const EPS: f64 = 1e-6;

@@ -3,6 +3,7 @@
 
 use tch::Tensor;
 
+use super::Architecture;
 use super::layers::Activation::Relu;
 use super::layers::{
     BatchNorm2d, Conv2d, ConvConfig, ConvInit, ConvNorm, Func, Layer, LinearInit, Mode, NormConfig,
@@ -10,77 +11,17 @@ use super::layers::{
 };
 use super::network::Chain;
 use super::vars::Path;
-use super::{Architecture, BASE, entry, imagenet};
 use crate::error::{Error, Result};
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "densenet121",
-        weights_enum: "DenseNet121_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "densenet121-a639ec97.pth",
-            7_978_856,
-            2.834,
-            [74.434, 91.972],
-            imagenet(256, 224),
-        )],
-        build: |chain| densenet(chain, 32, [6, 12, 24, 16], 64),
-        ..DENSENET
-    },
-    Architecture {
-        name: "densenet161",
-        weights_enum: "DenseNet161_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "densenet161-8d451a50.pth",
-            28_681_000,
-            7.728,
-            [77.138, 93.56],
-            imagenet(256, 224),
-        )],
-        build: |chain| densenet(chain, 48, [6, 12, 36, 24], 96),
-        ..DENSENET
-    },
-    Architecture {
-        name: "densenet169",
-        weights_enum: "DenseNet169_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "densenet169-b2777c0a.pth",
-            14_149_480,
-            3.36,
-            [75.6, 92.806],
-            imagenet(256, 224),
-        )],
-        build: |chain| densenet(chain, 32, [6, 12, 32, 32], 64),
-        ..DENSENET
-    },
-    Architecture {
-        name: "densenet201",
-        weights_enum: "DenseNet201_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "densenet201-c1103571.pth",
-            20_013_928,
-            4.291,
-            [76.896, 93.37],
-            imagenet(256, 224),
-        )],
-        build: |chain| densenet(chain, 32, [6, 12, 48, 32], 64),
-        ..DENSENET
-    },
+    DENSENET.builder("densenet121", |chain| densenet(chain, 32, [6, 12, 24, 16], 64)),
+    DENSENET.builder("densenet161", |chain| densenet(chain, 48, [6, 12, 36, 24], 96)),
+    DENSENET.builder("densenet169", |chain| densenet(chain, 32, [6, 12, 32, 32], 64)),
+    DENSENET.builder("densenet201", |chain| densenet(chain, 32, [6, 12, 48, 32], 64)),
 ];
 
 /// What the builders share.
 const DENSENET: Architecture = Architecture {
-    family: "DenseNet",
-    min_size: 29,
-    partial_from: "denseblock4",
     // The published files have the keys of a time when modules could have dots in their names.
     renames: &[
         (".norm.1.", ".norm1."),
@@ -88,7 +29,7 @@ const DENSENET: Architecture = Architecture {
         (".conv.1.", ".conv1."),
         (".conv.2.", ".conv2."),
     ],
-    ..BASE
+    ..Architecture::family("DenseNet", "denseblock4").min_size(29)
 };
 
 /// A layer's 1×1 convolution has this many channels for each that the layer adds.

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::Architecture;
 use super::layers::Activation::{self, Gelu};
 use super::layers::{
     Conv2d, ConvConfig, ConvInit, Func, Layer, Linear, LinearInit, Mode, NormConfig, Sequential,
@@ -11,28 +12,10 @@ use super::layers::{
 };
 use super::network::Chain;
 use super::vars::{Init, Path, Role};
-use super::{Architecture, BASE, bicubic, entry, imagenet};
 use crate::error::{Error, Result};
 
-pub(super) const TABLE: &[Architecture] = &[Architecture {
-    name: "maxvit_t",
-    weights_enum: "MaxVit_T_Weights",
-    default: "IMAGENET1K_V1",
-    weights: &[entry(
-        "IMAGENET1K_V1",
-        "maxvit_t-bc5ab103.pth",
-        30_919_624,
-        5.558,
-        [83.7, 96.722],
-        bicubic(imagenet(224, 224)),
-    )],
-    build,
-    family: "MaxViT",
-    min_size: MULTIPLE,
-    multiple: MULTIPLE,
-    partial_from: "block4",
-    ..BASE
-}];
+pub(super) const TABLE: &[Architecture] =
+    &[Architecture::family("MaxViT", "block4").multiple_of(MULTIPLE).builder("maxvit_t", build)];
 
 /// Sides of images are multiples of this, in pixels: 7 parts at a 32nd of the resolution.
 const MULTIPLE: u32 = 224;

@@ -1,6 +1,7 @@
 //! MobileNetV2 (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018;
 //! torchvision `models/mobilenetv2.py`).
 
+use super::Architecture;
 use super::layers::Activation::Relu6;
 use super::layers::{
     BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
@@ -8,37 +9,11 @@ use super::layers::{
 };
 use super::network::Chain;
 use super::vars::Init;
-use super::{Architecture, BASE, entry, imagenet};
 use crate::error::Result;
 
-pub(super) const TABLE: &[Architecture] = &[Architecture {
-    name: "mobilenet_v2",
-    weights_enum: "MobileNet_V2_Weights",
-    default: "IMAGENET1K_V2",
-    weights: &[
-        entry(
-            "IMAGENET1K_V1",
-            "mobilenet_v2-b0353104.pth",
-            3_504_872,
-            0.301,
-            [71.878, 90.286],
-            imagenet(256, 224),
-        ),
-        entry(
-            "IMAGENET1K_V2",
-            "mobilenet_v2-7ebf99e0.pth",
-            3_504_872,
-            0.301,
-            [72.154, 90.822],
-            imagenet(232, 224),
-        ),
-    ],
-    build,
-    family: "MobileNetV2",
-    // The last resolution.
-    partial_from: "stage6",
-    ..BASE
-}];
+/// `method: partial` starts at the last resolution.
+pub(super) const TABLE: &[Architecture] =
+    &[Architecture::family("MobileNetV2", "stage6").builder("mobilenet_v2", build)];
 
 /// Expansion, channels, number of blocks and first stride of each stage.
 const STAGES: [(i64, i64, usize, i64); 7] = [

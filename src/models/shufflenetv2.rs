@@ -3,80 +3,24 @@
 
 use tch::Tensor;
 
+use super::Architecture;
 use super::layers::Activation::{self, Identity, Relu};
 use super::layers::{
     self, ConvConfig, ConvNorm, Layer, Mode, NormConfig, Sequential, global_mean, max_pool2d,
 };
 use super::network::Chain;
 use super::vars::Path;
-use super::{Architecture, BASE, entry, imagenet};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "shufflenet_v2_x0_5",
-        weights_enum: "ShuffleNet_V2_X0_5_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "shufflenetv2_x0.5-f707e7126e.pth",
-            1_366_792,
-            0.04,
-            [60.552, 81.746],
-            imagenet(256, 224),
-        )],
-        build: |chain| shufflenet_v2(chain, [24, 48, 96, 192, 1024]),
-        ..SHUFFLENET
-    },
-    Architecture {
-        name: "shufflenet_v2_x1_0",
-        weights_enum: "ShuffleNet_V2_X1_0_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "shufflenetv2_x1-5666bf0f80.pth",
-            2_278_604,
-            0.145,
-            [69.362, 88.316],
-            imagenet(256, 224),
-        )],
-        build: |chain| shufflenet_v2(chain, [24, 116, 232, 464, 1024]),
-        ..SHUFFLENET
-    },
-    Architecture {
-        name: "shufflenet_v2_x1_5",
-        weights_enum: "ShuffleNet_V2_X1_5_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "shufflenetv2_x1_5-3c479a10.pth",
-            3_503_624,
-            0.296,
-            [72.996, 91.086],
-            imagenet(232, 224),
-        )],
-        build: |chain| shufflenet_v2(chain, [24, 176, 352, 704, 1024]),
-        ..SHUFFLENET
-    },
-    Architecture {
-        name: "shufflenet_v2_x2_0",
-        weights_enum: "ShuffleNet_V2_X2_0_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "shufflenetv2_x2_0-8be3c8ee.pth",
-            7_393_996,
-            0.583,
-            [76.23, 93.006],
-            imagenet(232, 224),
-        )],
-        build: |chain| shufflenet_v2(chain, [24, 244, 488, 976, 2048]),
-        ..SHUFFLENET
-    },
+    SHUFFLENET.builder("shufflenet_v2_x0_5", |chain| shufflenet_v2(chain, [24, 48, 96, 192, 1024])),
+    SHUFFLENET.builder("shufflenet_v2_x1_0", |chain| shufflenet_v2(chain, [24, 116, 232, 464, 1024])),
+    SHUFFLENET.builder("shufflenet_v2_x1_5", |chain| shufflenet_v2(chain, [24, 176, 352, 704, 1024])),
+    SHUFFLENET.builder("shufflenet_v2_x2_0", |chain| shufflenet_v2(chain, [24, 244, 488, 976, 2048])),
 ];
 
 /// What the four builders share.
-const SHUFFLENET: Architecture = Architecture { family: "ShuffleNet V2", partial_from: "stage4", ..BASE };
+const SHUFFLENET: Architecture = Architecture::family("ShuffleNet V2", "stage4");
 
 /// Blocks in `stage2`, `stage3` and `stage4`, the same in all four widths.
 const REPEATS: [usize; 3] = [4, 8, 4];

@@ -7,52 +7,22 @@
 
 use tch::Tensor;
 
+use super::Architecture;
 use super::layers::Activation::Relu;
 use super::layers::{
     Conv2d, ConvConfig, ConvInit, Layer, Mode, Sequential, conv2d, dropout, max_pool2d_ceil,
 };
 use super::network::Chain;
 use super::vars::Path;
-use super::{Architecture, BASE, entry, imagenet};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "squeezenet1_0",
-        weights_enum: "SqueezeNet1_0_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "squeezenet1_0-b66bff10.pth",
-            1_248_424,
-            0.819,
-            [58.092, 80.42],
-            imagenet(256, 224),
-        )],
-        build: |chain| squeezenet(chain, 96, 7, [1, 4, 8]),
-        min_size: 21,
-        ..SQUEEZENET
-    },
-    Architecture {
-        name: "squeezenet1_1",
-        weights_enum: "SqueezeNet1_1_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "squeezenet1_1-b8a52dc0.pth",
-            1_235_496,
-            0.349,
-            [58.178, 80.624],
-            imagenet(256, 224),
-        )],
-        build: |chain| squeezenet(chain, 64, 3, [1, 3, 5]),
-        min_size: 17,
-        ..SQUEEZENET
-    },
+    SQUEEZENET.min_size(21).builder("squeezenet1_0", |chain| squeezenet(chain, 96, 7, [1, 4, 8])),
+    SQUEEZENET.min_size(17).builder("squeezenet1_1", |chain| squeezenet(chain, 64, 3, [1, 3, 5])),
 ];
 
 /// What the builders share.
-const SQUEEZENET: Architecture = Architecture { family: "SqueezeNet", partial_from: "fire8", ..BASE };
+const SQUEEZENET: Architecture = Architecture::family("SqueezeNet", "fire8");
 
 /// Channels that the fire modules 2 to 9 squeeze to, and that each of their two branches expands to.
 const FIRES: [[i64; 2]; 8] =
