@@ -2,11 +2,11 @@
 //! networks", 2014; torchvision `models/alexnet.py`).
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::{
     Activation, ConvConfig, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, conv2d, dropout,
     identity, linear, max_pool2d,
 };
-use super::network::Chain;
 use super::vars::Path;
 use crate::error::Result;
 

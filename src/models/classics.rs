@@ -11,11 +11,11 @@
 
 use tch::Tensor;
 
+use super::chain::Chain;
 use super::layers::{
     Activation, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, conv2d,
     dropout, identity, linear, local_response_norm, max_pool2d, trace,
 };
-use super::network::Chain;
 use super::vars::{Init, Path};
 use super::{Architecture, imagenet};
 use crate::error::Result;

@@ -3,11 +3,11 @@
 use tch::Tensor;
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::{
     Activation, Conv2d, ConvConfig, ConvInit, Layer, LayerNorm, LayerNorm2d, Linear, LinearInit, Mode,
     Sequential, adaptive_avg_pool2d_flat, conv2d, layer_norm, linear, stochastic_depth, trace,
 };
-use super::network::Chain;
 use super::vars::{Init, Path, Role};
 use crate::error::{Error, Result};
 

@@ -4,12 +4,12 @@
 use tch::Tensor;
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::Relu;
 use super::layers::{
     BatchNorm2d, Conv2d, ConvConfig, ConvInit, ConvNorm, Func, Layer, LinearInit, Mode, NormConfig,
     Sequential, adaptive_avg_pool2d_flat, batch_norm2d, conv_norm, conv2d, max_pool2d, trace,
 };
-use super::network::Chain;
 use super::vars::Path;
 use crate::error::{Error, Result};
 

@@ -2,12 +2,12 @@
 //! and EfficientNetV2 (Tan and Le, ICML 2021); torchvision `models/efficientnet.py`.
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::{Sigmoid, Silu};
 use super::layers::{
     BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
     adaptive_avg_pool2d_flat, conv_norm, divisible, dropout, inverted_residual,
 };
-use super::network::Chain;
 use super::vars::Init;
 use crate::error::Result;
 

@@ -4,11 +4,11 @@
 
 use tch::Tensor;
 
+use super::chain::Chain;
 use super::layers::{
     Activation, Branches, ConvConfig, ConvInit, ConvNorm, Func, Layer, LinearInit, NormConfig, Sequential,
     adaptive_avg_pool2d_flat, conv_norm, dropout, linear, max_pool2d_ceil,
 };
-use super::network::Chain;
 use super::vars::{Init, Path};
 use super::{Architecture, Auxiliaries, Auxiliary};
 use crate::error::Result;

@@ -3,12 +3,12 @@
 
 use tch::Tensor;
 
+use super::chain::Chain;
 use super::googlenet::basic_conv;
 use super::layers::{
     Branches, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, dropout,
     linear, max_pool2d,
 };
-use super::network::Chain;
 use super::vars::{Init, Path};
 use super::{Architecture, Auxiliaries, Auxiliary};
 use crate::error::Result;

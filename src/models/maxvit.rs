@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::{self, Gelu};
 use super::layers::{
     Conv2d, ConvConfig, ConvInit, Func, Layer, Linear, LinearInit, Mode, NormConfig, Sequential,
@@ -10,7 +11,6 @@ use super::layers::{
     join_windows, layer_norm, linear, perceptron, position_bias, relative_position_index, split_heads,
     squeeze_excitation, stochastic_depth, windows,
 };
-use super::network::Chain;
 use super::vars::{Init, Path, Role};
 use crate::error::{Error, Result};
 

@@ -5,12 +5,12 @@
 //! safetensors files do not have: there `state_dict._metadata = model.state_dict()._metadata` comes first.
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::Relu;
 use super::layers::{
     BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential, conv_norm,
     divisible, dropout, global_mean, inverted_residual,
 };
-use super::network::Chain;
 use super::vars::Init;
 use crate::error::Result;
 

@@ -2,12 +2,12 @@
 //! torchvision `models/mobilenetv2.py`).
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::Relu6;
 use super::layers::{
     BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
     adaptive_avg_pool2d_flat, conv_norm, dropout, inverted_residual,
 };
-use super::network::Chain;
 use super::vars::Init;
 use crate::error::Result;
 

@@ -1,12 +1,12 @@
 //! MobileNetV3 (Howard et al., "Searching for MobileNetV3", ICCV 2019; torchvision `models/mobilenetv3.py`).
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::{self, Hardsigmoid, Hardswish, Relu};
 use super::layers::{
     ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
     adaptive_avg_pool2d_flat, conv_norm, divisible, dropout, inverted_residual, linear,
 };
-use super::network::Chain;
 use super::vars::Init;
 use crate::error::Result;
 

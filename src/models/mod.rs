@@ -6,11 +6,13 @@
 
 mod alexnet;
 mod auxiliary;
+mod chain;
 mod classics;
 mod convnext;
 mod densenet;
 mod efficientnet;
 mod googlenet;
+mod head;
 mod inception;
 mod inspect;
 pub mod layers;
@@ -30,8 +32,10 @@ mod vision_transformer;
 mod weights;
 
 pub use auxiliary::{Auxiliaries, Auxiliary};
+pub use chain::Chain;
+pub use head::{Classifier, Pooling};
 pub use inspect::{Row, inspect};
-pub use network::{Chain, Classifier, DEFAULT_SIDE, FEATURES, LOGITS, Network, Pooling, Reading};
+pub use network::{DEFAULT_SIDE, FEATURES, LOGITS, Network, Reading};
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 pub use weights::WeightEntry;

@@ -4,12 +4,12 @@
 use tch::Tensor;
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::{self, Identity, Relu, Sigmoid};
 use super::layers::{
     self, ConvConfig, ConvInit, ConvNorm, Layer, LinearInit, Mode, NormConfig, Sequential,
     adaptive_avg_pool2d_flat, squeeze_excitation,
 };
-use super::network::Chain;
 use super::vars::{Init, Path};
 use crate::error::{Error, Result};
 

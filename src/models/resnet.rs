@@ -5,12 +5,12 @@
 use tch::Tensor;
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::{Identity, Relu};
 use super::layers::{
     ConvConfig, ConvInit, ConvNorm, Layer, Mode, NormConfig, Sequential, adaptive_avg_pool2d_flat, conv_norm,
     max_pool2d,
 };
-use super::network::Chain;
 use super::vars::Path;
 use crate::error::{Error, Result};
 

@@ -4,11 +4,11 @@
 use tch::Tensor;
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::{self, Identity, Relu};
 use super::layers::{
     self, ConvConfig, ConvNorm, Layer, Mode, NormConfig, Sequential, global_mean, max_pool2d,
 };
-use super::network::Chain;
 use super::vars::Path;
 use crate::error::Result;
 

@@ -8,11 +8,11 @@
 use tch::Tensor;
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::Relu;
 use super::layers::{
     Conv2d, ConvConfig, ConvInit, Layer, Mode, Sequential, conv2d, dropout, max_pool2d_ceil,
 };
-use super::network::Chain;
 use super::vars::Path;
 use crate::error::Result;
 

@@ -5,12 +5,13 @@
 use tch::{Device, Kind, Tensor};
 
 use super::Architecture;
+use super::chain::Chain;
+use super::head::Pooling;
 use super::layers::{
     ConvConfig, Func, Layer, LayerNorm, Linear, LinearInit, Mode, Sequential, TransformerBlock, attend,
     conv2d, join_windows, layer_norm, linear, perceptron, position_bias, relative_position_index,
     split_heads, stochastic_depth, windows,
 };
-use super::network::{Chain, Pooling};
 use super::vars::{Init, Path, Role};
 use crate::error::Result;
 

@@ -3,11 +3,11 @@
 //! and the paper's A-LRN and C, of which there are no weights.
 
 use super::Architecture;
+use super::chain::Chain;
 use super::layers::{
     Activation, ConvConfig, ConvInit, Layer, LinearInit, NormConfig, Sequential, adaptive_avg_pool2d_flat,
     batch_norm2d, conv2d, dropout, identity, linear, local_response_norm, max_pool2d,
 };
-use super::network::Chain;
 use super::vars::{Init, Path};
 use crate::error::Result;
 

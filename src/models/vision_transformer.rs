@@ -4,11 +4,12 @@
 use tch::Tensor;
 
 use super::Architecture;
+use super::chain::Chain;
+use super::head::Pooling;
 use super::layers::{
     Conv2d, ConvConfig, ConvInit, Func, Layer, Linear, LinearInit, Mode, Sequential, TransformerBlock,
     attend, conv2d, identity, layer_norm, linear, perceptron, split_heads,
 };
-use super::network::{Chain, Pooling};
 use super::vars::{Init, Path, Role};
 use crate::error::{Error, Result};
 
