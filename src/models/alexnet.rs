@@ -1,14 +1,7 @@
 //! AlexNet, the one-column variant (Krizhevsky, "One weird trick for parallelizing convolutional neural
 //! networks", 2014; torchvision `models/alexnet.py`).
 
-use super::Architecture;
-use super::chain::Chain;
-use super::layers::{
-    Activation, ConvConfig, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, conv2d, dropout,
-    identity, linear, max_pool2d,
-};
-use super::vars::Path;
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] =
     &[Architecture::family("AlexNet", "fc6").min_size(63).builder("alexnet", build)];

@@ -9,16 +9,8 @@
 //! NIPS 2012: two groups (one a GPU), local response normalisation, 227 × 227 pixels (the paper says 224,
 //! which does not give its 55 × 55).
 
-use tch::Tensor;
-
-use super::chain::Chain;
-use super::layers::{
-    Activation, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, conv2d,
-    dropout, identity, linear, local_response_norm, max_pool2d, trace,
-};
-use super::vars::{Init, Path};
-use super::{Architecture, imagenet};
-use crate::error::Result;
+use super::imagenet;
+use super::prelude::*;
 use crate::preprocess::Preprocessing;
 
 pub(super) const TABLE: &[Architecture] = &[

@@ -1,17 +1,8 @@
 //! DenseNet-BC (Huang et al., "Densely Connected Convolutional Networks", CVPR 2017; torchvision
 //! `models/densenet.py`).
 
-use tch::Tensor;
-
-use super::Architecture;
-use super::chain::Chain;
 use super::layers::Activation::Relu;
-use super::layers::{
-    BatchNorm2d, Conv2d, ConvConfig, ConvInit, ConvNorm, Func, Layer, LinearInit, Mode, NormConfig,
-    Sequential, adaptive_avg_pool2d_flat, batch_norm2d, conv_norm, conv2d, max_pool2d, trace,
-};
-use super::vars::Path;
-use crate::error::{Error, Result};
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     DENSENET.builder("densenet121", |chain| densenet(chain, 32, [6, 12, 24, 16], 64)),
@@ -41,7 +32,7 @@ fn densenet(chain: &mut Chain, growth: i64, layers: [usize; 4], stem: i64) -> Re
     chain.stage("conv0", |root| {
         let path = root / "features";
         let config = convolution(3, 7).stride(2);
-        let paths = [&(&path / "conv0"), &(&path / "norm0")];
+        let paths = [&path / "conv0", &path / "norm0"];
         let conv = conv_norm(paths, 3, stem, config, NormConfig::DEFAULT, Relu)?;
         Ok(Sequential(vec![Box::new(conv), max_pool2d(3, 2, 1)]))
     })?;
@@ -96,7 +87,7 @@ struct DenseLayer {
 fn dense_layer(path: &Path, inputs: i64, growth: i64) -> Result<DenseLayer> {
     let width = BOTTLENECK * growth;
     let norm1 = norm_relu(&(path / "norm1"), inputs)?;
-    let paths = [&(path / "conv1"), &(path / "norm2")];
+    let paths = [path / "conv1", path / "norm2"];
     let conv1 = conv_norm(paths, inputs, width, convolution(inputs, 1), NormConfig::DEFAULT, Relu)?;
     Ok(DenseLayer { norm1, conv1, conv2: conv2d(&(path / "conv2"), width, growth, convolution(width, 3))? })
 }

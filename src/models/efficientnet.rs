@@ -1,15 +1,8 @@
 //! EfficientNet (Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019)
 //! and EfficientNetV2 (Tan and Le, ICML 2021); torchvision `models/efficientnet.py`.
 
-use super::Architecture;
-use super::chain::Chain;
 use super::layers::Activation::{Sigmoid, Silu};
-use super::layers::{
-    BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
-    adaptive_avg_pool2d_flat, conv_norm, divisible, dropout, inverted_residual,
-};
-use super::vars::Init;
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     EFFICIENTNET.builder("efficientnet_b0", |chain| scaled(chain, 1.0, 1.0, 0.2, NormConfig::DEFAULT)),
@@ -127,7 +120,7 @@ fn efficientnet(
     chain.stage("stem", |root| {
         let path = root / "features" / 0;
         let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], 3, stem, config, norm, Silu)
+        conv_norm([&path / 0, &path / 1], 3, stem, config, norm, Silu)
     })?;
     let total: usize = stages.iter().map(|stage| stage.blocks).sum();
     let (mut inputs, mut index) = (stem, 0);
@@ -155,7 +148,7 @@ fn efficientnet(
     chain.stage("last", |root| {
         let path = root / "features" / (stages.len() + 1);
         let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], inputs, last, config, norm, Silu)
+        conv_norm([&path / 0, &path / 1], inputs, last, config, norm, Silu)
     })?;
     let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(dropout_p)]);
     let init = Init::Uniform((chain.classes() as f64).sqrt().recip());

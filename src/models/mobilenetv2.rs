@@ -1,15 +1,8 @@
 //! MobileNetV2 (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018;
 //! torchvision `models/mobilenetv2.py`).
 
-use super::Architecture;
-use super::chain::Chain;
 use super::layers::Activation::Relu6;
-use super::layers::{
-    BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
-    adaptive_avg_pool2d_flat, conv_norm, dropout, inverted_residual,
-};
-use super::vars::Init;
-use crate::error::Result;
+use super::prelude::*;
 
 /// `method: partial` starts at the last resolution.
 pub(super) const TABLE: &[Architecture] =
@@ -33,7 +26,7 @@ fn build(chain: &mut Chain) -> Result<()> {
     chain.stage("stem", |root| {
         let path = root / "features" / 0;
         let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], 3, STEM, config, NormConfig::DEFAULT, Relu6)
+        conv_norm([&path / 0, &path / 1], 3, STEM, config, NormConfig::DEFAULT, Relu6)
     })?;
     let (mut inputs, mut index) = (STEM, 1);
     for (number, (expansion, outputs, count, stride)) in STAGES.into_iter().enumerate() {
@@ -56,7 +49,7 @@ fn build(chain: &mut Chain) -> Result<()> {
     chain.stage("last", |root| {
         let path = root / "features" / index;
         let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], inputs, LAST, config, NormConfig::DEFAULT, Relu6)
+        conv_norm([&path / 0, &path / 1], inputs, LAST, config, NormConfig::DEFAULT, Relu6)
     })?;
     let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(DROPOUT)]);
     chain.head_with("classifier.1", Box::new(neck), LAST, LinearInit::weights(Init::Normal(0.01)))

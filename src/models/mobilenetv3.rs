@@ -1,14 +1,7 @@
 //! MobileNetV3 (Howard et al., "Searching for MobileNetV3", ICCV 2019; torchvision `models/mobilenetv3.py`).
 
-use super::Architecture;
-use super::chain::Chain;
 use super::layers::Activation::{self, Hardsigmoid, Hardswish, Relu};
-use super::layers::{
-    ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
-    adaptive_avg_pool2d_flat, conv_norm, divisible, dropout, inverted_residual, linear,
-};
-use super::vars::Init;
-use crate::error::Result;
+use super::prelude::*;
 
 /// `method: partial` starts at the last resolution.
 pub(super) const TABLE: &[Architecture] = &[
@@ -68,7 +61,7 @@ fn mobilenet_v3(chain: &mut Chain, stages: &[Stage], hidden: i64) -> Result<()> 
     chain.stage("stem", |root| {
         let path = root / "features" / 0;
         let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], 3, STEM, config, NORM, Hardswish)
+        conv_norm([&path / 0, &path / 1], 3, STEM, config, NORM, Hardswish)
     })?;
     let (mut inputs, mut index) = (STEM, 1);
     for (stage, number) in stages.iter().zip(1..) {
@@ -95,7 +88,7 @@ fn mobilenet_v3(chain: &mut Chain, stages: &[Stage], hidden: i64) -> Result<()> 
     chain.stage("last", |root| {
         let path = root / "features" / index;
         let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], inputs, last, config, NORM, Hardswish)
+        conv_norm([&path / 0, &path / 1], inputs, last, config, NORM, Hardswish)
     })?;
     let init = LinearInit::weights(Init::Normal(0.01));
     chain.stage("fc", |root| {

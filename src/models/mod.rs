@@ -40,6 +40,15 @@ pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 pub use weights::WeightEntry;
 
+/// What a family's file is written with.
+mod prelude {
+    pub(super) use tch::Tensor;
+
+    pub(super) use super::layers::*;
+    pub(super) use super::{Architecture, Chain, Init, Path, Pooling, Role};
+    pub(super) use crate::error::{Error, Result};
+}
+
 use crate::error::{Error, Result};
 use crate::preprocess::{Interpolation, Preprocessing};
 use crate::suggest;

@@ -1,17 +1,8 @@
 //! RegNet X and Y (Radosavovic et al., "Designing Network Design Spaces", CVPR 2020; torchvision
 //! `models/regnet.py`). Four numbers give the width of every block; Y adds squeeze-and-excitation.
 
-use tch::Tensor;
-
-use super::Architecture;
-use super::chain::Chain;
 use super::layers::Activation::{self, Identity, Relu, Sigmoid};
-use super::layers::{
-    self, ConvConfig, ConvInit, ConvNorm, Layer, LinearInit, Mode, NormConfig, Sequential,
-    adaptive_avg_pool2d_flat, squeeze_excitation,
-};
-use super::vars::{Init, Path};
-use crate::error::{Error, Result};
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     REGNET.builder("regnet_x_400mf", |chain| regnet_x(chain, widths(22, 24., 24.48, 2.54), 16)),
@@ -90,7 +81,7 @@ fn regnet_y(chain: &mut Chain, widths: Widths, group_width: i64) -> Result<()> {
 
 /// A stem, then stages of blocks, each of which halves the resolution in its first block.
 fn regnet(chain: &mut Chain, widths: Widths, group_width: i64, squeezed: Option<f64>) -> Result<()> {
-    chain.stage("stem", |root| conv_norm(&(root / "stem"), 3, STEM, convolution(3).stride(2), Relu))?;
+    chain.stage("stem", |root| unit(&(root / "stem"), [3, STEM], convolution(3).stride(2), Relu))?;
     let mut inputs = STEM;
     for ((outputs, blocks), number) in widths.stages(group_width).into_iter().zip(1..) {
         let groups = outputs / group_width.min(outputs);
@@ -114,14 +105,9 @@ const fn convolution(kernel: i64) -> ConvConfig {
 }
 
 /// A convolution at `0` and its normalisation at `1`.
-fn conv_norm(
-    path: &Path,
-    inputs: i64,
-    outputs: i64,
-    config: ConvConfig,
-    activation: Activation,
-) -> Result<ConvNorm> {
-    layers::conv_norm([&(path / 0), &(path / 1)], inputs, outputs, config, NormConfig::DEFAULT, activation)
+fn unit(path: &Path, channels: [i64; 2], config: ConvConfig, activation: Activation) -> Result<ConvNorm> {
+    let [inputs, outputs] = channels;
+    conv_norm([path / 0, path / 1], inputs, outputs, config, NormConfig::DEFAULT, activation)
 }
 
 /// The shape of one block.
@@ -136,22 +122,16 @@ struct Shape {
 }
 
 /// A residual block of 1×1, 3×3 (grouped) and 1×1 convolutions of the same width.
-struct Block {
-    shortcut: Option<ConvNorm>,
-    main: Sequential,
-}
-
-fn block(path: &Path, shape: Shape) -> Result<Block> {
+fn block(path: &Path, shape: Shape) -> Result<Residual> {
     let Shape { inputs, outputs, stride, groups, squeezed } = shape;
-    let shortcut = match inputs != outputs || stride != 1 {
-        true => Some(conv_norm(&(path / "proj"), inputs, outputs, convolution(1).stride(stride), Identity)?),
-        false => None,
-    };
+    let shortcut = (inputs != outputs || stride != 1)
+        .then(|| unit(&(path / "proj"), [inputs, outputs], convolution(1).stride(stride), Identity));
+    let shortcut = shortcut.transpose()?;
     let path = path / "f";
     let grouped = convolution(3).stride(stride).groups(groups);
     let mut main: Vec<Box<dyn Layer>> = vec![
-        Box::new(conv_norm(&(&path / "a"), inputs, outputs, convolution(1), Relu)?),
-        Box::new(conv_norm(&(&path / "b"), outputs, outputs, grouped, Relu)?),
+        Box::new(unit(&(&path / "a"), [inputs, outputs], convolution(1), Relu)?),
+        Box::new(unit(&(&path / "b"), [outputs, outputs], grouped, Relu)?),
     ];
     if let Some(squeezed) = squeezed {
         // torchvision leaves the biases of these two convolutions, the only ones, at PyTorch's own values.
@@ -159,17 +139,6 @@ fn block(path: &Path, shape: Shape) -> Result<Block> {
         let gate = squeeze_excitation(&(&path / "se"), outputs, squeezed, [Relu, Sigmoid], init)?;
         main.push(Box::new(gate));
     }
-    main.push(Box::new(conv_norm(&(&path / "c"), outputs, outputs, convolution(1), Identity)?));
-    Ok(Block { shortcut, main: Sequential(main) })
-}
-
-impl Layer for Block {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut out = self.main.forward(xs, mode)?;
-        let sum = match &self.shortcut {
-            Some(shortcut) => out.f_add_(&shortcut.forward(xs, mode)?),
-            None => out.f_add_(xs),
-        };
-        sum.and_then(|mut sum| sum.f_relu_()).map_err(Error::torch("add a residual"))
-    }
+    main.push(Box::new(unit(&(&path / "c"), [outputs, outputs], convolution(1), Identity)?));
+    Ok(Residual::new(Sequential(main), shortcut, Relu))
 }

@@ -2,17 +2,8 @@
 //! ResNet (Zagoruyko and Komodakis, BMVC 2016); torchvision `models/resnet.py`. As there, the stride of
 //! a bottleneck is in its 3×3 convolution ("ResNet v1.5").
 
-use tch::Tensor;
-
-use super::Architecture;
-use super::chain::Chain;
 use super::layers::Activation::{Identity, Relu};
-use super::layers::{
-    ConvConfig, ConvInit, ConvNorm, Layer, Mode, NormConfig, Sequential, adaptive_avg_pool2d_flat, conv_norm,
-    max_pool2d,
-};
-use super::vars::Path;
-use crate::error::{Error, Result};
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     RESNET.builder("resnet18", |chain| resnet(chain, Block::Basic, [2, 2, 2, 2], 1, 64)),
@@ -51,7 +42,7 @@ impl Block {
 
 /// The shape of one residual block.
 #[derive(Clone, Copy)]
-struct Residual {
+struct Shape {
     block: Block,
     inputs: i64,
     planes: i64,
@@ -71,7 +62,7 @@ fn resnet(
 ) -> Result<()> {
     chain.stage("conv1", |root| {
         let config = convolution(7).stride(2);
-        let conv = conv_norm([&(root / "conv1"), &(root / "bn1")], 3, 64, config, NormConfig::DEFAULT, Relu)?;
+        let conv = conv_norm([root / "conv1", root / "bn1"], 3, 64, config, NormConfig::DEFAULT, Relu)?;
         Ok(Sequential(vec![Box::new(conv), max_pool2d(3, 2, 1)]))
     })?;
     let mut inputs = 64;
@@ -80,7 +71,7 @@ fn resnet(
         for number in 0..count {
             // Each layer but the first halves the resolution, in its first block.
             let stride = if number == 0 && index > 0 { 2 } else { 1 };
-            let shape = Residual { block, inputs, planes, stride, groups, width_per_group };
+            let shape = Shape { block, inputs, planes, stride, groups, width_per_group };
             let layer = format!("layer{}", index + 1);
             chain.stage(format!("{layer}.{number}"), |root| residual(&(root / layer / number), shape))?;
             inputs = planes * block.expansion();
@@ -93,13 +84,8 @@ const fn convolution(kernel: i64) -> ConvConfig {
     ConvConfig::new(kernel).init(ConvInit::KaimingFanOut)
 }
 
-struct ResidualBlock {
-    main: Vec<ConvNorm>,
-    shortcut: Option<ConvNorm>,
-}
-
-fn residual(path: &Path, shape: Residual) -> Result<ResidualBlock> {
-    let Residual { block, inputs, planes, stride, groups, width_per_group } = shape;
+fn residual(path: &Path, shape: Shape) -> Result<Residual> {
+    let Shape { block, inputs, planes, stride, groups, width_per_group } = shape;
     let outputs = planes * block.expansion();
     let width = planes * width_per_group / 64 * groups;
     let convolutions = match block {
@@ -113,36 +99,15 @@ fn residual(path: &Path, shape: Residual) -> Result<ResidualBlock> {
         ],
     };
     let last = convolutions.len();
-    let main = convolutions
-        .into_iter()
-        .zip(1..)
-        .map(|((inputs, outputs, config), number)| {
-            let (conv, norm) = (path / format!("conv{number}"), path / format!("bn{number}"));
-            let activation = if number < last { Relu } else { Identity };
-            conv_norm([&conv, &norm], inputs, outputs, config, NormConfig::DEFAULT, activation)
-        })
-        .collect::<Result<_>>()?;
-    let shortcut = match stride != 1 || inputs != outputs {
-        true => {
-            let (conv, norm) = (path / "downsample" / 0, path / "downsample" / 1);
-            let config = convolution(1).stride(stride);
-            Some(conv_norm([&conv, &norm], inputs, outputs, config, NormConfig::DEFAULT, Identity)?)
-        }
-        false => None,
-    };
-    Ok(ResidualBlock { main, shortcut })
-}
-
-impl Layer for ResidualBlock {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut out = xs.shallow_clone();
-        for conv in &self.main {
-            out = conv.forward(&out, mode)?;
-        }
-        let out = match &self.shortcut {
-            Some(shortcut) => out.f_add_(&shortcut.forward(xs, mode)?),
-            None => out.f_add_(xs),
-        };
-        out.and_then(|mut out| out.f_relu_()).map_err(Error::torch("add a residual"))
-    }
+    let main = convolutions.into_iter().zip(1..).map(|((inputs, outputs, config), number)| {
+        let paths = [path / format!("conv{number}"), path / format!("bn{number}")];
+        let activation = if number < last { Relu } else { Identity };
+        conv_norm(paths, inputs, outputs, config, NormConfig::DEFAULT, activation)
+    });
+    let main = main.collect::<Result<_>>()?;
+    let shortcut = (stride != 1 || inputs != outputs).then(|| {
+        let paths = [path / "downsample" / 0, path / "downsample" / 1];
+        conv_norm(paths, inputs, outputs, convolution(1).stride(stride), NormConfig::DEFAULT, Identity)
+    });
+    Ok(Residual::new(main, shortcut.transpose()?, Relu))
 }

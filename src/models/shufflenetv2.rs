@@ -1,16 +1,8 @@
 //! ShuffleNet V2 (Ma et al., "Practical Guidelines for Efficient CNN Architecture Design", ECCV 2018;
 //! torchvision `models/shufflenetv2.py`).
 
-use tch::Tensor;
-
-use super::Architecture;
-use super::chain::Chain;
 use super::layers::Activation::{self, Identity, Relu};
-use super::layers::{
-    self, ConvConfig, ConvNorm, Layer, Mode, NormConfig, Sequential, global_mean, max_pool2d,
-};
-use super::vars::Path;
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     SHUFFLENET.builder("shufflenet_v2_x0_5", |chain| shufflenet_v2(chain, [24, 48, 96, 192, 1024])),
@@ -28,8 +20,7 @@ const REPEATS: [usize; 3] = [4, 8, 4];
 /// `channels`: of the stem, the three stages and the last convolution.
 fn shufflenet_v2(chain: &mut Chain, channels: [i64; 5]) -> Result<()> {
     chain.stage("conv1", |root| {
-        let path = root / "conv1";
-        let conv = conv_norm(&path, 0, 3, channels[0], ConvConfig::new(3).stride(2), Relu)?;
+        let conv = unit(&(root / "conv1"), 0, [3, channels[0]], ConvConfig::new(3).stride(2), Relu)?;
         Ok(Sequential(vec![Box::new(conv), max_pool2d(3, 2, 1)]))
     })?;
     for (index, repeats) in REPEATS.into_iter().enumerate() {
@@ -43,74 +34,67 @@ fn shufflenet_v2(chain: &mut Chain, channels: [i64; 5]) -> Result<()> {
         }
     }
     chain.stage("conv5", |root| {
-        let path = root / "conv5";
-        conv_norm(&path, 0, channels[3], channels[4], ConvConfig::new(1), Relu)
+        unit(&(root / "conv5"), 0, [channels[3], channels[4]], ConvConfig::new(1), Relu)
     })?;
     chain.head("fc", global_mean(), channels[4])
 }
 
 /// A convolution at `index` and its normalisation at the next.
-fn conv_norm(
+fn unit(
     path: &Path,
     index: usize,
-    inputs: i64,
-    outputs: i64,
+    [inputs, outputs]: [i64; 2],
     config: ConvConfig,
     activation: Activation,
 ) -> Result<ConvNorm> {
-    let paths = [&(path / index), &(path / (index + 1))];
-    layers::conv_norm(paths, inputs, outputs, config, NormConfig::DEFAULT, activation)
+    conv_norm([path / index, path / (index + 1)], inputs, outputs, config, NormConfig::DEFAULT, activation)
 }
 
 /// torchvision's `InvertedResidual`: channels are split (or, where the block halves the resolution,
 /// copied) into two branches, joined and shuffled.
 struct InvertedResidual {
     /// Present where the block halves the resolution; otherwise half of the channels pass unchanged.
-    branch1: Option<[ConvNorm; 2]>,
-    branch2: [ConvNorm; 3],
+    branch1: Option<Sequential>,
+    branch2: Sequential,
 }
 
 fn basic(path: &Path, channels: i64) -> Result<InvertedResidual> {
-    let branch2 = branch2(path, channels / 2, channels / 2, 1)?;
-    Ok(InvertedResidual { branch1: None, branch2 })
+    Ok(InvertedResidual { branch1: None, branch2: branch2(path, channels / 2, channels / 2, 1)? })
 }
 
 fn downsampling(path: &Path, inputs: i64, outputs: i64) -> Result<InvertedResidual> {
     let path1 = path / "branch1";
     let depthwise = ConvConfig::new(3).stride(2).groups(inputs);
     let branch1 = [
-        conv_norm(&path1, 0, inputs, inputs, depthwise, Identity)?,
-        conv_norm(&path1, 2, inputs, outputs / 2, ConvConfig::new(1), Relu)?,
+        unit(&path1, 0, [inputs, inputs], depthwise, Identity)?,
+        unit(&path1, 2, [inputs, outputs / 2], ConvConfig::new(1), Relu)?,
     ];
-    Ok(InvertedResidual { branch1: Some(branch1), branch2: branch2(path, inputs, outputs / 2, 2)? })
+    let branch1 = Some(branch1.into_iter().collect());
+    Ok(InvertedResidual { branch1, branch2: branch2(path, inputs, outputs / 2, 2)? })
 }
 
-fn branch2(path: &Path, inputs: i64, outputs: i64, stride: i64) -> Result<[ConvNorm; 3]> {
+fn branch2(path: &Path, inputs: i64, outputs: i64, stride: i64) -> Result<Sequential> {
     let path = path / "branch2";
     let depthwise = ConvConfig::new(3).stride(stride).groups(outputs);
-    Ok([
-        conv_norm(&path, 0, inputs, outputs, ConvConfig::new(1), Relu)?,
-        conv_norm(&path, 3, outputs, outputs, depthwise, Identity)?,
-        conv_norm(&path, 5, outputs, outputs, ConvConfig::new(1), Relu)?,
-    ])
+    let layers = [
+        unit(&path, 0, [inputs, outputs], ConvConfig::new(1), Relu)?,
+        unit(&path, 3, [outputs, outputs], depthwise, Identity)?,
+        unit(&path, 5, [outputs, outputs], ConvConfig::new(1), Relu)?,
+    ];
+    Ok(layers.into_iter().collect())
 }
 
 impl Layer for InvertedResidual {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         let (first, second) = match &self.branch1 {
-            Some(branch1) => (run(branch1, xs, mode)?, xs.shallow_clone()),
+            Some(branch1) => (branch1.forward(xs, mode)?, xs.shallow_clone()),
             None => {
                 let half = xs.size()[1] / 2;
                 (xs.f_narrow(1, 0, half)?, xs.f_narrow(1, half, half)?)
             }
         };
-        let second = run(&self.branch2, &second, mode)?;
-        Ok(channel_shuffle(&Tensor::f_cat(&[first, second], 1)?)?)
+        Ok(channel_shuffle(&Tensor::f_cat(&[first, self.branch2.forward(&second, mode)?], 1)?)?)
     }
-}
-
-fn run(layers: &[ConvNorm], xs: &Tensor, mode: Mode) -> Result<Tensor> {
-    layers.iter().try_fold(xs.shallow_clone(), |xs, layer| layer.forward(&xs, mode))
 }
 
 /// Interleaves the channels of the two branches.

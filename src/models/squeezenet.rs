@@ -5,16 +5,8 @@
 //! height and width. `features` is that convolution's input, averaged over height and width to `[N, 512]`;
 //! the logits cannot be computed from it.
 
-use tch::Tensor;
-
-use super::Architecture;
-use super::chain::Chain;
 use super::layers::Activation::Relu;
-use super::layers::{
-    Conv2d, ConvConfig, ConvInit, Layer, Mode, Sequential, conv2d, dropout, max_pool2d_ceil,
-};
-use super::vars::Path;
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     SQUEEZENET.min_size(21).builder("squeezenet1_0", |chain| squeezenet(chain, 96, 7, [1, 4, 8])),

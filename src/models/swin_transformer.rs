@@ -2,18 +2,9 @@
 //! 2021) and its second version (Liu et al., "Swin Transformer V2", CVPR 2022); torchvision
 //! `models/swin_transformer.py`. Between stages images are `[N, H, W, C]`.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
-use super::Architecture;
-use super::chain::Chain;
-use super::head::Pooling;
-use super::layers::{
-    ConvConfig, Func, Layer, LayerNorm, Linear, LinearInit, Mode, Sequential, TransformerBlock, attend,
-    conv2d, join_windows, layer_norm, linear, perceptron, position_bias, relative_position_index,
-    split_heads, stochastic_depth, windows,
-};
-use super::vars::{Init, Path, Role};
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     SWIN.builder("swin_t", |chain| swin(chain, Version::V1, 96, 6, 0.2)),

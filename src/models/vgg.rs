@@ -2,14 +2,7 @@
 //! Large-Scale Image Recognition", ICLR 2015; torchvision `models/vgg.py`), with and without BatchNorm,
 //! and the paper's A-LRN and C, of which there are no weights.
 
-use super::Architecture;
-use super::chain::Chain;
-use super::layers::{
-    Activation, ConvConfig, ConvInit, Layer, LinearInit, NormConfig, Sequential, adaptive_avg_pool2d_flat,
-    batch_norm2d, conv2d, dropout, identity, linear, local_response_norm, max_pool2d,
-};
-use super::vars::{Init, Path};
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     VGG.builder("vgg11", |chain| vgg(chain, A, Variant::Plain)),

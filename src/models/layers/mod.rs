@@ -10,6 +10,7 @@ mod inverted_residual;
 mod linear;
 mod local_response_norm;
 mod norm;
+mod residual;
 mod squeeze_excitation;
 mod stochastic_depth;
 pub mod trace;
@@ -20,12 +21,11 @@ pub use attention::{
 };
 pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
-pub use inverted_residual::{
-    BlockKeys, InvertedResidual, InvertedResidualConfig, divisible, inverted_residual,
-};
+pub use inverted_residual::{BlockKeys, InvertedResidualConfig, divisible, inverted_residual};
 pub use linear::{Linear, LinearInit, linear};
 pub use local_response_norm::local_response_norm;
 pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};
+pub use residual::Residual;
 pub use squeeze_excitation::{SqueezeExcitation, squeeze_excitation};
 pub use stochastic_depth::stochastic_depth;
 use tch::Tensor;
@@ -68,11 +68,19 @@ pub struct Sequential(pub Vec<Box<dyn Layer>>);
 
 impl Layer for Sequential {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut xs = xs.shallow_clone();
-        for layer in &self.0 {
-            xs = layer.forward(&xs, mode)?;
-        }
-        Ok(xs)
+        self.0.iter().try_fold(xs.shallow_clone(), |xs, layer| layer.forward(&xs, mode))
+    }
+}
+
+impl<L: Layer + 'static> FromIterator<L> for Sequential {
+    fn from_iter<I: IntoIterator<Item = L>>(layers: I) -> Self {
+        Sequential(layers.into_iter().map(|layer| Box::new(layer) as _).collect())
+    }
+}
+
+impl Layer for Box<dyn Layer> {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        (**self).forward(xs, mode)
     }
 }
 
