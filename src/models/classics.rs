@@ -10,6 +10,7 @@
 //! which does not give its 55 × 55).
 
 use super::imagenet;
+use super::layers::Activation::{Relu, Tanh};
 use super::prelude::*;
 use crate::preprocess::Preprocessing;
 
@@ -25,6 +26,9 @@ pub(super) const TABLE: &[Architecture] = &[
     },
 ];
 
+/// All convolutions of LeNet-5.
+const FIVE: ConvConfig = ConvConfig::new(5).padding(0).bias();
+
 fn lenet5(chain: &mut Chain) -> Result<()> {
     for (name, inputs, outputs) in [("conv1", 1, 6), ("conv3", 6, 16)] {
         chain.stage(name, |root| {
@@ -32,38 +36,21 @@ fn lenet5(chain: &mut Chain) -> Result<()> {
             if inputs == 1 {
                 layers.push(Box::new(Func(|xs: &Tensor, _| xs.f_mean_dim([1i64].as_slice(), true, None))));
             }
-            layers.push(Box::new(conv2d(
-                &(root / name),
-                inputs,
-                outputs,
-                ConvConfig::new(5).padding(0).bias(),
-            )?));
-            layers.push(tanh());
-            layers.push(average_halves());
+            layers.push(Box::new(conv2d(&(root / name), inputs, outputs, FIVE)?));
+            layers.push(Box::new(Tanh));
+            layers.push(avg_pool2d(2, 2, 0));
             Ok(Sequential(layers))
         })?;
     }
     chain.stage("conv5", |root| {
-        let conv = conv2d(&(root / "conv5"), 16, 120, ConvConfig::new(5).padding(0).bias())?;
-        Ok(Sequential(vec![Box::new(conv), tanh()]))
+        let conv = conv2d(&(root / "conv5"), 16, 120, FIVE)?;
+        Ok(Sequential(vec![Box::new(conv), Box::new(Tanh)]))
     })?;
     chain.stage("fc6", |root| {
         let fc = linear(&(root / "fc6"), 120, 84, LinearInit::default(120))?;
-        Ok(Sequential(vec![adaptive_avg_pool2d_flat(1), Box::new(fc), tanh()]))
+        Ok(Sequential(vec![adaptive_avg_pool2d_flat(1), Box::new(fc), Box::new(Tanh)]))
     })?;
     chain.head("output", identity(), 84)
-}
-
-fn tanh() -> Box<dyn Layer> {
-    Box::new(Func(|xs: &Tensor, _| xs.f_tanh()))
-}
-
-fn average_halves() -> Box<dyn Layer> {
-    Box::new(Func(|xs: &Tensor, _| {
-        let out = xs.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None)?;
-        trace::note(|| "AvgPool2d 2×2".into(), None, &out, 0);
-        Ok(out)
-    }))
 }
 
 /// Deviation of all initial weights.
@@ -84,7 +71,7 @@ fn alexnet_2012(chain: &mut Chain) -> Result<()> {
         chain.stage(name, |root| {
             let init = if ones { ConvInit::NormalBiasOne(DEVIATION) } else { ConvInit::Normal(DEVIATION) };
             let conv = conv2d(&(root / name), inputs, outputs, config.bias().init(init))?;
-            let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(conv), Box::new(Activation::Relu)];
+            let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(conv), Box::new(Relu)];
             if normalised {
                 layers.push(local_response_norm());
             }
@@ -107,7 +94,7 @@ fn alexnet_2012(chain: &mut Chain) -> Result<()> {
 fn hidden(path: &Path, inputs: i64) -> Result<Vec<Box<dyn Layer>>> {
     let init = LinearInit { weight: Init::Normal(DEVIATION), bias: Some(Init::Constant(1.)) };
     let linear = linear(path, inputs, 4096, init)?;
-    let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(linear), Box::new(Activation::Relu)];
+    let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(linear), Box::new(Relu)];
     if inputs == 4096 {
         layers.insert(0, dropout(0.5));
     }

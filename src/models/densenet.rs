@@ -64,49 +64,25 @@ fn convolution(inputs: i64, kernel: i64) -> ConvConfig {
 }
 
 /// A normalisation and its activation, which stand before the convolutions here.
-struct NormRelu(BatchNorm2d);
-
-fn norm_relu(path: &Path, channels: i64) -> Result<NormRelu> {
-    Ok(NormRelu(batch_norm2d(path, channels, NormConfig::DEFAULT)?))
-}
-
-impl Layer for NormRelu {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        Relu.apply_in_place(self.0.forward(xs, mode)?)
-    }
+fn norm_relu(path: &Path, channels: i64) -> Result<InPlace<BatchNorm2d>> {
+    Ok(InPlace(batch_norm2d(path, channels, NormConfig::DEFAULT)?, Relu))
 }
 
 /// A dense layer appends its output to its input, so that what passes along the chain is the concatenation
 /// of all that came before in the block.
-struct DenseLayer {
-    norm1: NormRelu,
-    conv1: ConvNorm,
-    conv2: Conv2d,
-}
-
-fn dense_layer(path: &Path, inputs: i64, growth: i64) -> Result<DenseLayer> {
+fn dense_layer(path: &Path, inputs: i64, growth: i64) -> Result<Branches> {
     let width = BOTTLENECK * growth;
     let norm1 = norm_relu(&(path / "norm1"), inputs)?;
     let paths = [path / "conv1", path / "norm2"];
     let conv1 = conv_norm(paths, inputs, width, convolution(inputs, 1), NormConfig::DEFAULT, Relu)?;
-    Ok(DenseLayer { norm1, conv1, conv2: conv2d(&(path / "conv2"), width, growth, convolution(width, 3))? })
-}
-
-impl Layer for DenseLayer {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let new = self.conv1.forward(&self.norm1.forward(xs, mode)?, mode)?;
-        let new = self.conv2.forward(&new, mode)?;
-        Tensor::f_cat(&[xs, &new], 1).map_err(Error::torch("join a dense layer's input and output"))
-    }
+    let conv2 = conv2d(&(path / "conv2"), width, growth, convolution(width, 3))?;
+    let new = Sequential(vec![Box::new(norm1), Box::new(conv1), Box::new(conv2)]);
+    Ok(Branches(vec![identity(), Box::new(new)]))
 }
 
 /// Halves channels and resolution.
 fn transition(path: &Path, channels: i64) -> Result<Sequential> {
     let norm = norm_relu(&(path / "norm"), channels)?;
     let conv = conv2d(&(path / "conv"), channels, channels / 2, convolution(channels, 1))?;
-    let pool = Func(|xs: &Tensor, _| {
-        xs.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None)
-            .inspect(|out| trace::note(|| "AvgPool2d 2×2".into(), None, out, 0))
-    });
-    Ok(Sequential(vec![Box::new(norm), Box::new(conv), Box::new(pool)]))
+    Ok(Sequential(vec![Box::new(norm), Box::new(conv), avg_pool2d(2, 2, 0)]))
 }

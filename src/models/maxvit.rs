@@ -1,6 +1,6 @@
 //! MaxViT (Tu et al., "MaxViT: Multi-Axis Vision Transformer", ECCV 2022; torchvision `models/maxvit.py`).
 
-use super::layers::Activation::{Gelu, Identity, Sigmoid, Silu};
+use super::layers::Activation::{Gelu, Identity, Sigmoid, Silu, Tanh};
 use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] =
@@ -50,9 +50,8 @@ fn build(chain: &mut Chain) -> Result<()> {
     chain.stage("pre_logits", |root| {
         let norm = layer_norm(&(root / "classifier.2"), inputs, LAYER_NORM_EPS)?;
         let linear = linear(&(root / "classifier.3"), inputs, inputs, INIT)?;
-        let tanh = Func(|xs: &Tensor, _| xs.f_tanh());
         let pool = adaptive_avg_pool2d_flat(1);
-        Ok(Sequential(vec![pool, Box::new(norm), Box::new(linear), Box::new(tanh)]))
+        Ok(Sequential(vec![pool, Box::new(norm), Box::new(linear), Box::new(Tanh)]))
     })?;
     chain.head_with("classifier.5", identity(), inputs, INIT.without_bias())
 }
@@ -67,9 +66,8 @@ const fn convolution(kernel: i64) -> ConvConfig {
 /// An inverted bottleneck with squeeze-and-excitation, normalised before it.
 fn mb_conv(path: &Path, inputs: i64, outputs: i64, stride: i64, drop_rate: f64) -> Result<Residual> {
     let shortcut = (stride != 1).then(|| -> Result<_> {
-        let halves = Func(|xs: &Tensor, _| xs.f_avg_pool2d([3, 3], [2, 2], [1, 1], false, true, None::<i64>));
         let conv = conv2d(&(path / "proj.1"), inputs, outputs, convolution(1).bias())?;
-        Ok(Sequential(vec![Box::new(halves), Box::new(conv)]))
+        Ok(Sequential(vec![avg_pool2d(3, 2, 1), Box::new(conv)]))
     });
     let shortcut = shortcut.transpose()?;
     let wide = 4 * outputs;

@@ -52,26 +52,11 @@ const fn convolution(kernel: i64) -> ConvConfig {
 }
 
 /// A fire module: few channels, then many, half of them seen through 1×1 and half through 3×3 kernels.
-struct Fire {
-    squeeze: Conv2d,
-    expand: [Conv2d; 2],
-}
-
-fn fire(path: &Path, inputs: i64, squeezed: i64, expanded: i64) -> Result<Fire> {
-    Ok(Fire {
-        squeeze: conv2d(&(path / "squeeze"), inputs, squeezed, convolution(1))?,
-        expand: [
-            conv2d(&(path / "expand1x1"), squeezed, expanded, convolution(1))?,
-            conv2d(&(path / "expand3x3"), squeezed, expanded, convolution(3))?,
-        ],
-    })
-}
-
-impl Layer for Fire {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let [ones, threes] = &self.expand;
-        let xs = Relu.apply_in_place(self.squeeze.forward(xs, mode)?)?;
-        // The activation may as well follow the concatenation: it acts on each number alone.
-        Relu.apply_in_place(Tensor::f_cat(&[ones.forward(&xs, mode)?, threes.forward(&xs, mode)?], 1)?)
-    }
+fn fire(path: &Path, inputs: i64, squeezed: i64, expanded: i64) -> Result<Sequential> {
+    let squeeze = conv2d(&(path / "squeeze"), inputs, squeezed, convolution(1))?;
+    let ones = conv2d(&(path / "expand1x1"), squeezed, expanded, convolution(1))?;
+    let threes = conv2d(&(path / "expand3x3"), squeezed, expanded, convolution(3))?;
+    let expand = Branches(vec![Box::new(ones), Box::new(threes)]);
+    // The activation may as well follow the concatenation: it acts on each number alone.
+    Ok(Sequential(vec![Box::new(InPlace(squeeze, Relu)), Box::new(InPlace(expand, Relu))]))
 }

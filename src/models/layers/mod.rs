@@ -103,6 +103,8 @@ pub enum Activation {
     Sigmoid,
     /// `nn.Hardsigmoid`
     Hardsigmoid,
+    /// `nn.Tanh`
+    Tanh,
 }
 
 impl Activation {
@@ -117,6 +119,7 @@ impl Activation {
             Activation::Gelu => xs.f_gelu("none"),
             Activation::Sigmoid => xs.f_sigmoid(),
             Activation::Hardsigmoid => xs.f_hardsigmoid(),
+            Activation::Tanh => xs.f_tanh(),
         }
         .map_err(Error::torch("run an activation"))
     }
@@ -135,6 +138,15 @@ impl Activation {
 impl Layer for Activation {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
         self.apply(xs)
+    }
+}
+
+/// An activation behind a normalisation or a convolution: see [`Activation::apply_in_place`].
+pub struct InPlace<L>(pub L, pub Activation);
+
+impl<L: Layer> Layer for InPlace<L> {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.1.apply_in_place(self.0.forward(xs, mode)?)
     }
 }
 
@@ -177,6 +189,16 @@ impl Layer for MaxPool2d {
             .inspect(|out| trace::note(|| format!("MaxPool2d {kernel}×{kernel}"), None, out, 0))
             .map_err(Error::torch("run a max pooling"))
     }
+}
+
+/// `nn.AvgPool2d`
+pub fn avg_pool2d(kernel: i64, stride: i64, padding: i64) -> Box<dyn Layer> {
+    Box::new(Func(move |xs: &Tensor, _| {
+        let (kernels, strides, paddings) = ([kernel; 2], [stride; 2], [padding; 2]);
+        let out = xs.f_avg_pool2d(kernels, strides, paddings, false, true, None)?;
+        trace::note(|| format!("AvgPool2d {kernel}×{kernel}"), None, &out, 0);
+        Ok(out)
+    }))
 }
 
 /// `nn.AdaptiveAvgPool2d((side, side))`, then `torch.flatten(x, 1)`
