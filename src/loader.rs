@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn batches_are_as_many_as_they_are_said_to_be() {
-        let preprocessing = crate::models::find("alexnet").unwrap().weights[0].preprocessing.clone();
+        let preprocessing = crate::models::find("alexnet").unwrap().weights()[0].preprocessing.clone();
         let preprocessing = Preprocessing { crop_size: 1, ..preprocessing };
         for count in 1..=9 {
             for batch_size in 1..=4 {

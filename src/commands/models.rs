@@ -15,8 +15,8 @@ pub fn run(args: &cli::Models) -> Result<Outcome> {
     let mut entries: Vec<Entry> = architectures()
         .filter(|architecture| matches(filter, architecture.name))
         .flat_map(|architecture| {
-            let alone = architecture.weights.is_empty().then_some((architecture, None));
-            architecture.weights.iter().map(move |entry| (architecture, Some(entry))).chain(alone)
+            let alone = architecture.weights().is_empty().then_some((architecture, None));
+            architecture.weights().iter().map(move |entry| (architecture, Some(entry))).chain(alone)
         })
         .collect();
     if entries.is_empty() {
@@ -74,7 +74,7 @@ fn table(entries: &[Entry]) -> String {
             continue;
         };
         let cached = if download::cached(entry.file).is_some() { "yes" } else { "no" };
-        let tag = match entry.tag == architecture.default {
+        let tag = match entry.tag == architecture.default_tag() {
             true => format!("{} *", entry.tag),
             false => entry.tag.to_string(),
         };

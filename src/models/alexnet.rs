@@ -1,33 +1,10 @@
 //! AlexNet, the one-column variant (Krizhevsky, "One weird trick for parallelizing convolutional neural
 //! networks", 2014; torchvision `models/alexnet.py`).
 
-use super::layers::{
-    Activation, ConvConfig, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, conv2d, dropout,
-    identity, linear, max_pool2d,
-};
-use super::network::Chain;
-use super::vars::Path;
-use super::{Architecture, BASE, entry, imagenet};
-use crate::error::Result;
+use super::prelude::*;
 
-pub(super) const TABLE: &[Architecture] = &[Architecture {
-    name: "alexnet",
-    weights_enum: "AlexNet_Weights",
-    default: "IMAGENET1K_V1",
-    weights: &[entry(
-        "IMAGENET1K_V1",
-        "alexnet-owt-7be5be79.pth",
-        61_100_840,
-        0.714,
-        [56.522, 79.066],
-        imagenet(256, 224),
-    )],
-    build,
-    family: "AlexNet",
-    min_size: 63,
-    partial_from: "fc6",
-    ..BASE
-}];
+pub(super) const TABLE: &[Architecture] =
+    &[Architecture::family("AlexNet", "fc6").min_size(63).builder("alexnet", build)];
 
 /// Index in torchvision's `features`, input and output channels, kernel and stride and padding, and
 /// whether a pooling of 3 with stride 2 follows.

@@ -9,39 +9,25 @@
 //! NIPS 2012: two groups (one a GPU), local response normalisation, 227 × 227 pixels (the paper says 224,
 //! which does not give its 55 × 55).
 
-use tch::Tensor;
-
-use super::layers::{
-    Activation, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, conv2d,
-    dropout, identity, linear, local_response_norm, max_pool2d, trace,
-};
-use super::network::Chain;
-use super::vars::{Init, Path};
-use super::{Architecture, BASE, imagenet};
-use crate::error::Result;
+use super::imagenet;
+use super::layers::Activation::{Relu, Tanh};
+use super::prelude::*;
 use crate::preprocess::Preprocessing;
 
 pub(super) const TABLE: &[Architecture] = &[
     Architecture {
-        name: "lenet5",
-        family: "LeNet",
-        min_size: 32,
-        partial_from: "fc6",
         // Digits and letters: white on black, and scaled to a deviation near one.
         preset: Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..imagenet(32, 32) },
-        build: lenet5,
-        ..BASE
+        ..Architecture::family("LeNet", "fc6").min_size(32).builder("lenet5", lenet5)
     },
     Architecture {
-        name: "alexnet_2012",
-        family: "AlexNet",
-        min_size: 67,
-        partial_from: "fc6",
         preset: imagenet(256, 227),
-        build: alexnet_2012,
-        ..BASE
+        ..Architecture::family("AlexNet", "fc6").min_size(67).builder("alexnet_2012", alexnet_2012)
     },
 ];
+
+/// All convolutions of LeNet-5.
+const FIVE: ConvConfig = ConvConfig::new(5).padding(0).bias();
 
 fn lenet5(chain: &mut Chain) -> Result<()> {
     for (name, inputs, outputs) in [("conv1", 1, 6), ("conv3", 6, 16)] {
@@ -50,38 +36,21 @@ fn lenet5(chain: &mut Chain) -> Result<()> {
             if inputs == 1 {
                 layers.push(Box::new(Func(|xs: &Tensor, _| xs.f_mean_dim([1i64].as_slice(), true, None))));
             }
-            layers.push(Box::new(conv2d(
-                &(root / name),
-                inputs,
-                outputs,
-                ConvConfig::new(5).padding(0).bias(),
-            )?));
-            layers.push(tanh());
-            layers.push(average_halves());
+            layers.push(Box::new(conv2d(&(root / name), inputs, outputs, FIVE)?));
+            layers.push(Box::new(Tanh));
+            layers.push(avg_pool2d(2, 2, 0));
             Ok(Sequential(layers))
         })?;
     }
     chain.stage("conv5", |root| {
-        let conv = conv2d(&(root / "conv5"), 16, 120, ConvConfig::new(5).padding(0).bias())?;
-        Ok(Sequential(vec![Box::new(conv), tanh()]))
+        let conv = conv2d(&(root / "conv5"), 16, 120, FIVE)?;
+        Ok(Sequential(vec![Box::new(conv), Box::new(Tanh)]))
     })?;
     chain.stage("fc6", |root| {
         let fc = linear(&(root / "fc6"), 120, 84, LinearInit::default(120))?;
-        Ok(Sequential(vec![adaptive_avg_pool2d_flat(1), Box::new(fc), tanh()]))
+        Ok(Sequential(vec![adaptive_avg_pool2d_flat(1), Box::new(fc), Box::new(Tanh)]))
     })?;
     chain.head("output", identity(), 84)
-}
-
-fn tanh() -> Box<dyn Layer> {
-    Box::new(Func(|xs: &Tensor, _| xs.f_tanh()))
-}
-
-fn average_halves() -> Box<dyn Layer> {
-    Box::new(Func(|xs: &Tensor, _| {
-        let out = xs.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None)?;
-        trace::note(|| "AvgPool2d 2×2".into(), None, &out, 0);
-        Ok(out)
-    }))
 }
 
 /// Deviation of all initial weights.
@@ -102,7 +71,7 @@ fn alexnet_2012(chain: &mut Chain) -> Result<()> {
         chain.stage(name, |root| {
             let init = if ones { ConvInit::NormalBiasOne(DEVIATION) } else { ConvInit::Normal(DEVIATION) };
             let conv = conv2d(&(root / name), inputs, outputs, config.bias().init(init))?;
-            let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(conv), Box::new(Activation::Relu)];
+            let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(conv), Box::new(Relu)];
             if normalised {
                 layers.push(local_response_norm());
             }
@@ -125,7 +94,7 @@ fn alexnet_2012(chain: &mut Chain) -> Result<()> {
 fn hidden(path: &Path, inputs: i64) -> Result<Vec<Box<dyn Layer>>> {
     let init = LinearInit { weight: Init::Normal(DEVIATION), bias: Some(Init::Constant(1.)) };
     let linear = linear(path, inputs, 4096, init)?;
-    let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(linear), Box::new(Activation::Relu)];
+    let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(linear), Box::new(Relu)];
     if inputs == 4096 {
         layers.insert(0, dropout(0.5));
     }

@@ -1,82 +1,16 @@
 //! ConvNeXt (Liu et al., "A ConvNet for the 2020s", CVPR 2022; torchvision `models/convnext.py`).
 
-use tch::Tensor;
-
-use super::layers::{
-    Activation, Conv2d, ConvConfig, ConvInit, Layer, LayerNorm, LayerNorm2d, Linear, LinearInit, Mode,
-    Sequential, adaptive_avg_pool2d_flat, conv2d, layer_norm, linear, stochastic_depth, trace,
-};
-use super::network::Chain;
-use super::vars::{Init, Path, Role};
-use super::{Architecture, BASE, entry, imagenet};
-use crate::error::{Error, Result};
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "convnext_tiny",
-        weights_enum: "ConvNeXt_Tiny_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "convnext_tiny-983f1562.pth",
-            28_589_128,
-            4.456,
-            [82.52, 96.146],
-            imagenet(236, 224),
-        )],
-        build: |chain| convnext(chain, 96, 9, 0.1),
-        ..CONVNEXT
-    },
-    Architecture {
-        name: "convnext_small",
-        weights_enum: "ConvNeXt_Small_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "convnext_small-0c510722.pth",
-            50_223_688,
-            8.684,
-            [83.616, 96.65],
-            imagenet(230, 224),
-        )],
-        build: |chain| convnext(chain, 96, 27, 0.4),
-        ..CONVNEXT
-    },
-    Architecture {
-        name: "convnext_base",
-        weights_enum: "ConvNeXt_Base_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "convnext_base-6075fbad.pth",
-            88_591_464,
-            15.355,
-            [84.062, 96.87],
-            imagenet(232, 224),
-        )],
-        build: |chain| convnext(chain, 128, 27, 0.5),
-        ..CONVNEXT
-    },
-    Architecture {
-        name: "convnext_large",
-        weights_enum: "ConvNeXt_Large_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "convnext_large-ea097f82.pth",
-            197_767_336,
-            34.361,
-            [84.414, 96.976],
-            imagenet(232, 224),
-        )],
-        build: |chain| convnext(chain, 192, 27, 0.5),
-        ..CONVNEXT
-    },
+    CONVNEXT.builder("convnext_tiny", |chain| convnext(chain, 96, 9, 0.1)),
+    CONVNEXT.builder("convnext_small", |chain| convnext(chain, 96, 27, 0.4)),
+    CONVNEXT.builder("convnext_base", |chain| convnext(chain, 128, 27, 0.5)),
+    CONVNEXT.builder("convnext_large", |chain| convnext(chain, 192, 27, 0.5)),
 ];
 
 /// What the builders share.
-const CONVNEXT: Architecture =
-    Architecture { family: "ConvNeXt", min_size: 32, partial_from: "stage4", ..BASE };
+const CONVNEXT: Architecture = Architecture::family("ConvNeXt", "stage4").min_size(32);
 
 /// Of all layer normalisations.
 const EPS: f64 = 1e-6;
@@ -136,35 +70,19 @@ fn norm2d(path: &Path, channels: i64) -> Result<LayerNorm2d> {
 }
 
 /// torchvision's `CNBlock`: a depthwise convolution, then a perceptron of each pixel's channels.
-struct Block {
-    scale: Tensor,
-    depthwise: Conv2d,
-    norm: LayerNorm,
-    expand: Linear,
-    project: Linear,
-    stochastic_depth: Box<dyn Layer>,
-}
-
-fn block(path: &Path, channels: i64, rate: f64) -> Result<Block> {
+fn block(path: &Path, channels: i64, rate: f64) -> Result<Residual> {
     let scale = path.var("layer_scale", Role::Other, &[channels, 1, 1], Init::Constant(LAYER_SCALE))?;
     let path = path / "block";
-    Ok(Block {
-        scale,
-        depthwise: conv2d(&(&path / 0), channels, channels, convolution(7).groups(channels))?,
-        norm: layer_norm(&(&path / 2), channels, EPS)?,
-        expand: linear(&(&path / 3), channels, 4 * channels, init())?,
-        project: linear(&(&path / 5), 4 * channels, channels, init())?,
-        stochastic_depth: stochastic_depth(rate),
-    })
-}
-
-impl Layer for Block {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let out = self.depthwise.forward(xs, mode)?.f_permute([0, 2, 3, 1])?;
-        let out = self.expand.forward(&self.norm.forward(&out, mode)?, mode)?;
-        let out = self.project.forward(&Activation::Gelu.apply(&out)?, mode)?;
-        let out = out.f_permute([0, 3, 1, 2])?.f_mul(&self.scale)?;
-        trace::note(|| "layer scale".into(), Some(&self.scale), &out, 0);
-        self.stochastic_depth.forward(&out, mode)?.f_add_(xs).map_err(Error::torch("add a residual"))
-    }
+    Ok(Residual::plain(vec![
+        Box::new(conv2d(&(&path / 0), channels, channels, convolution(7).groups(channels))?),
+        Box::new(Func(|xs: &Tensor, _| xs.f_permute([0, 2, 3, 1]))),
+        Box::new(layer_norm(&(&path / 2), channels, EPS)?),
+        perceptron(&path, [3, 5], channels, 4 * channels, |_, _| init())?,
+        Box::new(Func(move |xs: &Tensor, _| {
+            let out = xs.f_permute([0, 3, 1, 2])?.f_mul(&scale)?;
+            trace::note(|| "layer scale".into(), Some(&scale), &out, 0);
+            Ok(out)
+        })),
+        stochastic_depth(rate),
+    ]))
 }

@@ -2,198 +2,26 @@
 //! and EfficientNetV2 (Tan and Le, ICML 2021); torchvision `models/efficientnet.py`.
 
 use super::layers::Activation::{Sigmoid, Silu};
-use super::layers::{
-    BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
-    adaptive_avg_pool2d_flat, conv_norm, divisible, dropout, inverted_residual,
-};
-use super::network::Chain;
-use super::vars::Init;
-use super::{Architecture, BASE, bicubic, entry, imagenet};
-use crate::error::Result;
-use crate::preprocess::Preprocessing;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "efficientnet_b0",
-        weights_enum: "EfficientNet_B0_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_b0_rwightman-7f5810bc.pth",
-            5_288_548,
-            0.386,
-            [77.692, 93.532],
-            bicubic(imagenet(256, 224)),
-        )],
-        build: |chain| scaled(chain, 1.0, 1.0, 0.2, NormConfig::DEFAULT),
-        ..EFFICIENTNET
-    },
-    Architecture {
-        name: "efficientnet_b1",
-        weights_enum: "EfficientNet_B1_Weights",
-        default: "IMAGENET1K_V2",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "efficientnet_b1_rwightman-bac287d4.pth",
-                7_794_184,
-                0.687,
-                [78.642, 94.186],
-                bicubic(imagenet(256, 240)),
-            ),
-            entry(
-                "IMAGENET1K_V2",
-                "efficientnet_b1-c27df63c.pth",
-                7_794_184,
-                0.687,
-                [79.838, 94.934],
-                imagenet(255, 240),
-            ),
-        ],
-        build: |chain| scaled(chain, 1.0, 1.1, 0.2, NormConfig::DEFAULT),
-        ..EFFICIENTNET
-    },
-    Architecture {
-        name: "efficientnet_b2",
-        weights_enum: "EfficientNet_B2_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_b2_rwightman-c35c1473.pth",
-            9_109_994,
-            1.088,
-            [80.608, 95.31],
-            bicubic(imagenet(288, 288)),
-        )],
-        build: |chain| scaled(chain, 1.1, 1.2, 0.3, NormConfig::DEFAULT),
-        ..EFFICIENTNET
-    },
-    Architecture {
-        name: "efficientnet_b3",
-        weights_enum: "EfficientNet_B3_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_b3_rwightman-b3899882.pth",
-            12_233_232,
-            1.827,
-            [82.008, 96.054],
-            bicubic(imagenet(320, 300)),
-        )],
-        build: |chain| scaled(chain, 1.2, 1.4, 0.3, NormConfig::DEFAULT),
-        ..EFFICIENTNET
-    },
-    Architecture {
-        name: "efficientnet_b4",
-        weights_enum: "EfficientNet_B4_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_b4_rwightman-23ab8bcd.pth",
-            19_341_616,
-            4.394,
-            [83.384, 96.594],
-            bicubic(imagenet(384, 380)),
-        )],
-        build: |chain| scaled(chain, 1.4, 1.8, 0.4, NormConfig::DEFAULT),
-        ..EFFICIENTNET
-    },
-    Architecture {
-        name: "efficientnet_b5",
-        weights_enum: "EfficientNet_B5_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_b5_lukemelas-1a07897c.pth",
-            30_389_784,
-            10.266,
-            [83.444, 96.628],
-            bicubic(imagenet(456, 456)),
-        )],
-        build: |chain| scaled(chain, 1.6, 2.2, 0.4, LARGE_NORM),
-        ..EFFICIENTNET
-    },
-    Architecture {
-        name: "efficientnet_b6",
-        weights_enum: "EfficientNet_B6_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_b6_lukemelas-24a108a5.pth",
-            43_040_704,
-            19.068,
-            [84.008, 96.916],
-            bicubic(imagenet(528, 528)),
-        )],
-        build: |chain| scaled(chain, 1.8, 2.6, 0.5, LARGE_NORM),
-        ..EFFICIENTNET
-    },
-    Architecture {
-        name: "efficientnet_b7",
-        weights_enum: "EfficientNet_B7_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_b7_lukemelas-c5b4e57e.pth",
-            66_347_960,
-            37.746,
-            [84.122, 96.908],
-            bicubic(imagenet(600, 600)),
-        )],
-        build: |chain| scaled(chain, 2.0, 3.1, 0.5, LARGE_NORM),
-        ..EFFICIENTNET
-    },
-    Architecture {
-        name: "efficientnet_v2_s",
-        weights_enum: "EfficientNet_V2_S_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_v2_s-dd5fe13b.pth",
-            21_458_488,
-            8.366,
-            [84.228, 96.878],
-            imagenet(384, 384),
-        )],
-        build: |chain| version2(chain, V2_S, 0.2),
-        ..EFFICIENTNET_V2
-    },
-    Architecture {
-        name: "efficientnet_v2_m",
-        weights_enum: "EfficientNet_V2_M_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_v2_m-dc08266a.pth",
-            54_139_356,
-            24.582,
-            [85.112, 97.156],
-            imagenet(480, 480),
-        )],
-        build: |chain| version2(chain, V2_M, 0.3),
-        ..EFFICIENTNET_V2
-    },
-    Architecture {
-        name: "efficientnet_v2_l",
-        weights_enum: "EfficientNet_V2_L_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "efficientnet_v2_l-59c71312.pth",
-            118_515_272,
-            56.08,
-            [85.808, 97.788],
-            Preprocessing { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], ..bicubic(imagenet(480, 480)) },
-        )],
-        build: |chain| version2(chain, V2_L, 0.4),
-        ..EFFICIENTNET_V2
-    },
+    EFFICIENTNET.builder("efficientnet_b0", |chain| scaled(chain, 1.0, 1.0, 0.2, NormConfig::DEFAULT)),
+    EFFICIENTNET.builder("efficientnet_b1", |chain| scaled(chain, 1.0, 1.1, 0.2, NormConfig::DEFAULT)),
+    EFFICIENTNET.builder("efficientnet_b2", |chain| scaled(chain, 1.1, 1.2, 0.3, NormConfig::DEFAULT)),
+    EFFICIENTNET.builder("efficientnet_b3", |chain| scaled(chain, 1.2, 1.4, 0.3, NormConfig::DEFAULT)),
+    EFFICIENTNET.builder("efficientnet_b4", |chain| scaled(chain, 1.4, 1.8, 0.4, NormConfig::DEFAULT)),
+    EFFICIENTNET.builder("efficientnet_b5", |chain| scaled(chain, 1.6, 2.2, 0.4, LARGE_NORM)),
+    EFFICIENTNET.builder("efficientnet_b6", |chain| scaled(chain, 1.8, 2.6, 0.5, LARGE_NORM)),
+    EFFICIENTNET.builder("efficientnet_b7", |chain| scaled(chain, 2.0, 3.1, 0.5, LARGE_NORM)),
+    EFFICIENTNET_V2.builder("efficientnet_v2_s", |chain| version2(chain, V2_S, 0.2)),
+    EFFICIENTNET_V2.builder("efficientnet_v2_m", |chain| version2(chain, V2_M, 0.3)),
+    EFFICIENTNET_V2.builder("efficientnet_v2_l", |chain| version2(chain, V2_L, 0.4)),
 ];
 
 /// What the builders share; `method: partial` starts at the last resolution.
-const EFFICIENTNET: Architecture = Architecture { family: "EfficientNet", partial_from: "stage6", ..BASE };
+const EFFICIENTNET: Architecture = Architecture::family("EfficientNet", "stage6");
 /// What those of version 2 share.
-const EFFICIENTNET_V2: Architecture = Architecture { family: "EfficientNetV2", min_size: 33, ..EFFICIENTNET };
+const EFFICIENTNET_V2: Architecture = Architecture::family("EfficientNetV2", "stage6").min_size(33);
 
 /// One row of the papers' tables.
 #[derive(Clone, Copy)]
@@ -292,7 +120,7 @@ fn efficientnet(
     chain.stage("stem", |root| {
         let path = root / "features" / 0;
         let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], 3, stem, config, norm, Silu)
+        conv_norm([&path / 0, &path / 1], 3, stem, config, norm, Silu)
     })?;
     let total: usize = stages.iter().map(|stage| stage.blocks).sum();
     let (mut inputs, mut index) = (stem, 0);
@@ -320,7 +148,7 @@ fn efficientnet(
     chain.stage("last", |root| {
         let path = root / "features" / (stages.len() + 1);
         let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], inputs, last, config, norm, Silu)
+        conv_norm([&path / 0, &path / 1], inputs, last, config, norm, Silu)
     })?;
     let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(dropout_p)]);
     let init = Init::Uniform((chain.classes() as f64).sqrt().recip());

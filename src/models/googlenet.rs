@@ -4,30 +4,16 @@
 
 use tch::Tensor;
 
+use super::chain::Chain;
 use super::layers::{
     Activation, Branches, ConvConfig, ConvInit, ConvNorm, Func, Layer, LinearInit, NormConfig, Sequential,
     adaptive_avg_pool2d_flat, conv_norm, dropout, linear, max_pool2d_ceil,
 };
-use super::network::Chain;
 use super::vars::{Init, Path};
-use super::{Architecture, Auxiliaries, Auxiliary, BASE, entry, imagenet};
+use super::{Architecture, Auxiliaries, Auxiliary};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[Architecture {
-    name: "googlenet",
-    family: "GoogLeNet",
-    weights_enum: "GoogLeNet_Weights",
-    weights: &[entry(
-        "IMAGENET1K_V1",
-        "googlenet-1378be20.pth",
-        6_624_904,
-        1.498,
-        [69.778, 89.53],
-        imagenet(256, 224),
-    )],
-    min_size: 15,
-    partial_from: "inception5a",
-    build,
     auxiliaries: Auxiliaries {
         weight: 0.3,
         min_size: 15,
@@ -45,7 +31,7 @@ pub(super) const TABLE: &[Architecture] = &[Architecture {
         ],
     },
     transform_input: true,
-    ..BASE
+    ..Architecture::family("GoogLeNet", "inception5a").min_size(15).builder("googlenet", build)
 }];
 
 /// Name, kernel of the pooling before it, input and output channels, convolution.

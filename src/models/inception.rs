@@ -3,31 +3,17 @@
 
 use tch::Tensor;
 
+use super::chain::Chain;
 use super::googlenet::basic_conv;
 use super::layers::{
     Branches, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, dropout,
     linear, max_pool2d,
 };
-use super::network::Chain;
 use super::vars::{Init, Path};
-use super::{Architecture, Auxiliaries, Auxiliary, BASE, entry, imagenet};
+use super::{Architecture, Auxiliaries, Auxiliary};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[Architecture {
-    name: "inception_v3",
-    family: "Inception v3",
-    weights_enum: "Inception_V3_Weights",
-    weights: &[entry(
-        "IMAGENET1K_V1",
-        "inception_v3_google-0cc3c7bd.pth",
-        27_161_264,
-        5.713,
-        [77.294, 93.45],
-        imagenet(342, 299),
-    )],
-    min_size: 75,
-    partial_from: "Mixed_7a",
-    build,
     auxiliaries: Auxiliaries {
         weight: 0.4,
         // Below, fewer than five pixels are left where its last convolution needs five.
@@ -35,7 +21,7 @@ pub(super) const TABLE: &[Architecture] = &[Architecture {
         classifiers: &[Auxiliary { key: "AuxLogits", after: "Mixed_6e", build: auxiliary }],
     },
     transform_input: true,
-    ..BASE
+    ..Architecture::family("Inception v3", "Mixed_7a").min_size(75).builder("inception_v3", build)
 }];
 
 /// Name, whether a pooling stands before it, input and output channels, convolution.

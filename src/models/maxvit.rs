@@ -1,38 +1,10 @@
 //! MaxViT (Tu et al., "MaxViT: Multi-Axis Vision Transformer", ECCV 2022; torchvision `models/maxvit.py`).
 
-use tch::Tensor;
+use super::layers::Activation::{Gelu, Identity, Sigmoid, Silu, Tanh};
+use super::prelude::*;
 
-use super::layers::Activation::{self, Gelu};
-use super::layers::{
-    Conv2d, ConvConfig, ConvInit, Func, Layer, Linear, LinearInit, Mode, NormConfig, Sequential,
-    TransformerBlock, adaptive_avg_pool2d_flat, attend, batch_norm2d, conv_norm, conv2d, identity,
-    join_windows, layer_norm, linear, perceptron, position_bias, relative_position_index, split_heads,
-    squeeze_excitation, stochastic_depth, windows,
-};
-use super::network::Chain;
-use super::vars::{Init, Path, Role};
-use super::{Architecture, BASE, bicubic, entry, imagenet};
-use crate::error::{Error, Result};
-
-pub(super) const TABLE: &[Architecture] = &[Architecture {
-    name: "maxvit_t",
-    weights_enum: "MaxVit_T_Weights",
-    default: "IMAGENET1K_V1",
-    weights: &[entry(
-        "IMAGENET1K_V1",
-        "maxvit_t-bc5ab103.pth",
-        30_919_624,
-        5.558,
-        [83.7, 96.722],
-        bicubic(imagenet(224, 224)),
-    )],
-    build,
-    family: "MaxViT",
-    min_size: MULTIPLE,
-    multiple: MULTIPLE,
-    partial_from: "block4",
-    ..BASE
-}];
+pub(super) const TABLE: &[Architecture] =
+    &[Architecture::family("MaxViT", "block4").multiple_of(MULTIPLE).builder("maxvit_t", build)];
 
 /// Sides of images are multiples of this, in pixels: 7 parts at a 32nd of the resolution.
 const MULTIPLE: u32 = 224;
@@ -53,7 +25,7 @@ fn build(chain: &mut Chain) -> Result<()> {
     chain.stage("stem", |root| {
         let path = root / "stem";
         let first = convolution(3).stride(2);
-        let first = conv_norm([&(&path / "0.0"), &(&path / "0.1")], 3, STEM, first, NORM, Gelu)?;
+        let first = conv_norm([&path / "0.0", &path / "0.1"], 3, STEM, first, NORM, Gelu)?;
         let second = conv2d(&(&path / "1.0"), STEM, STEM, convolution(3).bias())?;
         Ok(Sequential(vec![Box::new(first), Box::new(second)]))
     })?;
@@ -78,9 +50,8 @@ fn build(chain: &mut Chain) -> Result<()> {
     chain.stage("pre_logits", |root| {
         let norm = layer_norm(&(root / "classifier.2"), inputs, LAYER_NORM_EPS)?;
         let linear = linear(&(root / "classifier.3"), inputs, inputs, INIT)?;
-        let tanh = Func(|xs: &Tensor, _| xs.f_tanh());
         let pool = adaptive_avg_pool2d_flat(1);
-        Ok(Sequential(vec![pool, Box::new(norm), Box::new(linear), Box::new(tanh)]))
+        Ok(Sequential(vec![pool, Box::new(norm), Box::new(linear), Box::new(Tanh)]))
     })?;
     chain.head_with("classifier.5", identity(), inputs, INIT.without_bias())
 }
@@ -93,52 +64,27 @@ const fn convolution(kernel: i64) -> ConvConfig {
 }
 
 /// An inverted bottleneck with squeeze-and-excitation, normalised before it.
-struct MbConv {
-    /// Present where the block changes the resolution.
-    shortcut: Option<Conv2d>,
-    main: Sequential,
-}
-
-fn mb_conv(path: &Path, inputs: i64, outputs: i64, stride: i64, drop_rate: f64) -> Result<MbConv> {
-    let shortcut = match stride {
-        1 => None,
-        _ => Some(conv2d(&(path / "proj.1"), inputs, outputs, convolution(1).bias())?),
-    };
-    let (wide, squeezed) = (4 * outputs, outputs / 4);
+fn mb_conv(path: &Path, inputs: i64, outputs: i64, stride: i64, drop_rate: f64) -> Result<Residual> {
+    let shortcut = (stride != 1).then(|| -> Result<_> {
+        let conv = conv2d(&(path / "proj.1"), inputs, outputs, convolution(1).bias())?;
+        Ok(Sequential(vec![avg_pool2d(3, 2, 1), Box::new(conv)]))
+    });
+    let shortcut = shortcut.transpose()?;
+    let wide = 4 * outputs;
     let path = path / "layers";
     let unit = |name: &str, inputs, config| {
-        conv_norm([&(&path / name / 0), &(&path / name / 1)], inputs, wide, config, NORM, Gelu)
+        conv_norm([&path / name / 0, &path / name / 1], inputs, wide, config, NORM, Gelu)
     };
-    let init = ConvInit::Normal(DEVIATION);
+    let (squeeze, init) = (&path / "squeeze_excitation", ConvInit::Normal(DEVIATION));
     let main: Vec<Box<dyn Layer>> = vec![
         Box::new(batch_norm2d(&(&path / "pre_norm"), inputs, NORM)?),
         Box::new(unit("conv_a", inputs, convolution(1))?),
         Box::new(unit("conv_b", wide, convolution(3).stride(stride).groups(wide))?),
-        Box::new(squeeze_excitation(
-            &(&path / "squeeze_excitation"),
-            wide,
-            squeezed,
-            [Activation::Silu, Activation::Sigmoid],
-            init,
-        )?),
+        Box::new(squeeze_excitation(&squeeze, wide, outputs / 4, [Silu, Sigmoid], init)?),
         Box::new(conv2d(&(&path / "conv_c"), wide, outputs, convolution(1).bias())?),
         stochastic_depth(drop_rate),
     ];
-    Ok(MbConv { shortcut, main: Sequential(main) })
-}
-
-impl Layer for MbConv {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let main = self.main.forward(xs, mode)?;
-        let shortcut = match &self.shortcut {
-            Some(shortcut) => {
-                let pooled = xs.f_avg_pool2d([3, 3], [2, 2], [1, 1], false, true, None::<i64>)?;
-                shortcut.forward(&pooled, mode)?
-            }
-            None => xs.shallow_clone(),
-        };
-        Ok(shortcut.f_add(&main)?)
-    }
+    Ok(Residual::new(Sequential(main), shortcut, Identity))
 }
 
 /// Which patches see each other.

@@ -4,81 +4,25 @@
 //! torchvision takes a state dict for this family only with the version that PyTorch keeps beside it, which
 //! safetensors files do not have: there `state_dict._metadata = model.state_dict()._metadata` comes first.
 
+use super::Architecture;
+use super::chain::Chain;
 use super::layers::Activation::Relu;
 use super::layers::{
     BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential, conv_norm,
     divisible, dropout, global_mean, inverted_residual,
 };
-use super::network::Chain;
 use super::vars::Init;
-use super::{Architecture, BASE, entry, imagenet};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "mnasnet0_5",
-        weights_enum: "MNASNet0_5_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "mnasnet0.5_top1_67.823-3ffadce67e.pth",
-            2_218_512,
-            0.104,
-            [67.734, 87.49],
-            imagenet(256, 224),
-        )],
-        build: |chain| mnasnet(chain, 0.5),
-        ..MNASNET
-    },
-    Architecture {
-        name: "mnasnet0_75",
-        weights_enum: "MNASNet0_75_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "mnasnet0_75-7090bc5f.pth",
-            3_170_208,
-            0.215,
-            [71.18, 90.496],
-            imagenet(232, 224),
-        )],
-        build: |chain| mnasnet(chain, 0.75),
-        ..MNASNET
-    },
-    Architecture {
-        name: "mnasnet1_0",
-        weights_enum: "MNASNet1_0_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "mnasnet1.0_top1_73.512-f206786ef8.pth",
-            4_383_312,
-            0.314,
-            [73.456, 91.51],
-            imagenet(256, 224),
-        )],
-        build: |chain| mnasnet(chain, 1.0),
-        ..MNASNET
-    },
-    Architecture {
-        name: "mnasnet1_3",
-        weights_enum: "MNASNet1_3_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "mnasnet1_3-a4c69d6f.pth",
-            6_282_256,
-            0.526,
-            [76.506, 93.522],
-            imagenet(232, 224),
-        )],
-        build: |chain| mnasnet(chain, 1.3),
-        ..MNASNET
-    },
+    MNASNET.builder("mnasnet0_5", |chain| mnasnet(chain, 0.5)),
+    MNASNET.builder("mnasnet0_75", |chain| mnasnet(chain, 0.75)),
+    MNASNET.builder("mnasnet1_0", |chain| mnasnet(chain, 1.0)),
+    MNASNET.builder("mnasnet1_3", |chain| mnasnet(chain, 1.3)),
 ];
 
 /// What the builders share; `method: partial` starts at the last resolution.
-const MNASNET: Architecture = Architecture { family: "MNASNet", partial_from: "stage6", ..BASE };
+const MNASNET: Architecture = Architecture::family("MNASNet", "stage6");
 
 /// Kernel, first stride, expansion and number of blocks of the stages behind the first.
 const STAGES: [(i64, i64, i64, usize); 6] =

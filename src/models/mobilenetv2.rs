@@ -2,43 +2,11 @@
 //! torchvision `models/mobilenetv2.py`).
 
 use super::layers::Activation::Relu6;
-use super::layers::{
-    BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
-    adaptive_avg_pool2d_flat, conv_norm, dropout, inverted_residual,
-};
-use super::network::Chain;
-use super::vars::Init;
-use super::{Architecture, BASE, entry, imagenet};
-use crate::error::Result;
+use super::prelude::*;
 
-pub(super) const TABLE: &[Architecture] = &[Architecture {
-    name: "mobilenet_v2",
-    weights_enum: "MobileNet_V2_Weights",
-    default: "IMAGENET1K_V2",
-    weights: &[
-        entry(
-            "IMAGENET1K_V1",
-            "mobilenet_v2-b0353104.pth",
-            3_504_872,
-            0.301,
-            [71.878, 90.286],
-            imagenet(256, 224),
-        ),
-        entry(
-            "IMAGENET1K_V2",
-            "mobilenet_v2-7ebf99e0.pth",
-            3_504_872,
-            0.301,
-            [72.154, 90.822],
-            imagenet(232, 224),
-        ),
-    ],
-    build,
-    family: "MobileNetV2",
-    // The last resolution.
-    partial_from: "stage6",
-    ..BASE
-}];
+/// `method: partial` starts at the last resolution.
+pub(super) const TABLE: &[Architecture] =
+    &[Architecture::family("MobileNetV2", "stage6").builder("mobilenet_v2", build)];
 
 /// Expansion, channels, number of blocks and first stride of each stage.
 const STAGES: [(i64, i64, usize, i64); 7] = [
@@ -58,7 +26,7 @@ fn build(chain: &mut Chain) -> Result<()> {
     chain.stage("stem", |root| {
         let path = root / "features" / 0;
         let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], 3, STEM, config, NormConfig::DEFAULT, Relu6)
+        conv_norm([&path / 0, &path / 1], 3, STEM, config, NormConfig::DEFAULT, Relu6)
     })?;
     let (mut inputs, mut index) = (STEM, 1);
     for (number, (expansion, outputs, count, stride)) in STAGES.into_iter().enumerate() {
@@ -81,7 +49,7 @@ fn build(chain: &mut Chain) -> Result<()> {
     chain.stage("last", |root| {
         let path = root / "features" / index;
         let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], inputs, LAST, config, NormConfig::DEFAULT, Relu6)
+        conv_norm([&path / 0, &path / 1], inputs, LAST, config, NormConfig::DEFAULT, Relu6)
     })?;
     let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(DROPOUT)]);
     chain.head_with("classifier.1", Box::new(neck), LAST, LinearInit::weights(Init::Normal(0.01)))

@@ -1,62 +1,15 @@
 //! MobileNetV3 (Howard et al., "Searching for MobileNetV3", ICCV 2019; torchvision `models/mobilenetv3.py`).
 
 use super::layers::Activation::{self, Hardsigmoid, Hardswish, Relu};
-use super::layers::{
-    ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential,
-    adaptive_avg_pool2d_flat, conv_norm, divisible, dropout, inverted_residual, linear,
-};
-use super::network::Chain;
-use super::vars::Init;
-use super::{Architecture, BASE, entry, imagenet};
-use crate::error::Result;
+use super::prelude::*;
 
+/// `method: partial` starts at the last resolution.
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "mobilenet_v3_large",
-        weights_enum: "MobileNet_V3_Large_Weights",
-        default: "IMAGENET1K_V2",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "mobilenet_v3_large-8738ca79.pth",
-                5_483_032,
-                0.217,
-                [74.042, 91.34],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_V2",
-                "mobilenet_v3_large-5c1a4163.pth",
-                5_483_032,
-                0.217,
-                [75.274, 92.566],
-                imagenet(232, 224),
-            ),
-        ],
-        build: |chain| mobilenet_v3(chain, LARGE, 1280),
-        partial_from: "stage6",
-        ..MOBILENET_V3
-    },
-    Architecture {
-        name: "mobilenet_v3_small",
-        weights_enum: "MobileNet_V3_Small_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "mobilenet_v3_small-047dcff4.pth",
-            2_542_856,
-            0.057,
-            [67.668, 87.402],
-            imagenet(256, 224),
-        )],
-        build: |chain| mobilenet_v3(chain, SMALL, 1024),
-        partial_from: "stage5",
-        ..MOBILENET_V3
-    },
+    Architecture::family("MobileNetV3", "stage6")
+        .builder("mobilenet_v3_large", |chain| mobilenet_v3(chain, LARGE, 1280)),
+    Architecture::family("MobileNetV3", "stage5")
+        .builder("mobilenet_v3_small", |chain| mobilenet_v3(chain, SMALL, 1024)),
 ];
-
-/// What the two builders share; `method: partial` starts at the last resolution of each.
-const MOBILENET_V3: Architecture = Architecture { family: "MobileNetV3", ..BASE };
 
 /// Blocks with as many output channels each.
 struct Stage {
@@ -108,7 +61,7 @@ fn mobilenet_v3(chain: &mut Chain, stages: &[Stage], hidden: i64) -> Result<()> 
     chain.stage("stem", |root| {
         let path = root / "features" / 0;
         let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], 3, STEM, config, NORM, Hardswish)
+        conv_norm([&path / 0, &path / 1], 3, STEM, config, NORM, Hardswish)
     })?;
     let (mut inputs, mut index) = (STEM, 1);
     for (stage, number) in stages.iter().zip(1..) {
@@ -135,7 +88,7 @@ fn mobilenet_v3(chain: &mut Chain, stages: &[Stage], hidden: i64) -> Result<()> 
     chain.stage("last", |root| {
         let path = root / "features" / index;
         let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], inputs, last, config, NORM, Hardswish)
+        conv_norm([&path / 0, &path / 1], inputs, last, config, NORM, Hardswish)
     })?;
     let init = LinearInit::weights(Init::Normal(0.01));
     chain.stage("fc", |root| {

@@ -1,15 +1,18 @@
 //! The networks: torchvision's architectures, their weight entries, and the chain of stages they share.
 //!
 //! One file a family, each with a table of its builders (a row per builder, as in torchvision's
-//! `models/*.py`). To add a family, write its file, and add its table to [`architectures`].
+//! `models/*.py`); what torchvision publishes for them is in `weights.csv`. To add a family, write its file, and
+//! add its table to [`architectures`].
 
 mod alexnet;
 mod auxiliary;
+mod chain;
 mod classics;
 mod convnext;
 mod densenet;
 mod efficientnet;
 mod googlenet;
+mod head;
 mod inception;
 mod inspect;
 pub mod layers;
@@ -27,30 +30,37 @@ mod swin_transformer;
 mod vars;
 mod vgg;
 mod vision_transformer;
+mod weights;
 
 pub use auxiliary::{Auxiliaries, Auxiliary};
+pub use chain::Chain;
+pub use head::{Classifier, Pooling};
 pub use inspect::{Row, inspect};
-pub use network::{Chain, Classifier, DEFAULT_SIDE, FEATURES, LOGITS, Network, Pooling, Reading};
+pub use network::{DEFAULT_SIDE, FEATURES, LOGITS, Network, Reading};
 pub use stages_head::STAGES_HEAD;
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
+pub use weights::WeightEntry;
+
+/// What a family's file is written with.
+mod prelude {
+    pub(super) use tch::Tensor;
+
+    pub(super) use super::layers::*;
+    pub(super) use super::{Architecture, Chain, Init, Path, Pooling, Role};
+    pub(super) use crate::error::{Error, Result};
+}
 
 use crate::error::{Error, Result};
 use crate::preprocess::{Interpolation, Preprocessing};
 use crate::suggest;
 
-/// One builder of torchvision: `torchvision.models.NAME`.
+/// One builder: `torchvision.models.NAME`, or a network of the courses that torchvision lacks.
 pub struct Architecture {
     /// The builder's name, such as `resnet18`.
     pub name: &'static str,
     /// The family's name for people.
     pub family: &'static str,
-    /// torchvision's enum class, such as `ResNet18_Weights`.
-    pub weights_enum: &'static str,
-    /// The tag that `DEFAULT` stands for.
-    pub default: &'static str,
-    /// The pretrained weights that torchvision publishes, in its order.
-    pub weights: &'static [WeightEntry],
     /// How images are prepared where there are no weights.
     pub preset: Preprocessing,
     /// The smallest side of an input that the network can take.
@@ -70,87 +80,76 @@ pub struct Architecture {
     pub build: fn(&mut Chain) -> Result<()>,
 }
 
-/// One entry of a torchvision weights enum.
-#[derive(Debug)]
-pub struct WeightEntry {
-    /// Its name in the enum, such as `IMAGENET1K_V1`.
-    pub tag: &'static str,
-    /// The file name below the download address; its last `-` is followed by the first digits of the
-    /// file's sha256.
-    pub file: &'static str,
-    /// Number of parameters, with the entry's 1,000 classes.
-    pub parameters: u64,
-    /// Multiply-adds for one image at the entry's size, in 10⁹ (torchvision's `_ops`).
-    pub gflops: f64,
-    /// Top-1 accuracy on ImageNet's validation set, in percent.
-    pub top1: f64,
-    /// Top-5 accuracy on ImageNet's validation set, in percent.
-    pub top5: f64,
-    /// How its images are prepared (`weights.transforms()`).
-    pub preprocessing: Preprocessing,
-}
-
-impl WeightEntry {
-    /// Whether the file has no valid classifier and serves features only, as VGG16's `IMAGENET1K_FEATURES`:
-    /// it holds NaN there, and torchvision gives no accuracy.
-    pub fn features_only(&self) -> bool {
-        self.top1.is_nan()
-    }
-
-    /// The first digits of the file's sha256, from its name.
-    pub fn digits(&self) -> &'static str {
-        let stem = self.file.rsplit_once('.').map_or(self.file, |(stem, _)| stem);
-        stem.rsplit_once('-').map_or("", |(_, digits)| digits)
-    }
-}
-
 impl Architecture {
+    /// What most families have in common; each replaces what is its own.
+    const fn family(family: &'static str, partial_from: &'static str) -> Self {
+        Architecture {
+            name: "",
+            family,
+            preset: imagenet(256, 224),
+            min_size: 1,
+            multiple: 1,
+            partial_from,
+            auxiliaries: Auxiliaries::NONE,
+            transform_input: false,
+            renames: &[],
+            build: |_| Ok(()),
+        }
+    }
+
+    /// The same for inputs whose sides have at least so many pixels.
+    const fn min_size(self, min_size: u32) -> Self {
+        Architecture { min_size, ..self }
+    }
+
+    /// The same for inputs whose sides are multiples of so many pixels.
+    const fn multiple_of(self, multiple: u32) -> Self {
+        Architecture { min_size: multiple, multiple, ..self }
+    }
+
+    /// The same where `method: partial` begins at this stage.
+    const fn partial_from(self, partial_from: &'static str) -> Self {
+        Architecture { partial_from, ..self }
+    }
+
+    /// A row of a family's table.
+    const fn builder(self, name: &'static str, build: fn(&mut Chain) -> Result<()>) -> Self {
+        Architecture { name, build, ..self }
+    }
+
+    /// The pretrained weights that torchvision publishes, in its order.
+    pub fn weights(&self) -> &'static [WeightEntry] {
+        weights::published(self.name).map_or(&[], |published| &published.entries)
+    }
+
+    /// torchvision's enum class, such as `ResNet18_Weights`; empty where nothing is published.
+    pub fn weights_enum(&self) -> &'static str {
+        weights::published(self.name).map_or("", |published| published.name)
+    }
+
+    /// The tag that `DEFAULT` stands for; empty where nothing is published.
+    pub fn default_tag(&self) -> &'static str {
+        weights::published(self.name).map_or("", |published| published.default)
+    }
+
+    /// The entry of this tag; `DEFAULT` and the enum's full name (`ResNet18_Weights.IMAGENET1K_V1`) too.
+    pub fn entry(&self, tag: &str) -> Option<&'static WeightEntry> {
+        let own =
+            tag.strip_prefix(self.weights_enum()).and_then(|rest| rest.strip_prefix('.')).unwrap_or(tag);
+        let tag = if own == "DEFAULT" { self.default_tag() } else { own };
+        self.weights().iter().find(|entry| entry.tag == tag)
+    }
+
     /// How images are prepared where no weights say otherwise: as the first entry's.
     pub fn preprocessing(&self) -> Preprocessing {
-        self.weights.first().map_or_else(|| self.preset.clone(), |entry| entry.preprocessing.clone())
+        self.weights().first().map_or_else(|| self.preset.clone(), |entry| entry.preprocessing.clone())
     }
 
     /// The key of today for one in a file, which may be older.
     pub fn current_key(&self, key: &str) -> String {
         self.renames.iter().fold(key.to_string(), |key, (old, new)| key.replace(old, new))
     }
-
-    /// The entry of this tag; `DEFAULT` and the enum's full name (`ResNet18_Weights.IMAGENET1K_V1`) too.
-    pub fn entry(&self, tag: &str) -> Option<&'static WeightEntry> {
-        let tag = tag.strip_prefix(self.weights_enum).and_then(|rest| rest.strip_prefix('.')).unwrap_or(tag);
-        let tag = if tag == "DEFAULT" { self.default } else { tag };
-        self.weights.iter().find(|entry| entry.tag == tag)
-    }
 }
-
-/// A row of a family's table: tag, file, parameters, GFLOPs, top-1 and top-5, preprocessing.
-const fn entry(
-    tag: &'static str,
-    file: &'static str,
-    parameters: u64,
-    gflops: f64,
-    [top1, top5]: [f64; 2],
-    preprocessing: Preprocessing,
-) -> WeightEntry {
-    WeightEntry { tag, file, parameters, gflops, top1, top5, preprocessing }
-}
-
-/// What builders have in common; each row of a table replaces what is its own.
-const BASE: Architecture = Architecture {
-    name: "",
-    family: "",
-    weights_enum: "",
-    default: "IMAGENET1K_V1",
-    weights: &[],
-    preset: imagenet(256, 224),
-    min_size: 1,
-    multiple: 1,
-    partial_from: "",
-    auxiliaries: Auxiliaries::NONE,
-    transform_input: false,
-    renames: &[],
-    build: |_| Ok(()),
-};
 
 /// torchvision's `ImageClassification` preset with ImageNet's mean and deviation.
 const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
@@ -161,11 +160,6 @@ const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
     }
-}
-
-/// The same with a bicubic resize.
-const fn bicubic(preprocessing: Preprocessing) -> Preprocessing {
-    Preprocessing { interpolation: Interpolation::Bicubic, ..preprocessing }
 }
 
 /// All architectures, family by family.

@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
-use super::layers::{
-    Activation, Conv2d, ConvConfig, ConvInit, Layer, Linear, LinearInit, Mode, conv2d, linear,
-};
-use super::vars::{self, Fill, Path, Var, Vars};
+use super::chain::{Chain, Stage};
+use super::head::{Classifier, Head, Pooling};
+use super::layers::{Layer, Mode};
+use super::vars::{self, Fill, Var, Vars};
 use super::{Architecture, Auxiliary, suggest_stage};
 use crate::error::{Error, Result};
 
@@ -22,178 +22,12 @@ pub const LOGITS: &str = "logits";
 /// The side of the images in pixels that a network is built for unless told otherwise.
 pub const DEFAULT_SIDE: i64 = 224;
 
-/// How a stage's output becomes a vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooling {
-    /// The mean over height and width of images `[N, C, H, W]`; a vector stays.
-    Spatial,
-    /// The mean over height and width of images `[N, H, W, C]`.
-    ChannelsLast,
-    /// The first of the tokens `[N, T, D]`: the class token.
-    ClassToken,
-}
-
-impl Pooling {
-    pub(super) fn pool(self, xs: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Pooling::Spatial if xs.dim() == 4 => xs.f_mean_dim([2i64, 3].as_slice(), false, None)?,
-            Pooling::ChannelsLast if xs.dim() == 4 => xs.f_mean_dim([1i64, 2].as_slice(), false, None)?,
-            Pooling::ClassToken if xs.dim() == 3 => xs.f_select(1, 0)?,
-            _ => xs.shallow_clone(),
-        })
-    }
-}
-
-/// A named part of the chain.
-pub(super) struct Stage {
-    pub(super) name: String,
-    body: Box<dyn Layer>,
-    pub(super) vars: Range<usize>,
-}
-
-/// The final classifier layer.
-pub enum Classifier {
-    /// Of the features.
-    Linear(Linear),
-    /// A 1×1 convolution of images, then ReLU and the mean over height and width (SqueezeNet).
-    Convolution(Conv2d),
-}
-
-impl Classifier {
-    /// `[classes, features]`; of a convolution `[classes, features, 1, 1]`.
-    pub fn weight(&self) -> &Tensor {
-        match self {
-            Classifier::Linear(linear) => &linear.weight,
-            Classifier::Convolution(conv) => &conv.weight,
-        }
-    }
-
-    /// `[classes]`
-    pub fn bias(&self) -> Option<&Tensor> {
-        match self {
-            Classifier::Linear(linear) => linear.bias.as_ref(),
-            Classifier::Convolution(conv) => conv.bias.as_ref(),
-        }
-    }
-
-    /// The logits `[N, K]` for what the neck made.
-    pub(super) fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        match self {
-            Classifier::Linear(linear) => linear.forward(xs, mode),
-            Classifier::Convolution(conv) => {
-                Pooling::Spatial.pool(&Activation::Relu.apply_in_place(conv.forward(xs, mode)?)?)
-            }
-        }
-    }
-}
-
-/// The end of the chain: what turns the last stage's output into a vector, and the classifier.
-pub(super) struct Head {
-    /// The classifier's path in the state dict, such as `fc` or `classifier.6`.
-    pub(super) key: &'static str,
-    /// From the last stage's output to the features, `[N, D]` (or, before a convolution, `[N, D, H, W]`).
-    neck: Box<dyn Layer>,
-    pub(super) classifier: Classifier,
-    pub(super) vars: Range<usize>,
-    /// What the classifier reads, if that is not the neck's output alone.
-    pub(super) reads: Vec<Reading>,
-}
-
 /// A classifier on an inner stage, while the network is trained.
 struct AuxiliaryClassifier {
     /// Index of the stage that it reads.
     stage: usize,
     body: Box<dyn Layer>,
     vars: Vec<Var>,
-}
-
-/// A network under construction: stages in order, then the head.
-pub struct Chain<'a> {
-    vars: &'a Vars,
-    classes: i64,
-    side: i64,
-    stages: Vec<Stage>,
-    head: Option<Head>,
-    pooling: Pooling,
-}
-
-impl<'a> Chain<'a> {
-    /// How the stages are read; [`Pooling::Spatial`] unless this is called.
-    pub fn pooling(&mut self, pooling: Pooling) {
-        self.pooling = pooling;
-    }
-
-    /// The side of the images in pixels, for networks whose variables depend on it.
-    pub fn side(&self) -> i64 {
-        self.side
-    }
-
-    /// The root of the state dict, for parameters that stand outside all stages. They belong to the stage
-    /// that is built next; those of the neck, which is built after the last stage, are trained with any stage.
-    pub fn root(&self) -> Path<'a> {
-        self.vars.root()
-    }
-
-    /// Number of outputs that the head will have: some families' initial values depend on it.
-    pub fn classes(&self) -> i64 {
-        self.classes
-    }
-
-    /// Appends a stage; its variables are named from the root of the state dict.
-    pub fn stage<L: Layer + 'static>(
-        &mut self,
-        name: impl Into<String>,
-        body: impl FnOnce(&Path<'a>) -> Result<L>,
-    ) -> Result<()> {
-        let start = self.vars.count();
-        let body = Box::new(body(&self.vars.root())?);
-        self.stages.push(Stage { name: name.into(), body, vars: start..self.vars.count() });
-        Ok(())
-    }
-
-    /// Ends the chain with a linear classifier of `features` inputs at `key`, behind `neck`, with
-    /// `nn.Linear`'s initial values.
-    pub fn head(&mut self, key: &'static str, neck: Box<dyn Layer>, features: i64) -> Result<()> {
-        self.head_with(key, neck, features, LinearInit::default(features))
-    }
-
-    /// The same with other initial values.
-    pub fn head_with(
-        &mut self,
-        key: &'static str,
-        neck: Box<dyn Layer>,
-        features: i64,
-        init: LinearInit,
-    ) -> Result<()> {
-        self.end(key, neck, |path, classes| Ok(Classifier::Linear(linear(path, features, classes, init)?)))
-    }
-
-    /// Ends the chain with a 1×1 convolution as its classifier: see [`Classifier::Convolution`]. What the
-    /// `neck` makes of images of `features` channels stays spatial; the features are its mean over height and width.
-    pub fn convolution_head(
-        &mut self,
-        key: &'static str,
-        neck: Box<dyn Layer>,
-        features: i64,
-        init: ConvInit,
-    ) -> Result<()> {
-        let config = ConvConfig::new(1).bias().init(init);
-        self.end(key, neck, |path, classes| {
-            Ok(Classifier::Convolution(conv2d(path, features, classes, config)?))
-        })
-    }
-
-    fn end(
-        &mut self,
-        key: &'static str,
-        neck: Box<dyn Layer>,
-        classifier: impl FnOnce(&Path, i64) -> Result<Classifier>,
-    ) -> Result<()> {
-        let start = self.vars.count();
-        let classifier = classifier(&(self.vars.root() / key), self.classes)?;
-        self.head = Some(Head { key, neck, classifier, vars: start..self.vars.count(), reads: Vec::new() });
-        Ok(())
-    }
 }
 
 /// A point in the chain at which a vector can be read.
@@ -247,16 +81,9 @@ impl Network {
         fill: Fill,
     ) -> Result<Self> {
         let vars = Vars::new(device, fill);
-        let mut chain = Chain {
-            vars: &vars,
-            classes: classes as i64,
-            side,
-            stages: Vec::new(),
-            head: None,
-            pooling: Pooling::Spatial,
-        };
+        let mut chain = Chain::new(&vars, classes as i64, side);
         (architecture.build)(&mut chain)?;
-        let Chain { stages, head, pooling, .. } = chain;
+        let (stages, head, pooling) = chain.finish();
         let head = head.ok_or_else(|| Error::run(format!("{} has no head", architecture.name)))?;
         let vars = vars.into_inner();
         Ok(Network {
@@ -469,7 +296,7 @@ impl Network {
             logits.push(auxiliary.body.forward(&xs, mode)?);
         }
         let xs = self.run(done..self.stages.len(), &xs, mode)?;
-        Ok((self.head.classifier.forward(&self.head.neck.forward(&xs, mode)?, mode)?, logits))
+        Ok((self.head.read(&xs, Reading::Logits, mode)?, logits))
     }
 
     /// The vectors `[N, D]` at `reading` for images `[N, 3, H, W]`, in inference mode and without
@@ -477,16 +304,6 @@ impl Network {
     pub fn read(&self, images: &Tensor, reading: Reading) -> Result<Tensor> {
         let mut vectors = self.read_all(images, &[reading])?;
         vectors.pop().ok_or_else(|| Error::run("nothing was read"))
-    }
-
-    /// A reading behind the last stage, for its output.
-    pub(super) fn read_end(&self, xs: &Tensor, reading: Reading, mode: Mode) -> Result<Tensor> {
-        let features = self.head.neck.forward(xs, mode)?;
-        match reading {
-            Reading::Logits => self.head.classifier.forward(&features, mode),
-            Reading::Peaks if features.dim() == 4 => Ok(features.f_amax([2i64, 3].as_slice(), false)?),
-            _ => Pooling::Spatial.pool(&features),
-        }
     }
 
     /// The output of the stage of this index for the output of the one before, in inference mode.
@@ -499,11 +316,11 @@ impl Network {
         let last = outputs.last().ok_or_else(|| Error::run("a network without stages"))?;
         tch::no_grad(|| {
             if self.head.reads.is_empty() {
-                return self.read_end(last, Reading::Logits, Mode::INFERENCE);
+                return self.head.read(last, Reading::Logits, Mode::INFERENCE);
             }
             let vector = |&reading: &Reading| match reading {
                 Reading::Stage(index) => self.pooling.pool(&outputs[index]),
-                _ => self.read_end(last, reading, Mode::INFERENCE),
+                _ => self.head.read(last, reading, Mode::INFERENCE),
             };
             let vectors = self.head.reads.iter().map(vector).collect::<Result<Vec<_>>>()?;
             self.classify(&vectors, Mode::INFERENCE)

@@ -2,243 +2,24 @@
 //! ResNet (Zagoruyko and Komodakis, BMVC 2016); torchvision `models/resnet.py`. As there, the stride of
 //! a bottleneck is in its 3×3 convolution ("ResNet v1.5").
 
-use tch::Tensor;
-
 use super::layers::Activation::{Identity, Relu};
-use super::layers::{
-    ConvConfig, ConvInit, ConvNorm, Layer, Mode, NormConfig, Sequential, adaptive_avg_pool2d_flat, conv_norm,
-    max_pool2d,
-};
-use super::network::Chain;
-use super::vars::Path;
-use super::{Architecture, BASE, entry, imagenet};
-use crate::error::{Error, Result};
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "resnet18",
-        weights_enum: "ResNet18_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "resnet18-f37072fd.pth",
-            11_689_512,
-            1.814,
-            [69.758, 89.078],
-            imagenet(256, 224),
-        )],
-        build: |chain| resnet(chain, Block::Basic, [2, 2, 2, 2], 1, 64),
-        ..RESNET
-    },
-    Architecture {
-        name: "resnet34",
-        weights_enum: "ResNet34_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "resnet34-b627a593.pth",
-            21_797_672,
-            3.664,
-            [73.314, 91.42],
-            imagenet(256, 224),
-        )],
-        build: |chain| resnet(chain, Block::Basic, [3, 4, 6, 3], 1, 64),
-        ..RESNET
-    },
-    Architecture {
-        name: "resnet50",
-        weights_enum: "ResNet50_Weights",
-        default: "IMAGENET1K_V2",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "resnet50-0676ba61.pth",
-                25_557_032,
-                4.089,
-                [76.13, 92.862],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_V2",
-                "resnet50-11ad3fa6.pth",
-                25_557_032,
-                4.089,
-                [80.858, 95.434],
-                imagenet(232, 224),
-            ),
-        ],
-        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 1, 64),
-        ..RESNET
-    },
-    Architecture {
-        name: "resnet101",
-        weights_enum: "ResNet101_Weights",
-        default: "IMAGENET1K_V2",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "resnet101-63fe2227.pth",
-                44_549_160,
-                7.801,
-                [77.374, 93.546],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_V2",
-                "resnet101-cd907fc2.pth",
-                44_549_160,
-                7.801,
-                [81.886, 95.78],
-                imagenet(232, 224),
-            ),
-        ],
-        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 64),
-        ..RESNET
-    },
-    Architecture {
-        name: "resnet152",
-        weights_enum: "ResNet152_Weights",
-        default: "IMAGENET1K_V2",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "resnet152-394f9c45.pth",
-                60_192_808,
-                11.514,
-                [78.312, 94.046],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_V2",
-                "resnet152-f82ba261.pth",
-                60_192_808,
-                11.514,
-                [82.284, 96.002],
-                imagenet(232, 224),
-            ),
-        ],
-        build: |chain| resnet(chain, Block::Bottleneck, [3, 8, 36, 3], 1, 64),
-        ..RESNET
-    },
-    Architecture {
-        name: "resnext50_32x4d",
-        weights_enum: "ResNeXt50_32X4D_Weights",
-        default: "IMAGENET1K_V2",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "resnext50_32x4d-7cdf4587.pth",
-                25_028_904,
-                4.23,
-                [77.618, 93.698],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_V2",
-                "resnext50_32x4d-1a0047aa.pth",
-                25_028_904,
-                4.23,
-                [81.198, 95.34],
-                imagenet(232, 224),
-            ),
-        ],
-        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 32, 4),
-        ..RESNET
-    },
-    Architecture {
-        name: "resnext101_32x8d",
-        weights_enum: "ResNeXt101_32X8D_Weights",
-        default: "IMAGENET1K_V2",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "resnext101_32x8d-8ba56ff5.pth",
-                88_791_336,
-                16.414,
-                [79.312, 94.526],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_V2",
-                "resnext101_32x8d-110c445d.pth",
-                88_791_336,
-                16.414,
-                [82.834, 96.228],
-                imagenet(232, 224),
-            ),
-        ],
-        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 32, 8),
-        ..RESNET
-    },
-    Architecture {
-        name: "resnext101_64x4d",
-        weights_enum: "ResNeXt101_64X4D_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "resnext101_64x4d-173b62eb.pth",
-            83_455_272,
-            15.46,
-            [83.246, 96.454],
-            imagenet(232, 224),
-        )],
-        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 64, 4),
-        ..RESNET
-    },
-    Architecture {
-        name: "wide_resnet50_2",
-        weights_enum: "Wide_ResNet50_2_Weights",
-        default: "IMAGENET1K_V2",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "wide_resnet50_2-95faca4d.pth",
-                68_883_240,
-                11.398,
-                [78.468, 94.086],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_V2",
-                "wide_resnet50_2-9ba9bcbe.pth",
-                68_883_240,
-                11.398,
-                [81.602, 95.758],
-                imagenet(232, 224),
-            ),
-        ],
-        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 1, 128),
-        ..RESNET
-    },
-    Architecture {
-        name: "wide_resnet101_2",
-        weights_enum: "Wide_ResNet101_2_Weights",
-        default: "IMAGENET1K_V2",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "wide_resnet101_2-32ee1156.pth",
-                126_886_696,
-                22.753,
-                [78.848, 94.284],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_V2",
-                "wide_resnet101_2-d733dc28.pth",
-                126_886_696,
-                22.753,
-                [82.51, 96.02],
-                imagenet(232, 224),
-            ),
-        ],
-        build: |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 128),
-        ..RESNET
-    },
+    RESNET.builder("resnet18", |chain| resnet(chain, Block::Basic, [2, 2, 2, 2], 1, 64)),
+    RESNET.builder("resnet34", |chain| resnet(chain, Block::Basic, [3, 4, 6, 3], 1, 64)),
+    RESNET.builder("resnet50", |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 1, 64)),
+    RESNET.builder("resnet101", |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 64)),
+    RESNET.builder("resnet152", |chain| resnet(chain, Block::Bottleneck, [3, 8, 36, 3], 1, 64)),
+    RESNET.builder("resnext50_32x4d", |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 32, 4)),
+    RESNET.builder("resnext101_32x8d", |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 32, 8)),
+    RESNET.builder("resnext101_64x4d", |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 64, 4)),
+    RESNET.builder("wide_resnet50_2", |chain| resnet(chain, Block::Bottleneck, [3, 4, 6, 3], 1, 128)),
+    RESNET.builder("wide_resnet101_2", |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 128)),
 ];
 
 /// What the builders share.
-const RESNET: Architecture = Architecture { family: "ResNet", partial_from: "layer4", ..BASE };
+const RESNET: Architecture = Architecture::family("ResNet", "layer4");
 
 /// The two residual blocks of the paper.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -261,7 +42,7 @@ impl Block {
 
 /// The shape of one residual block.
 #[derive(Clone, Copy)]
-struct Residual {
+struct Shape {
     block: Block,
     inputs: i64,
     planes: i64,
@@ -281,7 +62,7 @@ fn resnet(
 ) -> Result<()> {
     chain.stage("conv1", |root| {
         let config = convolution(7).stride(2);
-        let conv = conv_norm([&(root / "conv1"), &(root / "bn1")], 3, 64, config, NormConfig::DEFAULT, Relu)?;
+        let conv = conv_norm([root / "conv1", root / "bn1"], 3, 64, config, NormConfig::DEFAULT, Relu)?;
         Ok(Sequential(vec![Box::new(conv), max_pool2d(3, 2, 1)]))
     })?;
     let mut inputs = 64;
@@ -290,7 +71,7 @@ fn resnet(
         for number in 0..count {
             // Each layer but the first halves the resolution, in its first block.
             let stride = if number == 0 && index > 0 { 2 } else { 1 };
-            let shape = Residual { block, inputs, planes, stride, groups, width_per_group };
+            let shape = Shape { block, inputs, planes, stride, groups, width_per_group };
             let layer = format!("layer{}", index + 1);
             chain.stage(format!("{layer}.{number}"), |root| residual(&(root / layer / number), shape))?;
             inputs = planes * block.expansion();
@@ -303,13 +84,8 @@ const fn convolution(kernel: i64) -> ConvConfig {
     ConvConfig::new(kernel).init(ConvInit::KaimingFanOut)
 }
 
-struct ResidualBlock {
-    main: Vec<ConvNorm>,
-    shortcut: Option<ConvNorm>,
-}
-
-fn residual(path: &Path, shape: Residual) -> Result<ResidualBlock> {
-    let Residual { block, inputs, planes, stride, groups, width_per_group } = shape;
+fn residual(path: &Path, shape: Shape) -> Result<Residual> {
+    let Shape { block, inputs, planes, stride, groups, width_per_group } = shape;
     let outputs = planes * block.expansion();
     let width = planes * width_per_group / 64 * groups;
     let convolutions = match block {
@@ -323,36 +99,15 @@ fn residual(path: &Path, shape: Residual) -> Result<ResidualBlock> {
         ],
     };
     let last = convolutions.len();
-    let main = convolutions
-        .into_iter()
-        .zip(1..)
-        .map(|((inputs, outputs, config), number)| {
-            let (conv, norm) = (path / format!("conv{number}"), path / format!("bn{number}"));
-            let activation = if number < last { Relu } else { Identity };
-            conv_norm([&conv, &norm], inputs, outputs, config, NormConfig::DEFAULT, activation)
-        })
-        .collect::<Result<_>>()?;
-    let shortcut = match stride != 1 || inputs != outputs {
-        true => {
-            let (conv, norm) = (path / "downsample" / 0, path / "downsample" / 1);
-            let config = convolution(1).stride(stride);
-            Some(conv_norm([&conv, &norm], inputs, outputs, config, NormConfig::DEFAULT, Identity)?)
-        }
-        false => None,
-    };
-    Ok(ResidualBlock { main, shortcut })
-}
-
-impl Layer for ResidualBlock {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut out = xs.shallow_clone();
-        for conv in &self.main {
-            out = conv.forward(&out, mode)?;
-        }
-        let out = match &self.shortcut {
-            Some(shortcut) => out.f_add_(&shortcut.forward(xs, mode)?),
-            None => out.f_add_(xs),
-        };
-        out.and_then(|mut out| out.f_relu_()).map_err(Error::torch("add a residual"))
-    }
+    let main = convolutions.into_iter().zip(1..).map(|((inputs, outputs, config), number)| {
+        let paths = [path / format!("conv{number}"), path / format!("bn{number}")];
+        let activation = if number < last { Relu } else { Identity };
+        conv_norm(paths, inputs, outputs, config, NormConfig::DEFAULT, activation)
+    });
+    let main = main.collect::<Result<_>>()?;
+    let shortcut = (stride != 1 || inputs != outputs).then(|| {
+        let paths = [path / "downsample" / 0, path / "downsample" / 1];
+        conv_norm(paths, inputs, outputs, convolution(1).stride(stride), NormConfig::DEFAULT, Identity)
+    });
+    Ok(Residual::new(main, shortcut.transpose()?, Relu))
 }

@@ -1,82 +1,18 @@
 //! ShuffleNet V2 (Ma et al., "Practical Guidelines for Efficient CNN Architecture Design", ECCV 2018;
 //! torchvision `models/shufflenetv2.py`).
 
-use tch::Tensor;
-
 use super::layers::Activation::{self, Identity, Relu};
-use super::layers::{
-    self, ConvConfig, ConvNorm, Layer, Mode, NormConfig, Sequential, global_mean, max_pool2d,
-};
-use super::network::Chain;
-use super::vars::Path;
-use super::{Architecture, BASE, entry, imagenet};
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "shufflenet_v2_x0_5",
-        weights_enum: "ShuffleNet_V2_X0_5_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "shufflenetv2_x0.5-f707e7126e.pth",
-            1_366_792,
-            0.04,
-            [60.552, 81.746],
-            imagenet(256, 224),
-        )],
-        build: |chain| shufflenet_v2(chain, [24, 48, 96, 192, 1024]),
-        ..SHUFFLENET
-    },
-    Architecture {
-        name: "shufflenet_v2_x1_0",
-        weights_enum: "ShuffleNet_V2_X1_0_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "shufflenetv2_x1-5666bf0f80.pth",
-            2_278_604,
-            0.145,
-            [69.362, 88.316],
-            imagenet(256, 224),
-        )],
-        build: |chain| shufflenet_v2(chain, [24, 116, 232, 464, 1024]),
-        ..SHUFFLENET
-    },
-    Architecture {
-        name: "shufflenet_v2_x1_5",
-        weights_enum: "ShuffleNet_V2_X1_5_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "shufflenetv2_x1_5-3c479a10.pth",
-            3_503_624,
-            0.296,
-            [72.996, 91.086],
-            imagenet(232, 224),
-        )],
-        build: |chain| shufflenet_v2(chain, [24, 176, 352, 704, 1024]),
-        ..SHUFFLENET
-    },
-    Architecture {
-        name: "shufflenet_v2_x2_0",
-        weights_enum: "ShuffleNet_V2_X2_0_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "shufflenetv2_x2_0-8be3c8ee.pth",
-            7_393_996,
-            0.583,
-            [76.23, 93.006],
-            imagenet(232, 224),
-        )],
-        build: |chain| shufflenet_v2(chain, [24, 244, 488, 976, 2048]),
-        ..SHUFFLENET
-    },
+    SHUFFLENET.builder("shufflenet_v2_x0_5", |chain| shufflenet_v2(chain, [24, 48, 96, 192, 1024])),
+    SHUFFLENET.builder("shufflenet_v2_x1_0", |chain| shufflenet_v2(chain, [24, 116, 232, 464, 1024])),
+    SHUFFLENET.builder("shufflenet_v2_x1_5", |chain| shufflenet_v2(chain, [24, 176, 352, 704, 1024])),
+    SHUFFLENET.builder("shufflenet_v2_x2_0", |chain| shufflenet_v2(chain, [24, 244, 488, 976, 2048])),
 ];
 
 /// What the four builders share.
-const SHUFFLENET: Architecture = Architecture { family: "ShuffleNet V2", partial_from: "stage4", ..BASE };
+const SHUFFLENET: Architecture = Architecture::family("ShuffleNet V2", "stage4");
 
 /// Blocks in `stage2`, `stage3` and `stage4`, the same in all four widths.
 const REPEATS: [usize; 3] = [4, 8, 4];
@@ -84,8 +20,7 @@ const REPEATS: [usize; 3] = [4, 8, 4];
 /// `channels`: of the stem, the three stages and the last convolution.
 fn shufflenet_v2(chain: &mut Chain, channels: [i64; 5]) -> Result<()> {
     chain.stage("conv1", |root| {
-        let path = root / "conv1";
-        let conv = conv_norm(&path, 0, 3, channels[0], ConvConfig::new(3).stride(2), Relu)?;
+        let conv = unit(&(root / "conv1"), 0, [3, channels[0]], ConvConfig::new(3).stride(2), Relu)?;
         Ok(Sequential(vec![Box::new(conv), max_pool2d(3, 2, 1)]))
     })?;
     for (index, repeats) in REPEATS.into_iter().enumerate() {
@@ -99,74 +34,67 @@ fn shufflenet_v2(chain: &mut Chain, channels: [i64; 5]) -> Result<()> {
         }
     }
     chain.stage("conv5", |root| {
-        let path = root / "conv5";
-        conv_norm(&path, 0, channels[3], channels[4], ConvConfig::new(1), Relu)
+        unit(&(root / "conv5"), 0, [channels[3], channels[4]], ConvConfig::new(1), Relu)
     })?;
     chain.head("fc", global_mean(), channels[4])
 }
 
 /// A convolution at `index` and its normalisation at the next.
-fn conv_norm(
+fn unit(
     path: &Path,
     index: usize,
-    inputs: i64,
-    outputs: i64,
+    [inputs, outputs]: [i64; 2],
     config: ConvConfig,
     activation: Activation,
 ) -> Result<ConvNorm> {
-    let paths = [&(path / index), &(path / (index + 1))];
-    layers::conv_norm(paths, inputs, outputs, config, NormConfig::DEFAULT, activation)
+    conv_norm([path / index, path / (index + 1)], inputs, outputs, config, NormConfig::DEFAULT, activation)
 }
 
 /// torchvision's `InvertedResidual`: channels are split (or, where the block halves the resolution,
 /// copied) into two branches, joined and shuffled.
 struct InvertedResidual {
     /// Present where the block halves the resolution; otherwise half of the channels pass unchanged.
-    branch1: Option<[ConvNorm; 2]>,
-    branch2: [ConvNorm; 3],
+    branch1: Option<Sequential>,
+    branch2: Sequential,
 }
 
 fn basic(path: &Path, channels: i64) -> Result<InvertedResidual> {
-    let branch2 = branch2(path, channels / 2, channels / 2, 1)?;
-    Ok(InvertedResidual { branch1: None, branch2 })
+    Ok(InvertedResidual { branch1: None, branch2: branch2(path, channels / 2, channels / 2, 1)? })
 }
 
 fn downsampling(path: &Path, inputs: i64, outputs: i64) -> Result<InvertedResidual> {
     let path1 = path / "branch1";
     let depthwise = ConvConfig::new(3).stride(2).groups(inputs);
     let branch1 = [
-        conv_norm(&path1, 0, inputs, inputs, depthwise, Identity)?,
-        conv_norm(&path1, 2, inputs, outputs / 2, ConvConfig::new(1), Relu)?,
+        unit(&path1, 0, [inputs, inputs], depthwise, Identity)?,
+        unit(&path1, 2, [inputs, outputs / 2], ConvConfig::new(1), Relu)?,
     ];
-    Ok(InvertedResidual { branch1: Some(branch1), branch2: branch2(path, inputs, outputs / 2, 2)? })
+    let branch1 = Some(branch1.into_iter().collect());
+    Ok(InvertedResidual { branch1, branch2: branch2(path, inputs, outputs / 2, 2)? })
 }
 
-fn branch2(path: &Path, inputs: i64, outputs: i64, stride: i64) -> Result<[ConvNorm; 3]> {
+fn branch2(path: &Path, inputs: i64, outputs: i64, stride: i64) -> Result<Sequential> {
     let path = path / "branch2";
     let depthwise = ConvConfig::new(3).stride(stride).groups(outputs);
-    Ok([
-        conv_norm(&path, 0, inputs, outputs, ConvConfig::new(1), Relu)?,
-        conv_norm(&path, 3, outputs, outputs, depthwise, Identity)?,
-        conv_norm(&path, 5, outputs, outputs, ConvConfig::new(1), Relu)?,
-    ])
+    let layers = [
+        unit(&path, 0, [inputs, outputs], ConvConfig::new(1), Relu)?,
+        unit(&path, 3, [outputs, outputs], depthwise, Identity)?,
+        unit(&path, 5, [outputs, outputs], ConvConfig::new(1), Relu)?,
+    ];
+    Ok(layers.into_iter().collect())
 }
 
 impl Layer for InvertedResidual {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         let (first, second) = match &self.branch1 {
-            Some(branch1) => (run(branch1, xs, mode)?, xs.shallow_clone()),
+            Some(branch1) => (branch1.forward(xs, mode)?, xs.shallow_clone()),
             None => {
                 let half = xs.size()[1] / 2;
                 (xs.f_narrow(1, 0, half)?, xs.f_narrow(1, half, half)?)
             }
         };
-        let second = run(&self.branch2, &second, mode)?;
-        Ok(channel_shuffle(&Tensor::f_cat(&[first, second], 1)?)?)
+        Ok(channel_shuffle(&Tensor::f_cat(&[first, self.branch2.forward(&second, mode)?], 1)?)?)
     }
-}
-
-fn run(layers: &[ConvNorm], xs: &Tensor, mode: Mode) -> Result<Tensor> {
-    layers.iter().try_fold(xs.shallow_clone(), |xs, layer| layer.forward(&xs, mode))
 }
 
 /// Interleaves the channels of the two branches.

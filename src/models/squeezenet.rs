@@ -5,54 +5,16 @@
 //! height and width. `features` is that convolution's input, averaged over height and width to `[N, 512]`;
 //! the logits cannot be computed from it.
 
-use tch::Tensor;
-
 use super::layers::Activation::Relu;
-use super::layers::{
-    Conv2d, ConvConfig, ConvInit, Layer, Mode, Sequential, conv2d, dropout, max_pool2d_ceil,
-};
-use super::network::Chain;
-use super::vars::Path;
-use super::{Architecture, BASE, entry, imagenet};
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "squeezenet1_0",
-        weights_enum: "SqueezeNet1_0_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "squeezenet1_0-b66bff10.pth",
-            1_248_424,
-            0.819,
-            [58.092, 80.42],
-            imagenet(256, 224),
-        )],
-        build: |chain| squeezenet(chain, 96, 7, [1, 4, 8]),
-        min_size: 21,
-        ..SQUEEZENET
-    },
-    Architecture {
-        name: "squeezenet1_1",
-        weights_enum: "SqueezeNet1_1_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "squeezenet1_1-b8a52dc0.pth",
-            1_235_496,
-            0.349,
-            [58.178, 80.624],
-            imagenet(256, 224),
-        )],
-        build: |chain| squeezenet(chain, 64, 3, [1, 3, 5]),
-        min_size: 17,
-        ..SQUEEZENET
-    },
+    SQUEEZENET.min_size(21).builder("squeezenet1_0", |chain| squeezenet(chain, 96, 7, [1, 4, 8])),
+    SQUEEZENET.min_size(17).builder("squeezenet1_1", |chain| squeezenet(chain, 64, 3, [1, 3, 5])),
 ];
 
 /// What the builders share.
-const SQUEEZENET: Architecture = Architecture { family: "SqueezeNet", partial_from: "fire8", ..BASE };
+const SQUEEZENET: Architecture = Architecture::family("SqueezeNet", "fire8");
 
 /// Channels that the fire modules 2 to 9 squeeze to, and that each of their two branches expands to.
 const FIRES: [[i64; 2]; 8] =
@@ -90,26 +52,11 @@ const fn convolution(kernel: i64) -> ConvConfig {
 }
 
 /// A fire module: few channels, then many, half of them seen through 1×1 and half through 3×3 kernels.
-struct Fire {
-    squeeze: Conv2d,
-    expand: [Conv2d; 2],
-}
-
-fn fire(path: &Path, inputs: i64, squeezed: i64, expanded: i64) -> Result<Fire> {
-    Ok(Fire {
-        squeeze: conv2d(&(path / "squeeze"), inputs, squeezed, convolution(1))?,
-        expand: [
-            conv2d(&(path / "expand1x1"), squeezed, expanded, convolution(1))?,
-            conv2d(&(path / "expand3x3"), squeezed, expanded, convolution(3))?,
-        ],
-    })
-}
-
-impl Layer for Fire {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let [ones, threes] = &self.expand;
-        let xs = Relu.apply_in_place(self.squeeze.forward(xs, mode)?)?;
-        // The activation may as well follow the concatenation: it acts on each number alone.
-        Relu.apply_in_place(Tensor::f_cat(&[ones.forward(&xs, mode)?, threes.forward(&xs, mode)?], 1)?)
-    }
+fn fire(path: &Path, inputs: i64, squeezed: i64, expanded: i64) -> Result<Sequential> {
+    let squeeze = conv2d(&(path / "squeeze"), inputs, squeezed, convolution(1))?;
+    let ones = conv2d(&(path / "expand1x1"), squeezed, expanded, convolution(1))?;
+    let threes = conv2d(&(path / "expand3x3"), squeezed, expanded, convolution(3))?;
+    let expand = Branches(vec![Box::new(ones), Box::new(threes)]);
+    // The activation may as well follow the concatenation: it acts on each number alone.
+    Ok(Sequential(vec![Box::new(InPlace(squeeze, Relu)), Box::new(InPlace(expand, Relu))]))
 }

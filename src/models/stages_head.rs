@@ -6,8 +6,9 @@
 
 use tch::Tensor;
 
+use super::head::Classifier;
 use super::layers::{LinearInit, Mode, linear};
-use super::network::{Classifier, Network, Reading};
+use super::network::{Network, Reading};
 use super::vars::{Fill, Init, Vars};
 use crate::error::{Error, Result};
 
@@ -128,7 +129,7 @@ impl Network {
             }
         }
         for &reading in readings.iter().filter(|reading| !matches!(reading, Reading::Stage(_))) {
-            vectors.push(self.read_end(&xs, reading, mode)?);
+            vectors.push(self.head.read(&xs, reading, mode)?);
         }
         Ok(vectors)
     }

@@ -2,114 +2,21 @@
 //! 2021) and its second version (Liu et al., "Swin Transformer V2", CVPR 2022); torchvision
 //! `models/swin_transformer.py`. Between stages images are `[N, H, W, C]`.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
-use super::layers::{
-    ConvConfig, Func, Layer, LayerNorm, Linear, LinearInit, Mode, Sequential, TransformerBlock, attend,
-    conv2d, join_windows, layer_norm, linear, perceptron, position_bias, relative_position_index,
-    split_heads, stochastic_depth, windows,
-};
-use super::network::{Chain, Pooling};
-use super::vars::{Init, Path, Role};
-use super::{Architecture, BASE, bicubic, entry, imagenet};
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "swin_t",
-        weights_enum: "Swin_T_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "swin_t-704ceda3.pth",
-            28_288_354,
-            4.491,
-            [81.474, 95.776],
-            bicubic(imagenet(232, 224)),
-        )],
-        build: |chain| swin(chain, Version::V1, 96, 6, 0.2),
-        ..SWIN
-    },
-    Architecture {
-        name: "swin_s",
-        weights_enum: "Swin_S_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "swin_s-5e29d889.pth",
-            49_606_258,
-            8.741,
-            [83.196, 96.36],
-            bicubic(imagenet(246, 224)),
-        )],
-        build: |chain| swin(chain, Version::V1, 96, 18, 0.3),
-        ..SWIN
-    },
-    Architecture {
-        name: "swin_b",
-        weights_enum: "Swin_B_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "swin_b-68c6b09e.pth",
-            87_768_224,
-            15.431,
-            [83.582, 96.64],
-            bicubic(imagenet(238, 224)),
-        )],
-        build: |chain| swin(chain, Version::V1, 128, 18, 0.5),
-        ..SWIN
-    },
-    Architecture {
-        name: "swin_v2_t",
-        weights_enum: "Swin_V2_T_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "swin_v2_t-b137f0e2.pth",
-            28_351_570,
-            5.94,
-            [82.072, 96.132],
-            bicubic(imagenet(260, 256)),
-        )],
-        build: |chain| swin(chain, Version::V2, 96, 6, 0.2),
-        ..SWIN
-    },
-    Architecture {
-        name: "swin_v2_s",
-        weights_enum: "Swin_V2_S_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "swin_v2_s-637d8ceb.pth",
-            49_737_442,
-            11.546,
-            [83.712, 96.816],
-            bicubic(imagenet(260, 256)),
-        )],
-        build: |chain| swin(chain, Version::V2, 96, 18, 0.3),
-        ..SWIN
-    },
-    Architecture {
-        name: "swin_v2_b",
-        weights_enum: "Swin_V2_B_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "swin_v2_b-781e5279.pth",
-            87_930_848,
-            20.325,
-            [84.112, 96.864],
-            bicubic(imagenet(272, 256)),
-        )],
-        build: |chain| swin(chain, Version::V2, 128, 18, 0.5),
-        ..SWIN
-    },
+    SWIN.builder("swin_t", |chain| swin(chain, Version::V1, 96, 6, 0.2)),
+    SWIN.builder("swin_s", |chain| swin(chain, Version::V1, 96, 18, 0.3)),
+    SWIN.builder("swin_b", |chain| swin(chain, Version::V1, 128, 18, 0.5)),
+    SWIN.builder("swin_v2_t", |chain| swin(chain, Version::V2, 96, 6, 0.2)),
+    SWIN.builder("swin_v2_s", |chain| swin(chain, Version::V2, 96, 18, 0.3)),
+    SWIN.builder("swin_v2_b", |chain| swin(chain, Version::V2, 128, 18, 0.5)),
 ];
 
 /// What the six builders share.
-const SWIN: Architecture =
-    Architecture { family: "Swin Transformer", min_size: 4, partial_from: "stage4", ..BASE };
+const SWIN: Architecture = Architecture::family("Swin Transformer", "stage4").min_size(4);
 
 /// The two papers: how positions are told apart, how queries and keys are compared, and where branches are
 /// normalised.

@@ -2,157 +2,23 @@
 //! Large-Scale Image Recognition", ICLR 2015; torchvision `models/vgg.py`), with and without BatchNorm,
 //! and the paper's A-LRN and C, of which there are no weights.
 
-use super::layers::{
-    Activation, ConvConfig, ConvInit, Layer, LinearInit, NormConfig, Sequential, adaptive_avg_pool2d_flat,
-    batch_norm2d, conv2d, dropout, identity, linear, local_response_norm, max_pool2d,
-};
-use super::network::Chain;
-use super::vars::{Init, Path};
-use super::{Architecture, BASE, entry, imagenet};
-use crate::error::Result;
-use crate::preprocess::Preprocessing;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "vgg11",
-        weights_enum: "VGG11_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "vgg11-8a719046.pth",
-            132_863_336,
-            7.609,
-            [69.02, 88.628],
-            imagenet(256, 224),
-        )],
-        build: |chain| vgg(chain, A, Variant::Plain),
-        ..VGG
-    },
-    Architecture {
-        name: "vgg11_bn",
-        weights_enum: "VGG11_BN_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "vgg11_bn-6002323d.pth",
-            132_868_840,
-            7.609,
-            [70.37, 89.81],
-            imagenet(256, 224),
-        )],
-        build: |chain| vgg(chain, A, Variant::BatchNorm),
-        ..VGG
-    },
-    Architecture {
-        name: "vgg13",
-        weights_enum: "VGG13_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "vgg13-19584684.pth",
-            133_047_848,
-            11.308,
-            [69.928, 89.246],
-            imagenet(256, 224),
-        )],
-        build: |chain| vgg(chain, B, Variant::Plain),
-        ..VGG
-    },
-    Architecture {
-        name: "vgg13_bn",
-        weights_enum: "VGG13_BN_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "vgg13_bn-abd245e5.pth",
-            133_053_736,
-            11.308,
-            [71.586, 90.374],
-            imagenet(256, 224),
-        )],
-        build: |chain| vgg(chain, B, Variant::BatchNorm),
-        ..VGG
-    },
-    Architecture {
-        name: "vgg16",
-        weights_enum: "VGG16_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "vgg16-397923af.pth",
-                138_357_544,
-                15.47,
-                [71.592, 90.382],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_FEATURES",
-                "vgg16_features-amdegroot-88682ab5.pth",
-                138_357_544,
-                15.47,
-                [f64::NAN, f64::NAN],
-                Preprocessing {
-                    mean: [0.48235, 0.45882, 0.40784],
-                    std: [1. / 255.; 3],
-                    ..imagenet(256, 224)
-                },
-            ),
-        ],
-        build: |chain| vgg(chain, D, Variant::Plain),
-        ..VGG
-    },
-    Architecture {
-        name: "vgg16_bn",
-        weights_enum: "VGG16_BN_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "vgg16_bn-6c64b313.pth",
-            138_365_992,
-            15.47,
-            [73.36, 91.516],
-            imagenet(256, 224),
-        )],
-        build: |chain| vgg(chain, D, Variant::BatchNorm),
-        ..VGG
-    },
-    Architecture {
-        name: "vgg19",
-        weights_enum: "VGG19_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "vgg19-dcbb9e9d.pth",
-            143_667_240,
-            19.632,
-            [72.376, 90.876],
-            imagenet(256, 224),
-        )],
-        build: |chain| vgg(chain, E, Variant::Plain),
-        ..VGG
-    },
-    Architecture {
-        name: "vgg19_bn",
-        weights_enum: "VGG19_BN_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "vgg19_bn-c79401a0.pth",
-            143_678_248,
-            19.632,
-            [74.218, 91.842],
-            imagenet(256, 224),
-        )],
-        build: |chain| vgg(chain, E, Variant::BatchNorm),
-        ..VGG
-    },
-    Architecture { name: "vgg11_lrn", build: |chain| vgg(chain, A, Variant::LocalResponseNorm), ..VGG },
-    Architecture { name: "vgg16_c", build: |chain| vgg(chain, D, Variant::C), ..VGG },
+    VGG.builder("vgg11", |chain| vgg(chain, A, Variant::Plain)),
+    VGG.builder("vgg11_bn", |chain| vgg(chain, A, Variant::BatchNorm)),
+    VGG.builder("vgg13", |chain| vgg(chain, B, Variant::Plain)),
+    VGG.builder("vgg13_bn", |chain| vgg(chain, B, Variant::BatchNorm)),
+    VGG.builder("vgg16", |chain| vgg(chain, D, Variant::Plain)),
+    VGG.builder("vgg16_bn", |chain| vgg(chain, D, Variant::BatchNorm)),
+    VGG.builder("vgg19", |chain| vgg(chain, E, Variant::Plain)),
+    VGG.builder("vgg19_bn", |chain| vgg(chain, E, Variant::BatchNorm)),
+    VGG.builder("vgg11_lrn", |chain| vgg(chain, A, Variant::LocalResponseNorm)),
+    VGG.builder("vgg16_c", |chain| vgg(chain, D, Variant::C)),
 ];
 
 /// What the builders share.
-const VGG: Architecture = Architecture { family: "VGG", min_size: 32, partial_from: "block5", ..BASE };
+const VGG: Architecture = Architecture::family("VGG", "block5").min_size(32);
 
 /// Convolutions in each of the five blocks, by the paper's letter.
 const A: [usize; 5] = [1, 1, 2, 2, 2];

@@ -3,159 +3,28 @@
 
 use tch::Tensor;
 
+use super::Architecture;
+use super::chain::Chain;
+use super::head::Pooling;
 use super::layers::{
     Conv2d, ConvConfig, ConvInit, Func, Layer, Linear, LinearInit, Mode, Sequential, TransformerBlock,
     attend, conv2d, identity, layer_norm, linear, perceptron, split_heads,
 };
-use super::network::{Chain, Pooling};
 use super::vars::{Init, Path, Role};
-use super::{Architecture, BASE, bicubic, entry, imagenet};
 use crate::error::{Error, Result};
 
 pub(super) const TABLE: &[Architecture] = &[
-    Architecture {
-        name: "vit_b_16",
-        weights_enum: "ViT_B_16_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "vit_b_16-c867db91.pth",
-                86_567_656,
-                17.564,
-                [81.072, 95.318],
-                imagenet(256, 224),
-            ),
-            entry(
-                "IMAGENET1K_SWAG_E2E_V1",
-                "vit_b_16_swag-9ac1b537.pth",
-                86_859_496,
-                55.484,
-                [85.304, 97.65],
-                bicubic(imagenet(384, 384)),
-            ),
-            entry(
-                "IMAGENET1K_SWAG_LINEAR_V1",
-                "vit_b_16_lc_swag-4e70ced5.pth",
-                86_567_656,
-                17.564,
-                [81.886, 96.18],
-                bicubic(imagenet(224, 224)),
-            ),
-        ],
-        build: |chain| vit(chain, Size::BASE, 16),
-        min_size: 16,
-        multiple: 16,
-        partial_from: "encoder.10",
-        ..VIT
-    },
-    Architecture {
-        name: "vit_b_32",
-        weights_enum: "ViT_B_32_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "vit_b_32-d86f8d99.pth",
-            88_224_232,
-            4.409,
-            [75.912, 92.466],
-            imagenet(256, 224),
-        )],
-        build: |chain| vit(chain, Size::BASE, 32),
-        min_size: 32,
-        multiple: 32,
-        partial_from: "encoder.10",
-        ..VIT
-    },
-    Architecture {
-        name: "vit_l_16",
-        weights_enum: "ViT_L_16_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[
-            entry(
-                "IMAGENET1K_V1",
-                "vit_l_16-852ce7e3.pth",
-                304_326_632,
-                61.555,
-                [79.662, 94.638],
-                imagenet(242, 224),
-            ),
-            entry(
-                "IMAGENET1K_SWAG_E2E_V1",
-                "vit_l_16_swag-4f3808c9.pth",
-                305_174_504,
-                361.986,
-                [88.064, 98.512],
-                bicubic(imagenet(512, 512)),
-            ),
-            entry(
-                "IMAGENET1K_SWAG_LINEAR_V1",
-                "vit_l_16_lc_swag-4d563306.pth",
-                304_326_632,
-                61.555,
-                [85.146, 97.422],
-                bicubic(imagenet(224, 224)),
-            ),
-        ],
-        build: |chain| vit(chain, Size::LARGE, 16),
-        min_size: 16,
-        multiple: 16,
-        partial_from: "encoder.20",
-        ..VIT
-    },
-    Architecture {
-        name: "vit_l_32",
-        weights_enum: "ViT_L_32_Weights",
-        default: "IMAGENET1K_V1",
-        weights: &[entry(
-            "IMAGENET1K_V1",
-            "vit_l_32-c7638314.pth",
-            306_535_400,
-            15.378,
-            [76.972, 93.07],
-            imagenet(256, 224),
-        )],
-        build: |chain| vit(chain, Size::LARGE, 32),
-        min_size: 32,
-        multiple: 32,
-        partial_from: "encoder.20",
-        ..VIT
-    },
-    Architecture {
-        name: "vit_h_14",
-        weights_enum: "ViT_H_14_Weights",
-        default: "IMAGENET1K_SWAG_E2E_V1",
-        weights: &[
-            entry(
-                "IMAGENET1K_SWAG_E2E_V1",
-                "vit_h_14_swag-80465313.pth",
-                633_470_440,
-                1016.717,
-                [88.552, 98.694],
-                bicubic(imagenet(518, 518)),
-            ),
-            entry(
-                "IMAGENET1K_SWAG_LINEAR_V1",
-                "vit_h_14_lc_swag-c1eb923e.pth",
-                632_045_800,
-                167.295,
-                [85.708, 97.73],
-                bicubic(imagenet(224, 224)),
-            ),
-        ],
-        build: |chain| vit(chain, Size::HUGE, 14),
-        min_size: 14,
-        multiple: 14,
-        partial_from: "encoder.28",
-        ..VIT
-    },
+    VIT.multiple_of(16).builder("vit_b_16", |chain| vit(chain, Size::BASE, 16)),
+    VIT.multiple_of(32).builder("vit_b_32", |chain| vit(chain, Size::BASE, 32)),
+    VIT.multiple_of(16).partial_from("encoder.20").builder("vit_l_16", |chain| vit(chain, Size::LARGE, 16)),
+    VIT.multiple_of(32).partial_from("encoder.20").builder("vit_l_32", |chain| vit(chain, Size::LARGE, 32)),
+    VIT.multiple_of(14).partial_from("encoder.28").builder("vit_h_14", |chain| vit(chain, Size::HUGE, 14)),
 ];
 
 /// What the five builders share.
 const VIT: Architecture = Architecture {
-    family: "Vision Transformer",
     renames: &[(".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3.")],
-    ..BASE
+    ..Architecture::family("Vision Transformer", "encoder.10")
 };
 
 /// The paper's sizes: "Base", "Large" and "Huge" (its table 1).

@@ -66,7 +66,7 @@ impl Source {
             return Self::from_model_file(model, weights, &locate(Path::new(model)));
         };
         let weights =
-            match weights.unwrap_or(if architecture.weights.is_empty() { "none" } else { "DEFAULT" }) {
+            match weights.unwrap_or(if architecture.weights().is_empty() { "none" } else { "DEFAULT" }) {
                 "none" => Weights::None,
                 name => match architecture.entry(name) {
                     Some(entry) => Weights::Entry(entry),
@@ -146,7 +146,7 @@ impl Source {
 
     /// A bare file may be one of torchvision's under another name: its digest tells.
     fn preprocessing_of(&self, sha256: &str) -> Preprocessing {
-        let known = self.architecture.weights.iter().find(|entry| sha256.starts_with(entry.digits()));
+        let known = self.architecture.weights().iter().find(|entry| sha256.starts_with(entry.digits()));
         known.map_or_else(|| self.architecture.preprocessing(), |entry| entry.preprocessing.clone())
     }
 
@@ -169,7 +169,7 @@ impl Source {
         match &self.weights {
             Weights::None => "none: torchvision's initial distributions".into(),
             Weights::Entry(entry) => {
-                format!("{}.{} ({})", self.architecture.weights_enum, entry.tag, entry.file)
+                format!("{}.{} ({})", self.architecture.weights_enum(), entry.tag, entry.file)
             }
             Weights::File(path) | Weights::Model(path) => path.display().to_string(),
         }
@@ -183,20 +183,20 @@ pub fn preprocessing_by_tag(architecture: &Architecture, tag: &str) -> Result<Pr
 }
 
 fn unknown_tag(architecture: &Architecture, name: &str) -> String {
-    if architecture.weights.is_empty() {
+    if architecture.weights().is_empty() {
         return format!(
             "nobody publishes weights of {}: write `weights: none`, and train it with `method: scratch`",
             architecture.name
         );
     }
-    let tags: Vec<&str> = architecture.weights.iter().map(|entry| entry.tag).collect();
+    let tags: Vec<&str> = architecture.weights().iter().map(|entry| entry.tag).collect();
     let nearest = match suggest::nearest(name, tags.iter().copied()) {
         Some(nearest) => format!("; did you mean `{nearest}`?"),
         None => ".".into(),
     };
     let default = match tags.len() {
         1 => String::new(),
-        _ => format!(", of which `{}` is DEFAULT", architecture.default),
+        _ => format!(", of which `{}` is DEFAULT", architecture.default_tag()),
     };
     format!(
         "{} has no weights named `{name}`{nearest} It has {}{default}; a file needs an ending such as .pth or a \
@@ -221,7 +221,7 @@ fn weights_file(architecture: &Architecture, name: &str, path: &Path) -> Result<
     if name.contains('/') || endings.iter().any(|ending| name.ends_with(ending)) {
         return Err(format!("there is no weights file at {}", path.display()));
     }
-    let owner = models::architectures().find(|other| name.starts_with(&format!("{}.", other.weights_enum)));
+    let owner = models::architectures().find(|other| name.starts_with(&format!("{}.", other.weights_enum())));
     match owner {
         Some(owner) if owner.name != architecture.name => {
             Err(format!("`{name}` are the weights of {}, not of {}", owner.name, architecture.name))
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn a_file_of_torchvisions_under_another_name_is_known_by_its_digest() {
         let source = Source { architecture: models::find("resnet50").unwrap(), weights: Weights::None };
-        let [first, second] = source.architecture.weights else { panic!("two entries") };
+        let [first, second] = source.architecture.weights() else { panic!("two entries") };
         assert_ne!(first.preprocessing, second.preprocessing);
         let renamed = format!("{}{}", second.digits(), "0".repeat(56));
         assert_eq!(source.preprocessing_of(&renamed), second.preprocessing);
@@ -332,7 +332,7 @@ mod tests {
         for architecture in models::architectures() {
             // An entry without digits would take every file for its own.
             assert!(
-                architecture.weights.iter().all(|entry| entry.digits().len() >= 8),
+                architecture.weights().iter().all(|entry| entry.digits().len() >= 8),
                 "{}",
                 architecture.name
             );

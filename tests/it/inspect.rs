@@ -12,7 +12,7 @@ const MOST_GFLOPS: f64 = 5.;
 fn multiply_adds_are_those_that_torchvision_publishes() {
     let large = std::env::var_os("TL_LARGE").is_some();
     for architecture in architectures() {
-        let Some(entry) = architecture.weights.first() else { continue };
+        let Some(entry) = architecture.weights().first() else { continue };
         // torchvision counts the products inside attention too, which are no layers of their own here.
         let attention =
             ["Swin", "ViT", "MaxViT", "Vision"].iter().any(|name| architecture.family.contains(name));

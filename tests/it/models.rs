@@ -118,8 +118,8 @@ fn listing<'a>(vars: impl Iterator<Item = &'a Var>) -> String {
 #[test]
 fn the_state_dict_lists_torchvisions_keys_shapes_and_types_in_its_order() {
     let facts: HashMap<_, _> = families().into_iter().flat_map(|family| family.facts).collect();
-    assert_eq!(facts.len(), architectures().filter(|it| !it.weights.is_empty()).count());
-    for architecture in architectures().filter(|it| !it.weights.is_empty()) {
+    assert_eq!(facts.len(), architectures().filter(|it| !it.weights().is_empty()).count());
+    for architecture in architectures().filter(|it| !it.weights().is_empty()) {
         let network = Network::new(architecture, 1000, tch::Device::Cpu, Fill::Shapes).unwrap();
         let parameters: u64 = network
             .vars()
@@ -138,7 +138,7 @@ fn the_state_dict_lists_torchvisions_keys_shapes_and_types_in_its_order() {
         // torchvision counts Inception's auxiliary classifier, and not GoogLeNet's two.
         let auxiliary = if architecture.name == "inception_v3" { 3_326_696 } else { 0 };
         // A position embedding has a parameter for each place of the entry's own size.
-        let entry = &architecture.weights[0];
+        let entry = &architecture.weights()[0];
         let side = i64::from(entry.preprocessing.crop_size);
         let sized = Network::sized(architecture, 1000, side, tch::Device::Cpu, Fill::Shapes).unwrap();
         let trained = sized.vars().iter().filter(|var| var.role.is_parameter());
@@ -296,7 +296,7 @@ fn a_stage_is_found_by_its_name_or_its_group() {
 /// The smallest size is what the plan checks, so that no convolution has to.
 #[test]
 fn each_network_takes_images_of_its_smallest_size() {
-    let small = |it: &&tl::models::Architecture| it.weights.iter().all(|entry| entry.parameters < LARGE);
+    let small = |it: &&tl::models::Architecture| it.weights().iter().all(|entry| entry.parameters < LARGE);
     for architecture in architectures().filter(small) {
         let side = i64::from(architecture.min_size);
         let network = Network::sized(architecture, 10, side, tch::Device::Cpu, Fill::Zeros).unwrap();
@@ -371,7 +371,7 @@ fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
             architecture: "googlenet".into(),
             classes: (0..1000).map(|class| class.to_string()).collect(),
             format: FORMAT,
-            preprocessing: network.architecture.weights[0].preprocessing.clone(),
+            preprocessing: network.architecture.weights()[0].preprocessing.clone(),
             reads: Vec::new(),
             recipe: serde_json::json!({}),
             transform_input,

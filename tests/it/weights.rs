@@ -489,7 +489,7 @@ fn the_models_table_knows_what_is_cached() {
     };
     assert!(row().contains(" no "), "{}", row());
     fs::create_dir_all(checkpoints(cache.path())).unwrap();
-    fs::write(checkpoints(cache.path()).join(find(MODEL).unwrap().weights[0].file), "").unwrap();
+    fs::write(checkpoints(cache.path()).join(find(MODEL).unwrap().weights()[0].file), "").unwrap();
     assert!(row().contains(" yes "), "{}", row());
 }
 

@@ -1,5 +1,7 @@
 //! Convolutions, alone and with their normalisation and activation.
 
+use std::borrow::Borrow;
+
 use tch::Tensor;
 
 use super::norm::{BatchNorm2d, NormConfig, batch_norm2d};
@@ -152,8 +154,8 @@ pub struct ConvNorm {
 }
 
 /// A convolution at `conv` and its normalisation at `norm`: families differ in how they name the two.
-pub fn conv_norm(
-    [conv, norm]: [&Path; 2],
+pub fn conv_norm<'a, P: Borrow<Path<'a>>>(
+    [conv, norm]: [P; 2],
     inputs: i64,
     outputs: i64,
     config: ConvConfig,
@@ -161,8 +163,8 @@ pub fn conv_norm(
     activation: Activation,
 ) -> Result<ConvNorm> {
     Ok(ConvNorm {
-        conv: conv2d(conv, inputs, outputs, config)?,
-        norm: batch_norm2d(norm, outputs, norm_config)?,
+        conv: conv2d(conv.borrow(), inputs, outputs, config)?,
+        norm: batch_norm2d(norm.borrow(), outputs, norm_config)?,
         activation,
     })
 }

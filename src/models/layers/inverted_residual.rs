@@ -1,10 +1,8 @@
 //! The block of the mobile networks (Sandler et al., "MobileNetV2", CVPR 2018): channels are expanded, filtered one
 //! by one and projected back. MnasNet, MobileNetV3 and EfficientNet vary it.
 
-use tch::Tensor;
-
 use super::{
-    Activation, ConvConfig, ConvInit, Layer, Mode, NormConfig, conv_norm, squeeze_excitation,
+    Activation, ConvConfig, ConvInit, Layer, NormConfig, Residual, Sequential, conv_norm, squeeze_excitation,
     stochastic_depth,
 };
 use crate::error::{Error, Result};
@@ -67,15 +65,9 @@ impl InvertedResidualConfig {
     };
 }
 
-/// A block of mobile networks; the input is added to the output where the two have the same shape.
-pub struct InvertedResidual {
-    layers: Vec<Box<dyn Layer>>,
-    /// What the sum's other branch passes; `None` where nothing is added.
-    drop: Option<Box<dyn Layer>>,
-}
-
-/// An inverted residual at `path`, below which its convolutions are numbered.
-pub fn inverted_residual(path: &Path, config: InvertedResidualConfig) -> Result<InvertedResidual> {
+/// An inverted residual at `path`, below which its convolutions are numbered. The input is added to the output
+/// where the two have the same shape.
+pub fn inverted_residual(path: &Path, config: InvertedResidualConfig) -> Result<Box<dyn Layer>> {
     let InvertedResidualConfig { inputs, expanded, outputs, kernel, stride, activation, .. } = config;
     let expands = expanded != inputs;
     let spatial = ConvConfig::new(kernel).stride(stride);
@@ -85,15 +77,7 @@ pub fn inverted_residual(path: &Path, config: InvertedResidualConfig) -> Result<
         let projects = matches!(activation, Activation::Identity);
         let paths = paths(path, config.keys, layers.len(), projects);
         let convolution = convolution.init(ConvInit::KaimingFanOut);
-        let [conv, norm] = &paths;
-        layers.push(Box::new(conv_norm(
-            [conv, norm],
-            inputs,
-            outputs,
-            convolution,
-            config.norm,
-            activation,
-        )?));
+        layers.push(Box::new(conv_norm(paths, inputs, outputs, convolution, config.norm, activation)?));
         if let (true, Some((squeezed, functions))) = (convolution.groups > 1, config.squeeze) {
             let path = path / layers.len();
             let squeeze = squeeze_excitation(&path, outputs, squeezed, functions, ConvInit::KaimingFanOut)?;
@@ -114,8 +98,11 @@ pub fn inverted_residual(path: &Path, config: InvertedResidualConfig) -> Result<
     if expands || !config.fused {
         add(expanded, outputs, pointwise, Activation::Identity)?;
     }
-    let adds = stride == 1 && inputs == outputs;
-    Ok(InvertedResidual { layers, drop: adds.then(|| stochastic_depth(config.drop)) })
+    if stride != 1 || inputs != outputs {
+        return Ok(Box::new(Sequential(layers)));
+    }
+    layers.push(stochastic_depth(config.drop));
+    Ok(Box::new(Residual::plain(layers)))
 }
 
 /// Where the convolution and the normalisation at `index` of the block are.
@@ -124,19 +111,6 @@ fn paths<'a>(path: &Path<'a>, keys: BlockKeys, index: usize, projects: bool) -> 
         BlockKeys::NestedButProjection if projects => [path / index, path / (index + 1)],
         BlockKeys::Nested | BlockKeys::NestedButProjection => [path / index / 0, path / index / 1],
         BlockKeys::Flat(first) => [path / (first + 3 * index), path / (first + 3 * index + 1)],
-    }
-}
-
-impl Layer for InvertedResidual {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut out = xs.shallow_clone();
-        for layer in &self.layers {
-            out = layer.forward(&out, mode)?;
-        }
-        match &self.drop {
-            Some(drop) => drop.forward(&out, mode)?.f_add_(xs).map_err(Error::torch("add a residual")),
-            None => Ok(out),
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod inverted_residual;
 mod linear;
 mod local_response_norm;
 mod norm;
+mod residual;
 mod squeeze_excitation;
 mod stochastic_depth;
 pub mod trace;
@@ -20,12 +21,11 @@ pub use attention::{
 };
 pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
-pub use inverted_residual::{
-    BlockKeys, InvertedResidual, InvertedResidualConfig, divisible, inverted_residual,
-};
+pub use inverted_residual::{BlockKeys, InvertedResidualConfig, divisible, inverted_residual};
 pub use linear::{Linear, LinearInit, linear};
 pub use local_response_norm::local_response_norm;
 pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};
+pub use residual::Residual;
 pub use squeeze_excitation::{SqueezeExcitation, squeeze_excitation};
 pub use stochastic_depth::stochastic_depth;
 use tch::Tensor;
@@ -68,11 +68,19 @@ pub struct Sequential(pub Vec<Box<dyn Layer>>);
 
 impl Layer for Sequential {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut xs = xs.shallow_clone();
-        for layer in &self.0 {
-            xs = layer.forward(&xs, mode)?;
-        }
-        Ok(xs)
+        self.0.iter().try_fold(xs.shallow_clone(), |xs, layer| layer.forward(&xs, mode))
+    }
+}
+
+impl<L: Layer + 'static> FromIterator<L> for Sequential {
+    fn from_iter<I: IntoIterator<Item = L>>(layers: I) -> Self {
+        Sequential(layers.into_iter().map(|layer| Box::new(layer) as _).collect())
+    }
+}
+
+impl Layer for Box<dyn Layer> {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        (**self).forward(xs, mode)
     }
 }
 
@@ -95,6 +103,8 @@ pub enum Activation {
     Sigmoid,
     /// `nn.Hardsigmoid`
     Hardsigmoid,
+    /// `nn.Tanh`
+    Tanh,
 }
 
 impl Activation {
@@ -109,6 +119,7 @@ impl Activation {
             Activation::Gelu => xs.f_gelu("none"),
             Activation::Sigmoid => xs.f_sigmoid(),
             Activation::Hardsigmoid => xs.f_hardsigmoid(),
+            Activation::Tanh => xs.f_tanh(),
         }
         .map_err(Error::torch("run an activation"))
     }
@@ -127,6 +138,15 @@ impl Activation {
 impl Layer for Activation {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
         self.apply(xs)
+    }
+}
+
+/// An activation behind a normalisation or a convolution: see [`Activation::apply_in_place`].
+pub struct InPlace<L>(pub L, pub Activation);
+
+impl<L: Layer> Layer for InPlace<L> {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.1.apply_in_place(self.0.forward(xs, mode)?)
     }
 }
 
@@ -169,6 +189,16 @@ impl Layer for MaxPool2d {
             .inspect(|out| trace::note(|| format!("MaxPool2d {kernel}×{kernel}"), None, out, 0))
             .map_err(Error::torch("run a max pooling"))
     }
+}
+
+/// `nn.AvgPool2d`
+pub fn avg_pool2d(kernel: i64, stride: i64, padding: i64) -> Box<dyn Layer> {
+    Box::new(Func(move |xs: &Tensor, _| {
+        let (kernels, strides, paddings) = ([kernel; 2], [stride; 2], [padding; 2]);
+        let out = xs.f_avg_pool2d(kernels, strides, paddings, false, true, None)?;
+        trace::note(|| format!("AvgPool2d {kernel}×{kernel}"), None, &out, 0);
+        Ok(out)
+    }))
 }
 
 /// `nn.AdaptiveAvgPool2d((side, side))`, then `torch.flatten(x, 1)`

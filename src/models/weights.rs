@@ -1,0 +1,143 @@
+//! The weights that torchvision publishes: `weights.csv`, a row for each entry of its weights enums in its order,
+//! as `tests/oracle/check_weights.py` writes it.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::preprocess::{Interpolation, Preprocessing};
+
+/// One entry of a torchvision weights enum.
+#[derive(Debug)]
+pub struct WeightEntry {
+    /// Its name in the enum, such as `IMAGENET1K_V1`.
+    pub tag: &'static str,
+    /// The file name below the download address; its last `-` is followed by the first digits of the
+    /// file's sha256.
+    pub file: &'static str,
+    /// Number of parameters, with the entry's 1,000 classes.
+    pub parameters: u64,
+    /// Multiply-adds for one image at the entry's size, in 10⁹ (torchvision's `_ops`).
+    pub gflops: f64,
+    /// Top-1 accuracy on ImageNet's validation set, in percent.
+    pub top1: f64,
+    /// Top-5 accuracy on ImageNet's validation set, in percent.
+    pub top5: f64,
+    /// How its images are prepared (`weights.transforms()`).
+    pub preprocessing: Preprocessing,
+}
+
+impl WeightEntry {
+    /// Whether the file has no valid classifier and serves features only, as VGG16's `IMAGENET1K_FEATURES`:
+    /// it holds NaN there, and torchvision gives no accuracy.
+    pub fn features_only(&self) -> bool {
+        self.top1.is_nan()
+    }
+
+    /// The first digits of the file's sha256, from its name.
+    pub fn digits(&self) -> &'static str {
+        let stem = self.file.rsplit_once('.').map_or(self.file, |(stem, _)| stem);
+        stem.rsplit_once('-').map_or("", |(_, digits)| digits)
+    }
+}
+
+/// A torchvision weights enum.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    /// The enum's class, such as `ResNet18_Weights`.
+    pub name: &'static str,
+    /// The tag that `DEFAULT` stands for.
+    pub default: &'static str,
+    /// In torchvision's order.
+    pub entries: Vec<WeightEntry>,
+}
+
+/// What is published for the builder `model`, if anything.
+pub(super) fn published(model: &str) -> Option<&'static Published> {
+    static TABLE: LazyLock<HashMap<&str, Published>> = LazyLock::new(|| {
+        let mut table: HashMap<&str, Published> = HashMap::new();
+        // A test shows that every row can be read.
+        for Row { model, name, default, entry } in rows().filter_map(parse) {
+            let published = table.entry(model).or_default();
+            published.name = name;
+            if default {
+                published.default = entry.tag;
+            }
+            published.entries.push(entry);
+        }
+        table
+    });
+    TABLE.get(model)
+}
+
+fn rows() -> impl Iterator<Item = &'static str> {
+    include_str!("weights.csv").lines().skip(1)
+}
+
+struct Row {
+    model: &'static str,
+    name: &'static str,
+    default: bool,
+    entry: WeightEntry,
+}
+
+fn parse(row: &'static str) -> Option<Row> {
+    let cells: Vec<&str> = row.split(',').collect();
+    let [model, name, tag, default, file, numbers @ .., interpolation, mean, std] = cells.as_slice() else {
+        return None;
+    };
+    let [parameters, gflops, top1, top5, resize, crop] = numbers else { return None };
+    let preprocessing = Preprocessing {
+        resize_size: resize.parse().ok()?,
+        crop_size: crop.parse().ok()?,
+        interpolation: match *interpolation {
+            "bilinear" => Interpolation::Bilinear,
+            "bicubic" => Interpolation::Bicubic,
+            _ => return None,
+        },
+        mean: channels(mean)?,
+        std: channels(std)?,
+    };
+    let entry = WeightEntry {
+        tag,
+        file,
+        parameters: parameters.parse().ok()?,
+        gflops: gflops.parse().ok()?,
+        top1: top1.parse().ok()?,
+        top5: top5.parse().ok()?,
+        preprocessing,
+    };
+    Some(Row { model, name, default: *default == "yes", entry })
+}
+
+fn channels(cell: &str) -> Option<[f32; 3]> {
+    let values: Result<Vec<f32>, _> = cell.split(' ').map(str::parse).collect();
+    values.ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::models::{architectures, find};
+
+    #[test]
+    fn every_row_is_read_and_belongs_to_a_builder() {
+        for row in rows() {
+            let Row { model, name, entry, .. } = parse(row).unwrap_or_else(|| panic!("{row}"));
+            let architecture = find(model).unwrap_or_else(|| panic!("{row}"));
+            assert_eq!(architecture.weights_enum(), name, "{row}");
+            assert_eq!(architecture.entry(entry.tag).map(|entry| entry.file), Some(entry.file), "{row}");
+        }
+    }
+
+    /// torchvision's numbers. A preset is what `weights.transforms()` sets: two sizes, filter, mean, deviation.
+    #[test]
+    fn there_are_as_many_builders_entries_and_presets_as_in_torchvision() {
+        let published: Vec<_> = architectures().filter(|it| !it.weights().is_empty()).collect();
+        let entries: Vec<_> = published.iter().flat_map(|it| it.weights()).collect();
+        let presets: HashSet<_> = entries.iter().map(|it| format!("{:?}", it.preprocessing)).collect();
+        assert_eq!((published.len(), entries.len(), presets.len()), (80, 115, 28));
+        assert!(published.iter().all(|it| it.entry("DEFAULT").is_some()));
+    }
+}
