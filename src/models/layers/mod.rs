@@ -6,12 +6,12 @@
 mod attention;
 mod branches;
 mod conv;
+mod dropping;
 mod inverted_residual;
 mod linear;
 mod local_response_norm;
 mod norm;
 mod squeeze_excitation;
-mod stochastic_depth;
 pub mod trace;
 
 pub use attention::{
@@ -20,6 +20,7 @@ pub use attention::{
 };
 pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
+pub use dropping::{Dropping, dropout, stochastic_depth};
 pub use inverted_residual::{
     BlockKeys, InvertedResidual, InvertedResidualConfig, divisible, inverted_residual,
 };
@@ -27,7 +28,6 @@ pub use linear::{Linear, LinearInit, linear};
 pub use local_response_norm::local_response_norm;
 pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};
 pub use squeeze_excitation::{SqueezeExcitation, squeeze_excitation};
-pub use stochastic_depth::stochastic_depth;
 use tch::Tensor;
 
 use crate::error::{Error, Result};
@@ -128,11 +128,6 @@ impl Layer for Activation {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
         self.apply(xs)
     }
-}
-
-/// `nn.Dropout`
-pub fn dropout(p: f64) -> Box<dyn Layer> {
-    Box::new(Func(move |xs: &Tensor, mode: Mode| xs.f_dropout(p, mode.dropout)))
 }
 
 /// `nn.MaxPool2d`
