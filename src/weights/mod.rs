@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 
 use self::checkpoint::{Checkpoint, Dtype, RawTensor};
 use crate::error::{Error, Result};
-use crate::models::{self, Architecture, Fill, Network, Role, Var};
+use crate::models::{self, Architecture, DEFAULT_SIDE, Fill, Network, Role, Var};
 
 /// What becomes of the classifier in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,7 +239,13 @@ fn some_of(items: &[String]) -> String {
 /// Whose file it is, if it can be told.
 fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     let own = network.architecture;
-    if let Some(classes) = classes_if_fits(own, checkpoint) {
+    if let Some(side) = side_of_positions(network, checkpoint) {
+        return Some(format!(
+            "the file's embedding of positions is for images of {side} pixels a side: in a recipe, set `preprocess: \
+             {{resize_size: {side}, crop_size: {side}}}`; else give `--preprocess` with weights of that size"
+        ));
+    }
+    if let Some(classes) = classes_if_fits(own, DEFAULT_SIDE, checkpoint) {
         return Some(format!(
             "the file is for {} with {classes} classes, not {}, and does not name them: learn classes of your own \
              from it (`weights:` in a recipe for `tl finetune`), or give a model file that `tl` wrote",
@@ -249,16 +255,28 @@ fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     }
     let other = models::architectures()
         .filter(|other| other.name != own.name)
-        .find(|other| classes_if_fits(other, checkpoint).is_some())?;
+        .find(|other| classes_if_fits(other, DEFAULT_SIDE, checkpoint).is_some())?;
     Some(format!("the file is for {}: use `model: {}` (`--model {}`)", other.name, other.name, other.name))
 }
 
-/// The number of classes with which `checkpoint` is exactly an `architecture`.
-fn classes_if_fits(architecture: &'static Architecture, checkpoint: &Checkpoint) -> Option<usize> {
+/// The side of the images that a vision transformer's file is for, if that is all that keeps it from fitting.
+fn side_of_positions(network: &Network, checkpoint: &Checkpoint) -> Option<i64> {
+    const KEY: &str = "encoder.pos_embedding";
+    let (_, raw) = checkpoint.tensors.iter().find(|(key, _)| key == KEY)?;
+    let own = network.vars().iter().find(|var| var.key == KEY)?.tensor.size();
+    let tokens = *raw.shape.get(1)?;
+    // A class token, and a token for each patch.
+    let side = i64::try_from(tokens.checked_sub(1)?.isqrt()).ok()? * i64::from(network.architecture.multiple);
+    let fits = || classes_if_fits(network.architecture, side, checkpoint).is_some();
+    (own[1] != tokens as i64 && side > 0 && fits()).then_some(side)
+}
+
+/// The number of classes with which `checkpoint` is exactly an `architecture` for images of `side` pixels.
+fn classes_if_fits(architecture: &'static Architecture, side: i64, checkpoint: &Checkpoint) -> Option<usize> {
     let probe = Network::new(architecture, 1, tch::Device::Cpu, Fill::Shapes).ok()?;
     let bias = format!("{}.bias", probe.head_key());
     let (_, raw) = checkpoint.tensors.iter().find(|(key, _)| *key == bias)?;
     let classes = *raw.shape.first()?;
-    let network = Network::new(architecture, classes, tch::Device::Cpu, Fill::Shapes).ok()?;
+    let network = Network::sized(architecture, classes, side, tch::Device::Cpu, Fill::Shapes).ok()?;
     Mismatch::between(&network, checkpoint, Head::Load).is_empty().then_some(classes)
 }

@@ -8,7 +8,7 @@ use super::checkpoint::{Checkpoint, read_checkpoint};
 use super::{Head, check, copy, copy_auxiliaries, download};
 use crate::artifact::{self, Card};
 use crate::error::{Error, Result};
-use crate::models::{self, Architecture, Fill, Network, WeightEntry};
+use crate::models::{self, Architecture, Classifier, Fill, Network, WeightEntry};
 use crate::preprocess::Preprocessing;
 use crate::suggest;
 
@@ -304,8 +304,10 @@ impl Opened {
     fn build(&self, classes: usize, side: u32, device: Device, head: Head, initial: Fill) -> Result<Network> {
         self.check(head, side)?;
         // A new head on pretrained weights begins with zeros, which lets the features speak first (BiT,
-        // Kolesnikov et al. 2020).
-        let fill = if self.file.is_some() { Fill::Zeros } else { initial };
+        // Kolesnikov et al. 2020). Not SqueezeNet's: a ReLU stands behind it, whose gradient at 0 is 0 for ever.
+        let shapes = self.network(classes, side, Device::Cpu, Fill::Shapes)?;
+        let linear = matches!(shapes.classifier(), Classifier::Linear(_));
+        let fill = if self.file.is_some() && linear { Fill::Zeros } else { initial };
         let mut network = self.network(classes, side, device, fill)?;
         if let Some((path, checkpoint)) = &self.file {
             // A file that `tl` wrote may have been trained without; any other is taken for torchvision's.

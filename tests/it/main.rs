@@ -1,6 +1,7 @@
 //! The integration tests: one binary, because each one links libtorch.
 
 mod digits;
+mod dropping;
 mod extract;
 mod filled;
 mod finetune;

@@ -147,6 +147,46 @@ fn the_state_dict_lists_torchvisions_keys_shapes_and_types_in_its_order() {
     }
 }
 
+/// What `tl` leaves has exactly torchvision's entries: a batch count too many, or as another type, and
+/// `load_state_dict(strict=True)` refuses the file. Of each family the smallest network.
+#[test]
+fn a_written_file_has_torchvisions_keys_shapes_and_types() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for Family { facts, .. } in families() {
+        let (name, facts) = facts.iter().min_by_key(|(_, facts)| facts["parameters"].as_u64()).unwrap();
+        let network =
+            Network::new(find(name).unwrap(), 1000, tch::Device::Cpu, Fill::Initial { seed: 1 }).unwrap();
+        let card = Card {
+            architecture: name.clone(),
+            classes: tl::models::imagenet_classes(),
+            format: FORMAT,
+            preprocessing: network.architecture.preprocessing(),
+            recipe: serde_json::json!({}),
+            transform_input: false,
+        };
+        artifact::write(&path, &network, &card).unwrap();
+        let file = read_checkpoint(&path).unwrap();
+        assert!(file.warnings.is_empty(), "{name}: {:?}", file.warnings);
+        assert_eq!(file.tensors.len(), network.vars().len(), "{name}");
+        // safetensors lays tensors out in an order of its own; torchvision's is that of the network.
+        let mut written: HashMap<_, _> = file.tensors.into_iter().collect();
+        let mut sha = Sha256::new();
+        for var in network.vars() {
+            let raw = written.remove(&var.key).unwrap_or_else(|| panic!("{name} lacks {}", var.key));
+            let dtype = match raw.dtype {
+                Dtype::F32 => "float32",
+                Dtype::I64 => "int64",
+                other => panic!("{name}: {} is {}", var.key, other.name()),
+            };
+            sha.update(format!("{} {:?} {dtype}\n", var.key, raw.shape));
+            assert_eq!(to_tensor(&raw).unwrap(), var.tensor, "{name} {}", var.key);
+        }
+        let found: String = sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(found, facts["listing"].as_str().unwrap(), "{name}");
+    }
+}
+
 #[test]
 fn a_training_step_has_torchvisions_loss_gradient_and_statistics() {
     for (name, facts) in families().into_iter().flat_map(|family| family.facts) {
@@ -279,6 +319,24 @@ fn no_frozen_weight_or_statistic_moves_in_training() {
         for var in &network.vars()[..frozen_vars - 1] {
             assert!(!var.tensor.requires_grad(), "{name} {}", var.key);
         }
+    }
+}
+
+/// A new head begins with zeros, but not where a ReLU behind it would keep it at zero: its gradient there is 0.
+#[test]
+fn a_new_head_can_learn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    for (name, from_zero) in [("shufflenet_v2_x0_5", true), ("squeezenet1_1", false)] {
+        write_tensors(&path, &state_dict(&filled::network(name)).unwrap(), HashMap::new()).unwrap();
+        let source = Source { architecture: find(name).unwrap(), weights: Weights::File(path.clone()) };
+        let mut network = source.open(&Silent).unwrap().with_new_head(10, 64, tch::Device::Cpu, 1).unwrap();
+        let greatest = |tensor: &Tensor| tensor.abs().max().double_value(&[]);
+        assert_eq!(greatest(network.classifier().weight()) == 0., from_zero, "{name}");
+        network.freeze(network.stage_count()).unwrap();
+        let logits = network.forward(&filled::inputs(4, 64), WITHOUT_DROPOUT).unwrap();
+        loss(&logits.constant_pad_nd([0, 12])).backward();
+        assert!(greatest(&network.classifier().weight().grad()) > 0., "{name}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a wrong recipe or command line is answered with, and what `plan` shows.
 
+use std::collections::HashSet;
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -62,6 +63,22 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
         &["plan", "r.yaml", "--set", "weights=mine.pth"],
         2,
         "error: r.yaml: 1 mistake\n  --set weights=mine.pth: there is no weights file at mine.pth",
+    ),
+    (
+        "weights that the model lacks",
+        &["plan", "r.yaml", "--set", "model=resnet50", "--set", "weights=IMAGENET1K_V3"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set weights=IMAGENET1K_V3: resnet50 has no weights named `IMAGENET1K_V3`; \
+         did you mean `IMAGENET1K_V…`? It has `IMAGENET1K_V1` and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is \
+         DEFAULT; a file needs an ending such as .pth or a folder before it",
+    ),
+    (
+        "weights without a classifier",
+        &["plan", "r.yaml", "--set", "model=vgg16", "--set", "weights=VGG16_Weights.IMAGENET1K_FEATURES"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set weights=VGG16_Weights.IMAGENET1K_FEATURES: \
+         VGG16_Weights.IMAGENET1K_FEATURES (vgg16_features-amdegroot-88682ab5.pth) have no classifier \
+         (torchvision's file holds NaN there): they serve `tl extract` with a `--stage` before it",
     ),
     (
         "a misspelt key",
@@ -215,6 +232,41 @@ fn beginners_mistakes_are_answered_in_full() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A size that a network cannot take is a mistake of the recipe, in each family that has one.
+#[test]
+fn images_that_are_too_small_are_found_in_the_plan() {
+    let lab = Lab::of("scratch", 2);
+    let mut seen = HashSet::new();
+    for architecture in tl::models::architectures().filter(|it| it.min_size > 1) {
+        let tl::models::Architecture { name, min_size, multiple, .. } = *architecture;
+        if !seen.insert((architecture.family, min_size)) {
+            continue;
+        }
+        let plan = |side: u32| {
+            let sizes = format!("preprocess={{ resize_size: {side}, crop_size: {side} }}");
+            let model = format!("model={name}");
+            lab.tl(&["plan", "r.yaml", "--set", &model, "--set", "weights=none", "--set", &sizes]).run()
+        };
+        plan(min_size - 1).expect(2).says(&[
+            "error: r.yaml: 1 mistake\n  --set preprocess=",
+            &format!(
+                "{name} needs images of at least {min_size} pixels a side, and `crop_size` is {}",
+                min_size - 1
+            ),
+        ]);
+        plan(min_size).expect(0);
+        if multiple > 1 {
+            plan(min_size + 1).expect(2).says(&[&format!(
+                "{name} needs images whose sides are multiples of {multiple} pixels, and `crop_size` is {}: the \
+                 nearest are {min_size} and {}",
+                min_size + 1,
+                min_size + multiple
+            )]);
+        }
+    }
+    assert!(seen.len() >= 14, "{seen:?}");
 }
 
 fn planned(lab: &Lab, recipe: &str) -> Run {

@@ -518,6 +518,39 @@ fn weights_without_a_classifier_serve_features_only() {
         .expect(2)
         .says(&["have no classifier"]);
     }
+    // Before the classifier they are wanted: the next thing is to fetch them.
+    let cache = tempfile::tempdir().unwrap();
+    Tl::new(["extract", "--model", "vgg16", "--weights", tag, "--stage", "block5", "--out", "x.npy", images])
+        .cwd(cache.path())
+        .env("TORCH_HOME", cache.path())
+        .env("TL_WEIGHTS_URL", closed_port())
+        .run()
+        .expect(1)
+        .says(&["error: cannot download vgg16_features-amdegroot-88682ab5.pth: "]);
+}
+
+/// A vision transformer's embedding of positions belongs to one size of images.
+#[test]
+fn a_vision_transformer_of_another_size_says_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let architecture = tl::models::find("vit_b_32").unwrap();
+    let network =
+        tl::models::Network::sized(architecture, 1000, 96, tch::Device::Cpu, tl::models::Fill::Zeros)
+            .unwrap();
+    let state = tl::weights::state_dict(&network).unwrap();
+    write(&folder.path().join("small.safetensors"), &state);
+    let predict = |arguments: &[&str]| {
+        Tl::new(["predict", "--model", "vit_b_32", "--weights", "small.safetensors", "--device", "cpu"])
+            .args(arguments)
+            .arg(repository("data/samples/one.png"))
+            .cwd(folder.path())
+            .run()
+    };
+    predict(&[]).expect(1).says(&[
+        "`encoder.pos_embedding` is [1, 10, 768], expected [1, 50, 768]",
+        "the file's embedding of positions is for images of 96 pixels a side: in a recipe, set `preprocess: \
+         {resize_size: 96, crop_size: 96}`; else give `--preprocess` with weights of that size",
+    ]);
 }
 
 /// torchvision's DenseNet files are older than its keys.

@@ -2,8 +2,8 @@
 
     python tests/oracle/check_artifact.py TL
 
-One model of each block kind is trained for a few steps on a few of the shipped digits. Its `model.safetensors` has to
-load into the torchvision builder with `strict=True`, to give the logits that `tl extract` gives and the labels and
+One model of each block kind, and the smallest of each family of torchvision's, is trained for a few steps on a few of
+the shipped digits. Its `model.safetensors` has to load into the torchvision builder with `strict=True`, to give the logits that `tl extract` gives and the labels and
 confidences that `tl predict` gives; the frozen part has to be the weights that it came from. The linear method has to
 find what `LogisticRegression` behind a `StandardScaler` finds at the same C on the same features.
 """
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 
 from check_extract import error, random_model  # before PyTorch: it says how threads wait
@@ -30,7 +31,9 @@ from sklearn.preprocessing import StandardScaler
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
+# Attention sums in another order from one version of a library to the next.
+TRANSFORMERS, TRANSFORMER_TOLERANCE = ("swin", "vit", "maxvit"), 1e-4
 THREADS = "2"
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "data/digits"
@@ -102,9 +105,18 @@ def transform_of(tl):
 
 
 def in_torchvision(path, tl):
-    model = torchvision.models.get_model(tl["architecture"], weights=None, num_classes=len(tl["classes"]))
+    name = tl["architecture"]
+    kwargs = {}
+    if name in ("googlenet", "inception_v3"):
+        kwargs = {"aux_logits": False, "init_weights": False, "transform_input": tl["transform_input"]}
+    if name.startswith("vit"):
+        kwargs = {"image_size": tl["preprocessing"]["crop_size"]}
+    model = torchvision.models.get_model(name, weights=None, num_classes=len(tl["classes"]), **kwargs)
     state = load_file(path)
-    model.load_state_dict(state, strict=True)
+    given = OrderedDict(state)
+    if name.startswith("mnasnet"):  # its code asks for the version of a state dict, which safetensors has no place for
+        given._metadata = {"": {"version": 2}}
+    model.load_state_dict(given, strict=True)
     kinds = {key: value.dtype for key, value in model.state_dict().items()}
     assert {key: value.dtype for key, value in state.items()} == kinds
     return model.eval()
@@ -121,7 +133,8 @@ def check_run(bench, name, run, classes):
         logits = model(torch.stack([transform(picture) for picture in pictures]))
 
     relative = error(bench.extract(run, bench.images, "logits"), logits.numpy())
-    assert relative <= TOLERANCE, f"{name}: relative error {relative:.2e}"
+    tolerance = TRANSFORMER_TOLERANCE if name.startswith(TRANSFORMERS) else TOLERANCE
+    assert relative <= tolerance, f"{name}: relative error {relative:.2e}"
 
     top_k = min(3, len(classes))
     expected = logits.double().softmax(1)
@@ -143,22 +156,30 @@ def check_run(bench, name, run, classes):
     return tl
 
 
+# Model, method, side of the images, epochs. GoogLeNet and Inception train with their auxiliary classifiers.
+CASES = [
+    ("resnet18", "full", 64, 2), ("resnet50", "partial", 64, 2), ("resnext50_32x4d", "full", 64, 2),
+    ("wide_resnet50_2", "partial", 64, 2), ("alexnet", "full", 63, 2), ("shufflenet_v2_x0_5", "partial", 64, 2),
+    ("shufflenet_v2_x1_0", "full", 64, 2), ("convnext_tiny", "full", 64, 1), ("densenet121", "full", 64, 1),
+    ("efficientnet_b0", "full", 64, 1), ("efficientnet_v2_s", "full", 64, 1), ("googlenet", "full", 64, 1),
+    ("inception_v3", "full", 299, 1), ("maxvit_t", "full", 224, 1), ("mnasnet0_5", "full", 64, 1),
+    ("mobilenet_v2", "full", 64, 1), ("mobilenet_v3_small", "full", 64, 1), ("regnet_y_400mf", "full", 64, 1),
+    ("squeezenet1_1", "full", 64, 1), ("swin_t", "full", 64, 1), ("swin_v2_t", "full", 64, 1),
+    ("vgg11", "full", 64, 1), ("vit_b_32", "full", 224, 1),
+]
+
+
 def check_finetuned(bench):
     train, val = bench.folder / "train.csv", bench.folder / "val.csv"
     write_list(train, digits("train", 4, 8))
     write_list(val, digits("test", 4, 3))
-    cases = [
-        ("resnet18", "full", 64), ("resnet50", "partial", 64), ("resnext50_32x4d", "full", 64),
-        ("wide_resnet50_2", "partial", 64), ("alexnet", "full", 63), ("shufflenet_v2_x0_5", "partial", 64),
-        ("shufflenet_v2_x1_0", "full", 64),
-    ]
-    for model, method, size in cases:
+    for model, method, size, epochs in CASES:
         weights = bench.folder / "start.pth"
         torch.save(random_model(model, seed=5).state_dict(), weights)
         run = bench.finetune(f"{model}-{method}", {
             "model": model, "weights": "start.pth", "preprocess": {"crop_size": size},
             "data": {"train": "train.csv", "val": "val.csv"}, "strategy": {"method": method},
-            "train": {"epochs": 2, "batch_size": 8, "lr": 0.001, "batch_norm": "train"},
+            "train": {"epochs": epochs, "batch_size": 8, "lr": 0.001, "batch_norm": "train"},
         })
         tl = check_run(bench, f"{model}, {method}", run, ["0", "1", "2", "3"])
         assert tl["preprocessing"]["crop_size"] == size
@@ -176,7 +197,8 @@ def check_frozen(run, weights, plan):
     same = {key for key in after if torch.equal(before[key], after[key])}
     held = {key for key in after if key.startswith(frozen)} if frozen else set()
     assert held <= same, sorted(held - same)[:5]
-    weights = {key for key in after if key.endswith("weight")} - held
+    # Not those of normalisations: beside 1 a step behind ConvNeXt's scale of 1e-6 is nothing in float32.
+    weights = {key for key in after if key.endswith("weight") and after[key].dim() > 1} - held
     assert not weights & same, sorted(weights & same)[:5]
 
 

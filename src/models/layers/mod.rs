@@ -6,13 +6,13 @@
 mod attention;
 mod branches;
 mod conv;
+mod dropping;
 mod inverted_residual;
 mod linear;
 mod local_response_norm;
 mod norm;
 mod residual;
 mod squeeze_excitation;
-mod stochastic_depth;
 pub mod trace;
 
 pub use attention::{
@@ -21,13 +21,13 @@ pub use attention::{
 };
 pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
+pub use dropping::{Dropping, dropout, stochastic_depth};
 pub use inverted_residual::{BlockKeys, InvertedResidualConfig, divisible, inverted_residual};
 pub use linear::{Linear, LinearInit, linear};
 pub use local_response_norm::local_response_norm;
 pub use norm::{BatchNorm2d, LayerNorm, LayerNorm2d, NormConfig, batch_norm2d, layer_norm};
 pub use residual::Residual;
 pub use squeeze_excitation::{SqueezeExcitation, squeeze_excitation};
-pub use stochastic_depth::stochastic_depth;
 use tch::Tensor;
 
 use crate::error::{Error, Result};
@@ -148,11 +148,6 @@ impl<L: Layer> Layer for InPlace<L> {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         self.1.apply_in_place(self.0.forward(xs, mode)?)
     }
-}
-
-/// `nn.Dropout`
-pub fn dropout(p: f64) -> Box<dyn Layer> {
-    Box::new(Func(move |xs: &Tensor, mode: Mode| xs.f_dropout(p, mode.dropout)))
 }
 
 /// `nn.MaxPool2d`

@@ -1,4 +1,4 @@
-//! What the layers of one forward pass were: for `tl inspect`.
+//! What the layers of one forward pass were: for `tl inspect`, and for the tests of what is dropped.
 //!
 //! Layers note themselves while a trace is being taken on their thread, and only then. The layer list of a
 //! network cannot be read off its structure, because blocks are code; a pass through it shows what runs,
@@ -6,7 +6,9 @@
 
 use std::cell::RefCell;
 
-use tch::Tensor;
+use tch::{TchError, Tensor};
+
+use super::Dropping;
 
 /// One layer as it ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +23,20 @@ pub struct Traced {
     pub multiply_adds: u64,
 }
 
+/// A layer that drops at random, as it ran.
+#[derive(Debug)]
+pub struct Dropped {
+    /// The layer itself.
+    pub layer: Dropping,
+    /// A copy of what went in.
+    pub input: Tensor,
+    /// A copy of what came out.
+    pub output: Tensor,
+}
+
 thread_local! {
     static TRACE: RefCell<Option<Vec<Traced>>> = const { RefCell::new(None) };
+    static DROPPED: RefCell<Option<Vec<Dropped>>> = const { RefCell::new(None) };
 }
 
 /// Runs `work` and returns what it returned, with the layers that ran in it, in order.
@@ -50,4 +64,23 @@ pub(in crate::models) fn note(
             });
         }
     });
+}
+
+/// Runs `work` and returns what it returned, with the layers that may drop at random, in order.
+pub fn dropped<T>(work: impl FnOnce() -> T) -> (T, Vec<Dropped>) {
+    DROPPED.with_borrow_mut(|dropped| *dropped = Some(Vec::new()));
+    let result = work();
+    let layers = DROPPED.with_borrow_mut(Option::take);
+    (result, layers.unwrap_or_default())
+}
+
+/// Notes a layer that may drop, if [`dropped`] is under way. What follows may write into `output`: it is copied.
+pub(super) fn note_dropping(layer: Dropping, input: &Tensor, output: &Tensor) -> Result<(), TchError> {
+    DROPPED.with_borrow_mut(|dropped| {
+        if let Some(layers) = dropped {
+            let copy = |tensor: &Tensor| tensor.f_detach()?.f_contiguous()?.f_detach_copy();
+            layers.push(Dropped { layer, input: copy(input)?, output: copy(output)? });
+        }
+        Ok(())
+    })
 }
