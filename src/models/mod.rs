@@ -64,6 +64,9 @@ pub struct Architecture {
     pub transform_input: bool,
     /// Parts of keys in older files, with what they are called now.
     pub renames: &'static [(&'static str, &'static str)],
+    /// The key of an embedding of positions, `[1, 1 + n², D]`: a class token and n × n patches of `multiple` pixels
+    /// a side. It is resampled for images of another size than a file was made for.
+    pub positions: Option<&'static str>,
     /// Appends the stages and the head.
     pub build: fn(&mut Chain) -> Result<()>,
 }
@@ -108,6 +111,22 @@ impl Architecture {
         self.weights.first().map_or_else(|| self.preset.clone(), |entry| entry.preprocessing.clone())
     }
 
+    /// Whether the network can take images of `side` by `side` pixels.
+    ///
+    /// # Errors
+    /// A message for the user that names the nearest sizes that are possible.
+    pub fn check_side(&self, side: u32) -> Result<(), String> {
+        let Architecture { name, min_size, multiple, .. } = *self;
+        let below = side - side % multiple;
+        let possible = match (side >= min_size, multiple) {
+            (true, _) if below == side => return Ok(()),
+            (true, _) => format!("a multiple of {multiple}, such as {below} or {}", below + multiple),
+            (false, 1) => format!("at least {min_size}"),
+            (false, _) => format!("a multiple of {multiple}, {min_size} at least"),
+        };
+        Err(format!("{name} cannot take images of {side}×{side} pixels: a side needs {possible}"))
+    }
+
     /// The key of today for one in a file, which may be older.
     pub fn current_key(&self, key: &str) -> String {
         self.renames.iter().fold(key.to_string(), |key, (old, new)| key.replace(old, new))
@@ -147,6 +166,7 @@ const BASE: Architecture = Architecture {
     auxiliaries: Auxiliaries::NONE,
     transform_input: false,
     renames: &[],
+    positions: None,
     build: |_| Ok(()),
 };
 

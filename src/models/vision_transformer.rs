@@ -155,6 +155,7 @@ pub(super) const TABLE: &[Architecture] = &[
 const VIT: Architecture = Architecture {
     family: "Vision Transformer",
     renames: &[(".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3.")],
+    positions: Some("encoder.pos_embedding"),
     ..BASE
 };
 

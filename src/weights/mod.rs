@@ -7,6 +7,7 @@
 pub mod checkpoint;
 pub mod digest;
 pub mod download;
+pub mod positions;
 pub mod source;
 
 use std::collections::HashMap;
@@ -45,7 +46,8 @@ fn is_left_out(network: &Network, key: &str, head: Head) -> bool {
 const SHOWN: usize = 5;
 
 /// Copies `checkpoint`, which was read from `path`, into `network`. Every key must be there with exactly
-/// the network's shape, and no other: all that does not fit is said at once, and then nothing is loaded.
+/// the network's shape, and no other: all that does not fit is said at once, and then nothing is loaded. An
+/// embedding of positions may be for images of another size ([`positions`]).
 pub fn load(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
     check(network, path, checkpoint, head)?;
     copy(network, path, checkpoint, head)
@@ -56,7 +58,7 @@ fn copy(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> 
     // Values are made once more rather than kept from the check: a copy of all of them would be a third of
     // the memory that loading takes.
     for (var, raw) in pairs(network, checkpoint, head) {
-        assign(var, &values(var, raw, path)?)?;
+        assign(var, &fitting_values(network, var, raw, path)?)?;
     }
     Ok(())
 }
@@ -69,7 +71,7 @@ pub fn check(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head
     }
     let mut not_finite = Vec::new();
     for (var, raw) in pairs(network, checkpoint, head) {
-        if var.role != Role::BatchCount && !is_finite(&values(var, raw, path)?)? {
+        if var.role != Role::BatchCount && !is_finite(&fitting_values(network, var, raw, path)?)? {
             not_finite.push(format!("`{}`", var.key));
         }
     }
@@ -107,6 +109,17 @@ fn copy_auxiliaries(network: &Network, path: &Path, checkpoint: &Checkpoint) -> 
         }
     }
     Ok(())
+}
+
+/// A file's values for `var` at the network's own size: see [`positions`].
+fn fitting_values(network: &Network, var: &Var, raw: &RawTensor, path: &Path) -> Result<Tensor> {
+    let values = values(var, raw, path)?;
+    match positions::grid_of(&var.tensor.size()) {
+        Some(side) if network.architecture.positions == Some(var.key.as_str()) => {
+            positions::resample(&values, side)
+        }
+        _ => Ok(values),
+    }
 }
 
 fn values(var: &Var, raw: &RawTensor, path: &Path) -> Result<Tensor> {
@@ -189,10 +202,14 @@ impl Mismatch {
 
     fn compare(&mut self, network: &Network, var: &Var, raw: &RawTensor, expected: &[usize], head: Head) {
         let replaced = is_left_out(network, &var.key, head);
+        let resampled = || {
+            network.architecture.positions == Some(var.key.as_str())
+                && positions::can_become(&raw.shape, expected)
+        };
         // A head that is replaced may have had any number of classes, but not another kind of input.
         let fits = match replaced {
             true => raw.shape.len() == expected.len() && raw.shape[1..] == expected[1..],
-            false => raw.shape == expected,
+            false => raw.shape == expected || resampled(),
         };
         // A count may be of any kind: who casts a whole state dict to half precision casts it too.
         if !fits {

@@ -55,7 +55,9 @@ fn the_program_shows_layers_and_totals() {
         assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
     }
     tl(&["inspect", "resnet18", "--input", "64"]).expect(0);
-    tl(&["inspect", "alexnet", "--input", "32"]).expect(2).says(&["at least 63 pixels"]);
+    tl(&["inspect", "alexnet", "--input", "32"])
+        .expect(2)
+        .says(&["alexnet cannot take images of 32×32 pixels: a side needs at least 63"]);
     tl(&["inspect", "resnet1"]).expect(2).says(&["there is no model named `resnet1`", "`resnet18`"]);
 }
 

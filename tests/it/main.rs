@@ -10,4 +10,5 @@ mod predict;
 mod program;
 mod recipes;
 mod resume;
+mod sizes;
 mod weights;

@@ -141,8 +141,8 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
         "images too small for the network",
         &["plan", "r.yaml", "--set", "model=alexnet", "--set", "weights=none"],
         2,
-        "error: r.yaml: 1 mistake\n  line 3: preprocess: alexnet needs images of at least 63 pixels a side, \
-         and `crop_size` is 32",
+        "error: r.yaml: 1 mistake\n  line 3: preprocess: alexnet cannot take images of 32×32 pixels: a side \
+         needs at least 63",
     ),
     (
         "a stage that is none",
