@@ -272,6 +272,22 @@ fn no_frozen_weight_or_statistic_moves_in_training() {
     }
 }
 
+/// LeNet-5 has one input channel, and gets three as all do.
+#[test]
+fn lenet_reads_the_mean_of_the_channels() {
+    let network = Network::new(find("lenet5").unwrap(), 10, tch::Device::Cpu, Fill::Zeros).unwrap();
+    network.vars().iter().for_each(filled::fill);
+    assert_eq!(network.vars()[0].tensor.size(), [6, 1, 5, 5]);
+    let images = filled::inputs(2, 32);
+    let grey = images.mean_dim([1i64].as_slice(), true, Kind::Float).expand([2, 3, 32, 32], false);
+    let logits = |images: &Tensor| network.read(images, Reading::Logits).unwrap();
+    assert!(relative_error(&logits(&grey), &logits(&images)) < 1e-6);
+    assert!(
+        relative_error(&logits(&images.narrow(1, 0, 1).expand([2, 3, 32, 32], false)), &logits(&images))
+            > 0.01
+    );
+}
+
 #[test]
 fn a_stage_is_found_by_its_name_or_its_group() {
     let network = Network::new(find("resnet50").unwrap(), 10, tch::Device::Cpu, Fill::Shapes).unwrap();
