@@ -11,7 +11,7 @@ use super::layers::{
 };
 use super::network::Chain;
 use super::vars::Init;
-use super::{Architecture, BASE, entry, imagenet};
+use super::{Architecture, BASE, Older, entry, imagenet};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[
@@ -78,7 +78,18 @@ pub(super) const TABLE: &[Architecture] = &[
 ];
 
 /// What the builders share; `method: partial` starts at the last resolution.
-const MNASNET: Architecture = Architecture { family: "MNASNet", partial_from: "stage6", ..BASE };
+const MNASNET: Architecture =
+    Architecture { family: "MNASNet", partial_from: "stage6", older: Some(VERSION_1), ..BASE };
+
+/// Before torchvision's version 2 (`MNASNet._version`) the stem had 32 and 16 channels at any width. Its files say
+/// so in the `_metadata` of the state dict, and torchvision then rebuilds the stem.
+const VERSION_1: Older = Older {
+    key: "layers.0.weight",
+    shape: &[32, 3, 3, 3],
+    advice: "the file is of version 1 of torchvision's MNASNet, whose first layers have 32 and 16 channels at any \
+             width; this program builds version 2: take torchvision's present weights (`weights: DEFAULT`), or \
+             keep to torchvision for this file",
+};
 
 /// Kernel, first stride, expansion and number of blocks of the stages behind the first.
 const STAGES: [(i64, i64, i64, usize); 6] =

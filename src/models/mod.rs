@@ -67,8 +67,21 @@ pub struct Architecture {
     /// The key of an embedding of positions, `[1, 1 + n², D]`: a class token and n × n patches of `multiple` pixels
     /// a side. It is resampled for images of another size than a file was made for.
     pub positions: Option<&'static str>,
+    /// A tensor by whose shape files of an older network of the same name are known, and what to say of them.
+    pub older: Option<Older>,
     /// Appends the stages and the head.
     pub build: fn(&mut Chain) -> Result<()>,
+}
+
+/// How files are known of which the network has changed since.
+#[derive(Clone, Copy, Debug)]
+pub struct Older {
+    /// The key of a tensor.
+    pub key: &'static str,
+    /// Its shape in the older network, where that is not the shape of today.
+    pub shape: &'static [usize],
+    /// What such a file is and what to do, a sentence.
+    pub advice: &'static str,
 }
 
 /// One entry of a torchvision weights enum.
@@ -167,6 +180,7 @@ const BASE: Architecture = Architecture {
     transform_input: false,
     renames: &[],
     positions: None,
+    older: None,
     build: |_| Ok(()),
 };
 

@@ -266,8 +266,22 @@ fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     }
     let other = models::architectures()
         .filter(|other| other.name != own.name)
-        .find(|other| classes_if_fits(other, checkpoint).is_some())?;
-    Some(format!("the file is for {}: use `model: {}` (`--model {}`)", other.name, other.name, other.name))
+        .find(|other| classes_if_fits(other, checkpoint).is_some());
+    match other {
+        Some(Architecture { name, .. }) => {
+            Some(format!("the file is for {name}: use `model: {name}` (`--model {name}`)"))
+        }
+        None => older(network, checkpoint).map(str::to_string),
+    }
+}
+
+/// What to say of a file for an older network of the same name.
+fn older(network: &Network, checkpoint: &Checkpoint) -> Option<&'static str> {
+    let older = network.architecture.older?;
+    let (_, found) = checkpoint.tensors.iter().find(|(key, _)| key == older.key)?;
+    let own = network.vars().iter().find(|var| var.key == older.key)?.tensor.size();
+    let is_own = own.iter().map(|&side| side as usize).eq(older.shape.iter().copied());
+    (found.shape == older.shape && !is_own).then_some(older.advice)
 }
 
 /// The number of classes with which `checkpoint` is exactly an `architecture`.
