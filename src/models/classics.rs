@@ -12,8 +12,8 @@
 use tch::Tensor;
 
 use super::layers::{
-    Activation, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, conv2d,
-    dropout, identity, linear, local_response_norm, max_pool2d, trace,
+    Activation, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat,
+    avg_pool2d, conv2d, dropout, identity, linear, local_response_norm, max_pool2d,
 };
 use super::network::Chain;
 use super::vars::{Init, Path};
@@ -57,7 +57,7 @@ fn lenet5(chain: &mut Chain) -> Result<()> {
                 ConvConfig::new(5).padding(0).bias(),
             )?));
             layers.push(tanh());
-            layers.push(average_halves());
+            layers.push(avg_pool2d(2, 2, 0));
             Ok(Sequential(layers))
         })?;
     }
@@ -74,14 +74,6 @@ fn lenet5(chain: &mut Chain) -> Result<()> {
 
 fn tanh() -> Box<dyn Layer> {
     Box::new(Func(|xs: &Tensor, _| xs.f_tanh()))
-}
-
-fn average_halves() -> Box<dyn Layer> {
-    Box::new(Func(|xs: &Tensor, _| {
-        let out = xs.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None)?;
-        trace::note(|| "AvgPool2d 2×2".into(), None, &out, 0);
-        Ok(out)
-    }))
 }
 
 /// Deviation of all initial weights.

@@ -5,8 +5,8 @@ use tch::Tensor;
 
 use super::layers::Activation::Relu;
 use super::layers::{
-    BatchNorm2d, Conv2d, ConvConfig, ConvInit, ConvNorm, Func, Layer, LinearInit, Mode, NormConfig,
-    Sequential, adaptive_avg_pool2d_flat, batch_norm2d, conv_norm, conv2d, max_pool2d, trace,
+    BatchNorm2d, Conv2d, ConvConfig, ConvInit, ConvNorm, Layer, LinearInit, Mode, NormConfig, Sequential,
+    adaptive_avg_pool2d_flat, avg_pool2d, batch_norm2d, conv_norm, conv2d, max_pool2d,
 };
 use super::network::Chain;
 use super::vars::Path;
@@ -172,9 +172,5 @@ impl Layer for DenseLayer {
 fn transition(path: &Path, channels: i64) -> Result<Sequential> {
     let norm = norm_relu(&(path / "norm"), channels)?;
     let conv = conv2d(&(path / "conv"), channels, channels / 2, convolution(channels, 1))?;
-    let pool = Func(|xs: &Tensor, _| {
-        xs.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None)
-            .inspect(|out| trace::note(|| "AvgPool2d 2×2".into(), None, out, 0))
-    });
-    Ok(Sequential(vec![Box::new(norm), Box::new(conv), Box::new(pool)]))
+    Ok(Sequential(vec![Box::new(norm), Box::new(conv), avg_pool2d(2, 2, 0)]))
 }

@@ -4,10 +4,10 @@ use tch::Tensor;
 
 use super::layers::Activation::{self, Gelu};
 use super::layers::{
-    Conv2d, ConvConfig, ConvInit, Func, Layer, Linear, LinearInit, Mode, NormConfig, Sequential,
-    TransformerBlock, adaptive_avg_pool2d_flat, attend, batch_norm2d, conv_norm, conv2d, identity,
-    join_windows, layer_norm, linear, perceptron, position_bias, relative_position_index, split_heads,
-    squeeze_excitation, stochastic_depth, windows,
+    ConvConfig, ConvInit, Func, Layer, Linear, LinearInit, Mode, NormConfig, Sequential, TransformerBlock,
+    adaptive_avg_pool2d_flat, attend, avg_pool2d, batch_norm2d, conv_norm, conv2d, identity, join_windows,
+    layer_norm, linear, perceptron, position_bias, relative_position_index, split_heads, squeeze_excitation,
+    stochastic_depth, windows,
 };
 use super::network::Chain;
 use super::vars::{Init, Path, Role};
@@ -95,14 +95,17 @@ const fn convolution(kernel: i64) -> ConvConfig {
 /// An inverted bottleneck with squeeze-and-excitation, normalised before it.
 struct MbConv {
     /// Present where the block changes the resolution.
-    shortcut: Option<Conv2d>,
+    shortcut: Option<Sequential>,
     main: Sequential,
 }
 
 fn mb_conv(path: &Path, inputs: i64, outputs: i64, stride: i64, drop_rate: f64) -> Result<MbConv> {
     let shortcut = match stride {
         1 => None,
-        _ => Some(conv2d(&(path / "proj.1"), inputs, outputs, convolution(1).bias())?),
+        _ => {
+            let conv = conv2d(&(path / "proj.1"), inputs, outputs, convolution(1).bias())?;
+            Some(Sequential(vec![avg_pool2d(3, 2, 1), Box::new(conv)]))
+        }
     };
     let (wide, squeezed) = (4 * outputs, outputs / 4);
     let path = path / "layers";
@@ -131,10 +134,7 @@ impl Layer for MbConv {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         let main = self.main.forward(xs, mode)?;
         let shortcut = match &self.shortcut {
-            Some(shortcut) => {
-                let pooled = xs.f_avg_pool2d([3, 3], [2, 2], [1, 1], false, true, None::<i64>)?;
-                shortcut.forward(&pooled, mode)?
-            }
+            Some(shortcut) => shortcut.forward(xs, mode)?,
             None => xs.shallow_clone(),
         };
         Ok(shortcut.f_add(&main)?)

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::layers::{
     ConvConfig, Func, Layer, LayerNorm, Linear, LinearInit, Mode, Sequential, TransformerBlock, attend,
     conv2d, join_windows, layer_norm, linear, perceptron, position_bias, relative_position_index,
-    split_heads, stochastic_depth, windows,
+    split_heads, stochastic_depth, trace, windows,
 };
 use super::network::{Chain, Pooling};
 use super::vars::{Init, Path, Role};
@@ -331,7 +331,9 @@ impl WindowAttention {
             }
             None => None,
         };
-        Ok(xs.f_linear(&self.qkv.weight, bias)?)
+        let out = xs.f_linear(&self.qkv.weight, bias)?;
+        trace::note(|| "Linear".into(), Some(&self.qkv.weight), &out, self.qkv.weight.size()[1]);
+        Ok(out)
     }
 }
 

@@ -171,6 +171,15 @@ impl Layer for MaxPool2d {
     }
 }
 
+/// `nn.AvgPool2d(kernel, stride, padding)`
+pub fn avg_pool2d(kernel: i64, stride: i64, padding: i64) -> Box<dyn Layer> {
+    Box::new(Func(move |xs: &Tensor, _| {
+        let out = xs.f_avg_pool2d([kernel; 2], [stride; 2], [padding; 2], false, true, None)?;
+        trace::note(|| format!("AvgPool2d {kernel}×{kernel}"), None, &out, 0);
+        Ok(out)
+    }))
+}
+
 /// `nn.AdaptiveAvgPool2d((side, side))`, then `torch.flatten(x, 1)`
 pub fn adaptive_avg_pool2d_flat(side: i64) -> Box<dyn Layer> {
     Box::new(Func(move |xs: &Tensor, _| {
