@@ -125,7 +125,19 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
     run(folder.path(), &["predict", "--model", "w.safetensors", "--preprocess", "DEFAULT"])
         .expect(0)
         .says(&["note: the weights of vit_b_16 know positions of 4×4 patches: interpolated to 14×14"]);
-    plan(&["--set", "preprocess.crop_size=64"]).expect(0);
+
+    // A run from it at yet another size leaves a model of that size.
+    let finetune = ["finetune", "r.yaml", "--out", "run", "--threads", "1", "--device", "cpu"];
+    let sets = ["--set", "preprocess.crop_size=32", "--set", "train.c=1", "--set", "train.folds=2"];
+    Tl::new([&finetune[..], &sets].concat()).cwd(folder.path()).run().expect(0).says(&[
+        "note: the weights of vit_b_16 know positions of 4×4 patches: interpolated to 2×2, for images of 32×32 \
+         pixels\n",
+    ]);
+    let model = read_checkpoint(&folder.path().join("run/model.safetensors")).unwrap();
+    let (_, embedding) = model.tensors.iter().find(|(key, _)| key == POSITIONS).unwrap();
+    assert_eq!(embedding.shape, [1, 5, 768]);
+    let predicted = run(folder.path(), &["predict", "--model", "run"]).expect(0);
+    assert!(!predicted.stderr.contains("interpolated"), "{}", predicted.stderr);
 }
 
 /// An embedding of another width, or of no square, is none that could be adapted.
