@@ -85,6 +85,9 @@ impl Classifier {
         opened.warnings().iter().for_each(|warning| terminal.say(format!("warning: {warning}")));
         let preprocessing = tagged.unwrap_or_else(|| opened.preprocessing.clone());
         fits(architecture, &preprocessing).map_err(Error::run)?;
+        if let Some(note) = opened.note(preprocessing.crop_size) {
+            terminal.say(format!("note: {note}"));
+        }
         let (network, classes) = opened.into_classifier(preprocessing.crop_size, device, 0)?;
         Ok(Classifier { network, classes, preprocessing, inputs, threads })
     }

@@ -1,13 +1,11 @@
 //! Inception v3 (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016;
 //! torchvision `models/inception.py`).
 
-use tch::Tensor;
-
 use super::chain::Chain;
 use super::googlenet::basic_conv;
 use super::layers::{
-    Branches, ConvConfig, ConvInit, Func, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, dropout,
-    linear, max_pool2d,
+    Branches, ConvConfig, ConvInit, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, avg_pool2d,
+    dropout, linear, max_pool2d,
 };
 use super::vars::{Init, Path};
 use super::{Architecture, Auxiliaries, Auxiliary};
@@ -93,7 +91,7 @@ fn auxiliary(path: &Path, classes: i64) -> Result<Box<dyn Layer>> {
     const CHANNELS: i64 = 768;
     let init = linear_init(CHANNELS, 0.001);
     Ok(Box::new(Sequential(vec![
-        Box::new(Func(|xs: &Tensor, _| xs.f_avg_pool2d([5, 5], [3, 3], [0, 0], false, true, None))),
+        avg_pool2d(5, 3, 0),
         Box::new(basic_conv(&(path / "conv0"), CHANNELS, 128, square(1))?),
         Box::new(basic_conv(&(path / "conv1"), 128, CHANNELS, square(5).padding(0))?),
         adaptive_avg_pool2d_flat(1),
@@ -209,7 +207,6 @@ impl Branch<'_> {
 
     /// A mean over 3×3, then a 1×1 convolution.
     fn averaged(&self, outputs: i64) -> Result<Box<dyn Layer>> {
-        let mean = Func(|xs: &Tensor, _| xs.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, true, None));
-        Ok(Box::new(Sequential(vec![Box::new(mean), self.of(&[("branch_pool", outputs, square(1))])?])))
+        Ok(Box::new(Sequential(vec![avg_pool2d(3, 1, 1), self.of(&[("branch_pool", outputs, square(1))])?])))
     }
 }

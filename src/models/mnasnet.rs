@@ -4,7 +4,6 @@
 //! torchvision takes a state dict for this family only with the version that PyTorch keeps beside it, which
 //! safetensors files do not have: there `state_dict._metadata = model.state_dict()._metadata` comes first.
 
-use super::Architecture;
 use super::chain::Chain;
 use super::layers::Activation::Relu;
 use super::layers::{
@@ -12,6 +11,7 @@ use super::layers::{
     divisible, dropout, global_mean, inverted_residual,
 };
 use super::vars::Init;
+use super::{Architecture, Older};
 use crate::error::Result;
 
 pub(super) const TABLE: &[Architecture] = &[
@@ -22,7 +22,18 @@ pub(super) const TABLE: &[Architecture] = &[
 ];
 
 /// What the builders share; `method: partial` starts at the last resolution.
-const MNASNET: Architecture = Architecture::family("MNASNet", "stage6");
+const MNASNET: Architecture =
+    Architecture { older: Some(VERSION_1), ..Architecture::family("MNASNet", "stage6") };
+
+/// Before torchvision's version 2 (`MNASNet._version`) the stem had 32 and 16 channels at any width. Its files say
+/// so in the `_metadata` of the state dict, and torchvision then rebuilds the stem.
+const VERSION_1: Older = Older {
+    key: "layers.0.weight",
+    shape: &[32, 3, 3, 3],
+    advice: "the file is of version 1 of torchvision's MNASNet, whose first layers have 32 and 16 channels at any \
+             width; this program builds version 2: take torchvision's present weights (`weights: DEFAULT`), or \
+             keep to torchvision for this file",
+};
 
 /// Kernel, first stride, expansion and number of blocks of the stages behind the first.
 const STAGES: [(i64, i64, i64, usize); 6] =

@@ -76,8 +76,24 @@ pub struct Architecture {
     pub transform_input: bool,
     /// Parts of keys in older files, with what they are called now.
     pub renames: &'static [(&'static str, &'static str)],
+    /// The key of an embedding of positions, `[1, 1 + n², D]`: a class token and n × n patches of `multiple` pixels
+    /// a side. It is resampled for images of another size than a file was made for.
+    pub positions: Option<&'static str>,
+    /// A tensor by whose shape files of an older network of the same name are known, and what to say of them.
+    pub older: Option<Older>,
     /// Appends the stages and the head.
     pub build: fn(&mut Chain) -> Result<()>,
+}
+
+/// How files are known of which the network has changed since.
+#[derive(Clone, Copy, Debug)]
+pub struct Older {
+    /// The key of a tensor.
+    pub key: &'static str,
+    /// Its shape in the older network, where that is not the shape of today.
+    pub shape: &'static [usize],
+    /// What such a file is and what to do, a sentence.
+    pub advice: &'static str,
 }
 
 impl Architecture {
@@ -93,6 +109,8 @@ impl Architecture {
             auxiliaries: Auxiliaries::NONE,
             transform_input: false,
             renames: &[],
+            positions: None,
+            older: None,
             build: |_| Ok(()),
         }
     }
@@ -143,6 +161,22 @@ impl Architecture {
     /// How images are prepared where no weights say otherwise: as the first entry's.
     pub fn preprocessing(&self) -> Preprocessing {
         self.weights().first().map_or_else(|| self.preset.clone(), |entry| entry.preprocessing.clone())
+    }
+
+    /// Whether the network can take images of `side` by `side` pixels.
+    ///
+    /// # Errors
+    /// A message for the user that names the nearest sizes that are possible.
+    pub fn check_side(&self, side: u32) -> Result<(), String> {
+        let Architecture { name, min_size, multiple, .. } = *self;
+        let below = side - side % multiple;
+        let possible = match (side >= min_size, multiple) {
+            (true, _) if below == side => return Ok(()),
+            (true, _) => format!("a multiple of {multiple}, such as {below} or {}", below + multiple),
+            (false, 1) => format!("at least {min_size}"),
+            (false, _) => format!("a multiple of {multiple}, {min_size} at least"),
+        };
+        Err(format!("{name} cannot take images of {side}×{side} pixels: a side needs {possible}"))
     }
 
     /// The key of today for one in a file, which may be older.

@@ -238,7 +238,9 @@ impl WindowAttention {
             }
             None => None,
         };
-        Ok(xs.f_linear(&self.qkv.weight, bias)?)
+        let out = xs.f_linear(&self.qkv.weight, bias)?;
+        trace::note(|| "Linear".into(), Some(&self.qkv.weight), &out, self.qkv.weight.size()[1]);
+        Ok(out)
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) const TABLE: &[Architecture] = &[
 /// What the five builders share.
 const VIT: Architecture = Architecture {
     renames: &[(".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3.")],
+    positions: Some("encoder.pos_embedding"),
     ..Architecture::family("Vision Transformer", "encoder.10")
 };
 

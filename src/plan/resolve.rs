@@ -80,6 +80,10 @@ impl Plan {
         };
 
         notes.extend(opened.iter().flat_map(Opened::warnings));
+        if method != Method::Scratch {
+            let side = preprocessing.crop_size;
+            notes.extend(opened.as_ref().map_or_else(|| source.note(side), |opened| opened.note(side)));
+        }
         notes.extend(unused_keys(&recipe, method));
         notes.extend(warnings(&recipe, &source, method));
         let stages: Vec<String> = probe.stage_names().map(str::to_string).collect();
@@ -249,22 +253,7 @@ pub fn fits(architecture: &Architecture, preprocessing: &Preprocessing) -> Resul
     if let Some(mistake) = preprocessing.mistake() {
         return Err(mistake);
     }
-    let Architecture { name, min_size, multiple, .. } = *architecture;
-    let side = preprocessing.crop_size;
-    if side < min_size {
-        return Err(format!(
-            "{name} needs images of at least {min_size} pixels a side, and `crop_size` is {side}"
-        ));
-    }
-    if !side.is_multiple_of(multiple) {
-        let below = side - side % multiple;
-        return Err(format!(
-            "{name} needs images whose sides are multiples of {multiple} pixels, and `crop_size` is {side}: the \
-             nearest are {below} and {}",
-            below + multiple
-        ));
-    }
-    Ok(())
+    architecture.check_side(preprocessing.crop_size)
 }
 
 /// How many stages keep their weights.

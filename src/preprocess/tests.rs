@@ -81,6 +81,41 @@ fn decoded_and_preset_pixels_equal_pillow_and_torchvision() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), expected.len(), wrong.join("\n"));
 }
 
+/// What README and docs/recipe.md say of grey images; that the values are Pillow's is tested above.
+#[test]
+fn grey_images_have_three_equal_channels() {
+    let grey = |name: &str| {
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        (name.starts_with("grey") || name.starts_with("bilevel")) && ending != "csv"
+    };
+    let names: Vec<String> = rows("expected.csv").into_iter().map(|row| row[0].clone()).collect();
+    let names: Vec<&String> = names.iter().filter(|name| grey(name)).collect();
+    assert!(names.len() >= 20, "{names:?}");
+    for name in names {
+        let image = open(name);
+        assert!(image.data.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]), "{name}");
+        assert!(image.data.iter().any(|&value| value != image.data[0]), "{name} shows something");
+    }
+
+    use ::png::{BitDepth, ColorType};
+    let decoded = |color, depth, samples: &[u8], pixels: u32| {
+        let mut bytes = Vec::new();
+        let mut encoder = ::png::Encoder::new(&mut bytes, pixels, 1);
+        encoder.set_color(color);
+        encoder.set_depth(depth);
+        encoder.write_header().unwrap().write_image_data(samples).unwrap();
+        decode_bytes(&bytes, LIMITS).unwrap().data
+    };
+    let grey = |values: [u8; 3]| values.map(|value| [value; 3]).concat();
+    assert_eq!(decoded(ColorType::Grayscale, BitDepth::Eight, &[0, 100, 255], 3), grey([0, 100, 255]));
+    // What is transparent keeps its grey, and 16 bits keep their high byte.
+    let transparent = [7, 255, 100, 0, 255, 128];
+    assert_eq!(decoded(ColorType::GrayscaleAlpha, BitDepth::Eight, &transparent, 3), grey([7, 100, 255]));
+    let wide = [0x12, 0x34, 0x80, 0xFF, 0x00, 0xFF];
+    assert_eq!(decoded(ColorType::Grayscale, BitDepth::Sixteen, &wide, 3), grey([0x12, 0x80, 0]));
+    assert_eq!(decoded(ColorType::Grayscale, BitDepth::One, &[0b0100_0000], 3), grey([0, 255, 0]));
+}
+
 #[test]
 fn given_rectangles_and_flips_equal_torchvision() {
     for row in rows("crops.csv") {

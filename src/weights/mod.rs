@@ -7,6 +7,7 @@
 pub mod checkpoint;
 pub mod digest;
 pub mod download;
+pub mod positions;
 pub mod source;
 
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ use tch::{Kind, Tensor};
 
 use self::checkpoint::{Checkpoint, Dtype, RawTensor};
 use crate::error::{Error, Result};
-use crate::models::{self, Architecture, DEFAULT_SIDE, Fill, Network, Role, Var};
+use crate::models::{self, Architecture, Fill, Network, Role, Var};
 
 /// What becomes of the classifier in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,8 @@ fn is_left_out(network: &Network, key: &str, head: Head) -> bool {
 const SHOWN: usize = 5;
 
 /// Copies `checkpoint`, which was read from `path`, into `network`. Every key must be there with exactly
-/// the network's shape, and no other: all that does not fit is said at once, and then nothing is loaded.
+/// the network's shape, and no other: all that does not fit is said at once, and then nothing is loaded. An
+/// embedding of positions may be for images of another size ([`positions`]).
 pub fn load(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
     check(network, path, checkpoint, head)?;
     copy(network, path, checkpoint, head)
@@ -56,7 +58,7 @@ fn copy(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> 
     // Values are made once more rather than kept from the check: a copy of all of them would be a third of
     // the memory that loading takes.
     for (var, raw) in pairs(network, checkpoint, head) {
-        assign(var, &values(var, raw, path)?)?;
+        assign(var, &fitting_values(network, var, raw, path)?)?;
     }
     Ok(())
 }
@@ -69,7 +71,7 @@ pub fn check(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head
     }
     let mut not_finite = Vec::new();
     for (var, raw) in pairs(network, checkpoint, head) {
-        if var.role != Role::BatchCount && !is_finite(&values(var, raw, path)?)? {
+        if var.role != Role::BatchCount && !is_finite(&fitting_values(network, var, raw, path)?)? {
             not_finite.push(format!("`{}`", var.key));
         }
     }
@@ -107,6 +109,17 @@ fn copy_auxiliaries(network: &Network, path: &Path, checkpoint: &Checkpoint) -> 
         }
     }
     Ok(())
+}
+
+/// A file's values for `var` at the network's own size: see [`positions`].
+fn fitting_values(network: &Network, var: &Var, raw: &RawTensor, path: &Path) -> Result<Tensor> {
+    let values = values(var, raw, path)?;
+    match positions::grid_of(&var.tensor.size()) {
+        Some(side) if network.architecture.positions == Some(var.key.as_str()) => {
+            positions::resample(&values, side)
+        }
+        _ => Ok(values),
+    }
 }
 
 fn values(var: &Var, raw: &RawTensor, path: &Path) -> Result<Tensor> {
@@ -189,10 +202,14 @@ impl Mismatch {
 
     fn compare(&mut self, network: &Network, var: &Var, raw: &RawTensor, expected: &[usize], head: Head) {
         let replaced = is_left_out(network, &var.key, head);
+        let resampled = || {
+            network.architecture.positions == Some(var.key.as_str())
+                && positions::can_become(&raw.shape, expected)
+        };
         // A head that is replaced may have had any number of classes, but not another kind of input.
         let fits = match replaced {
             true => raw.shape.len() == expected.len() && raw.shape[1..] == expected[1..],
-            false => raw.shape == expected,
+            false => raw.shape == expected || resampled(),
         };
         // A count may be of any kind: who casts a whole state dict to half precision casts it too.
         if !fits {
@@ -239,13 +256,7 @@ fn some_of(items: &[String]) -> String {
 /// Whose file it is, if it can be told.
 fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     let own = network.architecture;
-    if let Some(side) = side_of_positions(network, checkpoint) {
-        return Some(format!(
-            "the file's embedding of positions is for images of {side} pixels a side: in a recipe, set `preprocess: \
-             {{resize_size: {side}, crop_size: {side}}}`; else give `--preprocess` with weights of that size"
-        ));
-    }
-    if let Some(classes) = classes_if_fits(own, DEFAULT_SIDE, checkpoint) {
+    if let Some(classes) = classes_if_fits(own, checkpoint) {
         return Some(format!(
             "the file is for {} with {classes} classes, not {}, and does not name them: learn classes of your own \
              from it (`weights:` in a recipe for `tl finetune`), or give a model file that `tl` wrote",
@@ -255,28 +266,30 @@ fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     }
     let other = models::architectures()
         .filter(|other| other.name != own.name)
-        .find(|other| classes_if_fits(other, DEFAULT_SIDE, checkpoint).is_some())?;
-    Some(format!("the file is for {}: use `model: {}` (`--model {}`)", other.name, other.name, other.name))
+        .find(|other| classes_if_fits(other, checkpoint).is_some());
+    match other {
+        Some(Architecture { name, .. }) => {
+            Some(format!("the file is for {name}: use `model: {name}` (`--model {name}`)"))
+        }
+        None => older(network, checkpoint).map(str::to_string),
+    }
 }
 
-/// The side of the images that a vision transformer's file is for, if that is all that keeps it from fitting.
-fn side_of_positions(network: &Network, checkpoint: &Checkpoint) -> Option<i64> {
-    const KEY: &str = "encoder.pos_embedding";
-    let (_, raw) = checkpoint.tensors.iter().find(|(key, _)| key == KEY)?;
-    let own = network.vars().iter().find(|var| var.key == KEY)?.tensor.size();
-    let tokens = *raw.shape.get(1)?;
-    // A class token, and a token for each patch.
-    let side = i64::try_from(tokens.checked_sub(1)?.isqrt()).ok()? * i64::from(network.architecture.multiple);
-    let fits = || classes_if_fits(network.architecture, side, checkpoint).is_some();
-    (own[1] != tokens as i64 && side > 0 && fits()).then_some(side)
+/// What to say of a file for an older network of the same name.
+fn older(network: &Network, checkpoint: &Checkpoint) -> Option<&'static str> {
+    let older = network.architecture.older?;
+    let (_, found) = checkpoint.tensors.iter().find(|(key, _)| key == older.key)?;
+    let own = network.vars().iter().find(|var| var.key == older.key)?.tensor.size();
+    let is_own = own.iter().map(|&side| side as usize).eq(older.shape.iter().copied());
+    (found.shape == older.shape && !is_own).then_some(older.advice)
 }
 
-/// The number of classes with which `checkpoint` is exactly an `architecture` for images of `side` pixels.
-fn classes_if_fits(architecture: &'static Architecture, side: i64, checkpoint: &Checkpoint) -> Option<usize> {
+/// The number of classes with which `checkpoint` is exactly an `architecture`.
+fn classes_if_fits(architecture: &'static Architecture, checkpoint: &Checkpoint) -> Option<usize> {
     let probe = Network::new(architecture, 1, tch::Device::Cpu, Fill::Shapes).ok()?;
     let bias = format!("{}.bias", probe.head_key());
     let (_, raw) = checkpoint.tensors.iter().find(|(key, _)| *key == bias)?;
     let classes = *raw.shape.first()?;
-    let network = Network::sized(architecture, classes, side, tch::Device::Cpu, Fill::Shapes).ok()?;
+    let network = Network::new(architecture, classes, tch::Device::Cpu, Fill::Shapes).ok()?;
     Mismatch::between(&network, checkpoint, Head::Load).is_empty().then_some(classes)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 use super::checkpoint::{Checkpoint, read_checkpoint};
-use super::{Head, check, copy, copy_auxiliaries, download};
+use super::{Head, check, copy, copy_auxiliaries, download, positions};
 use crate::artifact::{self, Card};
 use crate::error::{Error, Result};
 use crate::models::{self, Architecture, Classifier, Fill, Network, WeightEntry};
@@ -155,6 +155,13 @@ impl Source {
         matches!(self.weights, Weights::Entry(entry) if entry.features_only())
     }
 
+    /// [`Opened::note`] before the file is there: for weights of torchvision's, whose size is known.
+    pub fn note(&self, side: u32) -> Option<String> {
+        self.architecture.positions?;
+        let Weights::Entry(entry) = self.weights else { return None };
+        positions::note(self.architecture, entry.preprocessing.crop_size / self.architecture.multiple, side)
+    }
+
     /// Why weights without a classifier are refused.
     pub fn features_only_refusal(&self) -> String {
         format!(
@@ -260,6 +267,14 @@ impl Opened {
     pub fn warnings(&self) -> Vec<String> {
         let Some((path, checkpoint)) = &self.file else { return Vec::new() };
         checkpoint.warnings.iter().map(|warning| format!("{}: {warning}", path.display())).collect()
+    }
+
+    /// What has to change in the file's values for images of `side` pixels, a sentence.
+    pub fn note(&self, side: u32) -> Option<String> {
+        let key = self.architecture.positions?;
+        let (_, checkpoint) = self.file.as_ref()?;
+        let (_, raw) = checkpoint.tensors.iter().find(|(name, _)| name == key)?;
+        positions::note(self.architecture, positions::grid_of(&raw.shape)?, side)
     }
 
     /// Whether [`Opened::with_new_head`] would succeed, without the memory and time of a network.

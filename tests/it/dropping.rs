@@ -53,14 +53,14 @@ fn check_sites(name: &str, layers: &[Dropped], expected: &serde_json::Value) {
 
 /// Whether a network's pass and its weights are too much for a test of every day: `TL_LARGE=1` runs them.
 fn is_left_out(architecture: &tl::models::Architecture) -> bool {
-    std::env::var_os("TL_LARGE").is_none() && architecture.weights[0].parameters > 100_000_000
+    std::env::var_os("TL_LARGE").is_none() && architecture.weights()[0].parameters > 100_000_000
 }
 
 #[test]
 fn every_network_drops_at_torchvisions_rates() {
     let facts = facts();
     let mut seen = 0;
-    for architecture in architectures().filter(|it| !it.weights.is_empty() && !is_left_out(it)) {
+    for architecture in architectures().filter(|it| !it.weights().is_empty() && !is_left_out(it)) {
         // RegNet has nothing that drops, and the oracle leaves it out.
         let Some(expected) = facts.get(architecture.name) else {
             assert_eq!(architecture.family, "RegNet", "{}", architecture.name);

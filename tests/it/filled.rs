@@ -38,22 +38,27 @@ const BRANCH_ENDS: [&str; 6] = [
 pub fn fill(var: &Var) {
     if !matches!(var.role, Role::BatchCount | Role::Constant) {
         let shape = var.tensor.size();
-        // MaxViT's convolutions on a residual path would feed on themselves: see the oracle.
-        let gain = if var.key.ends_with("conv_c.weight") { 0.1 } else { 1. };
-        let scale = gain * (6. / shape[1..].iter().product::<i64>() as f64).sqrt();
-        let one_dimensional = shape.len() == 1;
-        let positive = var.key.ends_with("running_var") || (var.key.ends_with("weight") && one_dimensional);
-        let branch = if BRANCH_ENDS.iter().any(|end| var.key.ends_with(end)) { 0.25 } else { 1. };
-        let values: Vec<f32> = uniform(&var.key, var.tensor.numel())
-            .map(|u| match (positive, one_dimensional) {
-                (true, _) => (0.5 + u) * branch,
-                (_, true) => 0.2 * (u - 0.5),
-                _ => (2. * u - 1.) * scale,
-            })
-            .map(|value| value as f32)
-            .collect();
+        let values = values(&var.key, &shape);
         assign(var, &Tensor::from_slice(&values).reshape(shape)).unwrap();
     }
+}
+
+/// The oracle's values for a key, row-major.
+pub fn values(key: &str, shape: &[i64]) -> Vec<f32> {
+    // MaxViT's convolutions on a residual path would feed on themselves: see the oracle.
+    let gain = if key.ends_with("conv_c.weight") { 0.1 } else { 1. };
+    let scale = gain * (6. / shape[1..].iter().product::<i64>() as f64).sqrt();
+    let one_dimensional = shape.len() == 1;
+    let positive = key.ends_with("running_var") || (key.ends_with("weight") && one_dimensional);
+    let branch = if BRANCH_ENDS.iter().any(|end| key.ends_with(end)) { 0.25 } else { 1. };
+    uniform(key, shape.iter().product::<i64>() as usize)
+        .map(|u| match (positive, one_dimensional) {
+            (true, _) => (0.5 + u) * branch,
+            (_, true) => 0.2 * (u - 0.5),
+            _ => (2. * u - 1.) * scale,
+        })
+        .map(|value| value as f32)
+        .collect()
 }
 
 /// `[images, 3, side, side]` in [-2, 2).

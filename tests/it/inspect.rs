@@ -3,7 +3,7 @@
 use tch::Device;
 use tl::models::{Fill, Network, architectures, find, inspect};
 
-use crate::program::tl;
+use crate::program::{repository, tl};
 
 /// Counting takes a pass through the network: the larger ones are left to `TL_LARGE=1`.
 const MOST_GFLOPS: f64 = 5.;
@@ -13,14 +13,12 @@ fn multiply_adds_are_those_that_torchvision_publishes() {
     let large = std::env::var_os("TL_LARGE").is_some();
     for architecture in architectures() {
         let Some(entry) = architecture.weights().first() else { continue };
-        // torchvision counts the products inside attention too, which are no layers of their own here.
-        let attention =
-            ["Swin", "ViT", "MaxViT", "Vision"].iter().any(|name| architecture.family.contains(name));
-        if attention || (entry.gflops > MOST_GFLOPS && !large) {
+        if entry.gflops > MOST_GFLOPS && !large {
             continue;
         }
-        let network = Network::new(architecture, 1000, Device::Cpu, Fill::Zeros).unwrap();
-        let rows = inspect(&network, entry.preprocessing.crop_size).unwrap();
+        let side = entry.preprocessing.crop_size;
+        let network = Network::sized(architecture, 1000, side.into(), Device::Cpu, Fill::Zeros).unwrap();
+        let rows = inspect(&network, side).unwrap();
         let found = rows.iter().map(|row| row.multiply_adds).sum::<u64>() as f64 * 1e-9;
         let name = architecture.name;
         assert!((found - entry.gflops).abs() < 0.0011, "{name}: {found}, torchvision says {}", entry.gflops);
@@ -55,7 +53,9 @@ fn the_program_shows_layers_and_totals() {
         assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
     }
     tl(&["inspect", "resnet18", "--input", "64"]).expect(0);
-    tl(&["inspect", "alexnet", "--input", "32"]).expect(2).says(&["at least 63 pixels"]);
+    tl(&["inspect", "alexnet", "--input", "32"])
+        .expect(2)
+        .says(&["alexnet cannot take images of 32×32 pixels: a side needs at least 63"]);
     tl(&["inspect", "resnet1"]).expect(2).says(&["there is no model named `resnet1`", "`resnet18`"]);
 }
 
@@ -100,4 +100,59 @@ fn vgg_has_the_numbers_of_the_courses() {
         (parameters as f64 / 1e6).round() as u64
     });
     assert_eq!(millions, [133, 133, 133, 134, 138, 144]);
+}
+
+/// The table of docs/inspect.md: by module the output's shape, the weights that the paper's 5×5 convolutions would
+/// have, and those that there are.
+#[test]
+fn googlenet_has_the_shapes_of_its_paper_and_the_weights_that_the_docs_say() {
+    let network = Network::new(find("googlenet").unwrap(), 1000, Device::Cpu, Fill::Zeros).unwrap();
+    let rows = inspect(&network, 224).unwrap();
+    let docs = std::fs::read_to_string(repository("docs/inspect.md")).unwrap();
+    let mut modules = Vec::new();
+    for line in docs.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let stage = cells[1].trim_matches('`');
+        let of_stage: Vec<_> = rows.iter().filter(|row| row.stage == stage).collect();
+        let &[channels, height, width] = of_stage.last().unwrap().output.as_slice() else {
+            panic!("{stage}")
+        };
+        assert_eq!(cells[3], format!("{height}×{width}×{channels}"), "{stage}");
+        let convolutions = || of_stage.iter().filter(|row| row.kind.starts_with("Conv2d"));
+        let weights: usize = convolutions().map(|row| row.weights).sum();
+        let as_in_the_paper: usize = convolutions()
+            .map(|row| if row.key.contains("branch3.1") { row.weights / 9 * 25 } else { row.weights })
+            .sum();
+        assert_eq!(cells[5].replace(',', ""), as_in_the_paper.to_string(), "{stage}");
+        assert_eq!(cells[6].replace(',', ""), weights.to_string(), "{stage}");
+        let norms: usize = of_stage.iter().map(|row| row.parameters()).sum::<usize>() - weights;
+        assert_eq!(cells[7].replace(',', ""), norms.to_string(), "{stage}");
+        modules.push(stage);
+    }
+    // The two stages of the paper's second convolution stand in a row each.
+    let stages: Vec<&str> = network.stage_names().collect();
+    assert_eq!(modules, stages);
+    let head = rows.iter().find(|row| row.key == "fc").unwrap();
+    assert_eq!((head.weights, head.biases), (1_024_000, 1000));
+}
+
+/// What is no convolution and no linear layer has a row too.
+#[test]
+fn poolings_and_attention_have_rows() {
+    let rows_of = |name: &str, side: u32| {
+        let network = Network::sized(find(name).unwrap(), 10, side.into(), Device::Cpu, Fill::Zeros).unwrap();
+        inspect(&network, side).unwrap()
+    };
+    let kinds = |rows: &[tl::models::Row], kind: &str| rows.iter().filter(|row| row.kind == kind).count();
+    // One in each module but the two that reduce the resolution.
+    assert_eq!(kinds(&rows_of("inception_v3", 299), "AvgPool2d 3×3"), 9);
+    assert_eq!(kinds(&rows_of("maxvit_t", 224), "AvgPool2d 3×3"), 4);
+    let vit = rows_of("vit_b_32", 64);
+    assert_eq!(kinds(&vit, "attention"), 12);
+    let attention = vit.iter().find(|row| row.kind == "attention").unwrap();
+    // A class token and four patches: 5 × 5 weights, each a product over 768 channels, and their use.
+    assert_eq!(
+        (attention.output.as_slice(), attention.multiply_adds),
+        ([5, 768].as_slice(), 2 * 5 * 5 * 768)
+    );
 }

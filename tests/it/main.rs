@@ -11,5 +11,6 @@ mod predict;
 mod program;
 mod recipes;
 mod resume;
+mod sizes;
 mod stages;
 mod weights;

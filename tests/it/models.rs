@@ -37,14 +37,14 @@ fn families() -> Vec<Family> {
 }
 
 /// Models with more parameters than this run with `TL_LARGE=1` only: they take seconds and gigabytes each.
-const LARGE: u64 = 150_000_000;
+pub const LARGE: u64 = 150_000_000;
 
 fn is_left_out(facts: &serde_json::Value) -> bool {
     std::env::var_os("TL_LARGE").is_none() && facts["parameters"].as_u64().unwrap() > LARGE
 }
 
 /// ‖a − b‖ / ‖b‖
-fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
+pub fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
     let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
     (&a - &b).norm().double_value(&[]) / b.norm().double_value(&[])
 }
@@ -92,16 +92,6 @@ fn an_input_is_transformed_as_torchvision_does_where_the_weights_want_it() {
         network.set_transform_input(false).unwrap();
         let error = relative_error(&network.read(&images, Reading::Logits).unwrap(), expected);
         assert!(error > 1e-3, "{name}: relative error {error:e}");
-    }
-}
-
-#[test]
-fn an_input_of_one_pixel_less_is_said_to_be_too_small() {
-    for name in ["googlenet", "inception_v3"] {
-        let network = filled::network(name);
-        let side = i64::from(network.architecture.min_size);
-        let error = network.read(&filled::inputs(1, side - 1), Reading::Logits).unwrap_err().to_string();
-        assert!(error.contains("too small"), "{name}: {error}");
     }
 }
 
@@ -162,6 +152,7 @@ fn a_written_file_has_torchvisions_keys_shapes_and_types() {
             classes: tl::models::imagenet_classes(),
             format: FORMAT,
             preprocessing: network.architecture.preprocessing(),
+            reads: Vec::new(),
             recipe: serde_json::json!({}),
             transform_input: false,
         };
@@ -340,6 +331,22 @@ fn a_new_head_can_learn() {
     }
 }
 
+/// LeNet-5 has one input channel, and gets three as all do.
+#[test]
+fn lenet_reads_the_mean_of_the_channels() {
+    let network = Network::new(find("lenet5").unwrap(), 10, tch::Device::Cpu, Fill::Zeros).unwrap();
+    network.vars().iter().for_each(filled::fill);
+    assert_eq!(network.vars()[0].tensor.size(), [6, 1, 5, 5]);
+    let images = filled::inputs(2, 32);
+    let grey = images.mean_dim([1i64].as_slice(), true, Kind::Float).expand([2, 3, 32, 32], false);
+    let logits = |images: &Tensor| network.read(images, Reading::Logits).unwrap();
+    assert!(relative_error(&logits(&grey), &logits(&images)) < 1e-6);
+    assert!(
+        relative_error(&logits(&images.narrow(1, 0, 1).expand([2, 3, 32, 32], false)), &logits(&images))
+            > 0.01
+    );
+}
+
 #[test]
 fn a_stage_is_found_by_its_name_or_its_group() {
     let network = Network::new(find("resnet50").unwrap(), 10, tch::Device::Cpu, Fill::Shapes).unwrap();
@@ -349,19 +356,6 @@ fn a_stage_is_found_by_its_name_or_its_group() {
     assert_eq!(network.classes(), 10);
     let error = network.reading("layer44").unwrap_err().to_string();
     assert!(error.contains("no stage named `layer44`") && error.contains("layer4.2"), "{error}");
-}
-
-/// The smallest size is what the plan checks, so that no convolution has to.
-#[test]
-fn each_network_takes_images_of_its_smallest_size() {
-    let small = |it: &&tl::models::Architecture| it.weights().iter().all(|entry| entry.parameters < LARGE);
-    for architecture in architectures().filter(small) {
-        let side = i64::from(architecture.min_size);
-        let network = Network::sized(architecture, 10, side, tch::Device::Cpu, Fill::Zeros).unwrap();
-        let images = filled::inputs(1, side);
-        let logits = network.read(&images, Reading::Logits);
-        assert_eq!(logits.map(|logits| logits.size()).ok(), Some(vec![1, 10]), "{}", architecture.name);
-    }
 }
 
 /// A variable's first values depend on the seed and its key alone.

@@ -33,23 +33,8 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
         &["plan", "r.yaml", "--set", "strategy.method=auto"],
         2,
         "error: r.yaml: 1 mistake\n  --set strategy.method=auto: choosing a method by itself (`auto`, the \
-         default) is not in this version yet: write `strategy: { method: linear }`, or `partial`, `full` or \
-         `scratch` (the README's transfer table helps to choose)",
-    ),
-    (
-        "another method to come",
-        &["plan", "r.yaml", "--set", "strategy.method=stages"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set strategy.method=stages: `stages` is not in this version yet: write \
-         `strategy: { method: linear }`, or `partial`, `full` or `scratch` (the README's transfer table helps \
-         to choose)",
-    ),
-    (
-        "a linear probe of a network whose classifier is a convolution",
-        &["plan", "r.yaml", "--set", "model=squeezenet1_1", "--set", "weights=none"],
-        2,
-        "error: r.yaml: 1 mistake\n  …: strategy.method: the last layer of this network is not a linear layer with \
-         a bias, which `linear` needs: choose `partial`",
+         default) is not in this version yet: write `strategy: { method: linear }`, or `stages`, `partial`, \
+         `full` or `scratch` (the README's transfer table helps to choose)",
     ),
     (
         "a misspelt method",
@@ -158,8 +143,8 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
         "images too small for the network",
         &["plan", "r.yaml", "--set", "model=alexnet", "--set", "weights=none"],
         2,
-        "error: r.yaml: 1 mistake\n  line 3: preprocess: alexnet needs images of at least 63 pixels a side, \
-         and `crop_size` is 32",
+        "error: r.yaml: 1 mistake\n  line 3: preprocess: alexnet cannot take images of 32×32 pixels: a side \
+         needs at least 63",
     ),
     (
         "a stage that is none",
@@ -251,16 +236,13 @@ fn images_that_are_too_small_are_found_in_the_plan() {
         };
         plan(min_size - 1).expect(2).says(&[
             "error: r.yaml: 1 mistake\n  --set preprocess=",
-            &format!(
-                "{name} needs images of at least {min_size} pixels a side, and `crop_size` is {}",
-                min_size - 1
-            ),
+            &format!("{name} cannot take images of {0}×{0} pixels: a side needs ", min_size - 1),
         ]);
         plan(min_size).expect(0);
         if multiple > 1 {
             plan(min_size + 1).expect(2).says(&[&format!(
-                "{name} needs images whose sides are multiples of {multiple} pixels, and `crop_size` is {}: the \
-                 nearest are {min_size} and {}",
+                "{name} cannot take images of {0}×{0} pixels: a side needs a multiple of {multiple}, such as \
+                 {min_size} or {1}",
                 min_size + 1,
                 min_size + multiple
             )]);

@@ -529,31 +529,39 @@ fn weights_without_a_classifier_serve_features_only() {
         .says(&["error: cannot download vgg16_features-amdegroot-88682ab5.pth: "]);
 }
 
-/// A vision transformer's embedding of positions belongs to one size of images.
+/// The shapes are those of `torchvision.models.mnasnet0_5` after it has loaded a state dict whose `_metadata`
+/// says version 1.
 #[test]
-fn a_vision_transformer_of_another_size_says_which() {
-    let folder = tempfile::tempdir().unwrap();
-    let architecture = tl::models::find("vit_b_32").unwrap();
-    let network =
-        tl::models::Network::sized(architecture, 1000, 96, tch::Device::Cpu, tl::models::Fill::Zeros)
-            .unwrap();
-    let state = tl::weights::state_dict(&network).unwrap();
-    write(&folder.path().join("small.safetensors"), &state);
-    let predict = |arguments: &[&str]| {
-        Tl::new(["predict", "--model", "vit_b_32", "--weights", "small.safetensors", "--device", "cpu"])
-            .args(arguments)
-            .arg(repository("data/samples/one.png"))
-            .cwd(folder.path())
-            .run()
-    };
-    predict(&[]).expect(1).says(&[
-        "`encoder.pos_embedding` is [1, 10, 768], expected [1, 50, 768]",
-        "the file's embedding of positions is for images of 96 pixels a side: in a recipe, set `preprocess: \
-         {resize_size: 96, crop_size: 96}`; else give `--preprocess` with weights of that size",
-    ]);
+fn a_file_of_the_first_mnasnet_is_recognised() {
+    let shapes: [(&str, &[usize]); 7] = [
+        ("layers.0.weight", &[32, 3, 3, 3]),
+        ("layers.1.weight", &[32]),
+        ("layers.3.weight", &[32, 1, 3, 3]),
+        ("layers.4.weight", &[32]),
+        ("layers.6.weight", &[16, 32, 1, 1]),
+        ("layers.7.weight", &[16]),
+        ("layers.8.0.layers.0.weight", &[48, 16, 1, 1]),
+    ];
+    let advice = "the file is of version 1 of torchvision's MNASNet";
+    for (name, older) in [("mnasnet0_5", true), ("mnasnet1_0", false)] {
+        let mut state = state_dict(&filled::network(name)).unwrap();
+        for (key, shape) in shapes {
+            let tensor = tensor(&mut state, key);
+            tensor.shape = shape.to_vec();
+            tensor.bytes = vec![0; 4 * shape.iter().product::<usize>()];
+        }
+        // Something is wrong with the other one too, but not its age.
+        tensor(&mut state, "layers.7.bias").shape = vec![0];
+        tensor(&mut state, "layers.7.bias").bytes.clear();
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("w.safetensors"), &state);
+        let image = repository("data/samples/one.png");
+        let args = ["extract", "--model", name, "--weights", "w.safetensors", "--out", "x.npy"];
+        let run = bounded(&[&args[..], &[image.to_str().unwrap()]].concat(), folder.path()).expect(1);
+        assert_eq!(run.stderr.contains(advice), older, "{}", run.stderr);
+    }
 }
 
-/// torchvision's DenseNet files are older than its keys.
 #[test]
 fn older_keys_are_those_of_today() {
     let densenet = tl::models::find("densenet121").unwrap();

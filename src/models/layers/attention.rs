@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::linear::{LinearInit, linear};
 use super::norm::LayerNorm;
-use super::{Activation, Layer, Mode, Sequential};
+use super::{Activation, Layer, Mode, Sequential, trace};
 use crate::error::Result;
 use crate::models::vars::Path;
 
@@ -61,7 +61,11 @@ pub fn split_heads(projection: &Tensor, heads: i64) -> Result<[Tensor; 3]> {
 /// 1/√D if it is not given; a `bias` is broadcast to `[…, heads, T, T]`.
 pub fn attend([q, k, v]: &[Tensor; 3], bias: Option<&Tensor>, scale: Option<f64>) -> Result<Tensor> {
     let out = Tensor::f_scaled_dot_product_attention(q, k, v, bias, 0., false, scale, false)?;
-    Ok(out.f_transpose(-3, -2)?.f_flatten(-2, -1)?)
+    let out = out.f_transpose(-3, -2)?.f_flatten(-2, -1)?;
+    // Each number of the output takes a product with each token's value, and as many went into the weights.
+    let tokens = k.size().iter().rev().nth(1).copied().unwrap_or_default();
+    trace::note(|| "attention".into(), None, &out, 2 * tokens);
+    Ok(out)
 }
 
 /// For each pair of tokens of a window of `side` by `side` the row of their offset in a table of all

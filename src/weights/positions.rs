@@ -1,0 +1,60 @@
+//! Embeddings of positions for another size of image than a file was made for.
+//!
+//! A vision transformer learns a vector for each patch of its images, so the embedding has one shape for each
+//! size of image. torchvision resamples it (`interpolate_embeddings` in `models/vision_transformer.py`): the
+//! class token stays, the patches are a grid that is interpolated.
+
+use tch::Tensor;
+
+use crate::error::{Error, Result};
+use crate::models::Architecture;
+
+/// The side of the grid that an embedding of this shape, `[1, 1 + side², D]`, belongs to.
+pub fn grid_of<T: TryInto<u64> + Copy>(shape: &[T]) -> Option<u32> {
+    let &[one, tokens, _] = shape else { return None };
+    let patches = tokens.try_into().ok()?.checked_sub(1)?;
+    let side = patches.isqrt();
+    (one.try_into().ok()? == 1 && side > 0 && side * side == patches).then(|| side.try_into().ok())?
+}
+
+/// Whether an embedding of the shape `found` can be made one of the shape `expected`.
+pub fn can_become(found: &[usize], expected: &[usize]) -> bool {
+    grid_of(found).is_some() && grid_of(expected).is_some() && found[2] == expected[2]
+}
+
+/// The `embedding` `[1, 1 + n², D]` of a class token and n × n patches for `side` × `side` patches:
+/// `[1, 1 + side², D]`. Bicubic, with the corners of both grids in the same place.
+///
+/// # Errors
+/// If the embedding is not that of a square grid.
+pub fn resample(embedding: &Tensor, side: u32) -> Result<Tensor> {
+    let shape = embedding.size();
+    let old = grid_of(&shape)
+        .ok_or_else(|| Error::run(format!("an embedding of shape {shape:?} is not that of a square grid")))?;
+    if old == side {
+        return Ok(embedding.shallow_clone());
+    }
+    let (old, side, width) = (i64::from(old), i64::from(side), shape[2]);
+    let resampled = || -> Result<Tensor, tch::TchError> {
+        let class_token = embedding.f_narrow(1, 0, 1)?;
+        let patches = embedding.f_narrow(1, 1, old * old)?.f_permute([0, 2, 1])?;
+        let patches = patches.f_reshape([1, width, old, old])?;
+        let patches = patches.f_upsample_bicubic2d([side, side], true, None, None)?;
+        let patches = patches.f_reshape([1, width, side * side])?.f_permute([0, 2, 1])?;
+        Tensor::f_cat(&[class_token, patches], 1)
+    };
+    resampled().map_err(Error::torch(format!("interpolate positions from {old}×{old} to {side}×{side}")))
+}
+
+/// What to tell the user of an embedding for `old` × `old` patches where the images have `side` pixels; nothing
+/// if it stays as it is.
+pub fn note(architecture: &Architecture, old: u32, side: u32) -> Option<String> {
+    let new = side / architecture.multiple;
+    (old != new).then(|| {
+        format!(
+            "the weights of {} know positions of {old}×{old} patches: interpolated to {new}×{new}, for images of \
+             {side}×{side} pixels",
+            architecture.name
+        )
+    })
+}
