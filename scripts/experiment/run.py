@@ -38,7 +38,7 @@ QUICK = {"tasks": ("digits_hand", "textures_other", "counts"), "sizes": (5, 100)
 # The network, its weights, the side of its input, and images a second that one thread trains (for the forecast alone).
 SOURCES = {
     "letters": ("shufflenet_v2_x0_5", ROOT / "data" / "shufflenet_v2_x0_5-letters.safetensors", 64, 750),
-    "textures": ("resnet18", BUILD / "sources" / "textures" / "model.safetensors", 32, 310),
+    "textures": ("shufflenet_v2_x1_0", BUILD / "sources" / "textures" / "model.safetensors", 48, 500),
 }
 # Epochs of fine-tuning by images a class: what an hour allows. From scratch, twice as many.
 EPOCHS = {5: 40, 20: 25, 100: 10, 500: 3}

@@ -4,7 +4,7 @@ The division was made before any result was seen. On the *development* tasks the
 the *held-out* tasks are for the report alone: no threshold, no setting and no measure was chosen on them.
 
 `similar` says to which source a task is meant to be similar ("letters": the shipped ShuffleNetV2; "textures": the
-ResNet-18 of pretrain-textures.yaml). It is what a person would say, and only names the corner in the report: neither
+ShuffleNetV2 x1.0 of pretrain-textures.yaml). It is what a person would say, and only names the corner in the report: neither
 `tl` nor the rule reads it.
 """
 
