@@ -215,7 +215,9 @@ def measure(network, about, fresh, folder, count, seed, probes=True):
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tasks", default="development")
+    parser.add_argument("--sources", default="letters,textures")
     parser.add_argument("--counts", default="50,200,400")
+    parser.add_argument("--no-probes", action="store_true")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--letters", type=Path, help="folder of the source's own letters, for the floor of each measure")
@@ -224,13 +226,14 @@ def main() -> int:
     groups = {"all": tasks.TASKS, **{g: [t for t in tasks.TASKS if t.group == g] for g in ("development", "held_out")}}
     chosen = groups.get(args.tasks) or [tasks.named(name) for name in args.tasks.split(",")]
     with (run.BUILD / "measures.jsonl").open("a") as file:
-        for source, (_, weights, _, _) in run.SOURCES.items():
+        for source in args.sources.split(","):
+            weights = run.SOURCES[source][1]
             network, about = load(weights)
             torch.manual_seed(0)
             fresh = torchvision.models.get_model(about["architecture"], num_classes=10)
             own = args.letters if source == "letters" else run.BUILD / "source" / "val"
             folders = [("source itself", own, False)] if own else []
-            folders += [(task.name, run.BUILD / "tasks" / task.name / "train", True) for task in chosen]
+            folders += [(task.name, run.BUILD / "tasks" / task.name / "train", not args.no_probes) for task in chosen]
             for count in map(int, args.counts.split(",")):
                 for seed in range(args.seeds if count < 400 else 1):
                     for name, folder, probes in folders:
