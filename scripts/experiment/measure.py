@@ -215,7 +215,7 @@ def measure(network, about, fresh, folder, count, seed, probes=True):
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tasks", default="development")
-    parser.add_argument("--sources", default="letters,textures")
+    parser.add_argument("--sources", default="letters,textures", help="of run.py")
     parser.add_argument("--counts", default="50,200,400")
     parser.add_argument("--no-probes", action="store_true")
     parser.add_argument("--seeds", type=int, default=2)
