@@ -1,0 +1,92 @@
+"""Printed letters and digits in fonts that the shipped weights never saw, in the shapes that the tasks need.
+
+`blurred` ones are drawn as scripts/render_letters.py draws the pretraining letters; `sharp` ones are small, crisp and
+anywhere in the image. The fonts of the test images are other families than those of the training images.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import render_letters  # noqa: E402  (scripts/ is no package)
+
+import textures  # noqa: E402
+
+TRAIN_PACKAGES = {
+    "fonts-averia-serif-gwf": (),
+    "fonts-cantarell": ("Thin.otf",),
+    "fonts-courier-prime": (),
+    "fonts-crosextra-caladea": (),
+    "fonts-femkeklaver": (),
+    "fonts-open-sans": ("CondLight.ttf", "CondLightItalic.ttf"),
+    "fonts-tuffy": ("tuffy_bold.ttf", "tuffy_bold_italic.ttf", "tuffy_italic.ttf", "tuffy_regular.ttf"),
+}
+TEST_PACKAGES = {
+    "fonts-comic-neue": (),
+    "fonts-ocr-a": (),
+    "fonts-play": ("Play-Bold.ttf", "Play-Regular.ttf"),
+    "fonts-yanone-kaffeesatz": ("ExtraLight.otf",),
+}
+SIDE = textures.SIDE
+
+
+def fonts(split):
+    """(package, path) of the fonts of `train` or `test`."""
+    return render_letters.font_files(TRAIN_PACKAGES if split == "train" else TEST_PACKAGES)
+
+
+class Glyphs:
+    """Draws characters of a split's fonts, each font equally often."""
+
+    def __init__(self, split):
+        size = render_letters.FONT_SIZE
+        engine = ImageFont.Layout.BASIC
+        self.large = [ImageFont.truetype(str(path), size, layout_engine=engine) for _, path in fonts(split)]
+        self.small = [ImageFont.truetype(str(path), 32, layout_engine=engine) for _, path in fonts(split)]
+
+    def blurred(self, rng, character):
+        """White on black, as the pretraining letters: 64 x 64, in [0, 1]."""
+        import random
+
+        font = self.large[int(rng.integers(len(self.large)))]
+        image = render_letters.render_letter(font, character, random.Random(int(rng.integers(2**62))))
+        return np.asarray(image, np.float32) / 255
+
+    def sharp(self, rng, character):
+        """Crisp, 24 to 44 pixels high and anywhere: 64 x 64, in [0, 1]."""
+        font = self.small[int(rng.integers(len(self.small)))]
+        canvas = Image.new("L", (96, 96))
+        ImageDraw.Draw(canvas).text((32, 24), character, fill=255, font=font)
+        canvas = canvas.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC)
+        glyph = canvas.crop(canvas.getbbox())
+        height = int(rng.integers(24, 45))
+        width = min(max(4, round(glyph.width * height / glyph.height)), 60)
+        glyph = glyph.resize((width, height), Image.Resampling.BICUBIC)
+        image = Image.new("L", (SIDE, SIDE))
+        image.paste(glyph, (int(rng.integers(SIDE - width + 1)), int(rng.integers(SIDE - height + 1))))
+        return np.asarray(image, np.float32) / 255
+
+
+def grey(field):
+    """A field in [0, 1] as a grey RGB image."""
+    return np.repeat((field * 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def recoloured(rng, field):
+    """Ink and paper in two random colours."""
+    first, second = textures.colours(rng)
+    image = first * field[..., None] + second * (1 - field[..., None])
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+
+
+def textured(rng, field):
+    """Ink of one noise on paper of another: only the texture's coarseness tells them apart."""
+    fine = textures.unit(textures.band(rng, 3, 6))
+    coarse = textures.unit(textures.band(rng, 10, 30))
+    if rng.uniform() < 0.5:
+        fine, coarse = coarse, fine
+    mixed = fine * field + coarse * (1 - field)
+    return textures.coloured(rng, mixed)

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Run the methods on the tasks of the experiment, and keep one line of JSON for each run.
+
+    python3 scripts/experiment/run.py [--quick] [--methods M,...] [--tasks T,...] [--sources S,...]
+                                      [--sizes N,...] [--seeds N] [--threads N] [--forecast]
+
+Each run is one `tl finetune` on one thread, as many at once as --threads says. Its line goes to
+build/experiment/results.jsonl; a run that has its line there is not made again, so that an interrupted experiment goes
+on where it was. Every method gets the same images of a seed: N of each class drawn from the task's training images, of
+which `tl` keeps a fifth for validation. The test images are looked at once, at the end of a run.
+
+--quick is one seed of two sizes of one task of each corner. Without --tasks all held-out tasks are run; `--tasks
+development` and `--tasks all` name groups. Needs what datasets.py and pretrain-textures.yaml make.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tasks
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = ROOT / "build" / "experiment"
+RESULTS = BUILD / "results.jsonl"
+TL = Path(os.environ.get("TL", ROOT / "target" / "release" / "tl"))
+METHODS = ("linear", "stages", "partial", "full", "scratch", "auto")
+QUICK = {"tasks": ("digits_hand", "textures_other", "counts"), "sizes": (5, 100), "seeds": 1}
+
+# The network, its weights, the side of its input, and images a second that one thread trains (for the forecast alone).
+SOURCES = {
+    "letters": ("shufflenet_v2_x0_5", ROOT / "data" / "shufflenet_v2_x0_5-letters.safetensors", 64, 750),
+    "textures": ("shufflenet_v2_x1_0", BUILD / "sources" / "textures" / "model.safetensors", 48, 500),
+}
+# Epochs of fine-tuning by images a class: what an hour allows. From scratch, twice as many.
+EPOCHS = {5: 40, 20: 25, 100: 10, 500: 3}
+AUGMENT = {"scale": [0.7, 1.0], "flip": 0.0}  # characters may not be mirrored
+LOCK = threading.Lock()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the methods on the tasks of the experiment.")
+    parser.add_argument("--quick", action="store_true", help="a subset that takes 5 minutes on 4 cores")
+    parser.add_argument("--methods", type=names(METHODS), default=METHODS, metavar="M,...")
+    parser.add_argument("--tasks", default="", metavar="T,...", help="names, or development, held_out, all")
+    parser.add_argument("--sources", type=names(SOURCES), default=tuple(SOURCES), metavar="S,...")
+    parser.add_argument("--sizes", default="", metavar="N,...", help="images a class")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="runs at once")
+    parser.add_argument("--forecast", action="store_true", help="say how long it would take, and stop")
+    args = parser.parse_args()
+    done = {key(row) for row in read_results()}
+    wanted = [job for job in plan(args) if key(job) not in done]
+    seconds = sum(forecast(job) for job in wanted) / args.threads
+    print(f"{len(wanted)} runs to make, about {seconds / 60:.0f} minutes at {args.threads} threads", file=sys.stderr)
+    if args.forecast or not wanted:
+        return 0
+    started, total, spent = time.time(), sum(forecast(job) for job in wanted), 0.0
+    failed = 0
+    with ThreadPoolExecutor(args.threads) as pool:
+        for number, (job, row, error) in enumerate(pool.map(attempt, wanted), 1):
+            spent += forecast(job)
+            left = (time.time() - started) * (total / spent - 1)
+            failed += error is not None
+            told = error or f"{row['test_accuracy']:.3f} in {row['seconds']:.1f} s"
+            print(f"{number}/{len(wanted)} {label(job)}: {told}; {left / 60:.0f} min left", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def names(known):
+    """An argparse type: some of the known names."""
+
+    def parse(text):
+        chosen = tuple(text.split(","))
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}, found {name!r}")
+        return chosen
+
+    return parse
+
+
+def chosen_tasks(args):
+    if args.quick and not args.tasks:
+        return [tasks.named(name) for name in QUICK["tasks"]]
+    wanted = args.tasks or "held_out"
+    if wanted == "all":
+        return list(tasks.TASKS)
+    if wanted in ("development", "held_out"):
+        return [task for task in tasks.TASKS if task.group == wanted]
+    return [tasks.named(name) for name in wanted.split(",")]
+
+
+def plan(args):
+    """Every run, those of one seed together and the small ones first."""
+    sizes = QUICK["sizes"] if args.quick else sorted(EPOCHS)
+    if args.sizes:
+        sizes = [int(size) for size in args.sizes.split(",")]
+    for seed in range(QUICK["seeds"] if args.quick else args.seeds):
+        for size in sizes:
+            for source in args.sources:
+                for task in chosen_tasks(args):
+                    for method in args.methods if size in task.sizes else ():
+                        yield {"task": task.name, "source": source, "size": size, "seed": seed, "method": method}
+
+
+def key(row):
+    return tuple(row[part] for part in ("task", "source", "size", "seed", "method"))
+
+
+def label(job):
+    return "{task}-{source}-{size}-{seed}-{method}".format(**job)
+
+
+def forecast(job):
+    """Seconds that a run should take on one thread."""
+    model, _, _, speed = SOURCES[job["source"]]
+    images = job["size"] * len(tasks.classes(job["task"]))
+    passes = images * EPOCHS[job["size"]]
+    cost = {"linear": images * 1.2, "stages": images * 1.5, "partial": passes * 0.6, "scratch": passes * 2.0}
+    return 1.0 + cost.get(job["method"], passes) * 0.8 / speed
+
+
+def attempt(job):
+    try:
+        return job, run(job), None
+    except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:
+        return job, None, f"failed: {getattr(error, 'stderr', None) or error}"
+
+
+def run(job):
+    """One `tl finetune`; returns its line, which is also written."""
+    out = BUILD / "runs" / label(job)
+    recipe_path = out.with_suffix(".json")
+    recipe_path.parent.mkdir(parents=True, exist_ok=True)
+    recipe_path.write_text(json.dumps(recipe(job)))
+    command = [TL, "finetune", recipe_path, "--out", out, "--overwrite", "--quiet", "--threads", "1"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    report = json.loads((out / "report.json").read_text())
+    row = dict(job)
+    row["chosen"], row["reason"] = report["method"], report["reason"]
+    row["strategy"] = report.get("strategy")
+    row["test_accuracy"] = report["test"]["accuracy"]
+    row["val_accuracy"] = (report.get("best") or report["val"]).get("val_accuracy", report["val"].get("accuracy"))
+    row["seconds"] = round(sum(report["seconds"].values()), 2)
+    row["train_seconds"] = round(report["seconds"].get("train", 0.0), 2)
+    with LOCK, RESULTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    shutil.rmtree(out)  # a model of each run would be 20 GB
+    recipe_path.unlink()
+    return row
+
+
+def recipe(job):
+    """The recipe of a run. A recipe is YAML, and JSON is YAML."""
+    model, weights, side, _ = SOURCES[job["source"]]
+    method, task = job["method"], BUILD / "tasks" / job["task"]
+    made = {
+        "model": model,
+        "weights": str(weights),
+        "data": {"train": str(draw(job)), "val": 0.2, "test": str(task / "test")},
+        "strategy": {"method": method},
+        "augment": AUGMENT,
+        "seed": job["seed"],
+    }
+    if method == "scratch":
+        made["weights"] = "none"
+        made["preprocess"] = {"resize_size": side, "crop_size": side}
+    if method in ("partial", "full", "scratch"):
+        made["train"] = {"epochs": EPOCHS[job["size"]] * (2 if method == "scratch" else 1)}
+    if method == "auto":
+        made["train"] = {"epochs": EPOCHS[job["size"]]}
+    return made
+
+
+def draw(job):
+    """Lists the training images of a task, size and seed in a CSV; returns its path."""
+    folder = BUILD / "tasks" / job["task"] / "train"
+    path = BUILD / "lists" / "{task}-{size}-{seed}.csv".format(**job)
+    with LOCK:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "label"))
+            for name in sorted(entry.name for entry in folder.iterdir()):
+                files = sorted((folder / name).glob("*.png"))
+                rng = random.Random("{task}/{size}/{seed}/".format(**job) + name)
+                # digits_hand has a few classes of 97 images: then all of them are taken.
+                drawn = rng.sample(files, min(job["size"], len(files)))
+                writer.writerows((os.path.relpath(image, path.parent), name) for image in drawn)
+    return path
+
+
+def read_results():
+    if not RESULTS.is_file():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""Procedural textures: grey fields of 64x64 in [0, 1], and the two or three colours that they are shown in.
+
+Structure tells the classes apart, never colour: colours, contrast, shading and grain are drawn anew for each image.
+"""
+
+import numpy as np
+
+SIDE = 64
+Y, X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
+
+
+def turned(rng, angle=None):
+    """Coordinates in pixels after a turn (radians; any, if none is given) and a random shift."""
+    angle = rng.uniform(0, 2 * np.pi) if angle is None else angle
+    c, s = np.cos(angle), np.sin(angle)
+    u = (X - 32) * c + (Y - 32) * s + rng.uniform(0, 64)
+    v = -(X - 32) * s + (Y - 32) * c + rng.uniform(0, 64)
+    return u, v
+
+
+def unit(field):
+    """Stretched to [0, 1]."""
+    low, high = field.min(), field.max()
+    return (field - low) / max(high - low, 1e-6)
+
+
+def band(rng, low, high, angle=None, spread=0.3):
+    """Noise of wavelengths from `high` down to `low` pixels, along one direction if there is an angle."""
+    fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE)[None, :]
+    f = np.hypot(fx, fy)
+    mask = (f >= 1 / high) & (f <= 1 / low)
+    if angle is not None:
+        away = np.abs((np.arctan2(fy, fx) - angle + np.pi / 2) % np.pi - np.pi / 2)
+        mask = mask & (away < spread)
+    spectrum = np.fft.fft2(rng.standard_normal((SIDE, SIDE))) * mask
+    field = np.fft.ifft2(spectrum).real
+    return field / max(field.std(), 1e-6)
+
+
+def points(rng, count, power=2):
+    """The two smallest distances to random points (64 x 64 each), and which point is nearest."""
+    p = rng.uniform(-4, 68, (count, 2))
+    d = np.abs(X[..., None] - p[:, 0]) ** power + np.abs(Y[..., None] - p[:, 1]) ** power
+    d = d ** (1 / power)
+    nearest = np.sort(d, axis=-1)
+    return nearest[..., 0], nearest[..., 1], d.argmin(-1)
+
+
+def saw(x, period):
+    """0 to 1 in each period."""
+    return (x / period) % 1.0
+
+
+def soft(x, width=1.0):
+    """A soft step at 0, `width` pixels wide."""
+    return 1 / (1 + np.exp(-np.clip(4 * x / width, -30, 30)))
+
+
+def lines(rng, count):
+    """Distance to the nearest of some random straight lines."""
+    least = np.full((SIDE, SIDE), 1e3, np.float32)
+    for _ in range(count):
+        u, _ = turned(rng)
+        least = np.minimum(least, np.abs(u - rng.uniform(0, 64) - rng.uniform(-20, 20)))
+    return least
+
+
+# What the second network is pretrained on.
+def stripes(rng):
+    return saw(turned(rng)[0], rng.uniform(9, 13)) < rng.uniform(0.35, 0.65)
+
+
+def ramps(rng):
+    return saw(turned(rng)[0], rng.uniform(14, 22))
+
+
+def checks(rng):
+    u, v = turned(rng)
+    p = rng.uniform(12, 20)
+    return (saw(u, p) < 0.5) ^ (saw(v, p) < 0.5)
+
+
+def blobs(rng):
+    return soft(band(rng, 14, 40) - rng.uniform(-0.4, 0.4), 0.4)
+
+
+def maze(rng):
+    return soft(band(rng, 7, 10), 0.4)
+
+
+def cells(rng):
+    _, _, index = points(rng, int(rng.integers(14, 26)))
+    return rng.uniform(0, 1, 32)[index]
+
+
+def cell_edges(rng):
+    first, second, _ = points(rng, int(rng.integers(14, 26)))
+    return soft(rng.uniform(1.5, 3) - (second - first))
+
+
+def dots(rng):
+    u, v = turned(rng)
+    p = rng.uniform(11, 17)
+    return soft(p * rng.uniform(0.2, 0.35) - np.hypot(saw(u, p) - 0.5, saw(v, p) - 0.5) * p)
+
+
+def rings(rng):
+    r = np.hypot(X - rng.uniform(0, 64), Y - rng.uniform(0, 64))
+    return saw(r, rng.uniform(9, 15)) < 0.5
+
+
+def clouds(rng):
+    return sum(band(rng, low, 2 * low) * low for low in (4, 8, 16, 32))
+
+
+def bricks(rng):
+    u, v = turned(rng)
+    p = rng.uniform(8, 12)
+    row = np.floor(v / p)
+    return (saw(u + (row % 2) * p, 2 * p) < 0.1) | (saw(v, p) < 0.18)
+
+
+def waves(rng):
+    u, v = turned(rng)
+    return soft(np.sin((u + 5 * np.sin(v / rng.uniform(4, 6))) * 2 * np.pi / rng.uniform(11, 15)), 0.8)
+
+
+def needles(rng):
+    return soft(1.5 - lines(rng, int(rng.integers(9, 14))))
+
+
+def spots(rng):
+    first, _, _ = points(rng, int(rng.integers(12, 24)))
+    return soft(rng.uniform(4, 6) - first)
+
+
+def grid(rng):
+    u, v = turned(rng)
+    p = rng.uniform(12, 18)
+    return (saw(u, p) < 0.2) | (saw(v, p) < 0.2)
+
+
+def grain(rng):
+    return rng.uniform(0, 1, (SIDE // 4, SIDE // 4)).repeat(4, 0).repeat(4, 1)
+
+
+# Other textures, for tasks.
+def weave(rng):
+    u, v = turned(rng)
+    p = rng.uniform(10, 14)
+    over = (np.floor(u / p) + np.floor(v / p)) % 2
+    return np.where(over > 0, np.sin(np.pi * saw(u, p)), 0.6 * np.sin(np.pi * saw(v, p)))
+
+
+def scales(rng):
+    u, v = turned(rng)
+    p = rng.uniform(12, 18)
+    row = np.floor(v / (p / 2))
+    return np.hypot(saw(u + (row % 2) * p / 2, p) - 0.5, saw(v, p / 2) * 0.7)
+
+
+def zigzag(rng):
+    u, v = turned(rng)
+    p = rng.uniform(12, 18)
+    return saw(v + np.abs(saw(u, p) - 0.5) * p, rng.uniform(9, 13)) < 0.5
+
+
+def plaid(rng):
+    u, v = turned(rng)
+    p = rng.uniform(14, 20)
+    return 1.0 * (saw(u, p) < 0.5) + (saw(v, p) < 0.5)
+
+
+def triangles(rng):
+    u, v = turned(rng)
+    p = rng.uniform(13, 19)
+    return saw(u, p) < saw(v, p)
+
+
+def bent(rng):
+    u, _ = turned(rng)
+    return soft(np.sin((u + 6 * band(rng, 20, 60)) * 2 * np.pi / rng.uniform(9, 13)), 0.8)
+
+
+def fur(rng):
+    return band(rng, 5, 40, angle=rng.uniform(0, np.pi), spread=0.15)
+
+
+def camouflage(rng):
+    field = band(rng, 12, 30)
+    return 0.5 * (field > -0.5) + 0.5 * (field > 0.5)
+
+
+def swirl(rng):
+    x, y = X - rng.uniform(20, 44), Y - rng.uniform(20, 44)
+    return saw(np.arctan2(y, x) / (2 * np.pi) * int(rng.integers(2, 5)) + np.hypot(x, y) / rng.uniform(12, 18), 1) < 0.5
+
+
+def stars(rng):
+    first, _, _ = points(rng, int(rng.integers(12, 20)), power=0.5)
+    return soft(rng.uniform(9, 13) - first, 2)
+
+
+# A third set, for the tasks that are held out.
+def ripples(rng):
+    field = sum(np.sin(np.hypot(X - rng.uniform(-20, 84), Y - rng.uniform(-20, 84)) * 0.6) for _ in range(2))
+    return field
+
+
+def marble(rng):
+    u, _ = turned(rng)
+    return np.abs(np.sin((u + 8 * band(rng, 16, 60)) * np.pi / 20))
+
+
+def mosaic(rng):
+    u, v = turned(rng)
+    p = rng.uniform(9, 14)
+    key = (np.floor(u / p) * 7 + np.floor(v / p) * 13).astype(int) % 64
+    return rng.uniform(0, 1, 64)[key]
+
+
+def confetti(rng):
+    field = np.zeros((SIDE, SIDE), np.float32)
+    for _ in range(int(rng.integers(25, 40))):
+        u, v = turned(rng)
+        a, b = rng.uniform(10, 90, 2)
+        field[(np.abs(u - a) < 4) & (np.abs(v - b) < 1.8)] = rng.uniform(0.4, 1)
+    return field
+
+
+def diamonds(rng):
+    first, _, _ = points(rng, int(rng.integers(12, 20)), power=1)
+    return soft(rng.uniform(5, 7) - first)
+
+
+def arcs(rng):
+    u, v = turned(rng)
+    p = rng.uniform(14, 20)
+    return saw(np.hypot(saw(u, p) - 0.5, saw(v, p) - 0.5) * 4, 1) < 0.4
+
+
+def terraces(rng):
+    return saw(band(rng, 16, 60) * 1.5, 1)
+
+
+def crosses(rng):
+    u, v = turned(rng)
+    p = rng.uniform(13, 18)
+    a, b = np.abs(saw(u, p) - 0.5), np.abs(saw(v, p) - 0.5)
+    return ((a < 0.1) & (b < 0.35)) | ((b < 0.1) & (a < 0.35))
+
+
+def shards(rng):
+    u, _ = turned(rng)
+    _, _, index = points(rng, 12)
+    return saw(u * rng.choice([-1, 1], 12)[index] + rng.uniform(0, 9, 12)[index], 9) < 0.5
+
+
+def worms(rng):
+    return np.abs(band(rng, 12, 24)) < 0.35
+
+
+PRETRAINING = (stripes, ramps, checks, blobs, maze, cells, cell_edges, dots, rings, clouds, bricks, waves, needles, spots, grid, grain)
+DEVELOPMENT = (weave, scales, zigzag, plaid, triangles, bent, fur, camouflage, swirl, stars)
+HELD_OUT = (ripples, marble, mosaic, confetti, diamonds, arcs, terraces, crosses, shards, worms)
+
+
+def colours(rng):
+    """Two colours that differ in brightness by a third at least; either may be the darker one."""
+    while True:
+        pair = rng.uniform(0, 1, (2, 3))
+        if abs(pair[0].mean() - pair[1].mean()) > 0.3:
+            return pair
+
+
+def coloured(rng, field, pair=None):
+    """A field as an RGB image (64 x 64 x 3, 8 bits), shaded and with grain."""
+    field = unit(np.asarray(field, np.float32))[..., None]
+    first, second = colours(rng) if pair is None else pair
+    shade = 1 + 0.25 * unit(band(rng, 40, 80))[..., None] * rng.choice([-1, 1])
+    image = (first * field + second * (1 - field)) * shade
+    image = image + rng.standard_normal(image.shape) * rng.uniform(0.01, 0.06)
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
