@@ -123,13 +123,15 @@ impl Averaging<'_> {
         })
     }
 
-    /// Measures the average on `samples`. A signal ends it with [`Error::Interrupted`].
+    /// Measures the average on `samples`, and tells `progress` each time how many more are done. A signal ends
+    /// it with [`Error::Interrupted`].
     pub fn evaluate(
         &self,
         samples: &[Sample],
         classes: usize,
         limits: DecodeLimits,
         signals: &Signals,
+        mut progress: impl FnMut(usize),
     ) -> Result<Evaluation> {
         let mut confusion = Confusion::new(classes);
         let mut loss_sum = 0.;
@@ -145,6 +147,7 @@ impl Averaging<'_> {
                 let least = f64::from(f32::MIN_POSITIVE);
                 let logits = batch.probabilities.f_clamp_min(least).and_then(|shares| shares.f_log());
                 loss_sum += count(&logits?, &labels, &mut confusion)?;
+                progress(batch.indices.len());
                 Ok(())
             },
         )?;
@@ -424,6 +427,8 @@ mod tests {
             .map(|(index, (network, preprocessing))| Member { network, preprocessing, order: order(index) })
             .collect();
         let views = Views { crops: Crops::Ten, scales: vec![47, 40] };
+        let expected: Vec<Vec<f64>> =
+            (0..3).map(|index| one_by_one(&members, &views.scales, &picture(index))).collect();
         let mut worst = 0f64;
         for batch_size in [1, 7, 64] {
             let averaging = Averaging { members: &members, views: &views, batch_size, threads: 2 };
@@ -443,8 +448,7 @@ mod tests {
                     assert_eq!(batch.probabilities.size(), [batch.indices.len() as i64, 4]);
                     let found = Vec::<f64>::try_from(batch.probabilities.to_kind(Kind::Double).flatten(0, 1));
                     for (index, found) in batch.indices.iter().zip(found.unwrap().chunks(4)) {
-                        let expected = one_by_one(&members, &views.scales, &picture(*index));
-                        let errors = expected.iter().zip(found).map(|(a, b)| (a - b).abs());
+                        let errors = expected[*index].iter().zip(found).map(|(a, b)| (a - b).abs());
                         worst = errors.fold(worst, f64::max);
                         order.push(*index);
                     }

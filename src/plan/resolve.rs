@@ -12,7 +12,7 @@ use super::{
 use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{Architecture, Fill, Network, Role};
-use crate::preprocess::{Augmentation, Interpolation, Preprocessing};
+use crate::preprocess::{Augmentation, Interpolation, Preprocessing, Views};
 use crate::recipe::{
     BadImages, BatchNormMode, ClassWeights, DeviceChoice, InterpolationChoice, Method, Mistake,
     OptimizerChoice, PreprocessChoice, Recipe, ScheduleChoice, ValChoice,
@@ -59,6 +59,10 @@ impl Plan {
         };
         let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
         let augment = augmentation(&recipe, &mut mistakes);
+        let eval = preprocessing.as_ref().and_then(|preprocessing| {
+            let name = source.as_ref().map_or("the network", |source| source.architecture.name);
+            views(&recipe, name, preprocessing, &mut mistakes)
+        });
         if method == Method::Linear && probe.as_ref().is_some_and(|probe| !probe.holds_linear()) {
             mistakes.push(recipe.mistake(
                 "strategy.method",
@@ -101,6 +105,7 @@ impl Plan {
             linear: (!by_gradient).then(|| linear(&recipe)),
             train,
             augment: by_gradient.then_some(augment),
+            eval,
             seed,
             device,
             threads,
@@ -302,6 +307,25 @@ fn augmentation(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Augmentation {
     augment.flip = typed.flip.unwrap_or(augment.flip);
     mistakes.extend(augment.mistakes().into_iter().map(|message| recipe.mistake("augment", message)));
     augment
+}
+
+/// The views of the last measurement, unless they are the one that is measured anyhow.
+fn views(
+    recipe: &Recipe,
+    network: &str,
+    preprocessing: &Preprocessing,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Views> {
+    let typed = &recipe.eval;
+    let views = Views {
+        crops: typed.crops.unwrap_or_default(),
+        scales: typed.scales.clone().unwrap_or_default(),
+    };
+    if let Some(message) = views.mistake(network, preprocessing) {
+        let key = if typed.scales.is_some() { "eval.scales" } else { "eval.crops" };
+        mistakes.push(recipe.mistake(key, message));
+    }
+    (!views.is_plain(preprocessing)).then(|| views.resolved(preprocessing))
 }
 
 fn describe(recipe: &Recipe, source: &Source, method: Method) -> String {
