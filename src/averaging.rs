@@ -371,7 +371,8 @@ mod tests {
             let crop = member.preprocessing.crop_size;
             for &scale in scales {
                 // All of the resized image: a crop as large as its longer side, without the black margins.
-                let whole = Preprocessing { resize_size: scale, crop_size: 400, ..member.preprocessing.clone() };
+                let whole =
+                    Preprocessing { resize_size: scale, crop_size: 400, ..member.preprocessing.clone() };
                 let padded = whole.eval_pixels(image);
                 let height = scale;
                 let width = scale * image.width / image.height;
@@ -418,7 +419,8 @@ mod tests {
 
     #[test]
     fn the_average_equals_that_of_single_views_whatever_the_batches() {
-        let (networks, presets) = ([1, 2, 3].map(network), [preset(32, 0.5), preset(40, 0.5), preset(32, 0.1)]);
+        let (networks, presets) =
+            ([1, 2, 3].map(network), [preset(32, 0.5), preset(40, 0.5), preset(32, 0.1)]);
         let order = |index| (index == 2).then(|| vec![2, 0, 3, 1]);
         let members: Vec<Member> = networks
             .iter()

@@ -103,7 +103,7 @@ pub struct Images {
     /// Images, or folders that are searched for them
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Images in a batch
+    /// Images (in `predict`, views of images) in a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = batch_size)]
     pub batch_size: usize,
     /// The most pixels that an image may have
@@ -133,9 +133,11 @@ pub struct Extract {
 
 /// `tl predict`
 #[derive(Args, Debug)]
-#[command(after_help = "With --crops, --scales or several models, the class probabilities (softmax) of all views by \
+#[command(
+    after_help = "With --crops, --scales or several models, the class probabilities (softmax) of all views by \
                         all models are averaged, as in AlexNet (Krizhevsky et al. 2012, 4.1) and VGG (Simonyan and \
-                        Zisserman 2015, 4.2). The crops are those of torchvision's TenCrop.")]
+                        Zisserman 2015, 4.2). The crops are those of torchvision's TenCrop."
+)]
 pub struct Predict {
     /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote; given several times, the
     /// models are averaged, each with its own preprocessing

@@ -285,9 +285,10 @@ impl Run<'_> {
         let averaging = Averaging { members: &members, views, batch_size, threads: settings.threads };
         let measure = |what: &str, samples: &[Sample]| -> Result<Evaluation> {
             let bar = self.terminal.images(what, samples.len());
-            let measured = averaging.evaluate(samples, data.classes.len(), self.limits, self.signals, |done| {
-                bar.inc(done as u64);
-            });
+            let measured =
+                averaging.evaluate(samples, data.classes.len(), self.limits, self.signals, |done| {
+                    bar.inc(done as u64);
+                });
             bar.finish_and_clear();
             measured
         };

@@ -51,12 +51,8 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     let bar = terminal.images("predicting", inputs.len());
     let mut rows = Rows::new(args, top_k)?;
     let limits = DecodeLimits { max_pixels: args.images.max_pixels };
-    let averaging = Averaging {
-        members: &members,
-        views: &views,
-        batch_size: args.images.batch_size,
-        threads: *threads,
-    };
+    let averaging =
+        Averaging { members: &members, views: &views, batch_size: args.images.batch_size, threads: *threads };
     // The failed and the classified come in order each, but a failed one may come before the batch that
     // images ahead of it wait in: rows are held back until their turn.
     let pending = RefCell::new(Pending::default());

@@ -317,10 +317,8 @@ fn views(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Views> {
     let typed = &recipe.eval;
-    let views = Views {
-        crops: typed.crops.unwrap_or_default(),
-        scales: typed.scales.clone().unwrap_or_default(),
-    };
+    let views =
+        Views { crops: typed.crops.unwrap_or_default(), scales: typed.scales.clone().unwrap_or_default() };
     if let Some(message) = views.mistake(network, preprocessing) {
         let key = if typed.scales.is_some() { "eval.scales" } else { "eval.crops" };
         mistakes.push(recipe.mistake(key, message));

@@ -336,7 +336,8 @@ mod tests {
         let parts = preset(25, 8).windows(&views, &image);
         let (width, height) = preset(25, 8).resized_size(97, 20);
         assert_eq!(Axis::new(width, 8).parts.len(), 3);
-        let whole = resize(View::whole(&image), (width, height), Interpolation::Bilinear, 0..width, 0..height);
+        let whole =
+            resize(View::whole(&image), (width, height), Interpolation::Bilinear, 0..width, 0..height);
         let cut = preset(25, 8).windows(&views, &whole);
         assert_eq!(parts, cut);
     }

@@ -166,7 +166,9 @@ fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
         }
         (Kind::Wholes(low, high), Value::List(items)) => {
             let whole = |item: &Node| match item.value {
-                Value::Int(number) => u64::try_from(number).ok().filter(|number| (low..=high).contains(number)),
+                Value::Int(number) => {
+                    u64::try_from(number).ok().filter(|number| (low..=high).contains(number))
+                }
                 _ => None,
             };
             let numbers: Option<Vec<u64>> = items.iter().map(whole).collect();
@@ -179,7 +181,9 @@ fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
         (Kind::FractionOrPath, _) if is_numeric(value) => {
             number(value, Limits::Inside).map(Plain::from).ok_or(nothing)
         }
-        (Kind::Whole(..) | Kind::WholeOf(_) | Kind::Number(_), Value::Text(text)) => Err(number_hint(text).into()),
+        (Kind::Whole(..) | Kind::WholeOf(_) | Kind::Number(_), Value::Text(text)) => {
+            Err(number_hint(text).into())
+        }
         (Kind::Numbers(count, limits), Value::List(items)) => {
             numbers(items, count, limits).map(Plain::from).ok_or(nothing)
         }

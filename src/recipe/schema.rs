@@ -111,9 +111,7 @@ impl Kind {
             Kind::Bool => "true or false".into(),
             Kind::Whole(low, MANY..) => format!("a whole number from {low} up"),
             Kind::Whole(low, high) => format!("a whole number from {low} to {high}"),
-            Kind::WholeOf(numbers) => {
-                numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ")
-            }
+            Kind::WholeOf(numbers) => numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" or "),
             Kind::Wholes(low, high) => format!("a list of whole numbers from {low} to {high}"),
             Kind::Number(limits) => format!("a number{}", limits.words()),
             Kind::Numbers(count, limits) => format!("a list of {count} numbers{}", limits.words()),
