@@ -365,7 +365,7 @@ mod tests {
 
     /// The average of an image, one view after the other, with crops and mirror images made by another way.
     fn one_by_one(members: &[Member], scales: &[u32], image: &RgbImage) -> Vec<f64> {
-        let mut total = vec![0.; 4];
+        let mut total = [0.; 4];
         let mut count = 0.;
         for member in members {
             let crop = member.preprocessing.crop_size;

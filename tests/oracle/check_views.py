@@ -27,8 +27,8 @@ from torchvision.transforms._presets import ImageClassification
 
 from check_extract import ROOT, THREADS, enum, listed, make_images, random_model
 
-# Of probabilities, absolute.
-TOLERANCE = 5e-6
+# Of probabilities, absolute; measured: 5e-7.
+TOLERANCE = 2e-6
 CLASSES = [f"class {number:04}" for number in range(1000)]
 
 
