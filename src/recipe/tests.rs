@@ -148,11 +148,14 @@ fn views_are_one_or_ten_crops_and_a_list_of_scales() {
         ("eval.scales=[256, 1.5]", "found [256, 1.5]"),
         ("eval.crops=ten", "expected 1 or 10, found the text \"ten\""),
         ("eval.scale=[9]", "did you mean eval.scales?"),
-        ("tta.crops=10", "did you mean eval?"),
     ] {
         let error = read(SMALL, &[set]).unwrap_err().to_string();
         assert!(error.contains(found), "{set}: {error}");
     }
+    assert_eq!(
+        mistakes(&format!("{SMALL}tta: {{ crops: 10 }}\n"), &[]),
+        ["line 3: tta: unknown key; did you mean eval?"]
+    );
     let recipe = read(SMALL, &["eval.crops=10"]).unwrap();
     assert_eq!(recipe.to_json()["eval"], serde_json::json!({ "crops": 10 }));
 }
