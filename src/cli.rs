@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::preprocess::Crops;
 use crate::recipe::DeviceChoice;
 
 /// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
@@ -84,12 +85,9 @@ pub struct Plan {
     pub sets: Vec<String>,
 }
 
-/// Which network, with which weights and preprocessing.
+/// Which weights and preprocessing.
 #[derive(Args, Debug)]
-pub struct Model {
-    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote
-    #[arg(long, value_name = "MODEL")]
-    pub model: String,
+pub struct Weights {
     /// torchvision's name of the weights (IMAGENET1K_V1), DEFAULT, none, or a .pth, .pt or .safetensors
     /// file [default: DEFAULT]
     #[arg(long, value_name = "W")]
@@ -105,7 +103,7 @@ pub struct Images {
     /// Images, or folders that are searched for them
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Images in a batch
+    /// Images (in `predict`, views of images) in a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = batch_size)]
     pub batch_size: usize,
     /// The most pixels that an image may have
@@ -116,9 +114,12 @@ pub struct Images {
 /// `tl extract`
 #[derive(Args, Debug)]
 pub struct Extract {
-    /// The network
+    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Its weights
     #[command(flatten)]
-    pub model: Model,
+    pub weights: Weights,
     /// The images
     #[command(flatten)]
     pub images: Images,
@@ -132,16 +133,32 @@ pub struct Extract {
 
 /// `tl predict`
 #[derive(Args, Debug)]
+#[command(
+    after_help = "With --crops, --scales or several models, the class probabilities (softmax) of all views by \
+                        all models are averaged, as in AlexNet (Krizhevsky et al. 2012, 4.1) and VGG (Simonyan and \
+                        Zisserman 2015, 4.2). The crops are those of torchvision's TenCrop."
+)]
 pub struct Predict {
-    /// The network
+    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote; given several times, the
+    /// models are averaged, each with its own preprocessing
+    #[arg(long = "model", value_name = "MODEL", required = true)]
+    pub models: Vec<String>,
+    /// Their weights; with several models, for each of them
     #[command(flatten)]
-    pub model: Model,
+    pub weights: Weights,
     /// The images
     #[command(flatten)]
     pub images: Images,
     /// How many classes to name for each image
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = top_k)]
     pub top_k: usize,
+    /// 1: the centre of each image; 10: its four corners and centre, and their mirror images, averaged
+    #[arg(long, value_name = "1|10", default_value = "1", value_parser = crops)]
+    pub crops: Crops,
+    /// Resize the shorter side to each of these, in pixels, and average: 224,256,288. At least the model's
+    /// crop size [default: the size that belongs to the weights]
+    #[arg(long, value_name = "S,..", value_delimiter = ',', value_parser = side)]
+    pub scales: Vec<u32>,
     /// The file to write: .csv, .jsonl or .parquet [default: a table on the terminal]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -192,6 +209,10 @@ fn batch_size(text: &str) -> Result<usize, String> {
 
 fn top_k(text: &str) -> Result<usize, String> {
     between(text, 100_000)
+}
+
+fn crops(text: &str) -> Result<Crops, &'static str> {
+    text.parse()
 }
 
 fn side(text: &str) -> Result<u32, String> {

@@ -11,10 +11,11 @@
 //! turns one into the network's input exactly as torchvision does, [`loader`] does so in parallel and in
 //! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them. [`trainer`]
 //! trains by gradient with [`optim`], [`features`] and [`linear`] fit a head on what a frozen network
-//! computes. [`artifact`] is the model file, [`report`] what people and programs read, [`commands`] what
-//! the command line runs.
+//! computes. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file,
+//! [`report`] what people and programs read, [`commands`] what the command line runs.
 
 pub mod artifact;
+pub mod averaging;
 pub mod check;
 pub mod checkpoint;
 pub mod cli;

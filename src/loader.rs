@@ -124,7 +124,13 @@ pub struct Batch {
 }
 
 /// The most numbers that are decoded ahead of their batch: a gigabyte.
-const READ_AHEAD: usize = 1 << 28;
+pub const READ_AHEAD: usize = 1 << 28;
+
+/// Why a batch of so many numbers cannot be made.
+pub fn too_large(numbers: usize) -> Error {
+    let gigabytes = numbers as f64 * 4e-9;
+    Error::run(format!("a batch would take {gigabytes:.1} GB of memory: choose a smaller batch size"))
+}
 
 /// How images become batches.
 #[derive(Clone, Copy)]
@@ -164,10 +170,7 @@ impl Batching<'_> {
         let mut indices = Vec::new();
         let mut values: Vec<f32> = Vec::new();
         let room = (self.batch_size.min(count) + 1).saturating_mul(length);
-        values.try_reserve_exact(room).map_err(|_| {
-            let gigabytes = room as f64 * 4e-9;
-            Error::run(format!("a batch would take {gigabytes:.1} GB of memory: choose a smaller batch size"))
-        })?;
+        values.try_reserve_exact(room).map_err(|_| too_large(room))?;
         let window = (2 * self.batch_size).min((READ_AHEAD / length).max(4 * self.threads));
         let normalised = |index| {
             pixels(index).map(|image| {

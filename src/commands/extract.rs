@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Outcome};
+use super::{Classifier, Named, Outcome, Work};
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::features::append;
@@ -33,8 +33,10 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
             false => Ok(()),
         }
     };
-    let classifier = Classifier::open(&args.model, &args.images, common, terminal, &signals, check)?;
-    let Classifier { network, preprocessing, inputs, threads, .. } = &classifier;
+    let named = Named::find(&args.model, &args.weights, check)?;
+    let work = Work::find(&args.images, common, terminal)?;
+    let Classifier { network, preprocessing, .. } = &named.open(&work, terminal, &signals)?;
+    let Work { inputs, threads, .. } = &work;
     let reading = network.reading(&args.stage)?;
     let side = i64::from(preprocessing.crop_size);
     // One black image tells the length of a row, and whether the network takes images of this size.

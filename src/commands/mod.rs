@@ -44,51 +44,83 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     }
 }
 
+/// A model that was asked for, found but not yet opened.
+struct Named<'a> {
+    /// As typed.
+    name: &'a str,
+    source: Source,
+    /// `--preprocess`
+    tagged: Option<Preprocessing>,
+}
+
+/// The images of a command, and where they are computed on.
+struct Work {
+    inputs: Vec<Input>,
+    device: tch::Device,
+    threads: usize,
+}
+
 /// A network ready for inference, with what it needs to read images.
 struct Classifier {
     network: Network,
     classes: Vec<String>,
     preprocessing: Preprocessing,
-    inputs: Vec<Input>,
-    threads: usize,
 }
 
-impl Classifier {
-    /// Opens what `extract` and `predict` share. `check` looks at a network without values, so that a wrong
-    /// stage is said before anything is downloaded.
-    fn open(
-        model: &cli::Model,
-        images: &cli::Images,
-        common: &Common,
-        terminal: Terminal,
-        signals: &Signals,
+impl<'a> Named<'a> {
+    /// Finds a model. `check` looks at a network without values, so that a wrong stage is said before
+    /// anything is downloaded.
+    fn find(
+        name: &'a str,
+        weights: &cli::Weights,
         check: impl FnOnce(&Network, &Source) -> Result<()>,
     ) -> Result<Self> {
-        let source = Source::resolve(&model.model, model.weights.as_deref(), Path::to_path_buf)
-            .map_err(Error::usage)?;
+        let source =
+            Source::resolve(name, weights.weights.as_deref(), Path::to_path_buf).map_err(Error::usage)?;
         let architecture = source.architecture;
         check(&Network::new(architecture, 2, tch::Device::Cpu, Fill::Shapes)?, &source)?;
-        let tagged = match &model.preprocess {
+        let tagged = match &weights.preprocess {
             None => None,
             Some(tag) => Some(preprocessing_by_tag(architecture, tag).map_err(Error::usage)?),
         };
+        Ok(Named { name, source, tagged })
+    }
+
+    /// How it prepares images, if that is known without opening a file.
+    fn preprocessing(&self) -> Option<&Preprocessing> {
+        match (&self.tagged, &self.source.weights) {
+            (Some(tagged), _) => Some(tagged),
+            (None, Weights::Entry(entry)) => Some(&entry.preprocessing),
+            _ => None,
+        }
+    }
+
+    /// Reads its weights, downloading them first where it has to.
+    fn open(&self, work: &Work, terminal: Terminal, signals: &Signals) -> Result<Classifier> {
+        if matches!(self.source.weights, Weights::None) {
+            terminal
+                .say("note: `--weights none`: the network has random values, and its answers mean nothing");
+        }
+        let opened = self.source.open(&terminal.downloads(signals))?;
+        opened.warnings().iter().for_each(|warning| terminal.say(format!("warning: {warning}")));
+        let preprocessing = self.tagged.clone().unwrap_or_else(|| opened.preprocessing.clone());
+        fits(self.source.architecture, &preprocessing).map_err(Error::run)?;
+        if let Some(note) = opened.note(preprocessing.crop_size) {
+            terminal.say(format!("note: {note}"));
+        }
+        let (network, classes) = opened.into_classifier(preprocessing.crop_size, work.device, 0)?;
+        Ok(Classifier { network, classes, preprocessing })
+    }
+}
+
+impl Work {
+    /// Lists the images and finds the device.
+    fn find(images: &cli::Images, common: &Common, terminal: Terminal) -> Result<Self> {
         let Listing { inputs, notes } = dataset::list_images(&images.paths)?;
         notes.iter().for_each(|note| terminal.say(format!("note: {note}")));
         let device = device::choose(common.device.unwrap_or(DeviceChoice::Auto))?;
         let threads = common.threads.unwrap_or_else(device::default_threads);
         device::set_threads(threads);
-        if matches!(source.weights, Weights::None) {
-            terminal
-                .say("note: `--weights none`: the network has random values, and its answers mean nothing");
-        }
-        let opened = source.open(&terminal.downloads(signals))?;
-        opened.warnings().iter().for_each(|warning| terminal.say(format!("warning: {warning}")));
-        let preprocessing = tagged.unwrap_or_else(|| opened.preprocessing.clone());
-        fits(architecture, &preprocessing).map_err(Error::run)?;
-        if let Some(note) = opened.note(preprocessing.crop_size) {
-            terminal.say(format!("note: {note}"));
-        }
-        let (network, classes) = opened.into_classifier(preprocessing.crop_size, device, 0)?;
-        Ok(Classifier { network, classes, preprocessing, inputs, threads })
+        Ok(Work { inputs, device, threads })
     }
 }

@@ -4,19 +4,19 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Stdout, stdout};
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::extract::{STOPPED, reason};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Outcome};
+use super::{Classifier, Named, Outcome, Work};
+use crate::averaging::{Averaging, Member, match_classes};
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
-use crate::loader::Batching;
-use crate::models::{Network, Reading};
+use crate::models::Network;
 use crate::output::{PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, TableStyle};
-use crate::preprocess::{DecodeLimits, decode_file};
+use crate::preprocess::{DecodeLimits, Preprocessing, Views, decode_file};
 use crate::signal::Signals;
-use crate::weights::source::Source;
+use crate::weights::source::{Source, Weights};
 use crate::wording::counted;
 
 /// Writes a row for each input, readable or not.
@@ -30,8 +30,18 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
         true => Err(Error::usage(source.features_only_refusal())),
         false => Ok(()),
     };
-    let classifier = Classifier::open(&args.model, &args.images, common, terminal, &signals, check)?;
-    let Classifier { network, classes, preprocessing, inputs, threads } = &classifier;
+    let named: Vec<Named> =
+        args.models.iter().map(|model| Named::find(model, &args.weights, check)).collect::<Result<_>>()?;
+    different(&named)?;
+    let views = Views { crops: args.crops, scales: args.scales.clone() };
+    for model in &named {
+        model.preprocessing().map_or(Ok(()), |preprocessing| possible(&views, model, preprocessing))?;
+    }
+    let work = Work::find(&args.images, common, terminal)?;
+    let classifiers = open(&named, &views, &work, terminal, &signals)?;
+    let members = members(&named, &classifiers, terminal)?;
+    let Work { inputs, threads, .. } = &work;
+    let classes: &[String] = classifiers.first().map_or(&[], |classifier| &classifier.classes);
     let top_k = args.top_k.min(classes.len());
     if top_k < args.top_k {
         terminal.say(format!("note: the model has {} classes, so each row names {top_k}", classes.len()));
@@ -41,15 +51,16 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     let bar = terminal.images("predicting", inputs.len());
     let mut rows = Rows::new(args, top_k)?;
     let limits = DecodeLimits { max_pixels: args.images.max_pixels };
-    let batching =
-        Batching { preprocessing, batch_size: args.images.batch_size, join_single: false, threads: *threads };
+    let averaging =
+        Averaging { members: &members, views: &views, batch_size: args.images.batch_size, threads: *threads };
     // The failed and the classified come in order each, but a failed one may come before the batch that
     // images ahead of it wait in: rows are held back until their turn.
     let pending = RefCell::new(Pending::default());
     let mut failed = 0;
-    batching.run(
+    averaging.run(
         inputs.len(),
-        |index| Ok(preprocessing.eval_pixels(&decode_file(&inputs[index].path, limits)?)),
+        |index| decode_file(&inputs[index].path, limits),
+        || signals.check(stopped),
         |index, error| {
             signals.check(stopped)?;
             failed += 1;
@@ -63,9 +74,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
             Ok(())
         },
         |batch| {
-            signals.check(stopped)?;
-            let logits = network.read(&batch.images.f_to_device(network.device())?, Reading::Logits)?;
-            let ranks = ranks(&logits, top_k, classes)?;
+            let ranks = ranks(&batch.probabilities, top_k, classes)?;
             let mut pending = pending.borrow_mut();
             for (&index, ranks) in batch.indices.iter().zip(ranks) {
                 let row = PredictionRow { path: inputs[index].name.clone(), ranks, error: None };
@@ -95,6 +104,83 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
         }
     ));
     Ok(Outcome::SomeFailed)
+}
+
+/// Opens the models.
+fn open(
+    named: &[Named],
+    views: &Views,
+    work: &Work,
+    terminal: Terminal,
+    signals: &Signals,
+) -> Result<Vec<Classifier>> {
+    named
+        .iter()
+        .map(|model| {
+            let classifier = model.open(work, terminal, signals)?;
+            possible(views, model, &classifier.preprocessing)?;
+            Ok(classifier)
+        })
+        .collect()
+}
+
+/// Refuses views that a model cannot have.
+fn possible(views: &Views, model: &Named, preprocessing: &Preprocessing) -> Result<()> {
+    match views.mistake(model.name, preprocessing) {
+        None => Ok(()),
+        Some(mistake) => Err(Error::usage(mistake)),
+    }
+}
+
+/// Refuses a model that was given twice, under whatever names.
+fn different(named: &[Named]) -> Result<()> {
+    let same = |a: &Source, b: &Source| {
+        a.architecture.name == b.architecture.name
+            && match (&a.weights, &b.weights) {
+                (Weights::None, Weights::None) => true,
+                (Weights::Entry(a), Weights::Entry(b)) => a.tag == b.tag,
+                (Weights::File(a) | Weights::Model(a), Weights::File(b) | Weights::Model(b)) => {
+                    a == b || a.canonicalize().ok().is_some_and(|a| b.canonicalize().ok() == Some(a))
+                }
+                _ => false,
+            }
+    };
+    for (place, model) in named.iter().enumerate() {
+        if let Some(first) = named[..place].iter().find(|first| same(&first.source, &model.source)) {
+            let also = if first.name == model.name { "".into() } else { format!(" (it is {})", first.name) };
+            return Err(Error::usage(format!(
+                "the model {}{also} is given twice, and would count twice: name it once",
+                model.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The networks with their classes in the order of the first one's.
+fn members<'a>(
+    named: &[Named],
+    classifiers: &'a [Classifier],
+    terminal: Terminal,
+) -> Result<Vec<Member<'a>>> {
+    let Some(first) = classifiers.first() else { return Ok(Vec::new()) };
+    let mut members = Vec::new();
+    for (model, Classifier { network, classes, preprocessing }) in named.iter().zip(classifiers) {
+        let order = match_classes(&first.classes, classes).map_err(|difference| {
+            Error::usage(format!(
+                "{} and {} cannot be averaged, because their classes are not the same: {difference}",
+                named[0].name, model.name
+            ))
+        })?;
+        if order.is_some() {
+            terminal.say(format!(
+                "note: {} has the classes of {} in another order; they are matched by name",
+                model.name, named[0].name
+            ));
+        }
+        members.push(Member { network, preprocessing, order });
+    }
+    Ok(members)
 }
 
 /// Rows that wait for those before them.
@@ -143,10 +229,9 @@ impl Rows {
     }
 }
 
-/// The `top_k` most likely classes of each row of logits, with their softmax.
-fn ranks(logits: &Tensor, top_k: usize, classes: &[String]) -> Result<Vec<Vec<(String, f32)>>> {
-    let (confidences, indices) =
-        logits.f_softmax(1, Kind::Float)?.f_to_device(Device::Cpu)?.f_topk(top_k as i64, 1, true, true)?;
+/// The `top_k` most likely classes of each row of probabilities.
+fn ranks(probabilities: &Tensor, top_k: usize, classes: &[String]) -> Result<Vec<Vec<(String, f32)>>> {
+    let (confidences, indices) = probabilities.f_topk(top_k as i64, 1, true, true)?;
     let confidences = Vec::<f32>::try_from(confidences.f_flatten(0, -1)?)?;
     let indices = Vec::<i64>::try_from(indices.f_flatten(0, -1)?)?;
     let pairs: Vec<(String, f32)> = indices

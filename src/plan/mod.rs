@@ -15,7 +15,7 @@ use serde::Serialize;
 pub use data::{Data, Part};
 pub use resolve::{Overrides, fits};
 
-use crate::preprocess::{Augmentation, Preprocessing};
+use crate::preprocess::{Augmentation, Preprocessing, Views};
 use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Method, Recipe};
 use crate::weights::source::{Opened, Source};
 
@@ -63,6 +63,9 @@ pub struct Settings {
     /// Random changes to training images, where the method uses them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<Augmentation>,
+    /// What the kept model sees when it is measured once more, if that is not the plain crop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval: Option<Views>,
     /// Where all randomness comes from.
     pub seed: u64,
     /// Where it computes.

@@ -12,7 +12,7 @@ use super::{
 use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{Architecture, DEFAULT_SIDE, Fill, Network, Reading, Role};
-use crate::preprocess::{Augmentation, Interpolation, Preprocessing};
+use crate::preprocess::{Augmentation, Interpolation, Preprocessing, Views};
 use crate::recipe::{
     BadImages, BatchNormMode, ClassWeights, DeviceChoice, InterpolationChoice, Method, Mistake,
     OptimizerChoice, PreprocessChoice, Recipe, ScheduleChoice, ValChoice,
@@ -60,6 +60,10 @@ impl Plan {
         };
         let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
         let augment = augmentation(&recipe, &mut mistakes);
+        let eval = preprocessing.as_ref().and_then(|preprocessing| {
+            let name = source.as_ref().map_or("the network", |source| source.architecture.name);
+            views(&recipe, name, preprocessing, &mut mistakes)
+        });
         let by_gradient = !matches!(method, Method::Linear | Method::Stages);
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(&recipe, probe, method, &mut mistakes));
         let mut train = by_gradient.then(|| train(&recipe, method));
@@ -100,6 +104,7 @@ impl Plan {
             linear: (!by_gradient).then(|| linear(&recipe, read)),
             train,
             augment: by_gradient.then_some(augment),
+            eval,
             seed,
             device,
             threads,
@@ -317,6 +322,23 @@ fn augmentation(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Augmentation {
     augment.flip = typed.flip.unwrap_or(augment.flip);
     mistakes.extend(augment.mistakes().into_iter().map(|message| recipe.mistake("augment", message)));
     augment
+}
+
+/// The views of the last measurement, unless they are the one that is measured anyhow.
+fn views(
+    recipe: &Recipe,
+    network: &str,
+    preprocessing: &Preprocessing,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Views> {
+    let typed = &recipe.eval;
+    let views =
+        Views { crops: typed.crops.unwrap_or_default(), scales: typed.scales.clone().unwrap_or_default() };
+    if let Some(message) = views.mistake(network, preprocessing) {
+        let key = if typed.scales.is_some() { "eval.scales" } else { "eval.crops" };
+        mistakes.push(recipe.mistake(key, message));
+    }
+    (!views.is_plain(preprocessing)).then(|| views.resolved(preprocessing))
 }
 
 fn describe(recipe: &Recipe, source: &Source, method: Method) -> String {

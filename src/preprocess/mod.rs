@@ -24,12 +24,14 @@ mod sniff;
 #[cfg(test)]
 mod tests;
 mod tiff;
+mod views;
 mod webp;
 
 use serde::{Deserialize, Serialize};
 
 pub use augment::{Augmentation, CropBox, DrawKey};
 pub use decode::{DecodeLimits, decode_bytes, decode_file, is_image_name};
+pub use views::{Crops, Views, Window};
 
 use resize::{View, resize};
 

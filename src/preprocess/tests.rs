@@ -130,6 +130,24 @@ fn given_rectangles_and_flips_equal_torchvision() {
 }
 
 #[test]
+fn ten_crops_at_a_scale_equal_torchvision() {
+    for row in rows("views.csv") {
+        let number = |column: usize| row[column].parse::<u32>().unwrap();
+        let views = Views { crops: Crops::Ten, scales: vec![number(2)] };
+        let mut found = Vec::new();
+        for Window { mut pixels, upright, mirrored } in
+            presets()[number(1) as usize].windows(&views, &open(&row[0]))
+        {
+            found.extend(upright.then(|| crc_of(&pixels)));
+            pixels.flip_horizontally();
+            found.extend(mirrored.then(|| crc_of(&pixels)));
+        }
+        found.sort();
+        assert_eq!(found, row[3..], "{row:?}");
+    }
+}
+
+#[test]
 fn normalised_numbers_equal_torchvision() {
     for row in rows("normalised.csv") {
         let preset = &presets()[row[1].parse::<usize>().unwrap()];

@@ -168,13 +168,30 @@ fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
             let too_large = *number > i128::from(high);
             inside.map(Plain::from).ok_or(if too_large { format!("; {high} at most") } else { nothing })
         }
+        (Kind::WholeOf(known), Value::Int(number)) => {
+            let fitting = known.iter().find(|known| i128::from(**known) == *number);
+            fitting.map(|number| Plain::from(*number)).ok_or(nothing)
+        }
+        (Kind::Wholes(low, high), Value::List(items)) => {
+            let whole = |item: &Node| match item.value {
+                Value::Int(number) => {
+                    u64::try_from(number).ok().filter(|number| (low..=high).contains(number))
+                }
+                _ => None,
+            };
+            let numbers: Option<Vec<u64>> = items.iter().map(whole).collect();
+            numbers.filter(|numbers| !numbers.is_empty()).map(Plain::from).ok_or(nothing)
+        }
+        (Kind::Wholes(..), Value::Int(number)) => Err(format!("; a list of one is [{number}]")),
         (Kind::Number(limits), _) if is_numeric(value) => {
             number(value, limits).map(Plain::from).ok_or(nothing)
         }
         (Kind::FractionOrPath, _) if is_numeric(value) => {
             number(value, Limits::Inside).map(Plain::from).ok_or(nothing)
         }
-        (Kind::Whole(..) | Kind::Number(_), Value::Text(text)) => Err(number_hint(text).into()),
+        (Kind::Whole(..) | Kind::WholeOf(_) | Kind::Number(_), Value::Text(text)) => {
+            Err(number_hint(text).into())
+        }
         (Kind::Numbers(count, limits), Value::List(items)) => {
             numbers(items, count, limits).map(Plain::from).ok_or(nothing)
         }

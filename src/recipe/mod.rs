@@ -28,6 +28,7 @@ pub use choices::*;
 pub use schema::{KEYS, Key, Kind, Limits, find};
 
 use crate::error::{Error, Result};
+use crate::preprocess::Crops;
 use crate::wording::shown;
 
 /// A recipe as typed, `--set` included. See `docs/recipe.md` for what each key means.
@@ -56,6 +57,9 @@ pub struct Recipe {
     /// Random changes to training images.
     #[serde(skip_serializing_if = "is_default")]
     pub augment: AugmentSection,
+    /// How the kept model is measured once more.
+    #[serde(skip_serializing_if = "is_default")]
+    pub eval: EvalSection,
     /// Where all randomness comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -262,6 +266,19 @@ pub struct AugmentSection {
     /// The probability of a horizontal flip, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flip: Option<f64>,
+}
+
+/// The keys under `eval:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct EvalSection {
+    /// The centre, or ten crops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crops: Option<Crops>,
+    /// Shorter sides after resizing, 1 to 4096 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scales: Option<Vec<u32>>,
 }
 
 /// Where a key was given.

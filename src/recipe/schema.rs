@@ -35,6 +35,10 @@ pub enum Kind {
     Bool,
     /// A whole number from the first to the second, both included.
     Whole(u64, u64),
+    /// One of these whole numbers.
+    WholeOf(&'static [u64]),
+    /// A list of whole numbers from the first to the second, both included; at least one.
+    Wholes(u64, u64),
     /// A number within limits.
     Number(Limits),
     /// A list of exactly this many numbers within limits.
@@ -110,6 +114,8 @@ impl Kind {
             Kind::Bool => "true or false".into(),
             Kind::Whole(low, MANY..) => format!("a whole number from {low} up"),
             Kind::Whole(low, high) => format!("a whole number from {low} to {high}"),
+            Kind::WholeOf(numbers) => numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" or "),
+            Kind::Wholes(low, high) => format!("a list of whole numbers from {low} to {high}"),
             Kind::Number(limits) => format!("a number{}", limits.words()),
             Kind::Numbers(count, limits) => format!("a list of {count} numbers{}", limits.words()),
             Kind::Range(limits) => format!("`[low, high]`, two numbers{}", limits.words()),
@@ -440,6 +446,30 @@ pub const KEYS: &[Key] = &[
         "For the random crop: the least and the largest width / height.",
     ),
     key("augment.flip", Number(Limits::ZeroToOne), "`0.5`", "The probability of a horizontal flip."),
+    key(
+        "eval",
+        Section,
+        "the plain crop alone",
+        "How the kept model is measured once more at the end, on `val` and `test`: with the class \
+            probabilities of several views of each image averaged. The report has these figures beside the \
+            plain ones; the best epoch is chosen by the plain ones.",
+    )
+    .also(&["evaluation", "tta"]),
+    key(
+        "eval.crops",
+        WholeOf(&[1, 10]),
+        "`1`",
+        "1: the centre of each image; 10: its four corners and centre, and their mirror images.",
+    )
+    .also(&["ten_crop", "tencrop"]),
+    key(
+        "eval.scales",
+        Wholes(1, 4096),
+        "`resize_size` of the preprocessing",
+        "The shorter sides that each image is resized to, in pixels: `[224, 256, 288]`. None may be less \
+            than `crop_size`.",
+    )
+    .also(&["scale"]),
     key("seed", Whole(0, u64::MAX), "`0`", "Where all randomness comes from: equal seeds give equal runs.")
         .also(&["random_seed", "manual_seed"]),
     key(

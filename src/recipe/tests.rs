@@ -35,6 +35,7 @@ train:
     patience: 4, label_smoothing: 0.1, aux_weight: 0.3, class_weights: balanced, clip_grad_norm: 5, early_stopping: 7,
     batch_norm: inference, c: 2, folds: 3 }
 augment: { random_resized_crop: false, scale: [0.5, 1], ratio: [1, 1], flip: 0 }
+eval: { crops: 10, scales: [224, 256] }
 seed: 18446744073709551615
 device: cuda:1
 threads: 2
@@ -51,6 +52,7 @@ out: somewhere
     assert_eq!(recipe.train.lr, Some(0.001));
     assert_eq!(recipe.train.clip_grad_norm, Some(5.0));
     assert_eq!(recipe.augment.ratio, Some([1.0, 1.0]));
+    assert_eq!((recipe.eval.crops, &recipe.eval.scales), (Some(Crops::Ten), &Some(vec![224, 256])));
     let Some(PreprocessChoice::Changes(preprocess)) = &recipe.preprocess else { panic!("{recipe:?}") };
     assert_eq!(preprocess.std, Some([1.0, 1.0, 0.5]));
     assert_eq!(recipe.out_folder(), Path::new("somewhere"));
@@ -119,7 +121,7 @@ out: 2024
         "line 13: train.nesterov: expected true or false, found the text \"yes\"; did you mean true?",
         "line 14: train.lr: expected a number above 0, found -1",
         "line 15: epochs: unknown key; did you mean train.epochs? it belongs under `train:`",
-        "line 16: colour: unknown key; known at the top: model, weights, preprocess, data, strategy, train, augment, seed, device, threads, out",
+        "line 16: colour: unknown key; known at the top: model, weights, preprocess, data, strategy, train, augment, eval, seed, device, threads, out",
         "line 18: augment.scale: expected `[low, high]`, two numbers above 0, up to 1, found [1, 0.1]; the lower one comes first",
         "line 19: augment.flip: expected a number from 0 to 1, found [1]",
         "line 20: device: expected one of auto, cpu, cuda, cuda:N (cuda:0 is the first GPU), found the text \"gpu\"; did you mean cpu?",
@@ -128,6 +130,34 @@ out: 2024
         "model: missing; write, for example, `model: resnet18`",
     ];
     assert_eq!(mistakes(text, &[]), expected);
+}
+
+#[test]
+fn views_are_one_or_ten_crops_and_a_list_of_scales() {
+    let text = format!("{SMALL}eval:\n  crops: 5\n  scales: 256\n");
+    assert_eq!(
+        mistakes(&text, &[]),
+        [
+            "line 4: eval.crops: expected 1 or 10, found 5",
+            "line 5: eval.scales: expected a list of whole numbers from 1 to 4096, found 256; a list of one is [256]",
+        ]
+    );
+    for (set, found) in [
+        ("eval.scales=[0]", "found [0]"),
+        ("eval.scales=[]", "found []"),
+        ("eval.scales=[256, 1.5]", "found [256, 1.5]"),
+        ("eval.crops=ten", "expected 1 or 10, found the text \"ten\""),
+        ("eval.scale=[9]", "did you mean eval.scales?"),
+    ] {
+        let error = read(SMALL, &[set]).unwrap_err().to_string();
+        assert!(error.contains(found), "{set}: {error}");
+    }
+    assert_eq!(
+        mistakes(&format!("{SMALL}tta: {{ crops: 10 }}\n"), &[]),
+        ["line 3: tta: unknown key; did you mean eval?"]
+    );
+    let recipe = read(SMALL, &["eval.crops=10"]).unwrap();
+    assert_eq!(recipe.to_json()["eval"], serde_json::json!({ "crops": 10 }));
 }
 
 #[test]

@@ -105,7 +105,13 @@ impl Report {
             },
             self.train.images,
             self.seconds.values().sum::<f64>()
-        )
+        )?;
+        let Some(val) = &self.val_views else { return Ok(()) };
+        write!(out, "<p>With the probabilities of {} averaged: ", val.views)?;
+        if let Some(test) = &self.test_views {
+            write!(out, "{} right on the test images, ", percent(test.measured.accuracy))?;
+        }
+        write!(out, "{} on the validation images.</p>", percent(val.measured.accuracy))
     }
 
     fn charts(&self, out: &mut String) -> std::fmt::Result {

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::linear::LinearFit;
 use crate::metrics::Evaluation;
 use crate::output::AtomicFile;
+use crate::preprocess::Views;
 use crate::recipe::{DeviceChoice, Method};
 use crate::run_folder::RunFolder;
 use crate::trainer::EpochRow;
@@ -44,6 +45,12 @@ pub struct Report {
     /// Measured on once, at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<Measured>,
+    /// The kept model on the validation images once more, as the recipe's `eval` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_views: Option<MeasuredViews>,
+    /// The same on the test images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_views: Option<MeasuredViews>,
     /// Every epoch.
     pub epochs: Vec<EpochRow>,
     /// The epoch whose model is kept.
@@ -88,6 +95,17 @@ pub struct Measured {
     pub confusion: Option<Vec<Vec<u64>>>,
     /// The most frequent mistakes.
     pub mistakes: Vec<Mistaken>,
+}
+
+/// The kept model on a set of images, with the probabilities of several views of each averaged.
+#[derive(Clone, Debug, Serialize)]
+pub struct MeasuredViews {
+    /// What it saw of each image: `crops` and `scales`.
+    #[serde(flatten)]
+    pub views: Views,
+    /// The figures.
+    #[serde(flatten)]
+    pub measured: Measured,
 }
 
 /// One class taken for another.

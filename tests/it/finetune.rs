@@ -353,3 +353,60 @@ fn few_images_a_class_are_enough_to_run() {
     lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"])
         .says(&["20 of the 20 images of `data.val` are trained on too"]);
 }
+
+/// The figures of `eval` are those of `tl predict` with the same views, and the plain ones stay what they were.
+#[test]
+fn views_are_measured_beside_the_plain_crop() {
+    for method in ["linear", "full"] {
+        let lab = Lab::of(method, 6);
+        let short = ["train.epochs=1"];
+        lab.finetuned("plain", &short);
+        let eval = ["train.epochs=1", "eval.crops=10", "eval.scales=[36, 40]"];
+        lab.finetuned("run", &eval).says(&["\nwith 10 crops at 36 and 40 pixels: val accuracy 0."]);
+        let (plain, report) = (lab.json("plain/report.json"), lab.json("run/report.json"));
+        assert_eq!((&report["val"], &report["test"]), (&plain["val"], &plain["test"]));
+        assert_eq!(report["best"], plain["best"]);
+        assert!(plain.get("val_views").is_none() && plain.get("test_views").is_none());
+        assert_eq!(report["val_views"]["crops"], 10);
+        assert_eq!(report["val_views"]["scales"], serde_json::json!([36, 40]));
+        assert_eq!(
+            (&report["val_views"]["images"], &report["test_views"]["images"]),
+            (&40.into(), &40.into())
+        );
+        assert_ne!(report["val_views"]["loss"], report["val"]["loss"]);
+
+        let tests = images("test", 0, 4);
+        let paths: Vec<&str> = tests.iter().map(|(path, _)| path.to_str().unwrap()).collect();
+        let args = ["predict", "--model", "run", "--crops", "10", "--scales", "36,40", "--out", "p.jsonl"];
+        lab.tl(&[&args[..], &["--top-k", "10"]].concat()).args(&paths).run().expect(0);
+        let text = String::from_utf8(lab.read("p.jsonl")).unwrap();
+        let (mut right, mut loss) = (0, 0.);
+        for row in text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+            let (_, class) = tests.iter().find(|(path, _)| row["path"] == path.to_str().unwrap()).unwrap();
+            right += usize::from(row["label"] == class.as_str());
+            let rank = (2..=10).find(|rank| row[format!("label_{rank}")] == class.as_str());
+            let key = rank.map_or("confidence".to_string(), |rank| format!("confidence_{rank}"));
+            loss -= row[key].as_f64().unwrap().ln() / 40.;
+        }
+        let views = &report["test_views"];
+        assert_eq!(views["accuracy"], right as f64 / 40.);
+        assert!((views["loss"].as_f64().unwrap() - loss).abs() < 1e-5, "{} {loss}", views["loss"]);
+        let page = String::from_utf8(lab.read("run/report.html")).unwrap();
+        assert!(page.contains("With the probabilities of 10 crops at 36 and 40 pixels averaged: "));
+        let plan = String::from_utf8(lab.read("run/plan.yaml")).unwrap();
+        assert!(plan.contains("eval:\n  crops: 10\n  scales:\n  - 36\n  - 40\n"), "{plan}");
+    }
+}
+
+#[test]
+fn views_that_cannot_be_are_mistakes_of_the_recipe() {
+    let lab = Lab::of("linear", 6);
+    lab.finetune("run", &["eval.scales=[40, 31]"])
+        .run()
+        .expect(2)
+        .says(&["eval.scales=[40, 31]: shufflenet_v2_x0_5 sees 32 × 32 pixels", "and one is 31"]);
+    assert!(!lab.path("run").exists());
+    // What is measured anyhow is not measured twice.
+    lab.finetuned("run", &["eval.crops=1", "eval.scales=[32]"]);
+    assert!(lab.json("run/report.json").get("val_views").is_none());
+}

@@ -1,5 +1,6 @@
 //! `tl predict` and `tl models` as programs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -229,4 +230,170 @@ fn help_and_version_are_results() {
     }
     assert_eq!(tl(&["--version"]).expect(0).stdout, concat!("tl ", env!("CARGO_PKG_VERSION"), "\n"));
     tl(&["pedict"]).expect(2).says(&["predict"]);
+}
+
+/// Each class's confidence for each image: `--top-k` names all of them.
+fn shares(folder: &Path, args: &[&str]) -> Vec<BTreeMap<String, f64>> {
+    let out = folder.join("shares.csv");
+    let args = [args, &["--top-k", "100", "--out", "shares.csv"]].concat();
+    Tl::new(["predict", "--device", "cpu", "--threads", "1"]).args(args).cwd(folder).run().expect(0);
+    let table = file_rows(&out);
+    let of = |row: &Vec<String>| {
+        row[1..row.len() - 1].chunks(2).map(|pair| (pair[0].clone(), pair[1].parse().unwrap())).collect()
+    };
+    table[1..].iter().map(of).collect()
+}
+
+/// The shipped network with another card, and with its bias moved so that it answers otherwise.
+fn variant(path: &Path, change: impl FnOnce(&mut serde_json::Value), bias: f32) {
+    let bytes = fs::read(repository(LETTERS)).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let text = header["__metadata__"]["tl"].as_str().unwrap();
+    let mut card: serde_json::Value = serde_json::from_str(text).unwrap();
+    change(&mut card);
+    header["__metadata__"]["tl"] = card.to_string().into();
+    let place = header["fc.bias"]["data_offsets"][0].as_u64().unwrap() as usize;
+    let mut values = bytes[8 + length..].to_vec();
+    let moved = f32::from_le_bytes(values[place..place + 4].try_into().unwrap()) + bias;
+    values[place..place + 4].copy_from_slice(&moved.to_le_bytes());
+    let header = header.to_string().into_bytes();
+    fs::write(path, [&(header.len() as u64).to_le_bytes()[..], &header, &values].concat()).unwrap();
+}
+
+/// A photograph of another size than the network's, turned into a PNG of gradients: no two crops are equal.
+fn gradient(path: &Path, width: u32, height: u32) {
+    let pixel = |x: u32, y: u32| [(x * 3 % 256) as u8, (y * 5 % 256) as u8, (x * y % 256) as u8];
+    let data: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect();
+    let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().unwrap().write_image_data(&data).unwrap();
+}
+
+fn assert_near(found: &BTreeMap<String, f64>, expected: &BTreeMap<String, f64>) {
+    assert!(found.keys().eq(expected.keys()), "{found:?} {expected:?}");
+    for (name, share) in found {
+        assert!((share - expected[name]).abs() < 1e-6, "{name}: {share}, expected {}", expected[name]);
+    }
+}
+
+fn mean(parts: &[BTreeMap<String, f64>]) -> BTreeMap<String, f64> {
+    let share = |name: &String| parts.iter().map(|part| part[name]).sum::<f64>() / parts.len() as f64;
+    parts[0].keys().map(|name| (name.clone(), share(name))).collect()
+}
+
+/// The views, cut out and mirrored by hand into images of the network's own size, and predicted one by one.
+#[test]
+fn the_average_of_ten_crops_and_scales_is_that_of_its_views() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("m.safetensors");
+    // Shorter side 64, crop 64: an image of that height is not resized.
+    variant(&model, |card| card["preprocessing"]["resize_size"] = 64.into(), 0.);
+    let (width, height) = (91, 64);
+    gradient(&folder.path().join("whole.png"), width, height);
+    fs::create_dir(folder.path().join("views")).unwrap();
+    // round(27 / 2) to even: the centre starts at 14, of the mirrored image too.
+    for (number, left) in [0, 27, 0, 27, 14].into_iter().enumerate() {
+        for mirrored in [false, true] {
+            let column = |x: u32| if mirrored { width - 1 - (left + x) } else { left + x };
+            let pixel = |x: u32, y: u32| [(x * 3 % 256) as u8, (y * 5 % 256) as u8, (x * y % 256) as u8];
+            let data: Vec<u8> =
+                (0..64).flat_map(|y| (0..64).flat_map(move |x| pixel(column(x), y))).collect();
+            let path = folder.path().join(format!("views/{number}{mirrored}.png"));
+            let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), 64, 64);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.write_header().unwrap().write_image_data(&data).unwrap();
+        }
+    }
+    let of = |args: &[&str]| shares(folder.path(), &[&["--model", "m.safetensors"], args].concat());
+    let views = of(&["views"]);
+    assert_eq!(views.len(), 10);
+    let ten = of(&["whole.png", "--crops", "10"]);
+    assert_near(&ten[0], &mean(&views));
+    assert_near(&of(&["whole.png", "--crops", "10", "--batch-size", "3"])[0], &ten[0]);
+    assert!(ten[0].iter().any(|(name, share)| (views[4][name] - share).abs() > 1e-3), "the views are alike");
+
+    let plain = of(&["whole.png"]);
+    assert_eq!(of(&["whole.png", "--crops", "1", "--scales", "64"]), plain);
+    let scaled = of(&["whole.png", "--scales", "80"]);
+    let both = of(&["whole.png", "--scales", "80,64"]);
+    assert_near(&both[0], &mean(&[plain[0].clone(), scaled[0].clone()]));
+    assert_ne!(plain, scaled);
+}
+
+#[test]
+fn models_are_averaged_class_by_class() {
+    let folder = pictures();
+    let at = |name: &str| folder.path().join(name);
+    variant(&at("a.safetensors"), |_| (), 0.);
+    // Its own preprocessing and another bias.
+    variant(&at("b.safetensors"), |card| card["preprocessing"]["mean"] = vec![0.1; 3].into(), 3.);
+    // The names in another order are other answers.
+    let turn = |card: &mut serde_json::Value| card["classes"].as_array_mut().unwrap().reverse();
+    variant(&at("c.safetensors"), turn, 1.);
+    let of = |models: &[&str]| {
+        let mut args = vec!["images"];
+        models.iter().for_each(|model| args.extend(["--model", model]));
+        shares(folder.path(), &args)
+    };
+    let single = ["a.safetensors", "b.safetensors", "c.safetensors"].map(|model| of(&[model]));
+    for (models, parts) in [
+        (vec!["a.safetensors", "b.safetensors"], vec![0, 1]),
+        (vec!["b.safetensors", "c.safetensors", "a.safetensors"], vec![1, 2, 0]),
+    ] {
+        for (index, found) in of(&models).iter().enumerate() {
+            let parts: Vec<_> = parts.iter().map(|&part: &usize| single[part][index].clone()).collect();
+            assert_near(found, &mean(&parts));
+        }
+    }
+    let run = |args: &[&str]| Tl::new(["predict", "--device", "cpu"]).args(args).cwd(folder.path()).run();
+    run(&["--model", "a.safetensors", "--model", "c.safetensors", "images"]).expect(0).says(&[
+        "note: c.safetensors has the classes of a.safetensors in another order; they are matched by name\n",
+    ]);
+    // A bad image has its row, and is said once.
+    fs::write(at("images/b/11.png"), "no image").unwrap();
+    let table =
+        run(&["--model", "a.safetensors", "--model", "b.safetensors", "--crops", "10", "images"]).expect(1);
+    assert_eq!(table.stdout.lines().count(), 7);
+    table.says(&["1 of 6 images could not be read"]);
+}
+
+#[test]
+fn views_and_models_that_cannot_be_are_explained() {
+    let folder = pictures();
+    variant(&folder.path().join("a.safetensors"), |_| (), 0.);
+    let rename = |card: &mut serde_json::Value| card["classes"][0] = "emu".into();
+    variant(&folder.path().join("b.safetensors"), rename, 0.);
+    let wrong = |args: &[&str], message: &str| {
+        let run = Tl::new(["predict", "--device", "cpu", "--model", "a.safetensors", "images"]).args(args);
+        let run = run.cwd(folder.path()).run().expect(2);
+        assert_eq!(run.stdout, "");
+        run.says(&[message]);
+    };
+    wrong(&["--crops", "5"], "'5' for '--crops <1|10>': expected 1 (the centre) or 10");
+    wrong(&["--scales", "0"], "'0' for '--scales <S,..>': expected a whole number from 1 to 4096");
+    wrong(&["--scales", "64,"], "expected a whole number from 1 to 4096");
+    wrong(
+        &["--scales", "80,63"],
+        "error: a.safetensors sees 64 × 64 pixels of the resized image, so that a scale is at least 64, and one is 63\n",
+    );
+    wrong(&["--scales", "80,80"], "error: the scale 80 is given twice, and would count twice\n");
+    wrong(
+        &["--model", "b.safetensors"],
+        "error: a.safetensors and b.safetensors cannot be averaged, because their classes are not the same: 52 and \
+         52 classes; only the first has: ",
+    );
+    wrong(&["--model", "b.safetensors"], "only the second has: emu\n");
+    let twice = "error: the model ./a.safetensors (it is a.safetensors) is given twice, and would count twice: name it \
+                 once\n";
+    wrong(&["--model", "./a.safetensors"], twice);
+    wrong(
+        &["--model", "a.safetensors"],
+        "error: the model a.safetensors is given twice, and would count twice",
+    );
+    // Said before anything is downloaded.
+    let run = Tl::new(["predict", "--model", "resnet18", "--scales", "200", "images"]).cwd(folder.path());
+    run.env("TL_WEIGHTS_URL", "file:///nowhere").env("TORCH_HOME", folder.path()).run().expect(2).says(&[
+        "error: resnet18 sees 224 × 224 pixels of the resized image, so that a scale is at least 224, and one is 200\n",
+    ]);
 }

@@ -5,8 +5,9 @@
 
 `expected.csv`: for each image its decoded size, the CRC-32 of its decoded RGB bytes, and the CRC-32 of the pixels
 that torchvision's preset hands to normalisation, for three presets. `crops.csv`: the same for
-`resized_crop` (and a flip) with given rectangles. `normalised.csv`: CRC-32 of the float32 tensors. `sampler.csv`:
-the distribution of RandomResizedCrop's rectangles.
+`resized_crop` (and a flip) with given rectangles. `views.csv`: the CRC-32s, sorted, of `ten_crop` after `resize` to a
+given scale. `normalised.csv`: CRC-32 of the float32 tensors. `sampler.csv`: the distribution of RandomResizedCrop's
+rectangles.
 
 The reference is Pillow 13 or newer: older versions resize tall images with the passes in the other order.
 """
@@ -525,7 +526,7 @@ def main(out_dir, count=0, photos=None):
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     presets = [preset(*row) for row in (LARGE if count else SMALL)]
-    expected, crops, floats = [], [], []
+    expected, crops, views, floats = [], [], [], []
     images = many(rng, count, photos) if count else (
         item for group in (pngs, bmps, gifs, webps, jpegs, tiffs, pnms) for item in group(rng)
     )
@@ -544,10 +545,16 @@ def main(out_dir, count=0, photos=None):
         cut = F.resized_crop(image, top, left, height, width, [side, side], transform.interpolation, antialias=True)
         flip = len(expected) % 2
         crops.append([name, left, top, width, height, number, flip, crc(F.hflip(cut) if flip else cut)])
+        scale = side + len(expected) % 9
+        resized = F.resize(image, scale, transform.interpolation, antialias=True)
+        views.append([name, number, scale, *sorted(crc(crop) for crop in F.ten_crop(resized, side))])
         if len(expected) % 16 == 0:
             tensor = transform(image)
             floats.append([name, number, f"{zlib.crc32(tensor.numpy().tobytes()):08x}"])
-    tables = {"expected.csv": expected, "crops.csv": crops, "normalised.csv": floats, "sampler.csv": sampler()}
+    tables = {
+        "expected.csv": expected, "crops.csv": crops, "views.csv": views, "normalised.csv": floats,
+        "sampler.csv": sampler(),
+    }
     for file, rows in tables.items():
         (out / file).write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
     return len(expected)

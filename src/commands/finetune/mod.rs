@@ -10,6 +10,7 @@ use tch::Device;
 use super::terminal::{Terminal, warn};
 use super::{Outcome, plan::show};
 use crate::artifact::{Card, FORMAT};
+use crate::averaging::{Averaging, Member};
 use crate::check::{self, BadImage};
 use crate::cli::{self, Common};
 use crate::dataset::Sample;
@@ -18,9 +19,9 @@ use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::models::{Fill, Network};
 use crate::plan::{Data, Overrides, Plan, TrainSettings};
-use crate::preprocess::DecodeLimits;
+use crate::preprocess::{DecodeLimits, Views};
 use crate::recipe::{BadImages, Method};
-use crate::report::{Best, Frozen, LinearReport, Measured, Report, StageRow};
+use crate::report::{Best, Frozen, LinearReport, Measured, MeasuredViews, Report, StageRow};
 use crate::run_folder::{RunFolder, Start, Used};
 use crate::signal::Signals;
 use crate::trainer::{self, EpochRow};
@@ -75,11 +76,14 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
         resume: start == Start::Checkpoint,
     };
     let before = network.frozen_hash()?;
-    let result = match (&plan.settings.linear, &plan.settings.train) {
+    let mut result = match (&plan.settings.linear, &plan.settings.train) {
         (Some(settings), _) => run.on_features(&mut network, settings, &mut seconds)?,
         (None, Some(settings)) => run.by_gradient(&network, settings, &mut seconds)?,
         (None, None) => return Err(Error::run("the plan names no way to train")),
     };
+    if let Some(views) = &plan.settings.eval {
+        result.views = Some(seconds.of("evaluate", || run.measure_views(&network, views))?);
+    }
     // A head on several stages has shortened the chain, and has looked before.
     if network.head_readings().is_empty() {
         run.verify_frozen(&network, &before)?;
@@ -100,6 +104,7 @@ struct Outcomes {
     epochs: Vec<EpochRow>,
     val: Evaluation,
     test: Option<Evaluation>,
+    views: Option<(Evaluation, Option<Evaluation>)>,
     linear: Option<LinearReport>,
     stages: Vec<StageRow>,
     notes: Vec<String>,
@@ -179,7 +184,31 @@ impl Run<'_> {
             let test = data.test.as_ref().map(|test| trainer::evaluate(&job, network, test)).transpose()?;
             Ok((val, test))
         })?;
-        Ok(Outcomes { epochs, val, test, linear: None, stages: Vec::new(), notes: Vec::new() })
+        Ok(Outcomes { epochs, val, test, views: None, linear: None, stages: Vec::new(), notes: Vec::new() })
+    }
+
+    /// The kept model on the validation and the test images, with what it says of several views averaged.
+    fn measure_views(&self, network: &Network, views: &Views) -> Result<(Evaluation, Option<Evaluation>)> {
+        let Plan { settings, data, .. } = self.plan;
+        let members = [Member { network, preprocessing: &settings.preprocessing, order: None }];
+        let batch_size = match (&settings.train, &settings.linear) {
+            (Some(train), _) => train.batch_size,
+            (None, Some(linear)) => linear.batch_size,
+            (None, None) => 1,
+        };
+        let averaging = Averaging { members: &members, views, batch_size, threads: settings.threads };
+        let measure = |what: &str, samples: &[Sample]| -> Result<Evaluation> {
+            let bar = self.terminal.images(what, samples.len());
+            let measured =
+                averaging.evaluate(samples, data.classes.len(), self.limits, self.signals, |done| {
+                    bar.inc(done as u64);
+                });
+            bar.finish_and_clear();
+            measured
+        };
+        let val = measure("measuring val", &data.val)?;
+        let test = data.test.as_ref().map(|test| measure("measuring test", test)).transpose()?;
+        Ok((val, test))
     }
 
     fn report(
@@ -196,6 +225,17 @@ impl Run<'_> {
         });
         let measured =
             |evaluation: &Evaluation, images: usize| Measured::of(evaluation, images, &data.classes);
+        let viewed = |evaluation: &Evaluation, samples: &[Sample]| {
+            let measured = measured(evaluation, samples.len());
+            settings.eval.clone().map(|views| MeasuredViews { views, measured })
+        };
+        let (val_views, test_views) = match &outcomes.views {
+            None => (None, None),
+            Some((val, test)) => (
+                viewed(val, &data.val),
+                test.as_ref().zip(data.test.as_ref()).and_then(|(test, samples)| viewed(test, samples)),
+            ),
+        };
         Report {
             tl: env!("CARGO_PKG_VERSION"),
             method: settings.method,
@@ -213,6 +253,8 @@ impl Run<'_> {
                 .as_ref()
                 .zip(data.test.as_ref())
                 .map(|(evaluation, samples)| measured(evaluation, samples.len())),
+            val_views,
+            test_views,
             epochs: outcomes.epochs,
             best,
             linear: outcomes.linear,
@@ -311,8 +353,16 @@ fn conclude(report: &Report, folder: &RunFolder, terminal: Terminal) {
         Some(_) => String::new(),
         None => format!(" (epoch {})", report.best.epoch),
     };
+    let views = match &report.val_views {
+        Some(val) => {
+            let test = report.test_views.as_ref().map(|test| test.measured.accuracy);
+            let test = test.map(|accuracy| format!(", test accuracy {accuracy:.4}")).unwrap_or_default();
+            format!("\nwith {}: val accuracy {:.4}{test}", val.views, val.measured.accuracy)
+        }
+        None => String::new(),
+    };
     terminal.say(format!(
-        "val accuracy {:.4}{epoch}{test}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
+        "val accuracy {:.4}{epoch}{test}{views}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
         report.best.val_accuracy,
         folder.model().display(),
         folder.page().display(),

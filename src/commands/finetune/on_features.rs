@@ -131,7 +131,15 @@ impl Run<'_> {
         let linear = LinearReport::of(&candidate.fit);
         stages.iter().for_each(|row| self.terminal.say(row.to_string()));
         self.terminal.say(linear.to_string());
-        Ok(Outcomes { epochs: vec![row], val: on_val, test, linear: Some(linear), stages, notes })
+        Ok(Outcomes {
+            epochs: vec![row],
+            val: on_val,
+            test,
+            views: None,
+            linear: Some(linear),
+            stages,
+            notes,
+        })
     }
 
     /// The vectors at each reading of all images.

@@ -1,0 +1,388 @@
+//! Several views of an image, whose class probabilities are averaged: ten crops, and several scales.
+//!
+//! Ten crops are AlexNet's (Krizhevsky, Sutskever and Hinton, NIPS 2012, section 4.1): the four corners, the
+//! centre, and the mirror images of these, as torchvision's `TenCrop` cuts them out of the resized image.
+//! Several scales are VGG's (Simonyan and Zisserman, ICLR 2015, sections 3.2 and 4.2), whose shorter side Q
+//! is resized to several sizes. VGG applies the network densely to all of the resized image; here it sees
+//! crops of the size that it was trained on, as in that paper's section 4.3, so that a network which takes
+//! images of one size only can be measured too.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::resize::{View, resize};
+use super::{Preprocessing, RgbImage, central_window};
+
+/// How many crops are cut out of a resized image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u64")]
+pub enum Crops {
+    /// The centre.
+    #[default]
+    One,
+    /// The four corners and the centre, and the mirror images of them.
+    Ten,
+}
+
+impl Crops {
+    /// 1 or 10.
+    pub fn count(self) -> usize {
+        match self {
+            Crops::One => 1,
+            Crops::Ten => 10,
+        }
+    }
+}
+
+impl From<Crops> for u8 {
+    fn from(crops: Crops) -> u8 {
+        crops.count() as u8
+    }
+}
+
+impl TryFrom<u64> for Crops {
+    type Error = &'static str;
+
+    fn try_from(count: u64) -> Result<Self, &'static str> {
+        match count {
+            1 => Ok(Crops::One),
+            10 => Ok(Crops::Ten),
+            _ => Err("expected 1 (the centre) or 10 (corners, centre and their mirror images)"),
+        }
+    }
+}
+
+impl FromStr for Crops {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        // What is no number fits no more than 0 does, and is told the same.
+        Crops::try_from(text.parse().unwrap_or(0))
+    }
+}
+
+/// The views of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Views {
+    /// Crops at each scale.
+    pub crops: Crops,
+    /// The shorter side after resizing, in pixels; none: `resize_size` of the preprocessing.
+    pub scales: Vec<u32>,
+}
+
+impl Views {
+    /// The most scales: each keeps up to six crops of an image in memory.
+    pub const MOST_SCALES: usize = 16;
+
+    /// Views of one image.
+    pub fn count(&self) -> usize {
+        self.crops.count() * self.scales.len().max(1)
+    }
+
+    /// The same views with the scales of `preprocessing` in place.
+    pub fn resolved(&self, preprocessing: &Preprocessing) -> Views {
+        match self.scales.is_empty() {
+            true => Views { scales: vec![preprocessing.resize_size], ..*self },
+            false => self.clone(),
+        }
+    }
+
+    /// Whether this is the one view that `preprocessing` has anyhow.
+    pub fn is_plain(&self, preprocessing: &Preprocessing) -> bool {
+        self.crops == Crops::One && self.resolved(preprocessing).scales == [preprocessing.resize_size]
+    }
+
+    /// Why `network`, which sees what `preprocessing` says, cannot have these views, if so.
+    pub fn mistake(&self, network: &str, preprocessing: &Preprocessing) -> Option<String> {
+        let crop = preprocessing.crop_size;
+        let most = Preprocessing::MAX_SIZE;
+        if self.scales.len() > Self::MOST_SCALES {
+            return Some(format!(
+                "expected at most {} scales, found {}",
+                Self::MOST_SCALES,
+                self.scales.len()
+            ));
+        }
+        if let Some(scale) = self.scales.iter().find(|scale| !(1..=most).contains(*scale)) {
+            return Some(format!("expected scales from 1 to {most} pixels, found {scale}"));
+        }
+        if let Some(scale) = self.scales.iter().min().filter(|scale| **scale < crop) {
+            return Some(format!(
+                "{network} sees {crop} × {crop} pixels of the resized image, so that a scale is at least {crop}, \
+                 and one is {scale}"
+            ));
+        }
+        let twice = |(place, scale): (usize, &u32)| self.scales[..place].contains(scale).then_some(*scale);
+        if let Some(scale) = self.scales.iter().enumerate().find_map(twice) {
+            return Some(format!("the scale {scale} is given twice, and would count twice"));
+        }
+        if self.crops == Crops::Ten && self.scales.is_empty() && preprocessing.resize_size < crop {
+            return Some(format!(
+                "ten crops of {crop} pixels do not fit into an image that {network} wants resized to {}: give \
+                 scales from {crop} up",
+                preprocessing.resize_size
+            ));
+        }
+        None
+    }
+}
+
+impl fmt::Display for Views {
+    /// `10 crops at 224, 256 and 288 pixels`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.crops == Crops::Ten { "10 crops" } else { "1 crop" })?;
+        for (place, scale) in self.scales.iter().enumerate() {
+            let before = match place {
+                0 => " at ",
+                _ if place + 1 == self.scales.len() => " and ",
+                _ => ", ",
+            };
+            write!(f, "{before}{scale}")?;
+        }
+        if self.scales.is_empty() { Ok(()) } else { f.write_str(" pixels") }
+    }
+}
+
+/// Pixels that are seen once or twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// `crop_size` × `crop_size`.
+    pub pixels: RgbImage,
+    /// Whether the network sees them as they are.
+    pub upright: bool,
+    /// Whether it sees their mirror image.
+    pub mirrored: bool,
+}
+
+impl Preprocessing {
+    /// The views of `image`. Each scale is resized once, and what is seen mirrored comes as it is, to be
+    /// mirrored by the caller: five or six windows make ten crops.
+    ///
+    /// Byte for byte torchvision's `resize`, then `center_crop` or `ten_crop`, on a Pillow image, in another
+    /// order. Expects `views` without a [`Views::mistake`].
+    pub fn windows(&self, views: &Views, image: &RgbImage) -> Vec<Window> {
+        let mut windows = Vec::new();
+        for scale in views.resolved(self).scales {
+            let scaled = Preprocessing { resize_size: scale, ..self.clone() };
+            let (width, height) = scaled.resized_size(image.width, image.height);
+            let crop = u64::from(self.crop_size);
+            // Too small only for an image without pixels, and for views that have a mistake.
+            if views.crops == Crops::One || width < crop || height < crop {
+                let pixels = scaled.eval_pixels(image);
+                windows.push(Window { pixels, upright: true, mirrored: false });
+            } else {
+                let resized = Resized::new(image, (width, height), &scaled);
+                ten_crop(resized, &mut windows);
+            }
+        }
+        windows
+    }
+}
+
+fn ten_crop(mut resized: Resized, windows: &mut Vec<Window>) {
+    let (columns, rows) = (resized.columns.clone(), resized.rows.clone());
+    for top in [0, rows.last] {
+        for left in [0, columns.last] {
+            windows.push(Window { pixels: resized.window(left, top), upright: true, mirrored: true });
+        }
+    }
+    // The centre of the mirrored image is the mirrored centre, unless an odd number of columns is left out:
+    // then the same half is rounded from the other side.
+    let there_and_back = columns.centre == columns.mirrored;
+    let pixels = resized.window(columns.centre, rows.centre);
+    windows.push(Window { pixels, upright: true, mirrored: there_and_back });
+    if !there_and_back {
+        let pixels = resized.window(columns.mirrored, rows.centre);
+        windows.push(Window { pixels, upright: false, mirrored: true });
+    }
+}
+
+/// Where crops lie along one axis of the resized image.
+#[derive(Clone)]
+struct Axis {
+    crop: u64,
+    /// The start of the central crop.
+    centre: u64,
+    /// The start of what is the central crop of the mirrored image.
+    mirrored: u64,
+    /// The start of the crop at the end.
+    last: u64,
+    /// The parts that are resized: all of it, or start, middle and end of a strip that may be too long for
+    /// any memory.
+    parts: Vec<Range<u64>>,
+}
+
+impl Axis {
+    /// `size` is at least `crop`.
+    fn new(size: u64, crop: u32) -> Self {
+        let centre = central_window(size, crop).0.start;
+        let crop = u64::from(crop);
+        let last = size - crop;
+        let mirrored = last - centre;
+        let parts = match size <= 3 * crop {
+            true => std::iter::once(0..size).collect(),
+            false => vec![0..crop, centre.min(mirrored)..centre.max(mirrored) + crop, last..size],
+        };
+        Axis { crop, centre, mirrored, last, parts }
+    }
+
+    /// The part that holds the crop at `start`, and the crop's place in it.
+    fn part(&self, start: u64) -> (usize, u32) {
+        let holds = |part: &Range<u64>| part.start <= start && start + self.crop <= part.end;
+        let part = self.parts.iter().position(holds).unwrap_or(0);
+        (part, start.saturating_sub(self.parts[part].start) as u32)
+    }
+}
+
+/// An image of another size, of which parts are computed when they are wanted, each once.
+struct Resized<'a> {
+    image: &'a RgbImage,
+    size: (u64, u64),
+    preprocessing: &'a Preprocessing,
+    columns: Axis,
+    rows: Axis,
+    parts: Vec<((usize, usize), RgbImage)>,
+}
+
+impl<'a> Resized<'a> {
+    fn new(image: &'a RgbImage, size: (u64, u64), preprocessing: &'a Preprocessing) -> Self {
+        let [columns, rows] = [size.0, size.1].map(|size| Axis::new(size, preprocessing.crop_size));
+        Resized { image, size, preprocessing, columns, rows, parts: Vec::new() }
+    }
+
+    /// The crop whose upper left corner this is.
+    fn window(&mut self, left: u64, top: u64) -> RgbImage {
+        let (column, left) = self.columns.part(left);
+        let (row, top) = self.rows.part(top);
+        let interpolation = self.preprocessing.interpolation;
+        let known = self.parts.iter().position(|(part, _)| *part == (column, row)).unwrap_or_else(|| {
+            let (columns, rows) = (self.columns.parts[column].clone(), self.rows.parts[row].clone());
+            let part = resize(View::whole(self.image), self.size, interpolation, columns, rows);
+            self.parts.push(((column, row), part));
+            self.parts.len() - 1
+        });
+        // To its own size: a copy.
+        let side = self.preprocessing.crop_size;
+        let view = View::rectangle(&self.parts[known].1, left, top, side, side);
+        let side = u64::from(side);
+        resize(view, (side, side), interpolation, 0..side, 0..side)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::Interpolation;
+
+    fn preset(resize_size: u32, crop_size: u32) -> Preprocessing {
+        let interpolation = Interpolation::Bilinear;
+        Preprocessing { resize_size, crop_size, interpolation, mean: [0.; 3], std: [1.; 3] }
+    }
+
+    /// An image that tells where each of its pixels was.
+    fn grid(width: u32, height: u32) -> RgbImage {
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| [x as u8, y as u8, 7]));
+        RgbImage { width, height, data: pixels.flatten().collect() }
+    }
+
+    /// Columns and rows of the upper left corner of each view; those of a mirrored one, negative, count from
+    /// the right.
+    fn corners(windows: &[Window]) -> Vec<(i32, i32)> {
+        let mut seen = Vec::new();
+        for Window { pixels, upright, mirrored } in windows {
+            let left = i32::from(pixels.data[0]);
+            let top = i32::from(pixels.data[1]);
+            let right = i32::from(pixels.data[pixels.width as usize * 3 - 3]);
+            seen.extend(upright.then_some((left, top)));
+            seen.extend(mirrored.then_some((-right, top)));
+        }
+        seen.sort();
+        seen
+    }
+
+    #[test]
+    fn ten_crops_of_a_known_image() {
+        let views = Views { crops: Crops::Ten, scales: vec![] };
+        // Nothing is resized: the shorter side is 4 already.
+        let windows = preset(4, 2).windows(&views, &grid(4, 4));
+        assert_eq!(windows.len(), 5);
+        assert!(windows.iter().all(|window| window.pixels.width == 2 && window.pixels.height == 2));
+        let mirrored = [(-3, 0), (-3, 2), (-2, 1), (-1, 0), (-1, 2)];
+        let upright = [(0, 0), (0, 2), (1, 1), (2, 0), (2, 2)];
+        assert_eq!(corners(&windows), [mirrored, upright].concat());
+        // An odd rest: torchvision's centre starts at round(1.5) = 2 of 7 - 4 columns, in the mirrored image
+        // too, whose column 2 was column 4, so that the window there starts at column 1.
+        let windows = preset(5, 4).windows(&views, &grid(7, 5));
+        assert_eq!(windows.len(), 6);
+        let mirrored = [(-6, 0), (-6, 1), (-4, 0), (-3, 0), (-3, 1)];
+        let upright = [(0, 0), (0, 1), (2, 0), (3, 0), (3, 1)];
+        assert_eq!(corners(&windows), [mirrored, upright].concat());
+    }
+
+    #[test]
+    fn a_strip_that_would_not_fit_into_memory_has_ten_crops_too() {
+        // A million times 32 columns, if all of them were computed.
+        let views = Views { crops: Crops::Ten, scales: vec![] };
+        for (width, height) in [(1_000_000, 1), (1, 1_000_000)] {
+            let windows = preset(4096, 8).windows(&views, &grid(width, height));
+            assert!((5..=6).contains(&windows.len()));
+            assert!(windows.iter().all(|window| window.pixels.data.len() == 8 * 8 * 3));
+        }
+        // In parts and as a whole, the pixels are the same.
+        let image = grid(97, 20);
+        let parts = preset(25, 8).windows(&views, &image);
+        let (width, height) = preset(25, 8).resized_size(97, 20);
+        assert_eq!(Axis::new(width, 8).parts.len(), 3);
+        let whole =
+            resize(View::whole(&image), (width, height), Interpolation::Bilinear, 0..width, 0..height);
+        let cut = preset(25, 8).windows(&views, &whole);
+        assert_eq!(parts, cut);
+    }
+
+    #[test]
+    fn a_scale_is_the_preset_with_another_size() {
+        let image = grid(90, 60);
+        let views = Views { crops: Crops::One, scales: vec![32, 48] };
+        let seen: Vec<RgbImage> =
+            preset(40, 32).windows(&views, &image).into_iter().map(|window| window.pixels).collect();
+        assert_eq!(seen, [preset(32, 32).eval_pixels(&image), preset(48, 32).eval_pixels(&image)]);
+        let plain = preset(40, 32).windows(&Views::default(), &image);
+        assert_eq!(plain[0].pixels, preset(40, 32).eval_pixels(&image));
+        assert!(plain.len() == 1 && plain[0].upright && !plain[0].mirrored);
+    }
+
+    #[test]
+    fn views_that_cannot_be_are_explained() {
+        let mistake = |crops, scales: &[u32], preset: Preprocessing| {
+            Views { crops, scales: scales.to_vec() }.mistake("net", &preset).unwrap_or_default()
+        };
+        let preset = |resize| preset(resize, 32);
+        assert_eq!(mistake(Crops::Ten, &[32, 4096], preset(40)), "");
+        assert_eq!(mistake(Crops::Ten, &[], preset(32)), "");
+        assert_eq!(mistake(Crops::One, &[], preset(20)), "", "what the preset says is padded with black");
+        assert!(mistake(Crops::One, &[40, 31], preset(40)).contains("a scale is at least 32, and one is 31"));
+        assert!(mistake(Crops::One, &[40, 50, 40], preset(40)).contains("the scale 40 is given twice"));
+        assert!(mistake(Crops::One, &[5000], preset(40)).contains("from 1 to 4096 pixels, found 5000"));
+        assert!(mistake(Crops::One, &[0], preset(40)).contains("found 0"));
+        let many: Vec<u32> = (100..117).collect();
+        assert!(mistake(Crops::One, &many, preset(40)).contains("at most 16 scales, found 17"));
+        assert!(mistake(Crops::Ten, &[], preset(20)).contains("give scales from 32 up"));
+    }
+
+    #[test]
+    fn views_are_counted_and_named() {
+        let views = |crops, scales: &[u32]| Views { crops, scales: scales.to_vec() };
+        assert_eq!(views(Crops::Ten, &[1, 2, 3]).count(), 30);
+        assert_eq!(Views::default().count(), 1);
+        assert_eq!(views(Crops::Ten, &[224, 256, 288]).to_string(), "10 crops at 224, 256 and 288 pixels");
+        assert_eq!(views(Crops::One, &[224]).to_string(), "1 crop at 224 pixels");
+        assert!(views(Crops::One, &[40]).is_plain(&preset(40, 32)));
+        assert!(!views(Crops::One, &[41]).is_plain(&preset(40, 32)));
+        assert!(!views(Crops::Ten, &[]).is_plain(&preset(40, 32)));
+        assert_eq!("10".parse(), Ok(Crops::Ten));
+        assert!("5".parse::<Crops>().is_err() && "ten".parse::<Crops>().is_err());
+    }
+}
