@@ -12,14 +12,15 @@ pub(super) fn augmentation(
 ) -> Augmentation {
     let typed = &recipe.augment;
     let default = Augmentation::default();
-    let policy = typed.policy.map(|choice| match choice {
-        PolicyChoice::AutoAugment => Policy::AutoAugment,
-        PolicyChoice::RandAugment => Policy::RandAugment {
+    let policy = match typed.policy.unwrap_or(PolicyChoice::None) {
+        PolicyChoice::None => None,
+        PolicyChoice::AutoAugment => Some(Policy::AutoAugment),
+        PolicyChoice::RandAugment => Some(Policy::RandAugment {
             num_ops: typed.num_ops.unwrap_or(defaults::RANDAUGMENT_OPS),
             magnitude: typed.magnitude.unwrap_or(defaults::RANDAUGMENT_MAGNITUDE),
-        },
-        PolicyChoice::TrivialAugment => Policy::TrivialAugment,
-    });
+        }),
+        PolicyChoice::TrivialAugment => Some(Policy::TrivialAugment),
+    };
     let jitter = &typed.color_jitter;
     let augment = Augmentation {
         // The one takes the other's place.

@@ -468,11 +468,10 @@ fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
         (_, "augment.scale" | "augment.ratio") if recipe.augment.scale_jitter.is_some() => {
             Some("scale_jitter".into())
         }
-        (_, "augment.num_ops" | "augment.magnitude") => match recipe.augment.policy {
-            Some(PolicyChoice::RandAugment) => None,
-            Some(policy) => Some(format!("policy: {policy}")),
-            None => Some("augment` without `policy: randaugment".into()),
-        },
+        (_, "augment.num_ops" | "augment.magnitude") => {
+            let policy = recipe.augment.policy.unwrap_or(PolicyChoice::None);
+            (policy != PolicyChoice::RandAugment).then(|| format!("policy: {policy}"))
+        }
         _ => None,
     };
     recipe

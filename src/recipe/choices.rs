@@ -119,6 +119,8 @@ impl fmt::Display for ScheduleChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyChoice {
+    /// None.
+    None,
     /// Pairs of operations that were learned on ImageNet.
     AutoAugment,
     /// Some random operations of one magnitude.
@@ -130,6 +132,7 @@ pub enum PolicyChoice {
 impl fmt::Display for PolicyChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            PolicyChoice::None => "none",
             PolicyChoice::AutoAugment => "autoaugment",
             PolicyChoice::RandAugment => "randaugment",
             PolicyChoice::TrivialAugment => "trivialaugment",

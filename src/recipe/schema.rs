@@ -366,8 +366,8 @@ pub const KEYS: &[Key] = &[
         .also(&["vflip"]),
     key(
         "augment.policy",
-        Choice(&["autoaugment", "randaugment", "trivialaugment"]),
-        "none",
+        Choice(&["none", "autoaugment", "randaugment", "trivialaugment"]),
+        "`none`",
         "Random operations on the crop, as in torchvision: pairs learned on ImageNet (`autoaugment`), `num_ops` of \
             one `magnitude` (`randaugment`), or one of any magnitude (`trivialaugment`).",
     )
