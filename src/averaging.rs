@@ -265,7 +265,7 @@ fn inputs(presets: &[&Preprocessing], views: &Views, image: &RgbImage) -> Vec<Ve
         });
         let normalised = |window: &Window| {
             let mut values = vec![0.; length(preset)];
-            preset.normalise_into(&window.pixels, &mut values);
+            preset.normalise_pixels(&window.pixels, [0.; 3], &mut values);
             Input { values, upright: window.upright, mirrored: window.mirrored }
         };
         inputs.push(known[place].1.iter().map(normalised).collect());
@@ -397,7 +397,7 @@ mod tests {
                             .collect();
                         let crop_of = RgbImage { width: crop, height: crop, data };
                         let mut values = vec![0.; crop_of.data.len()];
-                        member.preprocessing.normalise_into(&crop_of, &mut values);
+                        member.preprocessing.normalise_pixels(&crop_of, [0.; 3], &mut values);
                         let side = i64::from(crop);
                         let input = Tensor::from_slice(&values).reshape([1, 3, side, side]);
                         let logits = member.network.read(&input, Reading::Logits).unwrap();

@@ -13,7 +13,7 @@ use tch::Tensor;
 use crate::artifact::write_tensors;
 use crate::error::{Error, Result};
 use crate::models::{Network, bytes_of};
-use crate::optim::Optimizer;
+use crate::optim::{Ema, Optimizer};
 use crate::trainer::EpochRow;
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::{assign, state_dict, to_tensor};
@@ -37,12 +37,14 @@ const KEY: &str = "progress";
 const LISTING: &str = "listing";
 const NETWORK: &str = "network.";
 const OPTIMIZER: &str = "optimizer.";
+const AVERAGE: &str = "average.";
 
 /// Writes the state of a run to `path`, atomically. `listing` names the images that it trains on.
 pub fn save(
     path: &Path,
     network: &Network,
     optimizer: &Optimizer,
+    ema: Option<&Ema>,
     progress: &Progress,
     listing: &str,
 ) -> Result<()> {
@@ -54,18 +56,27 @@ pub fn save(
     for (name, tensor) in optimizer.state() {
         tensors.push((format!("{OPTIMIZER}{name}"), raw(&tensor)?));
     }
+    for (name, tensor) in ema.iter().flat_map(|ema| ema.state()) {
+        tensors.push((format!("{AVERAGE}{name}"), raw(tensor)?));
+    }
     let json = serde_json::to_string(progress)
         .map_err(|error| Error::run(format!("cannot write the run's progress: {error}")))?;
     let metadata = [(KEY.to_string(), json), (LISTING.to_string(), listing.to_string())];
     write_tensors(path, &tensors, HashMap::from(metadata))
 }
 
-/// Restores what [`save`] wrote into a network and an optimizer of the same run.
+/// Restores what [`save`] wrote into a network, an optimizer and an average of weights of the same run.
 ///
 /// # Errors
 /// [`Error::File`] for a damaged file, for another run's, and for one that was trained on other images: a
 /// bad image that has been mended, or has come up since, would silently make it another run.
-pub fn load(path: &Path, network: &Network, optimizer: &mut Optimizer, listing: &str) -> Result<Progress> {
+pub fn load(
+    path: &Path,
+    network: &Network,
+    optimizer: &mut Optimizer,
+    ema: Option<&mut Ema>,
+    listing: &str,
+) -> Result<Progress> {
     let foreign = |what: String| {
         Error::file(path, format!("is not a checkpoint of this run ({what}); `--overwrite` starts afresh"))
     };
@@ -97,12 +108,18 @@ pub fn load(path: &Path, network: &Network, optimizer: &mut Optimizer, listing: 
         assign(var, &values)?;
     }
     let mut state = Vec::new();
+    let mut average = HashMap::new();
     for (key, raw) in found {
         if let Some(name) = key.strip_prefix(OPTIMIZER) {
             state.push((name.to_string(), to_tensor(raw)?.f_to_device(network.device())?));
+        } else if let Some(name) = key.strip_prefix(AVERAGE) {
+            average.insert(name, to_tensor(raw)?);
         }
     }
     optimizer.load_state(&state)?;
+    if let Some(ema) = ema {
+        ema.load_state(&average)?;
+    }
     Ok(progress)
 }
 

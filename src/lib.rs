@@ -27,6 +27,7 @@ pub mod features;
 pub mod linear;
 pub mod loader;
 pub mod metrics;
+pub mod mixing;
 pub mod models;
 pub mod optim;
 pub mod output;

@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tch::Tensor;
 
 use crate::error::{Error, Result};
-use crate::preprocess::{Preprocessing, RgbImage};
+use crate::preprocess::{Input, Preprocessing};
 
 struct State<T> {
     /// The next index to be claimed.
@@ -159,10 +159,10 @@ impl Batching<'_> {
 
     /// Calls `pixels(i)` for `i` in `0..count` in parallel and `each` with batches in order. An image that
     /// fails goes to `failed`, in order too; the batch is filled up with the next.
-    pub fn run(
+    pub fn run<P: Into<Input>>(
         &self,
         count: usize,
-        pixels: impl Fn(usize) -> Result<RgbImage> + Sync,
+        pixels: impl Fn(usize) -> Result<P> + Sync,
         mut failed: impl FnMut(usize, Error) -> Result<()>,
         mut each: impl FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
@@ -175,7 +175,7 @@ impl Batching<'_> {
         let normalised = |index| {
             pixels(index).map(|image| {
                 let mut values = vec![0.; length];
-                self.preprocessing.normalise_into(&image, &mut values);
+                self.preprocessing.normalise_into(&image.into(), &mut values);
                 values
             })
         };
@@ -209,6 +209,7 @@ impl Batching<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preprocess::RgbImage;
 
     #[test]
     fn results_come_in_order_and_at_most_a_window_ahead() {

@@ -19,7 +19,9 @@ use crate::error::{Error, Result};
 use crate::loader::{Batch, Batching};
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::{Network, Role, layers::Mode, seed_of};
-use crate::optim::{AdamW, Decay, Optimizer, OptimizerConfig, ParamGroup, Schedule, Sgd, clip_grad_norm};
+use crate::optim::{
+    AdamW, Decay, Ema, Optimizer, OptimizerConfig, ParamGroup, Schedule, Sgd, clip_grad_norm,
+};
 use crate::plan::{OptimizerSettings, ScheduleSettings, TrainSettings};
 use crate::preprocess::{Augmentation, DecodeLimits, DrawKey, Preprocessing, decode_file};
 use crate::recipe::{BatchNormMode, ClassWeights};
@@ -65,7 +67,8 @@ pub struct EpochRow {
     /// Mean training loss over the epoch, with label smoothing and class weights, in nats; that of auxiliary
     /// classifiers is not in it.
     pub train_loss: f64,
-    /// The share of right predictions while training, on augmented images.
+    /// The share of right predictions while training, on augmented images; on mixed ones, right is the class
+    /// with the larger share.
     pub train_accuracy: f64,
     /// Mean cross-entropy on the validation images, in nats.
     pub val_loss: f64,
@@ -119,8 +122,11 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Vec<EpochRow>> {
     let mut optimizer = optimizer(job.settings, network);
+    let mut ema = ema(job.settings, network)?;
     let mut progress = match resume {
-        true => checkpoint::load(&job.folder.checkpoint(), network, &mut optimizer, job.listing)?,
+        true => {
+            checkpoint::load(&job.folder.checkpoint(), network, &mut optimizer, ema.as_mut(), job.listing)?
+        }
         false => Progress::default(),
     };
     job.folder.rewrite_metrics(&progress.history)?;
@@ -128,12 +134,13 @@ pub fn train(
     while progress.history.len() < job.settings.epochs && !stalled(job.settings, &progress.history) {
         let started = Instant::now();
         let before = progress.images;
-        let lr = train_epoch(job, network, &mut optimizer, weights.as_ref(), &mut progress, observer)?;
+        let lr =
+            train_epoch(job, network, &mut optimizer, &mut ema, weights.as_ref(), &mut progress, observer)?;
         let images = progress.images - before;
         let trained = started.elapsed().as_secs_f64();
-        let val = evaluate(job, network, job.val);
+        let val = with_average(&mut ema, || evaluate(job, network, job.val));
         // A signal has ended the measuring early: all steps of the epoch are done, and that is saved.
-        stop_here(job, network, &optimizer, &progress)?;
+        stop_here(job, network, &optimizer, ema.as_ref(), &progress)?;
         let val = val?;
         let row = EpochRow {
             epoch: progress.history.len() + 1,
@@ -152,11 +159,12 @@ pub fn train(
         // The model before the checkpoint: a run that dies between the two repeats the epoch and writes
         // the same model again.
         if is_best {
-            artifact::write(&job.folder.model(), network, job.card)?;
+            with_average(&mut ema, || artifact::write(&job.folder.model(), network, job.card))?;
         }
         progress = Progress { history: progress.history, ..Progress::default() };
         progress.history.push(row.clone());
-        checkpoint::save(&job.folder.checkpoint(), network, &optimizer, &progress, job.listing)?;
+        let checkpoint = job.folder.checkpoint();
+        checkpoint::save(&checkpoint, network, &optimizer, ema.as_ref(), &progress, job.listing)?;
         job.folder.append_metrics(&row)?;
         observer.epoch(&row, is_best);
     }
@@ -168,6 +176,7 @@ fn train_epoch(
     job: &Job,
     network: &Network,
     optimizer: &mut Optimizer,
+    ema: &mut Option<Ema>,
     class_weights: Option<&Tensor>,
     progress: &mut Progress,
     observer: &mut dyn Observer,
@@ -191,21 +200,22 @@ fn train_epoch(
         |index| {
             let key = DrawKey { seed, epoch: epoch as u64, image: rest[index] as u64 };
             let image = decode_file(&train[rest[index]].path, limits)?;
-            Ok(preprocessing.train_pixels(augment, &image, key))
+            Ok(preprocessing.train_input(augment, &image, key))
         },
         |_, error| Err(error),
         |batch| {
             let global = epoch * steps + progress.step;
-            stop_here(job, network, optimizer, progress)?;
+            stop_here(job, network, optimizer, ema.as_ref(), progress)?;
             // Dropout draws from libtorch's generator: set anew for each step, it needs no saving.
             tch::manual_seed(seed_of(job.seed, &format!("step {global}")));
             let labels = labels(&batch)?.f_to_device(network.device())?;
             let images_here = batch.images.f_to_device(network.device())?;
+            let (images_here, targets) = mixed(job, global, images_here, labels)?;
             let (logits, auxiliary) = network.forward_with_auxiliaries(&images_here, mode)?;
             let smoothing = job.settings.label_smoothing;
             let loss_of = |logits: &Tensor| {
                 logits
-                    .f_cross_entropy_loss(&labels, class_weights, Reduction::Mean, -100, smoothing)
+                    .f_cross_entropy_loss(&targets, class_weights, Reduction::Mean, -100, smoothing)
                     .map_err(Error::torch("compute the loss"))
             };
             let loss = loss_of(&logits)?;
@@ -226,10 +236,14 @@ fn train_epoch(
                 }
             }
             optimizer.step(schedule.factor(global as u64, &accuracies))?;
+            if let Some(ema) = ema {
+                // Weights that are still warming up are no part of the average.
+                ema.update(global == 0 || epoch < job.settings.warmup_epochs)?;
+            }
 
             progress.step += 1;
             progress.loss_sum += value * batch.indices.len() as f64;
-            progress.correct += right(&logits, &labels)?;
+            progress.correct += right(&logits, &targets)?;
             progress.images += batch.indices.len();
             images += batch.indices.len();
             observer.step(&Step {
@@ -243,7 +257,7 @@ fn train_epoch(
             Ok(())
         },
     )?;
-    stop_here(job, network, optimizer, progress)?;
+    stop_here(job, network, optimizer, ema.as_ref(), progress)?;
     let last = (epoch * steps + steps.saturating_sub(1)) as u64;
     Ok(job.settings.lr * schedule.factor(last, &accuracies))
 }
@@ -290,8 +304,13 @@ pub fn labels_of<'a>(samples: impl Iterator<Item = &'a Sample>) -> Result<Tensor
     Ok(Tensor::f_from_slice(&labels)?)
 }
 
-fn right(logits: &Tensor, labels: &Tensor) -> Result<u64> {
-    let right = logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
+/// Predictions that are the target, or that have its largest share where the target is shares `[N, K]`.
+fn right(logits: &Tensor, targets: &Tensor) -> Result<u64> {
+    let labels = match targets.dim() {
+        1 => targets.shallow_clone(),
+        _ => targets.f_argmax(1, false)?,
+    };
+    let right = logits.f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
     Ok(right.f_int64_value(&[])? as u64)
 }
 
@@ -304,12 +323,41 @@ fn batching<'a>(job: &Job<'a>) -> Batching<'a> {
     }
 }
 
+/// The batch of a step as it is trained on: images and labels, or mixed images and shares of classes.
+fn mixed(job: &Job, global: usize, images: Tensor, labels: Tensor) -> Result<(Tensor, Tensor)> {
+    match job.settings.mixing.draw(job.seed, global as u64, job.preprocessing.crop_size) {
+        Some(mixture) => mixture.apply(&images, &labels, job.classes),
+        None => Ok((images, labels)),
+    }
+}
+
+/// The average of the network's weights, if one is asked for.
+fn ema(settings: &TrainSettings, network: &Network) -> Result<Option<Ema>> {
+    let values = || network.vars().iter().map(|var| (var.key.clone(), var.tensor.shallow_clone()));
+    settings.ema.map(|decay| Ema::new(decay, values())).transpose()
+}
+
+/// Does `work` with the averaged weights in the network, if weights are averaged.
+fn with_average<T>(ema: &mut Option<Ema>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some(ema) = ema else { return work() };
+    ema.swap()?;
+    let done = work();
+    ema.swap()?;
+    done
+}
+
 /// A signal ends the run between two steps, with everything saved.
-fn stop_here(job: &Job, network: &Network, optimizer: &Optimizer, progress: &Progress) -> Result<()> {
+fn stop_here(
+    job: &Job,
+    network: &Network,
+    optimizer: &Optimizer,
+    ema: Option<&Ema>,
+    progress: &Progress,
+) -> Result<()> {
     if job.signals.received().is_none() {
         return Ok(());
     }
-    checkpoint::save(&job.folder.checkpoint(), network, optimizer, progress, job.listing)?;
+    checkpoint::save(&job.folder.checkpoint(), network, optimizer, ema, progress, job.listing)?;
     job.signals.check(&format!(
         "stopped in epoch {} after {}; everything is saved in {}: go on with `--resume`",
         progress.history.len() + 1,

@@ -9,6 +9,7 @@
 
 mod adamw;
 mod clip;
+mod ema;
 mod schedule;
 mod sgd;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 
 pub use adamw::AdamW;
 pub use clip::clip_grad_norm;
+pub use ema::Ema;
 pub use schedule::{Decay, PLATEAU_THRESHOLD, Schedule};
 pub use sgd::Sgd;
 

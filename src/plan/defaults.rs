@@ -40,6 +40,11 @@ pub const FOLDS: usize = 5;
 /// The images in a batch when features are computed: no gradients, so memory allows more.
 pub const FEATURE_BATCH: usize = 32;
 
+/// torchvision's defaults of `RandAugment`.
+pub const RANDAUGMENT_OPS: u32 = 2;
+/// See [`RANDAUGMENT_OPS`].
+pub const RANDAUGMENT_MAGNITUDE: u32 = 9;
+
 impl Defaults {
     /// The settings of a method that trains by gradient.
     pub fn of(method: Method, optimizer: OptimizerChoice) -> Self {

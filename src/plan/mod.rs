@@ -4,6 +4,7 @@
 //! [`Plan::read`] no option is open. `tl plan` and `tl finetune --dry-run` print the same plan, and the
 //! run folder keeps it as `plan.yaml`.
 
+mod augment;
 mod data;
 mod defaults;
 mod resolve;
@@ -15,6 +16,7 @@ use serde::Serialize;
 pub use data::{Data, Part};
 pub use resolve::{Overrides, fits};
 
+use crate::mixing::Mixing;
 use crate::preprocess::{Augmentation, Preprocessing, Views};
 use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Method, Recipe};
 use crate::weights::source::{Opened, Source};
@@ -156,6 +158,12 @@ pub struct TrainSettings {
     pub early_stopping: Option<usize>,
     /// BatchNorm in the stages that are trained.
     pub batch_norm: BatchNormMode,
+    /// How the images of a batch are mixed.
+    #[serde(flatten)]
+    pub mixing: Mixing,
+    /// How much of the averaged weights is kept at each step; no average without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
 }
 
 /// The update rule with its numbers.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tch::Device;
 
+use super::augment::augmentation;
 use super::data::Data;
 use super::defaults::{self, Defaults};
 use super::{
@@ -11,11 +12,12 @@ use super::{
 };
 use crate::device::{self, choose};
 use crate::error::Result;
+use crate::mixing::Mixing;
 use crate::models::{Architecture, DEFAULT_SIDE, Fill, Network, Reading, Role};
-use crate::preprocess::{Augmentation, Interpolation, Preprocessing, Views};
+use crate::preprocess::{Interpolation, Preprocessing, Views};
 use crate::recipe::{
-    BadImages, BatchNormMode, ClassWeights, DeviceChoice, InterpolationChoice, Method, Mistake,
-    OptimizerChoice, PreprocessChoice, Recipe, ScheduleChoice, ValChoice,
+    BadImages, BatchNormMode, ClassWeights, DeviceChoice, InterpolationChoice, Kind, Method, Mistake,
+    OptimizerChoice, PolicyChoice, PreprocessChoice, Recipe, ScheduleChoice, ValChoice, find,
 };
 use crate::weights::Head;
 use crate::weights::download::Silent;
@@ -59,13 +61,13 @@ impl Plan {
             (None, None) => None,
         };
         let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
-        let augment = augmentation(&recipe, &mut mistakes);
         let eval = preprocessing.as_ref().and_then(|preprocessing| {
             let name = source.as_ref().map_or("the network", |source| source.architecture.name);
             views(&recipe, name, preprocessing, &mut mistakes)
         });
         let by_gradient = !matches!(method, Method::Linear | Method::Stages);
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(&recipe, probe, method, &mut mistakes));
+        let augment = by_gradient.then(|| augmentation(&recipe, preprocessing.as_ref(), &mut mistakes));
         let mut train = by_gradient.then(|| train(&recipe, method));
         if let (Some(train), Some(probe)) = (&mut train, &probe) {
             mistakes.extend(single_images(&recipe, train, probe));
@@ -103,7 +105,7 @@ impl Plan {
             trained_stages: stages[frozen..].to_vec(),
             linear: (!by_gradient).then(|| linear(&recipe, read)),
             train,
-            augment: by_gradient.then_some(augment),
+            augment,
             eval,
             seed,
             device,
@@ -313,17 +315,6 @@ fn read(recipe: &Recipe, network: &Network, method: Method, mistakes: &mut Vec<M
     readings.into_iter().map(|reading| network.reading_name(reading).to_string()).collect()
 }
 
-fn augmentation(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Augmentation {
-    let typed = &recipe.augment;
-    let mut augment = Augmentation::default();
-    augment.random_resized_crop = typed.random_resized_crop.unwrap_or(augment.random_resized_crop);
-    augment.scale = typed.scale.unwrap_or(augment.scale);
-    augment.ratio = typed.ratio.unwrap_or(augment.ratio);
-    augment.flip = typed.flip.unwrap_or(augment.flip);
-    mistakes.extend(augment.mistakes().into_iter().map(|message| recipe.mistake("augment", message)));
-    augment
-}
-
 /// The views of the last measurement, unless they are the one that is measured anyhow.
 fn views(
     recipe: &Recipe,
@@ -427,6 +418,11 @@ fn train(recipe: &Recipe, method: Method) -> TrainSettings {
         clip_grad_norm: typed.clip_grad_norm,
         early_stopping: typed.early_stopping,
         batch_norm: typed.batch_norm.unwrap_or(by_method.batch_norm),
+        mixing: Mixing {
+            mixup: typed.mixup.filter(|&alpha| alpha > 0.),
+            cutmix: typed.cutmix.filter(|&alpha| alpha > 0.),
+        },
+        ema: typed.ema,
     }
 }
 
@@ -513,10 +509,19 @@ fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
         (_, "augment.scale" | "augment.ratio") if recipe.augment.random_resized_crop == Some(false) => {
             Some("random_resized_crop: false".into())
         }
+        (_, "augment.scale" | "augment.ratio") if recipe.augment.scale_jitter.is_some() => {
+            Some("scale_jitter".into())
+        }
+        (_, "augment.num_ops" | "augment.magnitude") => {
+            let policy = recipe.augment.policy.unwrap_or(PolicyChoice::None);
+            (policy != PolicyChoice::RandAugment).then(|| format!("policy: {policy}"))
+        }
         _ => None,
     };
     recipe
         .given()
+        // A section is told by its keys.
+        .filter(|key| find(key).is_none_or(|key| key.kind != Kind::Section))
         .filter_map(|key| unused_by(key).map(|by| format!("`{key}` is not used by `{by}`")))
         .collect()
 }

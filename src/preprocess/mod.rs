@@ -29,7 +29,7 @@ mod webp;
 
 use serde::{Deserialize, Serialize};
 
-pub use augment::{Augmentation, CropBox, DrawKey};
+pub use augment::{Augmentation, ColorJitter, CropBox, DrawKey, Policy};
 pub use decode::{DecodeLimits, decode_bytes, decode_file, is_image_name};
 pub use views::{Crops, Views, Window};
 
@@ -64,6 +64,31 @@ impl RgbImage {
                 pixel.swap(0, 2);
             }
         }
+    }
+
+    /// Mirrors the image top to bottom.
+    pub fn flip_vertically(&mut self) {
+        let (stride, height) = (self.width as usize * 3, self.height as usize);
+        let (top, bottom) = self.data.split_at_mut(height / 2 * stride);
+        if stride > 0 {
+            let below = bottom.chunks_exact_mut(stride).rev();
+            top.chunks_exact_mut(stride).zip(below).for_each(|(above, below)| above.swap_with_slice(below));
+        }
+    }
+}
+
+/// An image on its way into a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// `crop_size` × `crop_size`.
+    pub pixels: RgbImage,
+    /// Added to red, green and blue, after scaling to [0, 1] and before the mean is subtracted.
+    pub shift: [f32; 3],
+}
+
+impl From<RgbImage> for Input {
+    fn from(pixels: RgbImage) -> Self {
+        Input { pixels, shift: [0.0; 3] }
     }
 }
 
@@ -118,7 +143,7 @@ impl Preprocessing {
     ///
     /// torchvision's `resize` and `center_crop` on a Pillow image, byte for byte.
     pub fn eval_pixels(&self, image: &RgbImage) -> RgbImage {
-        let (width, height) = self.resized_size(image.width, image.height);
+        let (width, height) = resized_size(self.resize_size, image.width, image.height);
         let (columns, left) = central_window(width, self.crop_size);
         let (rows, top) = central_window(height, self.crop_size);
         let window = resize(View::whole(image), (width, height), self.interpolation, columns, rows);
@@ -137,36 +162,42 @@ impl Preprocessing {
         out
     }
 
-    /// Writes `pixels` as the network's input: `3 × height × width` numbers, a plane a channel, each
-    /// `(value / 255 - mean) / std` in single precision, as torchvision computes it.
+    /// Writes `input` as the network's input: `3 × height × width` numbers, a plane a channel, each
+    /// `(value / 255 + shift - mean) / std` in single precision, as torchvision computes it.
     ///
     /// # Panics
     /// If `out` does not have exactly `3 × height × width` elements.
-    pub fn normalise_into(&self, pixels: &RgbImage, out: &mut [f32]) {
+    pub fn normalise_into(&self, input: &Input, out: &mut [f32]) {
+        self.normalise_pixels(&input.pixels, input.shift, out);
+    }
+
+    /// The same for pixels that a view shares.
+    pub fn normalise_pixels(&self, pixels: &RgbImage, shift: [f32; 3], out: &mut [f32]) {
         assert_eq!(out.len(), pixels.data.len(), "one float a byte");
         let plane = out.len() / 3;
         if plane == 0 {
             return;
         }
         for (channel, plane) in out.chunks_exact_mut(plane).enumerate() {
-            let (mean, std) = (self.mean[channel], self.std[channel]);
-            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
+            let (mean, std, shift) = (self.mean[channel], self.std[channel], shift[channel]);
+            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 + shift - mean) / std);
             for (number, pixel) in plane.iter_mut().zip(pixels.data.chunks_exact(3)) {
                 *number = table[usize::from(pixel[channel])];
             }
         }
     }
+}
 
-    /// torchvision's `_compute_resized_output_size`: the long side is truncated.
-    fn resized_size(&self, width: u32, height: u32) -> (u64, u64) {
-        let (short, long) = (width.min(height), width.max(height));
-        if short == 0 {
-            return (0, 0);
-        }
-        let new_short = u64::from(self.resize_size);
-        let new_long = ((new_short * u64::from(long)) as f64 / f64::from(short)) as u64;
-        if width <= height { (new_short, new_long) } else { (new_long, new_short) }
+/// torchvision's `_compute_resized_output_size`: width and height with the shorter side resized to
+/// `new_short`; the long side is truncated.
+fn resized_size(new_short: u32, width: u32, height: u32) -> (u64, u64) {
+    let (short, long) = (width.min(height), width.max(height));
+    if short == 0 {
+        return (0, 0);
     }
+    let new_short = u64::from(new_short);
+    let new_long = ((new_short * u64::from(long)) as f64 / f64::from(short)) as u64;
+    if width <= height { (new_short, new_long) } else { (new_long, new_short) }
 }
 
 /// torchvision's `center_crop` along one axis: the part of `size` that is kept, and its place in the crop.

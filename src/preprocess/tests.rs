@@ -153,7 +153,7 @@ fn normalised_numbers_equal_torchvision() {
         let preset = &presets()[row[1].parse::<usize>().unwrap()];
         let pixels = preset.eval_pixels(&open(&row[0]));
         let mut numbers = vec![0.0; pixels.data.len()];
-        preset.normalise_into(&pixels, &mut numbers);
+        preset.normalise_into(&pixels.into(), &mut numbers);
         assert_eq!(crc(numbers.iter().flat_map(|number| number.to_le_bytes())), row[2], "{row:?}");
     }
 }
@@ -384,10 +384,10 @@ fn presets_and_augmentations_say_what_is_wrong_with_them() {
         Preprocessing { std: [1.0, 0.0, 1.0], ..good.clone() },
     ];
     assert!(bad.iter().all(|preset| preset.mistake().is_some()));
-    assert!(Augmentation::default().mistakes().is_empty());
+    assert!(Augmentation::default().mistakes(224).is_empty());
     let bad =
         Augmentation { scale: [0.5, 0.1], ratio: [0.0, 1.0], flip: f64::NAN, ..Augmentation::default() };
-    assert_eq!(bad.mistakes().len(), 3);
+    assert_eq!(bad.mistakes(224).len(), 3);
     let text = serde_json::to_string(&good).unwrap();
     assert!(text.contains("\"bilinear\""));
     assert_eq!(serde_json::from_str::<Preprocessing>(&text).unwrap(), good);

@@ -167,7 +167,7 @@ impl Preprocessing {
         let mut windows = Vec::new();
         for scale in views.resolved(self).scales {
             let scaled = Preprocessing { resize_size: scale, ..self.clone() };
-            let (width, height) = scaled.resized_size(image.width, image.height);
+            let (width, height) = super::resized_size(scaled.resize_size, image.width, image.height);
             let crop = u64::from(self.crop_size);
             // Too small only for an image without pixels, and for views that have a mistake.
             if views.crops == Crops::One || width < crop || height < crop {
@@ -334,7 +334,7 @@ mod tests {
         // In parts and as a whole, the pixels are the same.
         let image = grid(97, 20);
         let parts = preset(25, 8).windows(&views, &image);
-        let (width, height) = preset(25, 8).resized_size(97, 20);
+        let (width, height) = crate::preprocess::resized_size(25, 97, 20);
         assert_eq!(Axis::new(width, 8).parts.len(), 3);
         let whole =
             resize(View::whole(&image), (width, height), Interpolation::Bilinear, 0..width, 0..height);

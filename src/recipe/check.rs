@@ -200,6 +200,11 @@ fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
             Some(_) => Err("; the lower one comes first".into()),
             None => Err(nothing),
         },
+        (Kind::WholeRange(low, high), Value::List(items)) => match whole_numbers(items, low, high)[..] {
+            [from, to] if from <= to => Ok(vec![from, to].into()),
+            [_, _] => Err("; the lower one comes first".into()),
+            _ => Err(nothing),
+        },
         (Kind::Device, Value::Text(text)) => match text.parse::<DeviceChoice>() {
             Ok(_) => Ok(text.as_str().into()),
             Err(_) => Err(did_you_mean(text, ["auto", "cpu", "cuda"])),
@@ -242,6 +247,15 @@ fn number(value: &Value, limits: Limits) -> Option<f64> {
 fn numbers(items: &[Node], count: usize, limits: Limits) -> Option<Vec<f64>> {
     let numbers: Option<Vec<f64>> = items.iter().map(|item| number(&item.value, limits)).collect();
     numbers.filter(|numbers| numbers.len() == count)
+}
+
+/// The items, or nothing if one of them is no whole number within the limits.
+fn whole_numbers(items: &[Node], low: u64, high: u64) -> Vec<u64> {
+    let whole = |item: &Node| match item.value {
+        Value::Int(number) => u64::try_from(number).ok().filter(|number| (low..=high).contains(number)),
+        _ => None,
+    };
+    items.iter().map(whole).collect::<Option<_>>().unwrap_or_default()
 }
 
 fn number_hint(text: &str) -> &'static str {

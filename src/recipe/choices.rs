@@ -115,6 +115,31 @@ impl fmt::Display for ScheduleChoice {
     }
 }
 
+/// `augment.policy`: random operations on training images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyChoice {
+    /// None.
+    None,
+    /// Pairs of operations that were learned on ImageNet.
+    AutoAugment,
+    /// Some random operations of one magnitude.
+    RandAugment,
+    /// One random operation of a random magnitude.
+    TrivialAugment,
+}
+
+impl fmt::Display for PolicyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PolicyChoice::None => "none",
+            PolicyChoice::AutoAugment => "autoaugment",
+            PolicyChoice::RandAugment => "randaugment",
+            PolicyChoice::TrivialAugment => "trivialaugment",
+        })
+    }
+}
+
 /// `train.class_weights`: how classes count in the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

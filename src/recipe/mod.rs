@@ -10,6 +10,7 @@
 
 mod check;
 mod choices;
+mod kind;
 mod read;
 mod schema;
 mod set;
@@ -241,6 +242,15 @@ pub struct TrainSection {
     /// BatchNorm in the stages that are trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_norm: Option<BatchNormMode>,
+    /// Mixup's alpha, from 0 up; 0 for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<f64>,
+    /// CutMix's alpha, from 0 up; 0 for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<f64>,
+    /// The decay of averaged weights, between 0 and 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
     /// The inverse L2 strength of `linear`, above 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub c: Option<f64>,
@@ -263,9 +273,49 @@ pub struct AugmentSection {
     /// Least and largest width / height, above 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<[f64; 2]>,
+    /// Least and largest shorter side after resizing, 1 to 4096 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_jitter: Option<[u32; 2]>,
     /// The probability of a horizontal flip, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flip: Option<f64>,
+    /// The probability of a vertical flip, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vertical_flip: Option<f64>,
+    /// Random operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyChoice>,
+    /// Operations in a row, for `randaugment`, 1 to 16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_ops: Option<u32>,
+    /// The strength of the operations, for `randaugment`, 0 to 30.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub magnitude: Option<u32>,
+    /// Random brightness, contrast, saturation and hue.
+    #[serde(skip_serializing_if = "is_default")]
+    pub color_jitter: ColorJitterSection,
+    /// The deviation of AlexNet's shift of colours, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pca_color: Option<f64>,
+}
+
+/// The keys under `augment.color_jitter:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct ColorJitterSection {
+    /// How far brightness may go, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brightness: Option<f64>,
+    /// How far contrast may go, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<f64>,
+    /// How far saturation may go, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saturation: Option<f64>,
+    /// How far hue may go, 0 to 0.5 turns of the colour circle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hue: Option<f64>,
 }
 
 /// The keys under `eval:`.

@@ -3,6 +3,9 @@
 //! Validation, the "did you mean" hints, `--set` and the reference in `docs/recipe.md` all read it. A new
 //! key is a row here, a field in the parent module, and a line in the reference (a test compares them).
 
+use super::kind::MANY;
+pub use super::kind::{Kind, Limits};
+
 /// One key of the recipe.
 #[derive(Debug)]
 pub struct Key {
@@ -16,119 +19,6 @@ pub struct Key {
     pub meaning: &'static str,
     /// Other words for it that people bring from elsewhere; they get a hint, not a pass.
     pub(super) also: &'static [&'static str],
-}
-
-/// What a value may be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
-    /// A mapping of the keys whose path starts with this one's.
-    Section,
-    /// A name, not empty.
-    Name,
-    /// A list of names, one at least.
-    Names,
-    /// A file or a folder, relative to the recipe's folder (`out`: to the working directory).
-    Path,
-    /// One of these words.
-    Choice(&'static [&'static str]),
-    /// `true` or `false`.
-    Bool,
-    /// A whole number from the first to the second, both included.
-    Whole(u64, u64),
-    /// One of these whole numbers.
-    WholeOf(&'static [u64]),
-    /// A list of whole numbers from the first to the second, both included; at least one.
-    Wholes(u64, u64),
-    /// A number within limits.
-    Number(Limits),
-    /// A list of exactly this many numbers within limits.
-    Numbers(usize, Limits),
-    /// `[low, high]` within limits, the first not above the second.
-    Range(Limits),
-    /// A fraction between 0 and 1, both excluded, or a path.
-    FractionOrPath,
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    Device,
-    /// The name of a weights entry, or a mapping of the keys below.
-    NameOrSection,
-}
-
-/// The limits of a number; the numbers are finite throughout.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Limits {
-    /// Any finite number.
-    Any,
-    /// Above 0.
-    Positive,
-    /// 0 or above.
-    FromZero,
-    /// Between 0 and 1, both excluded.
-    Inside,
-    /// From 0, below 1.
-    BelowOne,
-    /// From 0 to 1, both included.
-    ZeroToOne,
-    /// Above 0, up to 1.
-    UpToOne,
-}
-
-impl Limits {
-    pub(super) fn hold(self, x: f64) -> bool {
-        x.is_finite()
-            && match self {
-                Limits::Any => true,
-                Limits::Positive => x > 0.0,
-                Limits::FromZero => x >= 0.0,
-                Limits::Inside => x > 0.0 && x < 1.0,
-                Limits::BelowOne => (0.0..1.0).contains(&x),
-                Limits::ZeroToOne => (0.0..=1.0).contains(&x),
-                Limits::UpToOne => x > 0.0 && x <= 1.0,
-            }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Limits::Any => "",
-            Limits::Positive => " above 0",
-            Limits::FromZero => " from 0 up",
-            Limits::Inside => " between 0 and 1 (both excluded)",
-            Limits::BelowOne => " from 0, below 1",
-            Limits::ZeroToOne => " from 0 to 1",
-            Limits::UpToOne => " above 0, up to 1",
-        }
-    }
-}
-
-/// An upper limit from here on is there for the arithmetic; messages name it only to who exceeds it.
-const MANY: u64 = 1_000_000;
-
-impl Kind {
-    /// What is expected, for messages and for the reference: "a whole number from 1 up".
-    pub fn expected(self) -> String {
-        match self {
-            Kind::Section => "a section (`key: value` lines)".into(),
-            Kind::Name => "a name".into(),
-            Kind::Names => "a list of names".into(),
-            Kind::Path => "a path".into(),
-            Kind::Choice(names) => format!("one of {}", names.join(", ")),
-            Kind::Bool => "true or false".into(),
-            Kind::Whole(low, MANY..) => format!("a whole number from {low} up"),
-            Kind::Whole(low, high) => format!("a whole number from {low} to {high}"),
-            Kind::WholeOf(numbers) => numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" or "),
-            Kind::Wholes(low, high) => format!("a list of whole numbers from {low} to {high}"),
-            Kind::Number(limits) => format!("a number{}", limits.words()),
-            Kind::Numbers(count, limits) => format!("a list of {count} numbers{}", limits.words()),
-            Kind::Range(limits) => format!("`[low, high]`, two numbers{}", limits.words()),
-            Kind::FractionOrPath => "a fraction between 0 and 1 (both excluded), or a path".into(),
-            Kind::Device => "one of auto, cpu, cuda, cuda:N (cuda:0 is the first GPU)".into(),
-            Kind::NameOrSection => "a weights name such as IMAGENET1K_V2, or a section".into(),
-        }
-    }
-
-    /// Whether the value may be a mapping with keys of its own.
-    pub(super) fn is_section(self) -> bool {
-        matches!(self, Kind::Section | Kind::NameOrSection)
-    }
 }
 
 impl Key {
@@ -408,6 +298,30 @@ pub const KEYS: &[Key] = &[
             those of the weights (`inference`). Frozen stages always keep theirs.",
     ),
     key(
+        "train.mixup",
+        Number(Limits::FromZero),
+        "`0`: none",
+        "Mixup's alpha: each batch is blended with itself, moved on by one image; the weight of an image is drawn \
+            from Beta(alpha, alpha). With `cutmix` too, a coin decides for each batch.",
+    )
+    .also(&["mixup_alpha"]),
+    key(
+        "train.cutmix",
+        Number(Limits::FromZero),
+        "`0`: none",
+        "CutMix's alpha: a rectangle of each image is that of the image before it in the batch; the share of the \
+            rest is drawn from Beta(alpha, alpha).",
+    )
+    .also(&["cutmix_alpha"]),
+    key(
+        "train.ema",
+        Number(Limits::Inside),
+        "no average",
+        "Keep and measure an exponential moving average of the weights: the share of the average that stays \
+            at each step, such as 0.99. During the warm-up it follows the weights.",
+    )
+    .also(&["model_ema", "ema_decay", "model_ema_decay"]),
+    key(
         "train.c",
         Number(Limits::Positive),
         "chosen by cross-validation",
@@ -445,7 +359,57 @@ pub const KEYS: &[Key] = &[
         "`[0.75, 1.3333333333333333]`",
         "For the random crop: the least and the largest width / height.",
     ),
-    key("augment.flip", Number(Limits::ZeroToOne), "`0.5`", "The probability of a horizontal flip."),
+    key(
+        "augment.scale_jitter",
+        WholeRange(1, 4096),
+        "none",
+        "VGG's scale jitter, instead of the random crop: the shorter side is resized to a random number of pixels \
+            from the first to the second, then a square of `crop_size` is cut out at random.",
+    ),
+    key("augment.flip", Number(Limits::ZeroToOne), "`0.5`", "The probability of a horizontal flip.")
+        .also(&["horizontal_flip", "hflip"]),
+    key("augment.vertical_flip", Number(Limits::ZeroToOne), "`0`", "The probability of a vertical flip.")
+        .also(&["vflip"]),
+    key(
+        "augment.policy",
+        Choice(&["none", "autoaugment", "randaugment", "trivialaugment"]),
+        "`none`",
+        "Random operations on the crop, as in torchvision: pairs learned on ImageNet (`autoaugment`), `num_ops` of \
+            one `magnitude` (`randaugment`), or one of any magnitude (`trivialaugment`).",
+    )
+    .also(&["auto_augment", "autoaugment", "randaugment", "trivialaugment", "ra", "ta_wide"]),
+    key("augment.num_ops", Whole(1, 16), "`2`", "For `randaugment`: operations in a row."),
+    key("augment.magnitude", Whole(0, 30), "`9`", "For `randaugment`: the strength of the operations.")
+        .also(&["ra_magnitude"]),
+    key(
+        "augment.color_jitter",
+        Section,
+        "none",
+        "Random changes of colour, in random order, as in torchvision's `ColorJitter`.",
+    )
+    .also(&["colour_jitter", "jitter"]),
+    key(
+        "augment.color_jitter.brightness",
+        Number(Limits::FromZero),
+        "`0`",
+        "The factor is drawn from 1 - x (0 at least) to 1 + x.",
+    ),
+    key("augment.color_jitter.contrast", Number(Limits::FromZero), "`0`", "As for `brightness`."),
+    key("augment.color_jitter.saturation", Number(Limits::FromZero), "`0`", "As for `brightness`."),
+    key(
+        "augment.color_jitter.hue",
+        Number(Limits::ZeroToHalf),
+        "`0`",
+        "The hue turns by -x to x of the colour circle.",
+    ),
+    key(
+        "augment.pca_color",
+        Number(Limits::FromZero),
+        "`0`",
+        "AlexNet's shift along the principal components of ImageNet's colours: the deviation of its three random \
+            numbers, in the paper 0.1.",
+    )
+    .also(&["pca_colour", "lighting", "pca"]),
     key(
         "eval",
         Section,

@@ -33,8 +33,11 @@ train:
   { epochs: 3, batch_size: 16, optimizer: adamw, lr: 1e-3, head_lr: 0.1, momentum: 0, nesterov: true,
     weight_decay: 5e-4, decay_norm_and_bias: true, schedule: plateau, warmup_epochs: 0, step_epochs: 2, gamma: 0.5,
     patience: 4, label_smoothing: 0.1, aux_weight: 0.3, class_weights: balanced, clip_grad_norm: 5, early_stopping: 7,
-    batch_norm: inference, c: 2, folds: 3 }
-augment: { random_resized_crop: false, scale: [0.5, 1], ratio: [1, 1], flip: 0 }
+    batch_norm: inference, c: 2, folds: 3, mixup: 0.2, cutmix: 1, ema: 0.99 }
+augment:
+  { random_resized_crop: false, scale: [0.5, 1], ratio: [1, 1], scale_jitter: [256, 512], flip: 0, vertical_flip: 0.5,
+    policy: randaugment, num_ops: 3, magnitude: 7, pca_color: 0.1,
+    color_jitter: { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 } }
 eval: { crops: 10, scales: [224, 256] }
 seed: 18446744073709551615
 device: cuda:1
@@ -53,6 +56,9 @@ out: somewhere
     assert_eq!(recipe.train.clip_grad_norm, Some(5.0));
     assert_eq!(recipe.augment.ratio, Some([1.0, 1.0]));
     assert_eq!((recipe.eval.crops, &recipe.eval.scales), (Some(Crops::Ten), &Some(vec![224, 256])));
+    assert_eq!(recipe.augment.scale_jitter, Some([256, 512]));
+    assert_eq!(recipe.augment.policy, Some(PolicyChoice::RandAugment));
+    assert_eq!(recipe.augment.color_jitter.hue, Some(0.1));
     let Some(PreprocessChoice::Changes(preprocess)) = &recipe.preprocess else { panic!("{recipe:?}") };
     assert_eq!(preprocess.std, Some([1.0, 1.0, 0.5]));
     assert_eq!(recipe.out_folder(), Path::new("somewhere"));
@@ -258,7 +264,7 @@ fn set_comes_before_the_check_and_is_cited() {
             "--set out=@x: column 1: not valid YAML: unexpected character: `@'; a value that holds `: `, or starts with one of @ ` % ! * & [ {, needs quotes (quote the value for the shell and for YAML: 'out=\"…\"')",
             "--set data.test=: expected a path, found nothing; leave the key out for its default",
             "--set train={lr: 0, foo: 1}: train.lr: expected a number above 0, found 0",
-            "--set train={lr: 0, foo: 1}: train.foo: unknown key; known in train: epochs, batch_size, optimizer, lr, head_lr, momentum, nesterov, weight_decay, decay_norm_and_bias, schedule, warmup_epochs, step_epochs, gamma, patience, label_smoothing, aux_weight, class_weights, clip_grad_norm, early_stopping, batch_norm, c, folds",
+            "--set train={lr: 0, foo: 1}: train.foo: unknown key; known in train: epochs, batch_size, optimizer, lr, head_lr, momentum, nesterov, weight_decay, decay_norm_and_bias, schedule, warmup_epochs, step_epochs, gamma, patience, label_smoothing, aux_weight, class_weights, clip_grad_norm, early_stopping, batch_norm, mixup, cutmix, ema, c, folds",
             "--set augment.flip=2: expected a number from 0 to 1, found 2",
         ]
     );

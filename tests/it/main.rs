@@ -1,5 +1,6 @@
 //! The integration tests: one binary, because each one links libtorch.
 
+mod augment;
 mod digits;
 mod dropping;
 mod extract;

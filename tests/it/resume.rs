@@ -19,7 +19,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 /// Runs until standard error has a line with `text`, waits, sends the signal, and runs to the end.
-fn stop_after(mut child: Child, text: &str, wait: Duration, name: &str) -> Run {
+pub fn stop_after(mut child: Child, text: &str, wait: Duration, name: &str) -> Run {
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
     while !said.contains(text) {
@@ -48,7 +48,7 @@ fn result(lab: &Lab, out: &str) -> (Vec<u8>, Value, Vec<Value>) {
 }
 
 #[track_caller]
-fn assert_same_result(lab: &Lab, whole: &str, resumed: &str) {
+pub fn assert_same_result(lab: &Lab, whole: &str, resumed: &str) {
     let (whole, resumed) = (result(lab, whole), result(lab, resumed));
     assert_eq!(whole.1, resumed.1);
     assert_eq!(whole.2, resumed.2);

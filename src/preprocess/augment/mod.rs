@@ -1,0 +1,206 @@
+//! Training's random pixels, each change as torchvision or the paper has it.
+//!
+//! In this order: a random part of the image ([`Augmentation::random_resized_crop`] or
+//! [`Augmentation::scale_jitter`], else the crop of evaluation), flips, a [`Policy`], [`ColorJitter`], and
+//! AlexNet's shift of colours. Given what was drawn, the bytes are torchvision's.
+//!
+//! What is drawn is a function of the run's seed, the epoch and the image, so neither the number of
+//! threads nor the order in which images are decoded can change it, and a resumed run draws what the
+//! undisturbed run would have drawn.
+
+mod affine;
+mod color;
+mod crop;
+mod draws;
+mod operation;
+mod pca;
+mod policy;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Input, Preprocessing, RgbImage};
+use draws::{Draws, Purpose};
+
+pub use color::ColorJitter;
+pub use crop::CropBox;
+pub use policy::Policy;
+
+/// What training does to an image at random.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Augmentation {
+    /// Cut out a random rectangle and resize it to the crop size; otherwise, and without `scale_jitter`, the
+    /// image is resized and centre-cropped as in evaluation.
+    pub random_resized_crop: bool,
+    /// The rectangle's share of the image's area: the least and the greatest.
+    pub scale: [f64; 2],
+    /// The rectangle's width over its height: the least and the greatest.
+    pub ratio: [f64; 2],
+    /// Instead of `random_resized_crop`: resize the shorter side to a random number of pixels from the first
+    /// to the second, then cut out a random square of the crop size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_jitter: Option<[u32; 2]>,
+    /// The probability of a horizontal flip.
+    pub flip: f64,
+    /// The probability of a vertical flip.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub vertical_flip: f64,
+    /// Random operations on the crop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// Random brightness, contrast, saturation and hue.
+    #[serde(skip_serializing_if = "ColorJitter::is_none")]
+    pub color_jitter: ColorJitter,
+    /// The deviation of AlexNet's shift of colours; 0 for none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pca_color: f64,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
+impl Default for Augmentation {
+    /// torchvision's defaults of a random crop and a horizontal flip, and nothing else.
+    fn default() -> Self {
+        Augmentation {
+            random_resized_crop: true,
+            scale: [0.08, 1.0],
+            ratio: [3.0 / 4.0, 4.0 / 3.0],
+            scale_jitter: None,
+            flip: 0.5,
+            vertical_flip: 0.0,
+            policy: None,
+            color_jitter: ColorJitter::default(),
+            pca_color: 0.0,
+        }
+    }
+}
+
+impl Augmentation {
+    /// Nothing at random: training sees what evaluation sees.
+    pub fn none() -> Self {
+        Augmentation { random_resized_crop: false, flip: 0.0, ..Augmentation::default() }
+    }
+
+    /// Whether the pixels are the same in every epoch.
+    pub fn is_none(&self) -> bool {
+        // Every field is named, so that a new one cannot be forgotten here.
+        let Augmentation {
+            random_resized_crop,
+            scale: _,
+            ratio: _,
+            scale_jitter,
+            flip,
+            vertical_flip,
+            policy,
+            color_jitter,
+            pca_color,
+        } = self;
+        !random_resized_crop
+            && scale_jitter.is_none()
+            && policy.is_none()
+            && color_jitter.is_none()
+            && [flip, vertical_flip, pca_color].into_iter().all(is_zero)
+    }
+
+    /// What is wrong with the numbers, for crops of `crop_size` pixels: a message each, `scale: …`.
+    pub fn mistakes(&self, crop_size: u32) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        let mut range = |key: &str, [low, high]: [f64; 2], most: f64, meaning: &str| {
+            if !(low > 0.0 && low <= high && high <= most) {
+                mistakes.push(format!("{key}: expected [least, greatest] {meaning}, found [{low}, {high}]"));
+            }
+        };
+        range("scale", self.scale, 1.0, "above 0 and at most 1");
+        range("ratio", self.ratio, 1e6, "above 0");
+        for (key, probability) in [("flip", self.flip), ("vertical_flip", self.vertical_flip)] {
+            if !(0.0..=1.0).contains(&probability) {
+                mistakes.push(format!("{key}: expected a probability from 0 to 1, found {probability}"));
+            }
+        }
+        if let Some([least, most]) = self.scale_jitter {
+            if least < crop_size || most < least || most > Preprocessing::MAX_SIZE {
+                mistakes.push(format!(
+                    "scale_jitter: expected [least, greatest] from the crop size, {crop_size} pixels, to {}, found \
+                     [{least}, {most}]",
+                    Preprocessing::MAX_SIZE
+                ));
+            }
+            if self.random_resized_crop {
+                mistakes.push(
+                    "scale_jitter: is another way to choose a part of the image than `random_resized_crop`: keep one \
+                     of the two"
+                        .into(),
+                );
+            }
+        }
+        mistakes.extend(self.policy.and_then(|policy| policy.mistake()));
+        mistakes.extend(self.color_jitter.mistakes());
+        if !(self.pca_color.is_finite() && self.pca_color >= 0.0) {
+            mistakes.push(format!("pca_color: expected a number from 0 up, found {}", self.pca_color));
+        }
+        mistakes
+    }
+}
+
+/// What decides every random draw for one image in one epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DrawKey {
+    /// The run's seed.
+    pub seed: u64,
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// The image's index in the training set.
+    pub image: u64,
+}
+
+impl Preprocessing {
+    /// `image` as training's input: [`Preprocessing::train_pixels`], and a shift of colours with them.
+    pub fn train_input(&self, augmentation: &Augmentation, image: &RgbImage, key: DrawKey) -> Input {
+        let pixels = self.train_pixels(augmentation, image, key);
+        let shift = match augmentation.pca_color {
+            0.0 => [0.0; 3],
+            sigma => pca::draw(sigma, &mut Draws::new(key, Purpose::PcaColor)),
+        };
+        Input { pixels, shift }
+    }
+
+    /// The pixels of `image` for training: `crop_size` × `crop_size`, drawn by `key`.
+    pub fn train_pixels(&self, augmentation: &Augmentation, image: &RgbImage, key: DrawKey) -> RgbImage {
+        let mut draws = Draws::new(key, Purpose::Crop);
+        let flip = draws.unit() < augmentation.flip;
+        let mut pixels = if let Some(range) = augmentation.scale_jitter {
+            self.jittered_crop(image, range, &mut draws)
+        } else if augmentation.random_resized_crop {
+            let crop = draws.crop_box(augmentation, image.width, image.height);
+            self.resized_crop(image, crop)
+        } else {
+            self.eval_pixels(image)
+        };
+        if flip {
+            pixels.flip_horizontally();
+        }
+        if Draws::new(key, Purpose::VerticalFlip).unit() < augmentation.vertical_flip {
+            pixels.flip_vertically();
+        }
+        if let Some(policy) = &augmentation.policy {
+            policy.apply(&mut pixels, &mut Draws::new(key, Purpose::Policy));
+        }
+        if !augmentation.color_jitter.is_none() {
+            augmentation.color_jitter.apply(&mut pixels, &mut Draws::new(key, Purpose::ColorJitter));
+        }
+        pixels
+    }
+}
+
+/// The rectangle that `key` draws from a `width` × `height` image; what [`Preprocessing::train_pixels`] uses.
+#[cfg(test)]
+pub(super) fn draw_crop_box(augmentation: &Augmentation, width: u32, height: u32, key: DrawKey) -> CropBox {
+    let mut draws = Draws::new(key, Purpose::Crop);
+    draws.unit();
+    draws.crop_box(augmentation, width, height)
+}
