@@ -20,10 +20,10 @@ use crate::models::{Fill, Network};
 use crate::plan::{Data, LinearSettings, Overrides, Plan, TrainSettings};
 use crate::preprocess::DecodeLimits;
 use crate::recipe::{BadImages, ClassWeights, Method};
-use crate::report::{Best, Frozen, LinearReport, Measured, Report};
+use crate::report::{Best, Frozen, GradientReport, LinearReport, Measured, Report};
 use crate::run_folder::{RunFolder, Start, Used};
 use crate::signal::Signals;
-use crate::trainer::{self, EpochRow};
+use crate::trainer::{self, EpochRow, Trained};
 use crate::weights::download::DownloadBar;
 use crate::weights::load;
 
@@ -102,6 +102,8 @@ struct Outcomes {
     test: Option<Evaluation>,
     linear: Option<LinearReport>,
     note: Option<String>,
+    /// Of the methods that train by gradient.
+    gradient: Option<GradientReport>,
 }
 
 /// Seconds by phase.
@@ -202,7 +204,7 @@ impl Run<'_> {
         self.folder.rewrite_metrics(std::slice::from_ref(&row))?;
         let linear = LinearReport::of(&fit);
         self.terminal.say(linear.to_string());
-        Ok(Outcomes { epochs: vec![row], val, test, linear: Some(linear), note: fit.note })
+        Ok(Outcomes { epochs: vec![row], val, test, linear: Some(linear), note: fit.note, gradient: None })
     }
 
     fn fit(&self, settings: &LinearSettings, x: &tch::Tensor, y: &tch::Tensor) -> Result<Option<LinearFit>> {
@@ -246,6 +248,7 @@ impl Run<'_> {
             listing: &data.listing(),
             train: &data.train,
             val: &data.val,
+            test: data.test.as_deref(),
             classes: data.classes.len(),
             seed: plan.seed,
             threads: plan.threads,
@@ -254,18 +257,23 @@ impl Run<'_> {
             signals: self.signals,
         };
         let mut observer = self.terminal.epochs(settings.epochs);
-        let epochs = seconds.of("train", || trainer::train(&job, network, self.resume, &mut observer))?;
+        // A run that was stopped before its first checkpoint has nothing to go on from.
+        let resume = self.resume && self.folder.checkpoint().exists();
+        let trained = seconds.of("train", || trainer::train(&job, network, resume, &mut observer))?;
         drop(observer);
         // Measured on the model that is kept, which is the best epoch's and not the last one's.
         let model = self.folder.model();
         let checkpoint = crate::weights::checkpoint::read_checkpoint(&model)?;
         load(network, &model, &checkpoint, crate::weights::Head::Load)?;
         let (val, test) = seconds.of("evaluate", || -> Result<_> {
-            let val = trainer::evaluate(&job, network, &data.val)?;
+            let val = trained.evaluate_val(&job, network)?;
             let test = data.test.as_ref().map(|test| trainer::evaluate(&job, network, test)).transpose()?;
             Ok((val, test))
         })?;
-        Ok(Outcomes { epochs, val, test, linear: None, note: None })
+        let Trained { epochs, linear_head, passes, notes, .. } = trained;
+        notes.iter().for_each(|note| self.terminal.say(format!("note: {note}")));
+        let gradient = Some(GradientReport { linear_head, passes, notes });
+        Ok(Outcomes { epochs, val, test, linear: None, note: None, gradient })
     }
 
     fn report(
@@ -304,7 +312,11 @@ impl Run<'_> {
             linear: outcomes.linear,
             frozen,
             bad_images,
-            notes: notes.iter().cloned().chain(outcomes.note).collect(),
+            notes: {
+                let said = outcomes.gradient.iter().flat_map(|gradient| gradient.notes.clone());
+                notes.iter().cloned().chain(outcomes.note).chain(said).collect()
+            },
+            gradient: outcomes.gradient,
             seconds: seconds.0,
         }
     }
@@ -408,6 +420,9 @@ fn conclude(report: &Report, folder: &RunFolder, terminal: Terminal) {
         Some(_) => String::new(),
         None => format!(" (epoch {})", report.best.epoch),
     };
+    for pass in report.gradient.iter().flat_map(|gradient| &gradient.passes) {
+        terminal.say(format!("passes  {pass}"));
+    }
     terminal.say(format!(
         "val accuracy {:.4}{epoch}{test}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
         report.best.val_accuracy,

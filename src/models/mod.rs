@@ -29,7 +29,9 @@ mod vision_transformer;
 
 pub use auxiliary::{Auxiliaries, Auxiliary};
 pub use inspect::{Row, inspect};
-pub use network::{Chain, Classifier, DEFAULT_SIDE, FEATURES, LOGITS, Network, Pooling, Reading};
+pub use network::{
+    Activations, Chain, Classifier, DEFAULT_SIDE, FEATURES, LOGITS, Network, Pooling, Reading, StageGroup,
+};
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 

@@ -7,7 +7,8 @@ use tch::Device;
 use super::data::Data;
 use super::defaults::{self, Defaults};
 use super::{
-    DataSettings, LinearSettings, OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings,
+    DataSettings, LinearHeadSettings, LinearSettings, OptimizerSettings, Plan, ScheduleSettings, Settings,
+    TrainSettings, fine_tuning,
 };
 use crate::device::{self, choose};
 use crate::error::Result;
@@ -53,7 +54,7 @@ impl Plan {
         if let (Some(source), Some(opened), Some(preprocessing)) = (&source, &opened, &preprocessing) {
             check_weights(&recipe, source, opened, preprocessing, &mut mistakes);
         }
-        let probe = match &source {
+        let mut probe = match &source {
             Some(source) => Some(Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes)?),
             None => None,
         };
@@ -67,8 +68,11 @@ impl Plan {
             ));
         }
         let by_gradient = method != Method::Linear;
-        let mut train = by_gradient.then(|| train(&recipe, method));
-        if let (Some(train), Some(probe)) = (&mut train, &probe) {
+        let holds_linear = probe.as_ref().is_some_and(Network::holds_linear);
+        let mut train = by_gradient.then(|| train(&recipe, method, holds_linear));
+        if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
+            probe.freeze(frozen)?;
+            fine_tuning::resolve(&recipe, method, &augment, probe, train, &mut notes);
             mistakes.extend(single_images(&recipe, train, probe));
             if let Some(preprocessing) = &preprocessing {
                 let crop_size = preprocessing.crop_size;
@@ -344,7 +348,7 @@ fn linear(recipe: &Recipe) -> LinearSettings {
     }
 }
 
-fn train(recipe: &Recipe, method: Method) -> TrainSettings {
+fn train(recipe: &Recipe, method: Method, holds_linear: bool) -> TrainSettings {
     let typed = &recipe.train;
     let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
     let by_method = Defaults::of(method, choice);
@@ -369,8 +373,13 @@ fn train(recipe: &Recipe, method: Method) -> TrainSettings {
             ScheduleSettings::Plateau { patience: typed.patience.unwrap_or(defaults::PATIENCE), gamma }
         }
     };
-    // With one rate typed the other follows it, in the method's own proportion.
-    let proportion = by_method.head_lr / by_method.lr;
+    let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first);
+    let linear_head = linear_head && holds_linear && method != Method::Scratch;
+    // LP-FT (Kumar et al. 2022) keeps BatchNorm in inference mode, whose features the head was fitted to.
+    let batch_norm = if linear_head { BatchNormMode::Inference } else { by_method.batch_norm };
+    // With one rate typed the other follows it, in the method's own proportion. A head that comes fitted has
+    // nothing to catch up with.
+    let proportion = if linear_head { 1. } else { by_method.head_lr / by_method.lr };
     let lr = typed.lr.unwrap_or(by_method.lr);
     TrainSettings {
         epochs,
@@ -388,7 +397,14 @@ fn train(recipe: &Recipe, method: Method) -> TrainSettings {
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
         clip_grad_norm: typed.clip_grad_norm,
         early_stopping: typed.early_stopping,
-        batch_norm: typed.batch_norm.unwrap_or(by_method.batch_norm),
+        batch_norm: typed.batch_norm.unwrap_or(batch_norm),
+        linear_head: linear_head
+            .then(|| LinearHeadSettings { c: typed.c, folds: typed.folds.unwrap_or(defaults::FOLDS) }),
+        layer_decay: 1.,
+        unfreeze_epochs: 0,
+        groups: Vec::new(),
+        kept: None,
+        kept_views: 0,
     }
 }
 
@@ -459,7 +475,7 @@ fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
         (Method::Linear, key) if key.starts_with("augment.") => by_method(),
         (Method::Linear, key) if key.starts_with("train.") && !linear_keys.contains(&key) => by_method(),
         (Method::Linear, _) => None,
-        (_, "train.c" | "train.folds") => by_method(),
+        (_, key) if fine_tuning::KEYS.contains(&key) => fine_tuning::unused(recipe, method, key),
         (_, "train.momentum" | "train.nesterov") if adamw => Some("optimizer: adamw".into()),
         (_, "train.step_epochs") if schedule != ScheduleChoice::Step => Some(format!("schedule: {schedule}")),
         (_, "train.patience") if schedule != ScheduleChoice::Plateau => Some(format!("schedule: {schedule}")),

@@ -228,7 +228,7 @@ fn set_comes_before_the_check_and_is_cited() {
             "--set out=@x: column 1: not valid YAML: unexpected character: `@'; a value that holds `: `, or starts with one of @ ` % ! * & [ {, needs quotes (quote the value for the shell and for YAML: 'out=\"…\"')",
             "--set data.test=: expected a path, found nothing; leave the key out for its default",
             "--set train={lr: 0, foo: 1}: train.lr: expected a number above 0, found 0",
-            "--set train={lr: 0, foo: 1}: train.foo: unknown key; known in train: epochs, batch_size, optimizer, lr, head_lr, momentum, nesterov, weight_decay, decay_norm_and_bias, schedule, warmup_epochs, step_epochs, gamma, patience, label_smoothing, aux_weight, class_weights, clip_grad_norm, early_stopping, batch_norm, c, folds",
+            "--set train={lr: 0, foo: 1}: train.foo: unknown key; known in train: epochs, batch_size, optimizer, lr, head_lr, momentum, nesterov, weight_decay, decay_norm_and_bias, schedule, warmup_epochs, step_epochs, gamma, patience, label_smoothing, aux_weight, class_weights, clip_grad_norm, early_stopping, batch_norm, linear_head_first, layer_decay, unfreeze_epochs, keep, keep_memory, keep_disk, kept_views, c, folds",
             "--set augment.flip=2: expected a number from 0 to 1, found 2",
         ]
     );

@@ -14,7 +14,7 @@ use crate::metrics::Evaluation;
 use crate::output::AtomicFile;
 use crate::recipe::{DeviceChoice, Method};
 use crate::run_folder::RunFolder;
-use crate::trainer::EpochRow;
+use crate::trainer::{EpochRow, LinearHead, Pass};
 
 /// `report.json`. Accuracies are in [0, 1], losses in nats.
 #[derive(Clone, Debug, Serialize)]
@@ -51,6 +51,9 @@ pub struct Report {
     /// For `linear`: how the head was fitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearReport>,
+    /// For the methods that train by gradient: where they began, and what was computed how often.
+    #[serde(flatten)]
+    pub gradient: Option<GradientReport>,
     /// The part of the network that did not move.
     pub frozen: Frozen,
     /// Images that were left out.
@@ -138,6 +141,19 @@ pub struct Frozen {
     pub stages: Vec<String>,
     /// sha256 of its weights and running statistics, the same before and after.
     pub sha256: String,
+}
+
+/// What training by gradient adds to a report.
+#[derive(Clone, Debug, Serialize)]
+pub struct GradientReport {
+    /// The fitted head that fine-tuning began with, and its accuracy before the first epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear_head: Option<LinearHead>,
+    /// How many images went through which stages how often.
+    pub passes: Vec<Pass>,
+    /// For the report's notes.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// How the head of `linear` was fitted.

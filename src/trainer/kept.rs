@@ -1,0 +1,304 @@
+//! What the frozen prefix makes of each image, computed once and kept: in memory up to a limit, then in a
+//! file in the run folder. The file has no name, so it goes with the process, however that ends; a run that
+//! goes on computes the prefix again, in the same batches, and so to the same bits.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use tch::{Kind, Tensor};
+
+use super::{Job, Observer, batching};
+use crate::dataset::Sample;
+use crate::error::{Error, Result};
+use crate::loader::Batching;
+use crate::models::{Activations, Network, bytes_of};
+use crate::plan::KeptSettings;
+use crate::preprocess::{DrawKey, decode_file};
+use crate::run_folder::RunFolder;
+
+const FLOAT: usize = size_of::<f32>();
+
+/// Rows of equal shape, written once, in order, and read in any order.
+pub(super) struct Store {
+    /// The shape of a row.
+    shape: Vec<i64>,
+    /// Bytes of a row.
+    row: usize,
+    /// The first rows.
+    memory: Vec<u8>,
+    /// How many of them go to memory.
+    in_memory: usize,
+    /// The rest.
+    file: Option<File>,
+    rows: usize,
+}
+
+impl Store {
+    /// Room for `rows` rows of floats of this shape, `memory` bytes of them in memory at most.
+    pub(super) fn new(shape: Vec<i64>, rows: usize, memory: usize, folder: &RunFolder) -> Result<Store> {
+        let row = row_bytes(&shape);
+        let in_memory = (memory / row.max(1)).min(rows);
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(in_memory * row).map_err(|_| {
+            Error::run(format!(
+                "there is no memory for the output of the frozen stages ({}): lower `train.keep_memory`",
+                gigabytes(in_memory * row)
+            ))
+        })?;
+        let file = if in_memory < rows { Some(folder.unnamed_file()?) } else { None };
+        Ok(Store { shape, row, memory: bytes, in_memory, file, rows: 0 })
+    }
+
+    /// Adds the rows of a float tensor `[N, …]`.
+    pub(super) fn push(&mut self, values: &Tensor, folder: &RunFolder) -> Result<()> {
+        let bytes = bytes_of(values)?;
+        for row in bytes.chunks_exact(self.row) {
+            match &self.file {
+                Some(file) if self.rows >= self.in_memory => {
+                    let offset = (self.rows - self.in_memory) as u64 * self.row as u64;
+                    file.write_all_at(row, offset).map_err(|error| {
+                        let folder = folder.path().display();
+                        Error::run(format!(
+                            "the output of the frozen stages cannot be kept in {folder} ({error}): make room \
+                             there, or set `train.keep: never`, and start again with `--overwrite`"
+                        ))
+                    })?;
+                }
+                _ => self.memory.extend_from_slice(row),
+            }
+            self.rows += 1;
+        }
+        Ok(())
+    }
+
+    /// These rows as `[N, …]`, on the CPU.
+    pub(super) fn read(&self, rows: &[usize], folder: &RunFolder) -> Result<Tensor> {
+        let mut bytes = vec![0; rows.len() * self.row];
+        for (&row, out) in rows.iter().zip(bytes.chunks_exact_mut(self.row.max(1))) {
+            match &self.file {
+                Some(file) if row >= self.in_memory => {
+                    let offset = (row - self.in_memory) as u64 * self.row as u64;
+                    file.read_exact_at(out, offset).map_err(Error::io("read back from", folder.path()))?;
+                }
+                _ => out.copy_from_slice(&self.memory[row * self.row..][..self.row]),
+            }
+        }
+        let shape: Vec<i64> = [rows.len() as i64].iter().chain(&self.shape).copied().collect();
+        Tensor::f_from_data_size(&bytes, &shape, Kind::Float)
+            .map_err(Error::torch("read back the frozen stages' output"))
+    }
+}
+
+/// What is kept of a run's images; nothing where nothing is frozen.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// A row for each view of each training image: all images by the first view, then by the second.
+    pub train: Option<Store>,
+    /// A row for each validation image.
+    pub val: Option<Store>,
+    /// What was not kept though it was wanted.
+    pub note: Option<String>,
+}
+
+impl Kept {
+    /// Decides what is to be kept, and computes it. The decision depends on the plan and the images alone.
+    pub(super) fn compute(job: &Job, network: &Network, observer: &mut dyn Observer) -> Result<Kept> {
+        let mut kept = Kept::default();
+        let Some(settings) = job.settings.kept.filter(|_| network.frozen() > 0) else { return Ok(kept) };
+        let shape = row_shape(job, network)?;
+        let row = row_bytes(&shape);
+        let mut room = Room::of(settings);
+        let views = views(job);
+        let total = job.val.len() + views * job.train.len();
+        let mut done = 0;
+        let mut progress = |images: usize| {
+            done += images;
+            observer.preparing("frozen stages", done, total);
+        };
+        if let Some(memory) = room.take(job.val.len().saturating_mul(row)) {
+            let mut store = Store::new(shape.clone(), job.val.len(), memory, job.folder)?;
+            let samples = job.val;
+            fill(job, network, samples, &mut store, None, &mut progress)?;
+            kept.val = Some(store);
+        }
+        let rows = views.saturating_mul(job.train.len());
+        if rows > 0 {
+            match room.take(rows.saturating_mul(row)) {
+                Some(memory) => {
+                    let mut store = Store::new(shape, rows, memory, job.folder)?;
+                    for view in 0..views {
+                        fill(job, network, job.train, &mut store, Some(view), &mut progress)?;
+                    }
+                    kept.train = Some(store);
+                }
+                None => {
+                    kept.note = Some(format!(
+                        "the output of the frozen stages for the training images would take {}, more than \
+                         `train.keep_memory` and `train.keep_disk` allow: it is computed anew in each epoch",
+                        gigabytes(rows.saturating_mul(row))
+                    ));
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The training rows, if they are what evaluation would see of these images.
+    pub(super) fn train_as_in_evaluation(&self, job: &Job) -> Option<&Store> {
+        self.train.as_ref().filter(|_| job.augment.is_none())
+    }
+}
+
+/// How many rows each training image has: one where its pixels are the same in every epoch, those that the
+/// recipe asks for where they are random, and none where keeping them would save nothing.
+pub(super) fn views(job: &Job) -> usize {
+    let views = if job.augment.is_none() { 1 } else { job.settings.kept_views };
+    // The head's fit sees evaluation's pixels too.
+    let head = usize::from(job.augment.is_none() && job.settings.linear_head.is_some());
+    if views < job.settings.epochs + head { views } else { 0 }
+}
+
+/// Which draw of the augmentation an epoch (from 0) sees.
+pub(super) fn view_of(job: &Job, epoch: usize) -> usize {
+    match job.settings.kept_views {
+        0 => epoch,
+        views => epoch % views,
+    }
+}
+
+/// Calls `each` with the evaluation batches of `samples`: the indices, and what the first stages made of
+/// them, from `store` where it has them.
+pub(super) fn each_batch(
+    job: &Job,
+    network: &Network,
+    samples: &[Sample],
+    store: Option<&Store>,
+    mut each: impl FnMut(&[usize], Activations) -> Result<()>,
+) -> Result<()> {
+    let batching = Batching { join_single: false, ..batching(job) };
+    if let Some(store) = store {
+        return batching.spans(samples.len()).try_for_each(|span| {
+            let rows: Vec<usize> = span.collect();
+            let values = store.read(&rows, job.folder)?.f_to_device(network.device())?;
+            each(&rows, Activations { stages: network.frozen(), values })
+        });
+    }
+    let (preprocessing, limits) = (job.preprocessing, job.limits);
+    batching.run(
+        samples.len(),
+        |index| Ok(preprocessing.eval_pixels(&decode_file(&samples[index].path, limits)?)),
+        |_, error| Err(error),
+        |batch| {
+            let images = batch.images.f_to_device(network.device())?;
+            each(&batch.indices, network.enter(&images)?)
+        },
+    )
+}
+
+/// Runs the prefix on `samples`: on the pixels of evaluation, or on those of one view of training.
+fn fill(
+    job: &Job,
+    network: &Network,
+    samples: &[Sample],
+    store: &mut Store,
+    view: Option<usize>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<()> {
+    let batching = Batching { join_single: false, ..batching(job) };
+    let Job { preprocessing, augment, limits, seed, .. } = *job;
+    batching.run(
+        samples.len(),
+        |index| {
+            let image = decode_file(&samples[index].path, limits)?;
+            Ok(match view {
+                None => preprocessing.eval_pixels(&image),
+                Some(view) => {
+                    let key = DrawKey { seed, epoch: view as u64, image: index as u64 };
+                    preprocessing.train_pixels(augment, &image, key)
+                }
+            })
+        },
+        |_, error| Err(error),
+        |batch| {
+            job.signals.check("stopped while computing the frozen stages: go on with `--resume`")?;
+            let prefix = network.prefix(&batch.images.f_to_device(network.device())?)?;
+            store.push(&prefix.values, job.folder)?;
+            progress(batch.indices.len());
+            Ok(())
+        },
+    )
+}
+
+/// What is left of the memory and of the file, in bytes.
+struct Room {
+    memory: usize,
+    disk: usize,
+}
+
+impl Room {
+    fn of(settings: KeptSettings) -> Room {
+        Room {
+            memory: settings.memory_mib.saturating_mul(1 << 20),
+            disk: settings.disk_mib.saturating_mul(1 << 20),
+        }
+    }
+
+    /// Takes `bytes`, memory first; how many of them are to be in memory, or nothing if there is no room.
+    fn take(&mut self, bytes: usize) -> Option<usize> {
+        let memory = bytes.min(self.memory);
+        let disk = bytes - memory;
+        if disk > self.disk {
+            return None;
+        }
+        self.memory -= memory;
+        self.disk -= disk;
+        Some(memory)
+    }
+}
+
+/// The shape of what the prefix makes of one image.
+fn row_shape(job: &Job, network: &Network) -> Result<Vec<i64>> {
+    let side = i64::from(job.preprocessing.crop_size);
+    let image = Tensor::f_zeros([1, 3, side, side], (Kind::Float, network.device()))
+        .map_err(Error::torch("make an image"))?;
+    Ok(network.prefix(&image)?.values.size()[1..].to_vec())
+}
+
+fn row_bytes(shape: &[i64]) -> usize {
+    shape.iter().map(|&side| side as usize).product::<usize>() * FLOAT
+}
+
+fn gigabytes(bytes: usize) -> String {
+    format!("{:.2} GB", bytes as f64 * 1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_from_memory_and_from_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::at(folder.path());
+        let values = Tensor::arange(60, (Kind::Float, tch::Device::Cpu)).view([10, 2, 3]);
+        for memory in [0, 5 * 24 + 7, 1 << 20] {
+            let mut store = Store::new(vec![2, 3], 10, memory, &run).unwrap();
+            assert_eq!(store.in_memory, (memory / 24).min(10));
+            store.push(&values.narrow(0, 0, 4), &run).unwrap();
+            store.push(&values.narrow(0, 4, 6), &run).unwrap();
+            let read = store.read(&[9, 0, 5, 4], &run).unwrap();
+            assert_eq!(read, values.index_select(0, &Tensor::from_slice(&[9i64, 0, 5, 4])));
+        }
+        // The file is there, and nobody sees it.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn memory_is_used_up_before_the_file_and_what_fits_in_neither_is_not_kept() {
+        let mut room = Room { memory: 100, disk: 50 };
+        assert_eq!(room.take(80), Some(80));
+        assert_eq!(room.take(60), Some(20));
+        assert_eq!(room.take(11), None);
+        assert_eq!(room.take(10), Some(0));
+    }
+}
