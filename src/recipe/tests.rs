@@ -33,7 +33,8 @@ train:
   { epochs: 3, batch_size: 16, optimizer: adamw, lr: 1e-3, head_lr: 0.1, momentum: 0, nesterov: true,
     weight_decay: 5e-4, decay_norm_and_bias: true, schedule: plateau, warmup_epochs: 0, step_epochs: 2, gamma: 0.5,
     patience: 4, label_smoothing: 0.1, aux_weight: 0.3, class_weights: balanced, clip_grad_norm: 5, early_stopping: 7,
-    batch_norm: inference, c: 2, folds: 3 }
+    batch_norm: inference, linear_head_first: true, layer_decay: 0.75, unfreeze_epochs: 2, keep: never,
+    keep_memory: 100, keep_disk: 0, kept_views: 4, c: 2, folds: 3 }
 augment: { random_resized_crop: false, scale: [0.5, 1], ratio: [1, 1], flip: 0 }
 seed: 18446744073709551615
 device: cuda:1
@@ -50,6 +51,8 @@ out: somewhere
     assert_eq!(recipe.train.optimizer, Some(OptimizerChoice::AdamW));
     assert_eq!(recipe.train.lr, Some(0.001));
     assert_eq!(recipe.train.clip_grad_norm, Some(5.0));
+    assert_eq!(recipe.train.keep, Some(KeepChoice::Never));
+    assert_eq!((recipe.train.unfreeze_epochs, recipe.train.kept_views), (Some(2), Some(4)));
     assert_eq!(recipe.augment.ratio, Some([1.0, 1.0]));
     let Some(PreprocessChoice::Changes(preprocess)) = &recipe.preprocess else { panic!("{recipe:?}") };
     assert_eq!(preprocess.std, Some([1.0, 1.0, 0.5]));

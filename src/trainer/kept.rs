@@ -57,10 +57,10 @@ impl Store {
                 Some(file) if self.rows >= self.in_memory => {
                     let offset = (self.rows - self.in_memory) as u64 * self.row as u64;
                     file.write_all_at(row, offset).map_err(|error| {
-                        let folder = folder.path().display();
                         Error::run(format!(
-                            "the output of the frozen stages cannot be kept in {folder} ({error}): make room \
-                             there, or set `train.keep: never`, and start again with `--overwrite`"
+                            "the output of the frozen stages cannot be kept in {} ({error}): make room there and \
+                             go on with `--resume`, or set `train.keep: never` and start again with `--overwrite`",
+                            folder.path().display()
                         ))
                     })?;
                 }

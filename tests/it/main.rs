@@ -6,6 +6,7 @@ mod filled;
 mod finetune;
 mod inspect;
 mod models;
+mod partial;
 mod predict;
 mod program;
 mod recipes;
