@@ -395,7 +395,7 @@ fn train(recipe: &Recipe, method: Method, holds_linear: bool) -> TrainSettings {
         label_smoothing: typed.label_smoothing.unwrap_or(0.),
         aux_weight: None,
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
-        clip_grad_norm: typed.clip_grad_norm,
+        clip_grad_norm: typed.clip_grad_norm.or(linear_head.then_some(defaults::FITTED_CLIP)),
         early_stopping: typed.early_stopping,
         batch_norm: typed.batch_norm.unwrap_or(batch_norm),
         linear_head: linear_head

@@ -375,7 +375,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.clip_grad_norm",
         Number(Limits::Positive),
-        "no clipping",
+        "no clipping; 1 with `linear_head_first`",
         "The largest norm that the gradient of a step may have; a larger one is scaled down.",
     )
     .also(&["grad_clip", "clip", "max_grad_norm"]),

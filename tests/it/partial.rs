@@ -156,6 +156,10 @@ fn rates_follow_from_the_head_and_the_method() {
     let batch_norm = |sets: &[&str]| plan(sets)["train"]["batch_norm"].as_str().unwrap().to_string();
     assert_eq!(batch_norm(&["strategy.method=full"]), "train");
     assert_eq!(batch_norm(&["strategy.method=full", "train.linear_head_first=true"]), "inference");
+    let clip = |sets: &[&str]| plan(sets)["train"]["clip_grad_norm"].as_f64();
+    assert_eq!(clip(&[]), Some(1.));
+    assert_eq!(clip(&["train.clip_grad_norm=3"]), Some(3.));
+    assert_eq!(clip(&["train.linear_head_first=false"]), None);
     let groups = |sets: &[&str]| serde_json::to_value(&plan(sets)["train"]["groups"]).unwrap();
     let full = ["strategy.method=full", "train.layer_decay=0.5", "train.unfreeze_epochs=2"];
     let group =
@@ -199,7 +203,7 @@ fn each_group_moves_by_its_own_rate() {
     let moved = |decay: &str| {
         let train = format!(
             "train={{ epochs: 1, batch_size: 20, lr: 0.01, momentum: 0, weight_decay: 0, warmup_epochs: 0, \
-             schedule: constant, batch_norm: inference, linear_head_first: true, layer_decay: {decay} }}"
+             schedule: constant, batch_norm: inference, clip_grad_norm: 1e9, linear_head_first: true, layer_decay: {decay} }}"
         );
         lab.finetuned(&format!("run-{decay}"), &[&train, STILL]);
         tensors(&lab.path(&format!("run-{decay}/model.safetensors")), "")
