@@ -7,7 +7,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tch::{Kind, Reduction, Tensor};
 
 use super::evaluate::labels_of;
-use super::kept::{Store, view_of};
+use super::kept::view_of;
+use super::store::Store;
 use super::{Job, Observer, Step, batching, diverged, groups, stop_here};
 use crate::checkpoint::Progress;
 use crate::error::{Error, Result};

@@ -3,7 +3,8 @@
 use tch::{Device, Reduction, Tensor};
 
 use super::Job;
-use super::kept::{Store, each_batch};
+use super::kept::each_batch;
+use super::store::Store;
 use crate::dataset::Sample;
 use crate::error::Result;
 use crate::metrics::{Confusion, Evaluation};

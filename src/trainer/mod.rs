@@ -10,6 +10,7 @@ mod groups;
 mod head;
 mod kept;
 mod passes;
+mod store;
 
 use std::path::PathBuf;
 use std::time::Instant;
