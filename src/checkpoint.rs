@@ -14,7 +14,7 @@ use crate::artifact::write_tensors;
 use crate::error::{Error, Result};
 use crate::models::{Network, bytes_of};
 use crate::optim::{Ema, Optimizer};
-use crate::trainer::EpochRow;
+use crate::trainer::{EpochRow, LinearHead};
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::{assign, state_dict, to_tensor};
 
@@ -23,6 +23,9 @@ use crate::weights::{assign, state_dict, to_tensor};
 pub struct Progress {
     /// Epochs that are finished, with their measurements.
     pub history: Vec<EpochRow>,
+    /// The head that training began with, where it was fitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linear_head: Option<LinearHead>,
     /// Steps done in the epoch under way.
     pub step: usize,
     /// Sum of the training loss over the images of the epoch under way.

@@ -152,6 +152,13 @@ impl Batching<'_> {
         count.div_ceil(self.batch_size) - usize::from(single)
     }
 
+    /// The images of each batch, if none fails: what [`Batching::run`] would put together.
+    pub fn spans(&self, count: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let (size, batches) = (self.batch_size, self.batches(count));
+        (0..batches)
+            .map(move |batch| batch * size..if batch + 1 == batches { count } else { (batch + 1) * size })
+    }
+
     /// Batches of one image are what was asked for if they are all that small.
     fn joins(&self) -> bool {
         self.join_single && self.batch_size > 1
@@ -280,6 +287,8 @@ mod tests {
                         .unwrap();
                     let case = format!("{count} by {batch_size}, join {join_single}: {sizes:?}");
                     assert_eq!(sizes.len(), batching.batches(count), "{case}");
+                    let spans: Vec<usize> = batching.spans(count).map(|span| span.len()).collect();
+                    assert_eq!(sizes, spans, "{case}");
                     assert_eq!(order, (0..count).collect::<Vec<_>>(), "{case}");
                     let single = join_single && batch_size > 1 && count > 1 && sizes.last() == Some(&1);
                     assert!(!single, "{case}");

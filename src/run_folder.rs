@@ -1,6 +1,6 @@
 //! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`, `checkpoint/`.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,11 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path) -> RunFolder {
+        RunFolder { path: path.to_path_buf() }
+    }
+
     /// Looks at `settings.out`, and says where a run in it begins. Nothing of an earlier run is touched.
     pub fn inspect(settings: &Settings, used: Used) -> Result<(RunFolder, Start)> {
         let folder = RunFolder { path: settings.out.clone() };
@@ -116,6 +121,12 @@ impl RunFolder {
     /// The features that `linear` has computed so far.
     pub fn features(&self) -> PathBuf {
         self.path.join(CHECKPOINTS).join(FEATURES)
+    }
+
+    /// A file without a name, on the folder's disk: it is gone as soon as it is closed, however the process
+    /// ends.
+    pub fn unnamed_file(&self) -> Result<File> {
+        tempfile::tempfile_in(&self.path).map_err(Error::io("write to the folder", &self.path))
     }
 
     /// The report.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::signal::Signals;
-use crate::trainer::{EpochRow, Observer, Step};
+use crate::trainer::{EpochRow, LinearHead, Observer, Step};
 use crate::weights::download::DownloadBar;
 
 /// Says something even to those who asked for quiet: what went wrong.
@@ -69,7 +69,7 @@ impl Terminal {
 
     /// Watches a training of `epochs` epochs.
     pub fn epochs(&self, epochs: usize) -> Epochs {
-        Epochs { terminal: *self, epochs, bar: None }
+        Epochs { terminal: *self, epochs, bar: None, preparing: None }
     }
 }
 
@@ -79,9 +79,24 @@ pub struct Epochs {
     epochs: usize,
     /// Made at the first step, which knows how many there are.
     bar: Option<ProgressBar>,
+    /// Of what is computed before the first step.
+    preparing: Option<ProgressBar>,
 }
 
 impl Observer for Epochs {
+    fn preparing(&mut self, what: &str, done: usize, total: usize) {
+        let bar = self.preparing.get_or_insert_with(|| self.terminal.images(what, total));
+        bar.set_position(done as u64);
+        if done >= total {
+            bar.finish_and_clear();
+            self.preparing = None;
+        }
+    }
+
+    fn linear_head(&mut self, head: &LinearHead) {
+        self.terminal.say(head.to_string());
+    }
+
     fn step(&mut self, step: &Step) {
         let Epochs { terminal, epochs, .. } = *self;
         let bar = self.bar.get_or_insert_with(|| {
@@ -121,7 +136,7 @@ impl Observer for Epochs {
 
 impl Drop for Epochs {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        for bar in self.bar.iter().chain(&self.preparing) {
             bar.finish_and_clear();
         }
     }

@@ -17,6 +17,7 @@
 
 mod basis;
 mod cross_validation;
+mod head;
 mod lbfgs;
 mod objective;
 mod solve;
@@ -36,6 +37,7 @@ use objective::Problems;
 use standardise::Scaler;
 
 pub use cross_validation::CvRow;
+pub use head::set_head;
 
 /// The final fit: slopes in scaled variables, so about the error of a weight times the root of its
 /// curvature.

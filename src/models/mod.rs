@@ -36,7 +36,7 @@ pub use auxiliary::{Auxiliaries, Auxiliary};
 pub use chain::Chain;
 pub use head::{Classifier, Pooling};
 pub use inspect::{Row, inspect};
-pub use network::{DEFAULT_SIDE, FEATURES, LOGITS, Network, Reading};
+pub use network::{Activations, DEFAULT_SIDE, FEATURES, LOGITS, Network, Reading, StageGroup};
 pub use stages_head::STAGES_HEAD;
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};

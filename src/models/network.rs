@@ -3,6 +3,9 @@
 //! Everything that transfer learning does is said in terms of the chain: freezing is "the first k
 //! stages", features are read after a stage, and a frozen prefix computes the same in every epoch.
 
+mod groups;
+mod prefix;
+
 use std::ops::Range;
 
 use tch::{Device, Tensor};
@@ -13,6 +16,9 @@ use super::layers::{Layer, Mode};
 use super::vars::{self, Fill, Var, Vars};
 use super::{Architecture, Auxiliary, suggest_stage};
 use crate::error::{Error, Result};
+
+pub use groups::StageGroup;
+pub use prefix::Activations;
 
 /// Where `features` and `logits` are read in every network.
 pub const FEATURES: &str = "features";
@@ -132,6 +138,11 @@ impl Network {
     /// The final classifier layer.
     pub fn classifier(&self) -> &Classifier {
         &self.head.classifier
+    }
+
+    /// Whether the classifier is a linear layer.
+    pub fn holds_linear(&self) -> bool {
+        matches!(self.head.classifier, Classifier::Linear(_))
     }
 
     /// The classifier's path in the state dict, such as `fc`.
@@ -266,44 +277,22 @@ impl Network {
     }
 
     /// Logits `[N, K]` for images `[N, 3, H, W]` in training: the frozen prefix without gradients and in
-    /// inference mode, the rest in `mode`.
+    /// inference mode, the rest in `mode`. Auxiliary classifiers are not run.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let (logits, _) = self.forward_through(images, mode, &[])?;
-        Ok(logits)
+        let prefix = self.prefix(images)?;
+        let values = self.run(self.frozen..self.stages.len(), &prefix.values, mode)?;
+        self.head.classifier.forward(&self.head.neck.forward(&values, mode)?, mode)
     }
 
     /// The same, and the logits of each auxiliary classifier that has been built.
     pub fn forward_with_auxiliaries(&self, images: &Tensor, mode: Mode) -> Result<(Tensor, Vec<Tensor>)> {
-        self.forward_through(images, mode, &self.auxiliaries)
-    }
-
-    fn forward_through(
-        &self,
-        images: &Tensor,
-        mode: Mode,
-        auxiliaries: &[AuxiliaryClassifier],
-    ) -> Result<(Tensor, Vec<Tensor>)> {
-        if !self.head.reads.is_empty() {
-            let vectors = self.collect(images, &self.head.reads, mode)?;
-            return Ok((self.classify(&vectors, mode)?, Vec::new()));
-        }
-        let mut xs = tch::no_grad(|| self.run(0..self.frozen, &self.transformed(images)?, Mode::INFERENCE))?;
-        let mut done = self.frozen;
-        let mut logits = Vec::new();
-        for auxiliary in auxiliaries {
-            xs = self.run(done..auxiliary.stage + 1, &xs, mode)?;
-            done = auxiliary.stage + 1;
-            logits.push(auxiliary.body.forward(&xs, mode)?);
-        }
-        let xs = self.run(done..self.stages.len(), &xs, mode)?;
-        Ok((self.head.read(&xs, Reading::Logits, mode)?, logits))
+        self.forward_from(&self.enter(images)?, self.frozen, mode)
     }
 
     /// The vectors `[N, D]` at `reading` for images `[N, 3, H, W]`, in inference mode and without
     /// gradients. Stages behind the reading are not run.
     pub fn read(&self, images: &Tensor, reading: Reading) -> Result<Tensor> {
-        let mut vectors = self.read_all(images, &[reading])?;
-        vectors.pop().ok_or_else(|| Error::run("nothing was read"))
+        self.read_from(&self.enter(images)?, reading)
     }
 
     /// The output of the stage of this index for the output of the one before, in inference mode.

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::head::Classifier;
 use super::layers::{LinearInit, Mode, linear};
-use super::network::{Network, Reading};
+use super::network::{Activations, Network, Reading};
 use super::vars::{Fill, Init, Vars};
 use crate::error::{Error, Result};
 
@@ -101,35 +101,57 @@ impl Network {
     /// The vectors `[N, D]` at each of `readings`, in the chain's order, for images `[N, 3, H, W]`, in
     /// inference mode and without gradients. Each stage runs once, and those behind the last reading not at all.
     pub fn read_all(&self, images: &Tensor, readings: &[Reading]) -> Result<Vec<Tensor>> {
-        tch::no_grad(|| match (self.head.reads.is_empty(), readings) {
-            // The features of a head on several stages are those stages'.
-            (false, [Reading::Features]) => {
-                Ok(vec![join(&self.collect(images, &self.head.reads, Mode::INFERENCE)?)?])
-            }
-            (false, [Reading::Logits]) => Ok(vec![self.forward(images, Mode::INFERENCE)?]),
-            _ => self.collect(images, readings, Mode::INFERENCE),
+        tch::no_grad(|| match readings {
+            [reading] => Ok(vec![self.read_from(&self.enter(images)?, *reading)?]),
+            _ => self.collect(&self.enter(images)?, readings, self.stages.len(), Mode::INFERENCE),
         })
     }
 
-    /// [`Network::read_all`] with gradients behind the frozen prefix.
-    pub(super) fn collect(&self, images: &Tensor, readings: &[Reading], mode: Mode) -> Result<Vec<Tensor>> {
+    /// The vectors at one reading, for what the first stages have made of images.
+    pub(super) fn read_from(&self, xs: &Activations, reading: Reading) -> Result<Tensor> {
+        tch::no_grad(|| {
+            let all = self.stages.len();
+            match (self.head.reads.is_empty(), reading) {
+                // The features of a head on several stages are those stages'.
+                (false, Reading::Features) => {
+                    join(&self.collect(xs, &self.head.reads, all, Mode::INFERENCE)?)
+                }
+                (false, Reading::Logits) => Ok(self.forward_from(xs, all, Mode::INFERENCE)?.0),
+                _ => {
+                    let mut vectors = self.collect(xs, &[reading], all, Mode::INFERENCE)?;
+                    vectors.pop().ok_or_else(|| Error::run("nothing was read"))
+                }
+            }
+        })
+    }
+
+    /// The vectors at `readings` that stand behind `xs`, in the chain's order: the first `held` stages without
+    /// gradients and in inference mode (never fewer than are frozen), the rest in `mode`.
+    pub(super) fn collect(
+        &self,
+        xs: &Activations,
+        readings: &[Reading],
+        held: usize,
+        mode: Mode,
+    ) -> Result<Vec<Tensor>> {
         let end = match readings.last() {
             Some(&Reading::Stage(index)) => index + 1,
             _ => self.stages.len(),
         };
+        let held = held.max(self.frozen);
         let mut vectors = Vec::with_capacity(readings.len());
-        let mut xs = self.transformed(images)?;
-        for index in 0..end {
-            xs = match index < self.frozen {
-                true => tch::no_grad(|| self.run(index..index + 1, &xs, Mode::INFERENCE))?,
-                false => self.run(index..index + 1, &xs, mode)?,
+        let mut values = xs.values.shallow_clone();
+        for index in xs.stages..end {
+            values = match index < held {
+                true => tch::no_grad(|| self.run(index..index + 1, &values, Mode::INFERENCE))?,
+                false => self.run(index..index + 1, &values, mode)?,
             };
             if readings.contains(&Reading::Stage(index)) {
-                vectors.push(self.pooling.pool(&xs)?);
+                vectors.push(self.pooling.pool(&values)?);
             }
         }
         for &reading in readings.iter().filter(|reading| !matches!(reading, Reading::Stage(_))) {
-            vectors.push(self.head.read(&xs, reading, mode)?);
+            vectors.push(self.head.read(&values, reading, mode)?);
         }
         Ok(vectors)
     }

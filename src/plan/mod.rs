@@ -7,6 +7,7 @@
 mod augment;
 mod data;
 mod defaults;
+mod fine_tuning;
 mod resolve;
 
 use std::path::PathBuf;
@@ -164,6 +165,51 @@ pub struct TrainSettings {
     /// How much of the averaged weights is kept at each step; no average without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
+    /// The fit of the head before the first epoch, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear_head: Option<LinearHeadSettings>,
+    /// The rate of a group of stages over that of the group behind it.
+    pub layer_decay: f64,
+    /// Epochs from one group's beginning to the next one's; 0 trains all from the start.
+    pub unfreeze_epochs: usize,
+    /// The groups of stages that are trained, first to last, as the two above make them.
+    pub groups: Vec<GroupSettings>,
+    /// What is kept of the frozen stages' output, where any are frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptSettings>,
+    /// How many different augmentations of each image are seen, epoch after epoch; 0 for ever new ones.
+    pub kept_views: usize,
+}
+
+/// The fit of the head that fine-tuning begins with.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinearHeadSettings {
+    /// A fixed inverse L2 strength, scikit-learn's `C`; chosen by cross-validation where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub c: Option<f64>,
+    /// Folds of the cross-validation.
+    pub folds: usize,
+}
+
+/// Stages that are trained at one rate, from one epoch on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupSettings {
+    /// Their common name, or the first and the last.
+    pub stages: String,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// The first epoch, from 1, in which they are trained.
+    pub from_epoch: usize,
+}
+
+/// How much of the frozen stages' output is kept. It is part of what a run is: whether a batch is put together
+/// before or after the frozen stages may show in the last bits.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct KeptSettings {
+    /// In memory, in MiB.
+    pub memory_mib: usize,
+    /// In a file in the run folder, in MiB.
+    pub disk_mib: usize,
 }
 
 /// The update rule with its numbers.

@@ -8,7 +8,8 @@ use super::augment::augmentation;
 use super::data::Data;
 use super::defaults::{self, Defaults};
 use super::{
-    DataSettings, LinearSettings, OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings,
+    DataSettings, LinearHeadSettings, LinearSettings, OptimizerSettings, Plan, ScheduleSettings, Settings,
+    TrainSettings, fine_tuning,
 };
 use crate::device::{self, choose};
 use crate::error::Result;
@@ -55,7 +56,7 @@ impl Plan {
         if let (Some(source), Some(opened), Some(preprocessing)) = (&source, &opened, &preprocessing) {
             check_weights(&recipe, source, opened, preprocessing, &mut mistakes);
         }
-        let probe = match (&source, &opened) {
+        let mut probe = match (&source, &opened) {
             (_, Some(opened)) => Some(opened.network(2, DEFAULT_SIDE as u32, Device::Cpu, Fill::Shapes)?),
             (Some(source), None) => Some(Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes)?),
             (None, None) => None,
@@ -68,8 +69,12 @@ impl Plan {
         let by_gradient = !matches!(method, Method::Linear | Method::Stages);
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(&recipe, probe, method, &mut mistakes));
         let augment = by_gradient.then(|| augmentation(&recipe, preprocessing.as_ref(), &mut mistakes));
-        let mut train = by_gradient.then(|| train(&recipe, method));
-        if let (Some(train), Some(probe)) = (&mut train, &probe) {
+        let fits_head = probe.as_ref().is_some_and(Network::holds_linear);
+        let mut train = by_gradient.then(|| train(&recipe, method, fits_head));
+        if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
+            probe.freeze(frozen)?;
+            let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
+            fine_tuning::resolve(&recipe, method, changes, probe, train, &mut notes);
             mistakes.extend(single_images(&recipe, train, probe));
             if let Some(preprocessing) = &preprocessing {
                 let crop_size = preprocessing.crop_size;
@@ -373,7 +378,7 @@ fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
     }
 }
 
-fn train(recipe: &Recipe, method: Method) -> TrainSettings {
+fn train(recipe: &Recipe, method: Method, holds_linear: bool) -> TrainSettings {
     let typed = &recipe.train;
     let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
     let by_method = Defaults::of(method, choice);
@@ -398,8 +403,13 @@ fn train(recipe: &Recipe, method: Method) -> TrainSettings {
             ScheduleSettings::Plateau { patience: typed.patience.unwrap_or(defaults::PATIENCE), gamma }
         }
     };
-    // With one rate typed the other follows it, in the method's own proportion.
-    let proportion = by_method.head_lr / by_method.lr;
+    let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first);
+    let linear_head = linear_head && holds_linear && method != Method::Scratch;
+    // LP-FT (Kumar et al. 2022) keeps BatchNorm in inference mode, whose features the head was fitted to.
+    let batch_norm = if linear_head { BatchNormMode::Inference } else { by_method.batch_norm };
+    // With one rate typed the other follows it, in the method's own proportion. A head that comes fitted has
+    // nothing to catch up with.
+    let proportion = if linear_head { 1. } else { by_method.head_lr / by_method.lr };
     let lr = typed.lr.unwrap_or(by_method.lr);
     TrainSettings {
         epochs,
@@ -415,9 +425,16 @@ fn train(recipe: &Recipe, method: Method) -> TrainSettings {
         label_smoothing: typed.label_smoothing.unwrap_or(0.),
         aux_weight: None,
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
-        clip_grad_norm: typed.clip_grad_norm,
+        clip_grad_norm: typed.clip_grad_norm.or(linear_head.then_some(defaults::FITTED_CLIP)),
         early_stopping: typed.early_stopping,
-        batch_norm: typed.batch_norm.unwrap_or(by_method.batch_norm),
+        batch_norm: typed.batch_norm.unwrap_or(batch_norm),
+        linear_head: linear_head
+            .then(|| LinearHeadSettings { c: typed.c, folds: typed.folds.unwrap_or(defaults::FOLDS) }),
+        layer_decay: 1.,
+        unfreeze_epochs: 0,
+        groups: Vec::new(),
+        kept: None,
+        kept_views: 0,
         mixing: Mixing {
             mixup: typed.mixup.filter(|&alpha| alpha > 0.),
             cutmix: typed.cutmix.filter(|&alpha| alpha > 0.),
@@ -499,7 +516,7 @@ fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
             by_method()
         }
         (Method::Linear | Method::Stages, _) => None,
-        (_, "train.c" | "train.folds") => by_method(),
+        (_, key) if fine_tuning::KEYS.contains(&key) => fine_tuning::unused(recipe, method, key),
         (_, "train.momentum" | "train.nesterov") if adamw => Some("optimizer: adamw".into()),
         (_, "train.step_epochs") if schedule != ScheduleChoice::Step => Some(format!("schedule: {schedule}")),
         (_, "train.patience") if schedule != ScheduleChoice::Plateau => Some(format!("schedule: {schedule}")),

@@ -160,6 +160,16 @@ pub enum BatchNormMode {
     Inference,
 }
 
+/// `train.keep`: the output of the frozen stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepChoice {
+    /// Computed once and kept, where it is always the same and there is room for it.
+    Auto,
+    /// Computed in every epoch.
+    Never,
+}
+
 /// `device`, and `--device`: where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

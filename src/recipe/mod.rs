@@ -251,10 +251,31 @@ pub struct TrainSection {
     /// The decay of averaged weights, between 0 and 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
-    /// The inverse L2 strength of `linear`, above 0.
+    /// Whether the head is fitted before fine-tuning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear_head_first: Option<bool>,
+    /// The rate of a group of stages over that of the group behind it, above 0, up to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_decay: Option<f64>,
+    /// Epochs after which one more group is trained, 0 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfreeze_epochs: Option<usize>,
+    /// Whether the frozen stages' output is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepChoice>,
+    /// How much of it in memory, in MiB, 0 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_memory: Option<usize>,
+    /// How much of it in a file, in MiB, 0 to a hundred million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_disk: Option<usize>,
+    /// Augmented views of each training image, 0 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_views: Option<usize>,
+    /// The inverse L2 strength of a fitted head, above 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub c: Option<f64>,
-    /// Folds of the cross-validation of `linear`, 2 to 100.
+    /// Folds of the cross-validation that chooses it, 2 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
 }

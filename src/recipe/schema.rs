@@ -201,14 +201,14 @@ pub const KEYS: &[Key] = &[
         "train.lr",
         Number(Limits::Positive),
         "by method: `partial` and `full` 0.01, `scratch` 0.02; with `adamw` a hundredth of that",
-        "The peak learning rate of everything but the head.",
+        "The peak learning rate of everything but the head; with `layer_decay` that of the last stages.",
     )
     .also(&["learning_rate"]),
     key(
         "train.head_lr",
         Number(Limits::Positive),
-        "by method: `partial` and `full` 10 × `lr`, `scratch` the same as `lr`",
-        "The peak learning rate of the new head.",
+        "the same as `lr`; for `partial` and `full` without `linear_head_first` 10 × `lr`",
+        "The peak learning rate of the head.",
     )
     .also(&["head_learning_rate", "lr_head"]),
     key("train.momentum", Number(Limits::BelowOne), "`0.9`", "For `sgd`."),
@@ -280,7 +280,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.clip_grad_norm",
         Number(Limits::Positive),
-        "no clipping",
+        "no clipping; 1 with `linear_head_first`",
         "The largest norm that the gradient of a step may have; a larger one is scaled down.",
     )
     .also(&["grad_clip", "clip", "max_grad_norm"]),
@@ -293,7 +293,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.batch_norm",
         Choice(&["train", "inference"]),
-        "by method: `partial` `inference`, `full` and `scratch` `train`",
+        "by method: `partial` `inference`, `full` and `scratch` `train`; `inference` with `linear_head_first`",
         "Whether BatchNorm in the trained stages uses and updates batch statistics (`train`) or keeps \
             those of the weights (`inference`). Frozen stages always keep theirs.",
     ),
@@ -322,17 +322,70 @@ pub const KEYS: &[Key] = &[
     )
     .also(&["model_ema", "ema_decay", "model_ema_decay"]),
     key(
+        "train.linear_head_first",
+        Bool,
+        "by method: `partial` `true`, `full` `false`",
+        "Fit the head to the features of the weights, as `linear` does, before the first epoch, and fine-tune \
+            from there. For `full`, `batch_norm` is then `inference` by default. `scratch` has no use for it.",
+    )
+    .also(&["lp_ft", "linear_probe"]),
+    key(
+        "train.layer_decay",
+        Number(Limits::UpToOne),
+        "`1`",
+        "The last group of stages is trained at `lr`, each group before it at this share of the rate of the \
+            one behind it.",
+    )
+    .also(&["layerwise_decay", "layer_wise_decay", "llrd"]),
+    key(
+        "train.unfreeze_epochs",
+        Whole(0, MANY),
+        "`0`",
+        "Begin with the head (with the last group of stages too, if the head comes fitted), and train one \
+            more group after every so many epochs; 0 trains all from the start.",
+    )
+    .also(&["gradual_unfreezing"]),
+    key(
+        "train.keep",
+        Choice(&["auto", "never"]),
+        "`auto`",
+        "For `partial`: compute the output of the frozen stages once for each image and keep it (`auto`), \
+            where it is the same in every epoch and there is room for it, or compute it in every epoch (`never`).",
+    )
+    .also(&["cache"]),
+    key(
+        "train.keep_memory",
+        Whole(0, MANY),
+        "`1024`",
+        "For `keep`: how much is kept in memory, in MiB; what is more goes to a file.",
+    ),
+    key(
+        "train.keep_disk",
+        Whole(0, MANY),
+        "`16384`",
+        "For `keep`: the largest that this file may become, in MiB. It lies in the run folder while the run \
+            lasts, without a name.",
+    ),
+    key(
+        "train.kept_views",
+        Whole(0, MANY),
+        "`0`",
+        "For `partial` with augmentation: draw only so many views of each training image, so that the frozen \
+            stages' output can be kept; epoch after epoch takes the next. 0 draws new ones in every epoch.",
+    ),
+    key(
         "train.c",
         Number(Limits::Positive),
         "chosen by cross-validation",
-        "For `linear`: the inverse L2 strength, scikit-learn's `C`; given, nothing is searched.",
+        "For `linear` and `linear_head_first`: the inverse L2 strength, scikit-learn's `C`; given, nothing is \
+            searched.",
     )
     .also(&["C"]),
     key(
         "train.folds",
         Whole(2, 100),
         "`5`",
-        "For `linear`: the folds of the cross-validation that chooses `c`.",
+        "For `linear` and `linear_head_first`: the folds of the cross-validation that chooses `c`.",
     ),
     key(
         "augment",

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Measured, Report};
-use crate::trainer::EpochRow;
+use crate::trainer::{EpochRow, Pass};
 
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
 const MATRIX_CLASSES: usize = 30;
@@ -73,6 +73,9 @@ impl Report {
         }
         if !self.stages.is_empty() {
             self.stage_table(out)?;
+        }
+        if let Some(head) = self.gradient.as_ref().and_then(|gradient| gradient.linear_head.as_ref()) {
+            write!(out, "<h2>Before the first epoch</h2><p>{}", escape(&head.to_string()))?;
         }
         if self.epochs.len() > 1 {
             self.charts(out)?;
@@ -230,7 +233,15 @@ impl Report {
                 rest.last().map(|last| format!(" to <code>{}</code>", escape(last))).unwrap_or_default()
             )?,
         }
-        out.push_str("</p><table><thead><tr><th>phase<th>seconds</thead><tbody>");
+        out.push_str("</p>");
+        if let Some(gradient) = &self.gradient {
+            out.push_str("<table><thead><tr><th>stages<th>images<th>passes</thead><tbody>");
+            for Pass { part, stages, images, times } in &gradient.passes {
+                write!(out, "<tr><td>{}<td>{images} {part}<td>{times}", escape(stages))?;
+            }
+            out.push_str("</tbody></table>");
+        }
+        out.push_str("<table><thead><tr><th>phase<th>seconds</thead><tbody>");
         for phase in PHASES {
             if let Some(seconds) = self.seconds.get(phase) {
                 write!(out, "<tr><td>{phase}<td>{seconds:.1}")?;

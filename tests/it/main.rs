@@ -8,6 +8,7 @@ mod filled;
 mod finetune;
 mod inspect;
 mod models;
+mod partial;
 mod predict;
 mod program;
 mod recipes;

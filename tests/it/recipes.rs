@@ -446,6 +446,23 @@ fn a_full_disk_ends_the_run_and_keeps_what_is_there() {
 }
 
 #[test]
+fn a_disk_without_room_for_the_frozen_stages_is_told_with_the_way_out() {
+    let lab = Lab::of("partial", 6);
+    let Some(_mount) = Mount::new(&lab, "disk", "size=256k") else {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let sets = ["train.keep_memory=0", "train.kept_views=5"];
+    lab.finetune("disk/run", &sets).run().expect(1).says(&[
+        "the output of the frozen stages cannot be kept in disk/run (No space left on device",
+        "make room there and go on with `--resume`, or set `train.keep: never`",
+    ]);
+    // What was written has no name, and has gone with the process.
+    assert_eq!(crate::digits::names(&lab.path("disk/run")), ["checkpoint", "metrics.jsonl", "plan.yaml"]);
+    lab.finetuned("elsewhere", &sets);
+}
+
+#[test]
 fn a_read_only_folder_is_one_clear_message() {
     let lab = Lab::of("linear", 2);
     let Some(_mount) = Mount::new(&lab, "disk", "ro,size=1m") else {

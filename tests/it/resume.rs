@@ -57,12 +57,21 @@ pub fn assert_same_result(lab: &Lab, whole: &str, resumed: &str) {
 
 #[test]
 fn a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been() {
-    let cases: [(&str, &str, i32, &[&str]); 6] = [
+    let cases: [(&str, &str, i32, &[&str]); 9] = [
         ("full", "INT", 130, &[]),
         ("full", "TERM", 143, &["train.optimizer=adamw", "train.clip_grad_norm=1"]),
         ("partial", "INT", 130, &["train.schedule=plateau", "train.patience=1", "train.momentum=0.5"]),
         ("partial", "TERM", 143, &["train.optimizer=adamw", "train.label_smoothing=0.1"]),
         ("scratch", "INT", 130, &["train.early_stopping=3", "train.nesterov=true"]),
+        // What the frozen stages make of the images is computed again.
+        ("partial", "INT", 130, &["augment={ random_resized_crop: false, flip: 0 }", "train.keep_memory=0"]),
+        ("partial", "TERM", 143, &["train.kept_views=2", "train.linear_head_first=false"]),
+        (
+            "full",
+            "INT",
+            130,
+            &["train.linear_head_first=true", "train.unfreeze_epochs=1", "train.layer_decay=0.5"],
+        ),
         // With auxiliary classifiers, whose values are no part of the model.
         ("scratch", "TERM", 143, &["model=googlenet"]),
     ];
@@ -114,10 +123,11 @@ fn linear_goes_on_from_its_features() {
 
 /// Kills runs of a recipe at random moments and resumes them, until there have been so many kills, and the
 /// last run has come to its end.
-fn kill_and_resume(method: &str, seed: u64) {
+fn kill_and_resume(method: &str, seed: u64, more: &[&str]) {
     let kills: usize = std::env::var("TL_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
     let lab = Lab::of(method, 6);
     let sets: &[&str] = if method == "linear" { &["train.folds=20"] } else { &["train.epochs=8"] };
+    let sets = &[sets, more].concat();
     let started = Instant::now();
     lab.finetuned("whole", sets);
     let whole = started.elapsed().as_secs_f64();
@@ -152,17 +162,24 @@ fn kill_and_resume(method: &str, seed: u64) {
 
 #[test]
 fn killed_at_random_moments_full_ends_with_the_same_bytes() {
-    kill_and_resume("full", 1);
+    kill_and_resume("full", 1, &[]);
 }
 
 #[test]
 fn killed_at_random_moments_partial_ends_with_the_same_bytes() {
-    kill_and_resume("partial", 2);
+    kill_and_resume("partial", 2, &[]);
+}
+
+#[test]
+fn killed_at_random_moments_with_everything_kept_ends_with_the_same_bytes() {
+    let sets =
+        ["augment={ random_resized_crop: false, flip: 0 }", "train.keep_memory=1", "train.unfreeze_epochs=2"];
+    kill_and_resume("partial", 4, &sets);
 }
 
 #[test]
 fn killed_at_random_moments_linear_ends_with_the_same_bytes() {
-    kill_and_resume("linear", 3);
+    kill_and_resume("linear", 3, &[]);
 }
 
 #[test]

@@ -21,10 +21,10 @@ use crate::models::{Fill, Network};
 use crate::plan::{Data, Overrides, Plan, TrainSettings};
 use crate::preprocess::{DecodeLimits, Views};
 use crate::recipe::{BadImages, Method};
-use crate::report::{Best, Frozen, LinearReport, Measured, MeasuredViews, Report, StageRow};
+use crate::report::{Best, Frozen, GradientReport, LinearReport, Measured, MeasuredViews, Report, StageRow};
 use crate::run_folder::{RunFolder, Start, Used};
 use crate::signal::Signals;
-use crate::trainer::{self, EpochRow};
+use crate::trainer::{self, EpochRow, Trained};
 use crate::weights::download::DownloadBar;
 use crate::weights::load;
 
@@ -108,6 +108,8 @@ struct Outcomes {
     linear: Option<LinearReport>,
     stages: Vec<StageRow>,
     notes: Vec<String>,
+    /// Of the methods that train by gradient.
+    gradient: Option<GradientReport>,
 }
 
 /// Seconds by phase.
@@ -165,6 +167,7 @@ impl Run<'_> {
             listing: &data.listing(),
             train: &data.train,
             val: &data.val,
+            test: data.test.as_deref(),
             classes: data.classes.len(),
             seed: plan.seed,
             threads: plan.threads,
@@ -173,18 +176,23 @@ impl Run<'_> {
             signals: self.signals,
         };
         let mut observer = self.terminal.epochs(settings.epochs);
-        let epochs = seconds.of("train", || trainer::train(&job, network, self.resume, &mut observer))?;
+        // A run that was stopped before its first checkpoint has nothing to go on from.
+        let resume = self.resume && self.folder.checkpoint().exists();
+        let trained = seconds.of("train", || trainer::train(&job, network, resume, &mut observer))?;
         drop(observer);
         // Measured on the model that is kept, which is the best epoch's and not the last one's.
         let model = self.folder.model();
         let checkpoint = crate::weights::checkpoint::read_checkpoint(&model)?;
         load(network, &model, &checkpoint, crate::weights::Head::Load)?;
         let (val, test) = seconds.of("evaluate", || -> Result<_> {
-            let val = trainer::evaluate(&job, network, &data.val)?;
+            let val = trained.evaluate_val(&job, network)?;
             let test = data.test.as_ref().map(|test| trainer::evaluate(&job, network, test)).transpose()?;
             Ok((val, test))
         })?;
-        Ok(Outcomes { epochs, val, test, views: None, linear: None, stages: Vec::new(), notes: Vec::new() })
+        let Trained { epochs, linear_head, passes, notes, .. } = trained;
+        notes.iter().for_each(|note| self.terminal.say(format!("note: {note}")));
+        let gradient = Some(GradientReport { linear_head, passes, notes: Vec::new() });
+        Ok(Outcomes { epochs, val, test, views: None, linear: None, stages: Vec::new(), notes, gradient })
     }
 
     /// The kept model on the validation and the test images, with what it says of several views averaged.
@@ -262,6 +270,7 @@ impl Run<'_> {
             bad_images,
             stages: outcomes.stages,
             notes: notes.iter().cloned().chain(outcomes.notes).collect(),
+            gradient: outcomes.gradient,
             seconds: seconds.0,
         }
     }
@@ -361,6 +370,9 @@ fn conclude(report: &Report, folder: &RunFolder, terminal: Terminal) {
         }
         None => String::new(),
     };
+    for pass in report.gradient.iter().flat_map(|gradient| &gradient.passes) {
+        terminal.say(format!("passes  {pass}"));
+    }
     terminal.say(format!(
         "val accuracy {:.4}{epoch}{test}{views}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
         report.best.val_accuracy,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::{Outcomes, Run, Seconds};
 use crate::artifact;
@@ -16,10 +16,6 @@ use crate::plan::{LinearSettings, Plan};
 use crate::recipe::ClassWeights;
 use crate::report::{LinearReport, StageRow};
 use crate::trainer::{self, EpochRow};
-
-/// How much lower than the least that is needed the logits of a convolution may fall on new images before
-/// its ReLU cuts them off.
-const MARGIN: f64 = 2.;
 
 const BAR: &str = "{prefix} {wide_bar} {pos}/{len} values of C, {eta} left";
 
@@ -106,14 +102,18 @@ impl Run<'_> {
 
         let mut card = self.card.clone();
         if settings.stages.is_empty() {
-            set_head(network, &candidate.fit, vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64)))?;
+            linear::set_head(
+                network,
+                &candidate.fit,
+                vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64)),
+            )?;
         } else {
             self.verify_frozen(network, &before)?;
             let readings: Vec<Reading> = candidate.readings.iter().map(|&index| readings[index]).collect();
             let width = candidate.fit.weight.size()[1] as usize;
             network.read_stages(&readings, width, data.classes.len(), Fill::Zeros)?;
             card.reads = network.head_reading_names();
-            set_head(network, &candidate.fit, None)?;
+            linear::set_head(network, &candidate.fit, None)?;
         }
         artifact::write(&self.folder.model(), network, &card)?;
 
@@ -139,6 +139,7 @@ impl Run<'_> {
             linear: Some(linear),
             stages,
             notes,
+            gradient: None,
         })
     }
 
@@ -284,30 +285,4 @@ fn measure(candidate: &Candidate, x: &[Tensor], labels: &Tensor, classes: usize)
     let mut confusion = Confusion::new(classes);
     let loss = trainer::count(&logits, labels, &mut confusion)? / confusion.total().max(1) as f64;
     Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
-}
-
-/// Gives the classifier the fitted values.
-///
-/// A convolution (SqueezeNet) stands before a ReLU and a mean over height and width. The same number added to
-/// all logits changes no probability, so its biases are raised by as much as keeps the ReLU from cutting
-/// anything off: from the `peaks` of the training images (`[N, D]`, none negative) follows how low a logit can
-/// be at any place. What remains is the fitted linear head, exactly.
-fn set_head(network: &Network, fit: &LinearFit, peaks: Option<Tensor>) -> Result<()> {
-    tch::no_grad(|| {
-        let classifier = network.classifier();
-        let weight = classifier.weight();
-        weight.shallow_clone().f_copy_(&fit.weight.f_reshape(weight.size())?)?;
-        let Some(bias) = classifier.bias() else { return Ok(()) };
-        let raise = match peaks {
-            None => 0.,
-            Some(peaks) => {
-                let peaks = peaks.f_amax([0i64].as_slice(), false)?.f_to_device(Device::Cpu)?;
-                let lowest = fit.weight.f_clamp_max(0.)?.f_mv(&peaks)?.f_add(&fit.bias)?.f_min()?;
-                MARGIN * (-lowest.f_double_value(&[])?).max(0.)
-            }
-        };
-        bias.shallow_clone().f_copy_(&fit.bias.f_add_scalar(raise)?)?;
-        Ok(())
-    })
-    .map_err(Error::torch("set the head"))
 }

@@ -1,0 +1,62 @@
+//! The chain cut in two: what its first stages make of images, and what the rest makes of that.
+//!
+//! A frozen prefix computes the same in every epoch, so its output can be kept and the rest run alone.
+
+use tch::Tensor;
+
+use super::{Mode, Network, Reading};
+use crate::error::Result;
+
+/// What the first stages of a network have made of a batch of images.
+#[derive(Debug)]
+pub struct Activations {
+    /// How many stages; after none of them these are the images as the first stage takes them.
+    pub stages: usize,
+    /// `[N, …]`, on the network's device.
+    pub values: Tensor,
+}
+
+impl Network {
+    /// Images `[N, 3, H, W]` before the first stage.
+    pub fn enter(&self, images: &Tensor) -> Result<Activations> {
+        Ok(Activations { stages: 0, values: self.transformed(images)? })
+    }
+
+    /// What the frozen stages make of images `[N, 3, H, W]`: in inference mode and without gradients.
+    pub fn prefix(&self, images: &Tensor) -> Result<Activations> {
+        tch::no_grad(|| {
+            let values = self.run(0..self.frozen, &self.transformed(images)?, Mode::INFERENCE)?;
+            Ok(Activations { stages: self.frozen, values })
+        })
+    }
+
+    /// The logits `[N, K]`, and those of each auxiliary classifier that reads a stage behind the first `held`:
+    /// so many stages run without gradients and in inference mode (never fewer than are frozen), the rest
+    /// in `mode`.
+    pub fn forward_from(&self, xs: &Activations, held: usize, mode: Mode) -> Result<(Tensor, Vec<Tensor>)> {
+        let held = held.clamp(self.frozen, self.stages.len()).max(xs.stages);
+        if !self.head.reads.is_empty() {
+            let vectors = self.collect(xs, &self.head.reads, held, mode)?;
+            return Ok((self.classify(&vectors, mode)?, Vec::new()));
+        }
+        let mut values = tch::no_grad(|| self.run(xs.stages..held, &xs.values, Mode::INFERENCE))?;
+        let (mut done, mut logits) = (held, Vec::new());
+        for auxiliary in self.auxiliaries.iter().filter(|auxiliary| auxiliary.stage >= held) {
+            values = self.run(done..auxiliary.stage + 1, &values, mode)?;
+            done = auxiliary.stage + 1;
+            logits.push(auxiliary.body.forward(&values, mode)?);
+        }
+        let values = self.run(done..self.stages.len(), &values, mode)?;
+        Ok((self.head.read(&values, Reading::Logits, mode)?, logits))
+    }
+
+    /// The logits `[N, K]`, in inference mode and without gradients; no auxiliary classifier is run.
+    pub fn logits_from(&self, xs: &Activations) -> Result<Tensor> {
+        self.read_from(xs, Reading::Logits)
+    }
+
+    /// The features `[N, D]`, in inference mode and without gradients.
+    pub fn features_from(&self, xs: &Activations) -> Result<Tensor> {
+        self.read_from(xs, Reading::Features)
+    }
+}

@@ -1,0 +1,102 @@
+//! The linear head before fine-tuning: LP-FT (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
+//! Underperform Out-of-Distribution", ICLR 2022).
+//!
+//! The gradients of a random head move the stages behind it before it has learnt anything. A head that has
+//! been fitted to the features as they are leaves them where they are good already.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use super::evaluate::{evaluate_from, labels_of};
+use super::kept::{Kept, each_batch};
+use super::{Job, Observer, balanced};
+use crate::error::{Error, Result};
+use crate::linear::{self, LinearConfig};
+use crate::models::Network;
+use crate::plan::LinearHeadSettings;
+use crate::recipe::ClassWeights;
+
+/// The head that fine-tuning began with, and what it was worth by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinearHead {
+    /// The inverse L2 strength, scikit-learn's `C`.
+    pub c: f64,
+    /// Cross-validated accuracy inside the training images; absent where the recipe fixed `c`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_validated: Option<f64>,
+    /// The share of right predictions on the validation images.
+    pub val_accuracy: f64,
+    /// Mean cross-entropy on the validation images, in nats.
+    pub val_loss: f64,
+    /// Iterations of L-BFGS.
+    pub iterations: usize,
+    /// Whether the fit reached its tolerance.
+    pub converged: bool,
+    /// Something to know about the choice of `c`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl fmt::Display for LinearHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "linear head: C = {}", self.c)?;
+        if let Some(accuracy) = self.cross_validated {
+            write!(f, ", cross-validated accuracy {accuracy:.4} inside train")?;
+        }
+        write!(f, ", val loss {:.4}, val accuracy {:.4}", self.val_loss, self.val_accuracy)?;
+        if !self.converged {
+            write!(f, " (stopped after {} iterations, before its tolerance)", self.iterations)?;
+        }
+        Ok(())
+    }
+}
+
+/// Fits the head of `network` to its features of the training images, as evaluation sees them, and measures it.
+pub(super) fn fit_head(
+    job: &Job,
+    network: &Network,
+    settings: &LinearHeadSettings,
+    kept: &Kept,
+    observer: &mut dyn Observer,
+) -> Result<LinearHead> {
+    let stopped = "stopped while fitting the head: go on with `--resume`";
+    let mut rows = Vec::new();
+    let mut done = 0;
+    each_batch(job, network, job.train, kept.train_as_in_evaluation(job), |indices, xs| {
+        job.signals.check(stopped)?;
+        rows.push(network.features_from(&xs)?.f_to_device(Device::Cpu)?);
+        done += indices.len();
+        observer.preparing("features", done, job.train.len());
+        Ok(())
+    })?;
+    let features = Tensor::f_cat(&rows, 0).map_err(Error::torch("join the features"))?;
+    let config = LinearConfig {
+        c: settings.c,
+        folds: settings.folds,
+        seed: job.seed,
+        class_weights: match job.settings.class_weights {
+            ClassWeights::None => None,
+            ClassWeights::Balanced => Some(balanced(job.classes, job.train)),
+        },
+        intercept: network.classifier().bias().is_some(),
+        compare: false,
+    };
+    let stop = || job.signals.received().is_some();
+    let labels = labels_of(job.train.iter())?;
+    let fit = linear::fit(&features, &labels, job.classes, &config, &stop, &mut |_| {})?;
+    job.signals.check(stopped)?;
+    let fit = fit.ok_or_else(|| Error::run("the fit was stopped"))?;
+    linear::set_head(network, &fit, None)?;
+    let val = evaluate_from(job, network, job.val, kept.val.as_ref())?;
+    Ok(LinearHead {
+        c: fit.c,
+        cross_validated: fit.cv.iter().find(|row| row.c == fit.c).map(|row| row.accuracy),
+        val_accuracy: val.accuracy,
+        val_loss: val.loss,
+        iterations: fit.iterations,
+        converged: fit.converged,
+        note: fit.note,
+    })
+}

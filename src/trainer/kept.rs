@@ -1,0 +1,207 @@
+//! What the frozen prefix makes of each image, computed once and kept: in memory up to a limit, then in a
+//! file in the run folder. The file has no name, so it goes with the process, however that ends; a run that
+//! goes on computes the prefix again, in the same batches, and so to the same bits.
+
+use tch::{Kind, Tensor};
+
+use super::store::{Store, gigabytes, row_bytes};
+use super::{Job, Observer, batching};
+use crate::dataset::Sample;
+use crate::error::{Error, Result};
+use crate::loader::Batching;
+use crate::models::{Activations, Network};
+use crate::plan::KeptSettings;
+use crate::preprocess::{DrawKey, decode_file};
+
+/// What is kept of a run's images; nothing where nothing is frozen.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// A row for each view of each training image: all images by the first view, then by the second.
+    pub train: Option<Store>,
+    /// A row for each validation image.
+    pub val: Option<Store>,
+    /// What was not kept though it was wanted.
+    pub note: Option<String>,
+}
+
+impl Kept {
+    /// Decides what is to be kept, and computes it. The decision depends on the plan and the images alone.
+    pub(super) fn compute(job: &Job, network: &Network, observer: &mut dyn Observer) -> Result<Kept> {
+        let mut kept = Kept::default();
+        let Some(settings) = job.settings.kept.filter(|_| network.frozen() > 0) else { return Ok(kept) };
+        let shape = row_shape(job, network)?;
+        let row = row_bytes(&shape);
+        let mut room = Room::of(settings);
+        let views = views(job);
+        let total = job.val.len() + views * job.train.len();
+        let mut done = 0;
+        let mut progress = |images: usize| {
+            done += images;
+            observer.preparing("frozen stages", done, total);
+        };
+        if let Some(memory) = room.take(job.val.len().saturating_mul(row)) {
+            let mut store = Store::new(shape.clone(), job.val.len(), memory, job.folder)?;
+            let samples = job.val;
+            fill(job, network, samples, &mut store, None, &mut progress)?;
+            kept.val = Some(store);
+        }
+        let rows = views.saturating_mul(job.train.len());
+        if rows > 0 {
+            match room.take(rows.saturating_mul(row)) {
+                Some(memory) => {
+                    let mut store = Store::new(shape, rows, memory, job.folder)?;
+                    for view in 0..views {
+                        fill(job, network, job.train, &mut store, Some(view), &mut progress)?;
+                    }
+                    kept.train = Some(store);
+                }
+                None => {
+                    kept.note = Some(format!(
+                        "the output of the frozen stages for the training images would take {}, more than \
+                         `train.keep_memory` and `train.keep_disk` allow: it is computed anew in each epoch",
+                        gigabytes(rows.saturating_mul(row))
+                    ));
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The training rows, if they are what evaluation would see of these images.
+    pub(super) fn train_as_in_evaluation(&self, job: &Job) -> Option<&Store> {
+        self.train.as_ref().filter(|_| job.augment.is_none())
+    }
+}
+
+/// How many rows each training image has: one where its pixels are the same in every epoch, those that the
+/// recipe asks for where they are random, and none where keeping them would save nothing.
+pub(super) fn views(job: &Job) -> usize {
+    if !job.settings.mixing.is_none() {
+        // What is mixed is images, and differently in every step.
+        return 0;
+    }
+    let views = if job.augment.is_none() { 1 } else { job.settings.kept_views };
+    // The head's fit sees evaluation's pixels too.
+    let head = usize::from(job.augment.is_none() && job.settings.linear_head.is_some());
+    if views < job.settings.epochs + head { views } else { 0 }
+}
+
+/// Which draw of the augmentation an epoch (from 0) sees.
+pub(super) fn view_of(job: &Job, epoch: usize) -> usize {
+    match job.settings.kept_views {
+        0 => epoch,
+        views => epoch % views,
+    }
+}
+
+/// Calls `each` with the evaluation batches of `samples`: the indices, and what the first stages made of
+/// them, from `store` where it has them.
+pub(super) fn each_batch(
+    job: &Job,
+    network: &Network,
+    samples: &[Sample],
+    store: Option<&Store>,
+    mut each: impl FnMut(&[usize], Activations) -> Result<()>,
+) -> Result<()> {
+    let batching = Batching { join_single: false, ..batching(job) };
+    if let Some(store) = store {
+        return batching.spans(samples.len()).try_for_each(|span| {
+            let rows: Vec<usize> = span.collect();
+            let values = store.read(&rows, job.folder)?.f_to_device(network.device())?;
+            each(&rows, Activations { stages: network.frozen(), values })
+        });
+    }
+    let (preprocessing, limits) = (job.preprocessing, job.limits);
+    batching.run(
+        samples.len(),
+        |index| Ok(preprocessing.eval_pixels(&decode_file(&samples[index].path, limits)?)),
+        |_, error| Err(error),
+        |batch| {
+            let images = batch.images.f_to_device(network.device())?;
+            each(&batch.indices, network.enter(&images)?)
+        },
+    )
+}
+
+/// Runs the prefix on `samples`: on the pixels of evaluation, or on those of one view of training.
+fn fill(
+    job: &Job,
+    network: &Network,
+    samples: &[Sample],
+    store: &mut Store,
+    view: Option<usize>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<()> {
+    let batching = Batching { join_single: false, ..batching(job) };
+    let Job { preprocessing, augment, limits, seed, .. } = *job;
+    batching.run(
+        samples.len(),
+        |index| {
+            let image = decode_file(&samples[index].path, limits)?;
+            Ok(match view {
+                None => preprocessing.eval_pixels(&image).into(),
+                Some(view) => {
+                    let key = DrawKey { seed, epoch: view as u64, image: index as u64 };
+                    preprocessing.train_input(augment, &image, key)
+                }
+            })
+        },
+        |_, error| Err(error),
+        |batch| {
+            job.signals.check("stopped while computing the frozen stages: go on with `--resume`")?;
+            let prefix = network.prefix(&batch.images.f_to_device(network.device())?)?;
+            store.push(&prefix.values, job.folder)?;
+            progress(batch.indices.len());
+            Ok(())
+        },
+    )
+}
+
+/// What is left of the memory and of the file, in bytes.
+struct Room {
+    memory: usize,
+    disk: usize,
+}
+
+impl Room {
+    fn of(settings: KeptSettings) -> Room {
+        Room {
+            memory: settings.memory_mib.saturating_mul(1 << 20),
+            disk: settings.disk_mib.saturating_mul(1 << 20),
+        }
+    }
+
+    /// Takes `bytes`, memory first; how many of them are to be in memory, or nothing if there is no room.
+    fn take(&mut self, bytes: usize) -> Option<usize> {
+        let memory = bytes.min(self.memory);
+        let disk = bytes - memory;
+        if disk > self.disk {
+            return None;
+        }
+        self.memory -= memory;
+        self.disk -= disk;
+        Some(memory)
+    }
+}
+
+/// The shape of what the prefix makes of one image.
+fn row_shape(job: &Job, network: &Network) -> Result<Vec<i64>> {
+    let side = i64::from(job.preprocessing.crop_size);
+    let image = Tensor::f_zeros([1, 3, side, side], (Kind::Float, network.device()))
+        .map_err(Error::torch("make an image"))?;
+    Ok(network.prefix(&image)?.values.size()[1..].to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_up_before_the_file_and_what_fits_in_neither_is_not_kept() {
+        let mut room = Room { memory: 100, disk: 50 };
+        assert_eq!(room.take(80), Some(80));
+        assert_eq!(room.take(60), Some(20));
+        assert_eq!(room.take(11), None);
+        assert_eq!(room.take(10), Some(0));
+    }
+}

@@ -1,0 +1,339 @@
+//! Training by gradient: one loop, from the first step to the last epoch.
+//!
+//! Nothing here prints: what happens goes to an [`Observer`], what comes out is returned. A run can stop
+//! between any two steps and go on exactly: the order of the images, their augmentation and dropout are
+//! functions of the seed and of the place, and the rest is in the checkpoint.
+
+mod epoch;
+mod evaluate;
+mod groups;
+mod head;
+mod kept;
+mod passes;
+mod store;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use crate::artifact::{self, Card};
+use crate::checkpoint::{self, Progress};
+use crate::dataset::Sample;
+use crate::error::{Error, Result};
+use crate::loader::Batching;
+use crate::metrics::Evaluation;
+use crate::models::Network;
+use crate::optim::{Ema, Optimizer};
+use crate::plan::TrainSettings;
+use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
+use crate::recipe::{BatchNormMode, ClassWeights};
+use crate::run_folder::RunFolder;
+use crate::signal::Signals;
+use crate::wording::counted;
+
+pub use evaluate::{count, evaluate, labels_of};
+pub use groups::groups;
+pub use head::LinearHead;
+pub use passes::Pass;
+
+use epoch::train_epoch;
+use evaluate::evaluate_from;
+use head::fit_head;
+use kept::Kept;
+
+/// What a training run is given.
+pub struct Job<'a> {
+    /// How to train.
+    pub settings: &'a TrainSettings,
+    /// How images become inputs.
+    pub preprocessing: &'a Preprocessing,
+    /// How training images vary.
+    pub augment: &'a Augmentation,
+    /// The most pixels that an image may have.
+    pub limits: DecodeLimits,
+    /// Names the images: a run goes on with the same ones only.
+    pub listing: &'a str,
+    /// Trained on.
+    pub train: &'a [Sample],
+    /// Measured on after each epoch.
+    pub val: &'a [Sample],
+    /// Measured on at the end, by the caller.
+    pub test: Option<&'a [Sample]>,
+    /// Number of classes.
+    pub classes: usize,
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Threads that decode.
+    pub threads: usize,
+    /// Where checkpoints and the best model go.
+    pub folder: &'a RunFolder,
+    /// What the model file says about itself.
+    pub card: &'a Card,
+    /// Asked between two steps.
+    pub signals: &'a Signals,
+}
+
+/// One epoch, measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean training loss over the epoch, with label smoothing and class weights, in nats; that of auxiliary
+    /// classifiers is not in it.
+    pub train_loss: f64,
+    /// The share of right predictions while training, on augmented images; on mixed ones, right is the class
+    /// with the larger share.
+    pub train_accuracy: f64,
+    /// Mean cross-entropy on the validation images, in nats.
+    pub val_loss: f64,
+    /// The share of right predictions on the validation images.
+    pub val_accuracy: f64,
+    /// The body's learning rate at the last step.
+    pub lr: f64,
+    /// Training images per second.
+    pub images_per_second: f64,
+    /// Seconds, validation included.
+    pub seconds: f64,
+}
+
+/// Where a run stands, for those who watch it.
+pub struct Step {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Steps done in this epoch.
+    pub step: usize,
+    /// Steps in an epoch.
+    pub steps: usize,
+    /// Mean training loss of the epoch so far.
+    pub loss: f64,
+    /// The share of right predictions of the epoch so far.
+    pub accuracy: f64,
+    /// Training images per second since the epoch began or the run went on.
+    pub images_per_second: f64,
+}
+
+/// Watches a run.
+pub trait Observer {
+    /// After each step.
+    fn step(&mut self, step: &Step);
+    /// After each epoch; `best` if no earlier one was as good.
+    fn epoch(&mut self, row: &EpochRow, best: bool);
+    /// While something is computed before the first epoch: `done` of `total` images.
+    fn preparing(&mut self, what: &str, done: usize, total: usize) {
+        let _ = (what, done, total);
+    }
+    /// Before the first epoch, where fine-tuning begins with a fitted head.
+    fn linear_head(&mut self, head: &LinearHead) {
+        let _ = head;
+    }
+}
+
+/// What a training has come to, besides the model in the run folder.
+pub struct Trained {
+    /// Every epoch.
+    pub epochs: Vec<EpochRow>,
+    /// The head that it began with, where that was fitted.
+    pub linear_head: Option<LinearHead>,
+    /// How often images go through the network, the measuring at the end included.
+    pub passes: Vec<Pass>,
+    /// Things to know.
+    pub notes: Vec<String>,
+    kept: Kept,
+}
+
+impl Trained {
+    /// Measures the model that is kept on the validation images.
+    pub fn evaluate_val(&self, job: &Job, network: &Network) -> Result<Evaluation> {
+        evaluate_from(job, network, job.val, self.kept.val.as_ref())
+    }
+}
+
+/// The epoch with the best validation accuracy, the earliest on ties.
+pub fn best(history: &[EpochRow]) -> Option<&EpochRow> {
+    history.iter().reduce(|best, row| if row.val_accuracy > best.val_accuracy { row } else { best })
+}
+
+/// Trains `network`. The best epoch's model is in the run folder afterwards.
+///
+/// The order of a start matters: the network comes with its pretrained values, the frozen prefix is fixed
+/// before the optimizer is built (it holds the trained parameters only), and a checkpoint overwrites both.
+/// The head is fitted, where it is, before the first step, and is part of every checkpoint from then on.
+pub fn train(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) -> Result<Trained> {
+    let mut state = State::new(job, network)?;
+    if resume {
+        let State { optimizer, ema, progress } = &mut state;
+        *progress =
+            checkpoint::load(&job.folder.checkpoint(), network, optimizer, ema.as_mut(), job.listing)?;
+    }
+    job.folder.rewrite_metrics(&state.progress.history)?;
+    let weights = class_weights(job, network.device())?;
+    let kept = Kept::compute(job, network, observer);
+    state.stop_here(job, network)?;
+    let kept = kept?;
+    let started = !state.progress.history.is_empty() || state.progress.step > 0;
+    if let Some(settings) = job.settings.linear_head.as_ref().filter(|_| !started) {
+        if state.progress.linear_head.is_none() {
+            let head = fit_head(job, network, settings, &kept, observer);
+            // A signal has ended the fit: the next run fits it again, from the same features.
+            state.stop_here(job, network)?;
+            state.progress.linear_head = Some(head?);
+            state.save(job, network)?;
+        }
+        state.progress.linear_head.iter().for_each(|head| observer.linear_head(head));
+    }
+    while state.progress.history.len() < job.settings.epochs
+        && !stalled(job.settings, &state.progress.history)
+    {
+        let started = Instant::now();
+        let before = state.progress.images;
+        let lr = train_epoch(job, network, kept.train.as_ref(), &mut state, weights.as_ref(), observer)?;
+        let images = state.progress.images - before;
+        let trained = started.elapsed().as_secs_f64();
+        let val = state.with_average(|| evaluate_from(job, network, job.val, kept.val.as_ref()));
+        // A signal has ended the measuring early: all steps of the epoch are done, and that is saved.
+        state.stop_here(job, network)?;
+        let val = val?;
+        let progress = &state.progress;
+        let row = EpochRow {
+            epoch: progress.history.len() + 1,
+            train_loss: progress.loss_sum / progress.images as f64,
+            train_accuracy: progress.correct as f64 / progress.images as f64,
+            val_loss: val.loss,
+            val_accuracy: val.accuracy,
+            lr,
+            images_per_second: images as f64 / trained.max(1e-9),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        if !row.val_loss.is_finite() {
+            return Err(diverged(job, "validation loss", row.val_loss, row.epoch, progress.step));
+        }
+        let is_best = best(&progress.history).is_none_or(|best| row.val_accuracy > best.val_accuracy);
+        // The model before the checkpoint: a run that dies between the two repeats the epoch and writes
+        // the same model again.
+        if is_best {
+            state.with_average(|| artifact::write(&job.folder.model(), network, job.card))?;
+        }
+        let Progress { mut history, linear_head, .. } = std::mem::take(&mut state.progress);
+        history.push(row.clone());
+        state.progress = Progress { history, linear_head, ..Progress::default() };
+        state.save(job, network)?;
+        job.folder.append_metrics(&row)?;
+        observer.epoch(&row, is_best);
+    }
+    let Progress { history: epochs, linear_head, .. } = state.progress;
+    let passes = passes::passes(job, network, &kept, linear_head.as_ref(), epochs.len());
+    let notes = notes(&kept, linear_head.as_ref(), &epochs);
+    Ok(Trained { epochs, linear_head, passes, notes, kept })
+}
+
+/// What changes while a network is trained, besides the network.
+struct State {
+    optimizer: Optimizer,
+    /// The average of the network's weights, if one is asked for.
+    ema: Option<Ema>,
+    progress: Progress,
+}
+
+impl State {
+    fn new(job: &Job, network: &Network) -> Result<Self> {
+        let values = || network.vars().iter().map(|var| (var.key.clone(), var.tensor.shallow_clone()));
+        Ok(State {
+            optimizer: groups::optimizer(job.settings, network),
+            ema: job.settings.ema.map(|decay| Ema::new(decay, values())).transpose()?,
+            progress: Progress::default(),
+        })
+    }
+
+    fn save(&self, job: &Job, network: &Network) -> Result<()> {
+        let State { optimizer, ema, progress } = self;
+        checkpoint::save(&job.folder.checkpoint(), network, optimizer, ema.as_ref(), progress, job.listing)
+    }
+
+    /// A signal ends the run between two steps, with everything saved.
+    fn stop_here(&self, job: &Job, network: &Network) -> Result<()> {
+        if job.signals.received().is_none() {
+            return Ok(());
+        }
+        self.save(job, network)?;
+        job.signals.check(&format!(
+            "stopped in epoch {} after {}; everything is saved in {}: go on with `--resume`",
+            self.progress.history.len() + 1,
+            counted(self.progress.step, "step", "steps"),
+            job.folder.path().display()
+        ))
+    }
+
+    /// Does `work` with the averaged weights in the network, if weights are averaged.
+    fn with_average<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some(ema) = &mut self.ema else { return work() };
+        ema.swap()?;
+        let done = work();
+        ema.swap()?;
+        done
+    }
+}
+
+/// What a training has to say of itself.
+fn notes(kept: &Kept, head: Option<&LinearHead>, epochs: &[EpochRow]) -> Vec<String> {
+    let beaten = head.zip(best(epochs)).filter(|(head, best)| best.val_accuracy <= head.val_accuracy);
+    let beaten = beaten.map(|(head, best)| {
+        format!(
+            "no epoch of fine-tuning has beaten the fitted head it began with (val accuracy {:.4}, the best epoch \
+             {:.4}): `method: linear` does as well on these images",
+            head.val_accuracy, best.val_accuracy
+        )
+    });
+    let said = head.and_then(|head| head.note.clone());
+    kept.note.iter().cloned().chain(said).chain(beaten).collect()
+}
+
+fn batching<'a>(job: &Job<'a>) -> Batching<'a> {
+    Batching {
+        preprocessing: job.preprocessing,
+        batch_size: job.settings.batch_size,
+        join_single: job.settings.batch_norm == BatchNormMode::Train,
+        threads: job.threads,
+    }
+}
+
+fn diverged(job: &Job, what: &str, value: f64, epoch: usize, step: usize) -> Error {
+    let model: PathBuf = job.folder.model();
+    let kept = match model.exists() {
+        true => format!("the best model so far is kept in {}", model.display()),
+        false => "no epoch was finished, so there is no model yet".into(),
+    };
+    Error::run(format!(
+        "the {what} became {value} in epoch {epoch}, step {step}: the training has diverged. Lower `train.lr` \
+         (now {}) or set `train.clip_grad_norm: 1`, and start again with `--overwrite`; {kept}",
+        job.settings.lr
+    ))
+}
+
+/// Whether early stopping's patience is over.
+fn stalled(settings: &TrainSettings, history: &[EpochRow]) -> bool {
+    match (settings.early_stopping, best(history)) {
+        (Some(patience), Some(best)) => history.len() - best.epoch >= patience,
+        _ => false,
+    }
+}
+
+/// Each class's weight in the loss: `total / (classes * images of the class)`, as scikit-learn's
+/// `class_weight="balanced"`.
+pub fn balanced(classes: usize, samples: &[Sample]) -> Vec<f64> {
+    let mut counts = vec![0usize; classes];
+    samples.iter().for_each(|sample| counts[sample.label] += 1);
+    counts.iter().map(|&count| samples.len() as f64 / (classes * count.max(1)) as f64).collect()
+}
+
+fn class_weights(job: &Job, device: Device) -> Result<Option<Tensor>> {
+    match job.settings.class_weights {
+        ClassWeights::None => Ok(None),
+        ClassWeights::Balanced => {
+            let weights: Vec<f32> =
+                balanced(job.classes, job.train).into_iter().map(|weight| weight as f32).collect();
+            Ok(Some(Tensor::f_from_slice(&weights)?.f_to_device(device)?))
+        }
+    }
+}
