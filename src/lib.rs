@@ -37,6 +37,7 @@ pub mod recipe;
 pub mod report;
 pub mod run_folder;
 pub mod signal;
+pub mod strategy;
 pub mod suggest;
 pub mod trainer;
 pub mod weights;

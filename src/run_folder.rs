@@ -12,7 +12,8 @@ use crate::plan::Settings;
 use crate::trainer::EpochRow;
 use crate::weights::source::MODEL_FILE;
 
-const PLAN: &str = "plan.yaml";
+/// The plan in a run folder.
+pub const PLAN: &str = "plan.yaml";
 const METRICS: &str = "metrics.jsonl";
 const REPORT: &str = "report.json";
 const PAGE: &str = "report.html";

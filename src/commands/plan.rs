@@ -1,25 +1,53 @@
 //! `tl plan`: what `finetune` would do.
 
+use std::cell::OnceCell;
 use std::io::{Write, stdout};
+use std::path::Path;
+
+use indicatif::ProgressBar;
 
 use super::Outcome;
 use super::terminal::Terminal;
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
-use crate::plan::{Overrides, Plan};
+use crate::plan::{Overrides, Plan, Watch};
+use crate::signal::Signals;
 
 /// Prints the plan on standard output, notes on standard error.
 pub fn run(args: &cli::Plan, common: &Common) -> Result<Outcome> {
-    let overrides = Overrides { out: None, device: common.device, threads: common.threads };
-    let plan = Plan::read(&args.recipe, &args.sets, &overrides)?;
-    show(&plan, Terminal::new(common.quiet))?;
+    let terminal = Terminal::new(common.quiet);
+    let overrides = Overrides { device: common.device, threads: common.threads, ..Overrides::default() };
+    let signals = Signals::listen()?;
+    let plan = read(&args.recipe, &args.sets, &overrides, terminal, &signals)?;
+    show(&plan, terminal)?;
     Ok(Outcome::Done)
 }
 
-/// The plan as YAML, and its notes.
+/// Reads a plan, and shows the downloads and the measuring that it may take.
+pub fn read(
+    recipe: &Path,
+    sets: &[String],
+    overrides: &Overrides,
+    terminal: Terminal,
+    signals: &Signals,
+) -> Result<Plan> {
+    let bar = OnceCell::new();
+    let measuring = |done: usize, total: usize| {
+        let bar: &ProgressBar = bar.get_or_init(|| terminal.images("measuring similarity", total));
+        bar.set_position(done as u64);
+        signals.check("stopped while measuring the similarity: nothing was written")
+    };
+    let watch = Watch { downloads: &terminal.downloads(signals), measuring: &measuring };
+    let plan = Plan::read(recipe, sets, overrides, &watch);
+    bar.get().inspect(|bar| bar.finish_and_clear());
+    plan
+}
+
+/// The plan as YAML on standard output, in a few lines and with its notes on standard error.
 pub fn show(plan: &Plan, terminal: Terminal) -> Result<()> {
     let yaml = plan.settings.to_yaml()?;
     stdout().write_all(yaml.as_bytes()).map_err(Error::io("write to", "standard output"))?;
+    plan.lines().iter().for_each(|line| terminal.say(line));
     for note in &plan.notes {
         terminal.say(format!("note: {note}"));
     }

@@ -13,7 +13,7 @@ use tch::{Device, Tensor};
 use super::chain::{Chain, Stage};
 use super::head::{Classifier, Head, Pooling};
 use super::layers::{Layer, Mode};
-use super::vars::{self, Fill, Var, Vars};
+use super::vars::{self, Fill, Role, Var, Vars};
 use super::{Architecture, Auxiliary, suggest_stage};
 use crate::error::{Error, Result};
 
@@ -138,6 +138,11 @@ impl Network {
     /// The final classifier layer.
     pub fn classifier(&self) -> &Classifier {
         &self.head.classifier
+    }
+
+    /// Whether it has BatchNorm layers, whose running statistics describe the data that it was trained on.
+    pub fn has_running_statistics(&self) -> bool {
+        self.vars.iter().any(|var| var.role == Role::RunningStatistic)
     }
 
     /// Whether the classifier is a linear layer.

@@ -9,6 +9,8 @@ mod data;
 mod defaults;
 mod fine_tuning;
 mod resolve;
+mod strategy;
+mod summary;
 
 use std::path::PathBuf;
 
@@ -16,10 +18,12 @@ use serde::Serialize;
 
 pub use data::{Data, Part};
 pub use resolve::{Overrides, fits};
+pub use strategy::Watch;
 
 use crate::mixing::Mixing;
 use crate::preprocess::{Augmentation, Preprocessing, Views};
 use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Method, Recipe};
+use crate::strategy::Strategy;
 use crate::weights::source::{Opened, Source};
 
 /// A run, resolved.
@@ -36,6 +40,8 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The recipe it came from.
     pub recipe: Recipe,
+    /// Images that went through the network in a second while their similarity was measured, if it was.
+    pub rate: Option<f64>,
 }
 
 /// Every choice of a run, none of them open.
@@ -49,6 +55,8 @@ pub struct Settings {
     pub preprocessing: Preprocessing,
     /// The images.
     pub data: DataSettings,
+    /// How much data there is, and how like the source data it is.
+    pub strategy: Strategy,
     /// How much of the network is trained, and how.
     pub method: Method,
     /// Why this method.

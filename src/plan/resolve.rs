@@ -7,6 +7,7 @@ use tch::Device;
 use super::augment::augmentation;
 use super::data::Data;
 use super::defaults::{self, Defaults};
+use super::strategy::{Decision, Watch};
 use super::{
     DataSettings, LinearHeadSettings, LinearSettings, OptimizerSettings, Plan, ScheduleSettings, Settings,
     TrainSettings, fine_tuning,
@@ -15,11 +16,12 @@ use crate::device::{self, choose};
 use crate::error::Result;
 use crate::mixing::Mixing;
 use crate::models::{Architecture, DEFAULT_SIDE, Fill, Network, Reading, Role};
-use crate::preprocess::{Interpolation, Preprocessing, Views};
+use crate::preprocess::{DecodeLimits, Interpolation, Preprocessing, Views};
 use crate::recipe::{
     BadImages, BatchNormMode, ClassWeights, DeviceChoice, InterpolationChoice, Kind, Method, Mistake,
     OptimizerChoice, PolicyChoice, PreprocessChoice, Recipe, ScheduleChoice, ValChoice, find,
 };
+use crate::run_folder::PLAN as PLAN_FILE;
 use crate::weights::Head;
 use crate::weights::download::Silent;
 use crate::weights::source::{Opened, Source, Weights, preprocessing_by_tag};
@@ -33,6 +35,8 @@ pub struct Overrides {
     pub device: Option<crate::recipe::DeviceChoice>,
     /// `--threads`
     pub threads: Option<usize>,
+    /// `--resume`
+    pub resume: bool,
 }
 
 /// Pillow refuses more than twice its warning limit of 89,478,485 pixels as a decompression bomb.
@@ -40,22 +44,56 @@ const MAX_PIXELS: u64 = 178_956_970;
 
 impl Plan {
     /// Reads the recipe at `path` with `sets`, and resolves it. All mistakes come in one error.
-    pub fn read(path: &Path, sets: &[String], overrides: &Overrides) -> Result<Plan> {
+    ///
+    /// Where the method is open, the similarity of the images to the source data is measured, which may download
+    /// the weights.
+    pub fn read(path: &Path, sets: &[String], overrides: &Overrides, watch: &Watch) -> Result<Plan> {
         let (recipe, mistakes) = Recipe::read_leniently(path, sets)?;
-        Plan::resolve(recipe, mistakes, overrides)
+        Plan::resolve(recipe, mistakes, overrides, watch)
     }
 
-    fn resolve(recipe: Recipe, mut mistakes: Vec<Mistake>, overrides: &Overrides) -> Result<Plan> {
+    fn resolve(
+        recipe: Recipe,
+        mut mistakes: Vec<Mistake>,
+        overrides: &Overrides,
+        watch: &Watch,
+    ) -> Result<Plan> {
         let seed = recipe.seed.unwrap_or(0);
         let mut notes = Vec::new();
-        let method = method(&recipe, &mut mistakes);
-        let source = source(&recipe, method, &mut mistakes);
-        let opened = source.as_ref().and_then(|source| open(&recipe, source, &mut mistakes));
+        let asked = recipe.strategy.method.unwrap_or(Method::Auto);
+        let source = source(&recipe, asked, &mut mistakes);
+        let mut opened = source.as_ref().and_then(|source| open(&recipe, source, &mut mistakes));
         let preprocessing =
             source.as_ref().and_then(|source| preprocessing(&recipe, source, opened.as_ref(), &mut mistakes));
         if let (Some(source), Some(opened), Some(preprocessing)) = (&source, &opened, &preprocessing) {
             check_weights(&recipe, source, opened, preprocessing, &mut mistakes);
         }
+        let device = device(&recipe, overrides, &mut mistakes)?;
+        let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
+        let out = overrides.out.clone().unwrap_or_else(|| recipe.out_folder());
+        let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
+        // Nothing is downloaded or measured for a recipe that has to be mended first.
+        let mut decided = None;
+        if let (Some(source), Some(preprocessing), true) = (&source, &preprocessing, mistakes.is_empty()) {
+            let earlier = overrides.resume.then(|| out.join(PLAN_FILE));
+            let decision = Decision {
+                recipe: &recipe,
+                source,
+                preprocessing,
+                data: &data,
+                limits: DecodeLimits { max_pixels: recipe.data.max_pixels.unwrap_or(MAX_PIXELS) },
+                seed,
+                device,
+                threads,
+                earlier: earlier.as_deref(),
+            };
+            decided = Some(decision.make(asked, &mut opened, watch)?);
+        }
+        let method = match (&decided, asked) {
+            (Some(decided), _) => decided.choice.method,
+            (None, Method::Auto) => Method::Linear,
+            (None, asked) => asked,
+        };
         let mut probe = match (&source, &opened) {
             (_, Some(opened)) => Some(opened.network(2, DEFAULT_SIDE as u32, Device::Cpu, Fill::Shapes)?),
             (Some(source), None) => Some(Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes)?),
@@ -82,10 +120,10 @@ impl Plan {
                     auxiliary_weight(&recipe, probe, frozen, crop_size, &mut notes, &mut mistakes);
             }
         }
-        let device = device(&recipe, overrides, &mut mistakes)?;
-        let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
         recipe.refuse(mistakes)?;
-        let (Some(source), Some(preprocessing), Some(probe)) = (source, preprocessing, probe) else {
+        let (Some(source), Some(preprocessing), Some(probe), Some(decided)) =
+            (source, preprocessing, probe, decided)
+        else {
             // Whatever is missing here has left a mistake behind, and mistakes have been refused.
             return Err(crate::Error::run("the plan is incomplete though no mistake was found"));
         };
@@ -95,17 +133,17 @@ impl Plan {
             let side = preprocessing.crop_size;
             notes.extend(opened.as_ref().map_or_else(|| source.note(side), |opened| opened.note(side)));
         }
-        notes.extend(unused_keys(&recipe, method));
+        notes.extend(unused_keys(&recipe, method, asked));
         notes.extend(warnings(&recipe, &source, method));
         let stages: Vec<String> = probe.stage_names().map(str::to_string).collect();
-        let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
         let settings = Settings {
             model: source.architecture.name.into(),
             weights: describe(&recipe, &source, method),
             preprocessing,
             data: data_settings(&recipe, &data),
+            strategy: decided.strategy,
             method,
-            reason: "the recipe says so".into(),
+            reason: decided.choice.reason,
             frozen_stages: stages[..frozen].to_vec(),
             trained_stages: stages[frozen..].to_vec(),
             linear: (!by_gradient).then(|| linear(&recipe, read)),
@@ -115,9 +153,9 @@ impl Plan {
             seed,
             device,
             threads,
-            out: overrides.out.clone().unwrap_or_else(|| recipe.out_folder()),
+            out,
         };
-        Ok(Plan { settings, source, opened, data, notes, recipe })
+        Ok(Plan { settings, source, opened, data, notes, recipe, rate: decided.rate })
     }
 }
 
@@ -132,25 +170,6 @@ fn device(recipe: &Recipe, overrides: &Overrides, mistakes: &mut Vec<Mistake>) -
             mistakes.push(recipe.mistake("device", error.to_string()));
             Ok(DeviceChoice::Cpu)
         }
-    }
-}
-
-fn method(recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Method {
-    match recipe.strategy.method.unwrap_or(Method::Auto) {
-        // A method with a typo has been told of already.
-        Method::Auto if mistakes.iter().any(|mistake| mistake.key == "strategy.method") => Method::Linear,
-        Method::Auto => {
-            let what = "choosing a method by itself (`auto`, the default)";
-            mistakes.push(recipe.mistake(
-                "strategy.method",
-                format!(
-                    "{what} is not in this version yet: write `strategy: {{ method: linear }}`, or `stages`, \
-                     `partial`, `full` or `scratch` (the README's transfer table helps to choose)"
-                ),
-            ));
-            Method::Linear
-        }
-        method => method,
     }
 }
 
@@ -496,7 +515,7 @@ fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> O
 }
 
 /// Keys that were given and that nothing uses: each said once, with what would have to be otherwise.
-fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
+fn unused_keys(recipe: &Recipe, method: Method, asked: Method) -> Vec<String> {
     let typed = &recipe.train;
     let schedule = typed.schedule.unwrap_or(ScheduleChoice::Cosine);
     let adamw = typed.optimizer == Some(OptimizerChoice::AdamW);
@@ -504,7 +523,20 @@ fn unused_keys(recipe: &Recipe, method: Method) -> Vec<String> {
     let linear_keys = ["train.batch_size", "train.c", "train.folds", "train.class_weights"];
     let unused_by = |key: &str| match (method, key) {
         // They are what `auto` decides by.
-        (_, "strategy.size" | "strategy.similarity") => by_method(),
+        (_, "strategy.size" | "strategy.little_below") if asked == Method::Auto => None,
+        (_, "strategy.similarity" | "strategy.similar_below" | "strategy.similar_above")
+            if asked == Method::Auto =>
+        {
+            None
+        }
+        (
+            _,
+            "strategy.size"
+            | "strategy.little_below"
+            | "strategy.similarity"
+            | "strategy.similar_below"
+            | "strategy.similar_above",
+        ) => by_method(),
         (Method::Partial, "strategy.train_from") => None,
         (_, "strategy.train_from") => by_method(),
         (Method::Stages, "strategy.read") => None,

@@ -48,6 +48,16 @@ pub enum DatasetSize {
     Lots,
 }
 
+impl fmt::Display for DatasetSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DatasetSize::Auto => "auto",
+            DatasetSize::Little => "little",
+            DatasetSize::Lots => "lots of",
+        })
+    }
+}
+
 /// `strategy.similarity`: how like the source data it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +68,16 @@ pub enum Similarity {
     Similar,
     /// Very different.
     Different,
+}
+
+impl fmt::Display for Similarity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Similarity::Auto => "auto",
+            Similarity::Similar => "similar",
+            Similarity::Different => "different",
+        })
+    }
 }
 
 /// `data.bad_images`: what to do about images that cannot be read.

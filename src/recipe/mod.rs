@@ -172,6 +172,15 @@ pub struct StrategySection {
     /// The first stage that is trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_from: Option<String>,
+    /// Fewer images a class than this are little, 1 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub little_below: Option<usize>,
+    /// A smaller distance of BatchNorm's statistics than this is similar, above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similar_below: Option<f64>,
+    /// A greater share of information than this is similar, above 0, up to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similar_above: Option<f64>,
     /// The stages whose features `stages` compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,

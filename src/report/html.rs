@@ -8,7 +8,7 @@ use crate::trainer::{EpochRow, Pass};
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
 const MATRIX_CLASSES: usize = 30;
 /// The phases of a run, in the order in which they come.
-const PHASES: [&str; 6] = ["check", "load", "features", "fit", "train", "evaluate"];
+const PHASES: [&str; 7] = ["plan", "check", "load", "features", "fit", "train", "evaluate"];
 /// Rows of the list of the most frequent mistakes.
 const MISTAKES: usize = 15;
 
@@ -44,14 +44,16 @@ impl Report {
              <meta name=\"viewport\" content=\"width=device-width\">\
              <title>{model}, {method}</title><style>{STYLE}</style><h1>{model}, {method}</h1>\
              <p class=\"soft\">weights {} · {} classes · seed {} · {}, {} threads · tl {}</p>\
-             <p class=\"soft\">{method}: {}</p>",
+             <p class=\"soft\">{method}: {}</p><p class=\"soft\">{}{}</p>",
             escape(&self.weights),
             self.classes.len(),
             self.seed,
             self.device,
             self.threads,
             self.tl,
-            escape(&self.reason)
+            escape(&self.reason),
+            escape(&self.strategy.size.line()),
+            self.strategy.similarity.iter().map(|it| format!("; {}", escape(&it.line()))).collect::<String>()
         )?;
         self.figures(out)?;
         if !self.bad_images.is_empty() {

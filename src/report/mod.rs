@@ -15,6 +15,7 @@ use crate::output::AtomicFile;
 use crate::preprocess::Views;
 use crate::recipe::{DeviceChoice, Method};
 use crate::run_folder::RunFolder;
+use crate::strategy::Strategy;
 use crate::trainer::{EpochRow, LinearHead, Pass};
 
 /// `report.json`. Accuracies are in [0, 1], losses in nats.
@@ -26,6 +27,8 @@ pub struct Report {
     pub method: Method,
     /// Why this method.
     pub reason: String,
+    /// How much data there was, and how like the source data it was.
+    pub strategy: Strategy,
     /// torchvision's name of the network.
     pub model: String,
     /// Where its first values came from.

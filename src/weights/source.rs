@@ -255,6 +255,18 @@ impl Opened {
         self.build(classes, side, device, Head::Replace, Fill::Initial { seed })
     }
 
+    /// The network with the head that the file has, whatever its classes are: for looking at images as the
+    /// source did.
+    pub fn with_own_head(&self, side: u32, device: Device, seed: u64) -> Result<Network> {
+        let shapes = self.network(1, side, Device::Cpu, Fill::Shapes)?;
+        let weight = format!("{}.weight", shapes.head_key());
+        let found = self.file.iter().flat_map(|(_, checkpoint)| &checkpoint.tensors);
+        let found =
+            found.filter(|(key, _)| *key == weight).find_map(|(_, tensor)| tensor.shape.first().copied());
+        let head = if self.features_only { Head::Absent } else { Head::Load };
+        self.build(found.unwrap_or(IMAGENET_CLASSES), side, device, head, Fill::Initial { seed })
+    }
+
     /// Gives the auxiliary classifiers of `network` the file's values, where it has any that fit.
     pub fn load_auxiliaries(&self, network: &Network) -> Result<()> {
         match &self.file {

@@ -15,4 +15,5 @@ mod recipes;
 mod resume;
 mod sizes;
 mod stages;
+mod strategy;
 mod weights;

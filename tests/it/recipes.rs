@@ -29,14 +29,6 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
          `shuflenet_v2_x0_5`; the nearest are `shufflenet_v2_x0_5`, …; `tl models` lists all",
     ),
     (
-        "a method to come",
-        &["plan", "r.yaml", "--set", "strategy.method=auto"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set strategy.method=auto: choosing a method by itself (`auto`, the \
-         default) is not in this version yet: write `strategy: { method: linear }`, or `stages`, `partial`, \
-         `full` or `scratch` (the README's transfer table helps to choose)",
-    ),
-    (
         "a misspelt method",
         &["plan", "r.yaml", "--set", "strategy.method=lineer"],
         2,

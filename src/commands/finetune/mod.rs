@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use tch::Device;
 
+use super::Outcome;
+use super::plan::{read, show};
 use super::terminal::{Terminal, warn};
-use super::{Outcome, plan::show};
 use crate::artifact::{Card, FORMAT};
 use crate::averaging::{Averaging, Member};
 use crate::check::{self, BadImage};
@@ -32,8 +33,15 @@ use crate::weights::load;
 pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let signals = Signals::listen()?;
-    let overrides = Overrides { out: args.out.clone(), device: common.device, threads: common.threads };
-    let mut plan = Plan::read(&args.recipe, &args.sets, &overrides)?;
+    let overrides = Overrides {
+        out: args.out.clone(),
+        device: common.device,
+        threads: common.threads,
+        resume: args.resume,
+    };
+    let mut seconds = Seconds::default();
+    let plan = seconds.of("plan", || read(&args.recipe, &args.sets, &overrides, terminal, &signals));
+    let mut plan = plan?;
     if args.dry_run {
         show(&plan, terminal)?;
         return Ok(Outcome::Done);
@@ -51,7 +59,6 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     }
     device::set_threads(plan.settings.threads);
 
-    let mut seconds = Seconds::default();
     let bad_images = seconds.of("check", || without_bad_images(&mut plan, &signals, terminal))?;
     introduce(&plan, terminal);
     let mut network = seconds.of("load", || network(&mut plan, device, &terminal.downloads(&signals)))?;
@@ -248,6 +255,7 @@ impl Run<'_> {
             tl: env!("CARGO_PKG_VERSION"),
             method: settings.method,
             reason: settings.reason.clone(),
+            strategy: settings.strategy.clone(),
             model: settings.model.clone(),
             weights: settings.weights.clone(),
             classes: data.classes.clone(),
@@ -278,18 +286,7 @@ impl Run<'_> {
 
 /// Says what is about to happen.
 fn introduce(plan: &Plan, terminal: Terminal) {
-    let settings = &plan.settings;
-    let counts = plan.data.counts();
-    terminal.say(format!("{} · {} · weights {}", settings.model, settings.method, settings.weights));
-    terminal.say(format!(
-        "{} classes · {} training images ({} to {} a class) · {} for validation{}",
-        plan.data.classes.len(),
-        plan.data.train.len(),
-        counts.iter().min().unwrap_or(&0),
-        counts.iter().max().unwrap_or(&0),
-        plan.data.val.len(),
-        plan.data.test.as_ref().map(|test| format!(" · {} to test on", test.len())).unwrap_or_default()
-    ));
+    plan.lines().iter().for_each(|line| terminal.say(line));
     for note in &plan.notes {
         terminal.say(format!("note: {note}"));
     }

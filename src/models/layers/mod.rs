@@ -10,6 +10,7 @@ mod dropping;
 mod inverted_residual;
 mod linear;
 mod local_response_norm;
+pub mod moments;
 mod norm;
 mod residual;
 mod squeeze_excitation;

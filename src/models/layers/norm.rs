@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Layer, Mode, trace};
+use super::{Layer, Mode, moments, trace};
 use crate::error::{Error, Result};
 use crate::models::vars::{Init, Path, Role};
 
@@ -57,6 +57,7 @@ impl Layer for BatchNorm2d {
             // A copy of the handle: the count itself is shared, and in-place methods want `&mut`.
             let _ = tch::no_grad(|| self.batches.shallow_clone().f_add_scalar_(1))?;
         }
+        moments::note(xs, &self.running_mean, &self.running_var, self.config.eps)?;
         let out = xs
             .f_batch_norm(
                 Some(&self.weight),

@@ -1,0 +1,130 @@
+//! What `strategy` comes to: size and similarity measured or as the recipe says, and the method.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use super::Data;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::preprocess::{DecodeLimits, Preprocessing};
+use crate::recipe::{DeviceChoice, Method, Recipe, Similarity};
+use crate::strategy::similarity::{self, Job, SIMILAR_ABOVE, SIMILAR_BELOW};
+use crate::strategy::size::LITTLE_BELOW;
+use crate::strategy::{Choice, Likeness, Measure, Measured, Size, Strategy, choose};
+use crate::weights::download::DownloadProgress;
+use crate::weights::source::{Opened, Source, Weights};
+
+/// Watches the making of a plan, which may have to download weights and to look at images.
+pub struct Watch<'a> {
+    /// Downloads of weights.
+    pub downloads: &'a dyn DownloadProgress,
+    /// Before each batch of the sample: how many of how many images are done. An error stops the work.
+    pub measuring: &'a dyn Fn(usize, usize) -> Result<()>,
+}
+
+/// What deciding is given: all that does not depend on the method.
+pub(super) struct Decision<'a> {
+    pub recipe: &'a Recipe,
+    pub source: &'a Source,
+    pub preprocessing: &'a Preprocessing,
+    pub data: &'a Data,
+    pub limits: DecodeLimits,
+    pub seed: u64,
+    pub device: DeviceChoice,
+    pub threads: usize,
+    /// The plan of the run that is to go on, if one is: what it measured holds.
+    pub earlier: Option<&'a Path>,
+}
+
+/// A strategy, a method, and what was found on the way.
+pub(super) struct Decided {
+    pub strategy: Strategy,
+    pub choice: Choice,
+    /// Images that went through the network in a second, if any were measured.
+    pub rate: Option<f64>,
+}
+
+impl Decision<'_> {
+    /// Decides. The source's file is read where the similarity has to be measured, and stays `opened`.
+    pub fn make(&self, asked: Method, opened: &mut Option<Opened>, watch: &Watch) -> Result<Decided> {
+        let typed = &self.recipe.strategy;
+        let size = Size::of(&self.data.counts(), typed.size, typed.little_below.unwrap_or(LITTLE_BELOW));
+        let forced = typed.similarity.filter(|&similarity| similarity != Similarity::Auto);
+        let decided = |similarity, choice, rate| Decided {
+            strategy: Strategy { size: size.clone(), similarity },
+            choice,
+            rate,
+        };
+        if asked != Method::Auto {
+            let choice = Choice { method: asked, reason: "the recipe says so".into() };
+            return Ok(decided(forced.map(Likeness::forced), choice, None));
+        }
+        let (similarity, rate) = match forced {
+            _ if matches!(self.source.weights, Weights::None) => (None, None),
+            Some(similarity) => (Some(Likeness::forced(similarity)), None),
+            None => {
+                let (measured, rate) = self.measure(opened, watch)?;
+                (Some(Likeness::of(measured)), rate)
+            }
+        };
+        let choice = choose(&Strategy { size: size.clone(), similarity: similarity.clone() });
+        Ok(decided(similarity, choice, rate))
+    }
+
+    fn measure(&self, opened: &mut Option<Opened>, watch: &Watch) -> Result<(Measured, Option<f64>)> {
+        if let Some(measured) = self.earlier.and_then(|plan| earlier(plan, &self.data.listing())) {
+            return Ok((measured, None));
+        }
+        let opened = match opened {
+            Some(opened) => opened,
+            None => opened.insert(self.source.open(watch.downloads)?),
+        };
+        device::set_threads(self.threads);
+        let device = device::choose(self.device)?;
+        let network = opened.with_own_head(self.preprocessing.crop_size, device, self.seed)?;
+        let typed = &self.recipe.strategy;
+        let threshold = match similarity::measure_for(&network) {
+            Measure::Statistics => typed.similar_below.unwrap_or(SIMILAR_BELOW),
+            Measure::Information => typed.similar_above.unwrap_or(SIMILAR_ABOVE),
+        };
+        let job = Job {
+            network: &network,
+            preprocessing: self.preprocessing,
+            limits: self.limits,
+            seed: self.seed,
+            threads: self.threads,
+            classes: self.data.classes.len(),
+        };
+        let total = self.data.train.len().min(similarity::SAMPLE);
+        let started = Instant::now();
+        let measured = job
+            .measure(&self.data.train, threshold, |done| (watch.measuring)(done, total))
+            .map_err(|error| match error {
+                Error::Interrupted { .. } => error,
+                error => Error::run(format!(
+                    "{error}; `strategy: {{ similarity: … }}` or `method: …` in the recipe does without"
+                )),
+            })?;
+        let rate = measured.images as f64 / started.elapsed().as_secs_f64().max(1e-9);
+        Ok((measured, Some(rate)))
+    }
+}
+
+/// What an earlier part of the same run measured, by its plan. Measured again, the last digits might differ with the
+/// number of threads, and it would be another run.
+fn earlier(plan: &Path, listing: &str) -> Option<Measured> {
+    #[derive(Deserialize)]
+    struct Data {
+        listing: String,
+    }
+    #[derive(Deserialize)]
+    struct Plan {
+        data: Data,
+        strategy: Strategy,
+    }
+    let text = std::fs::read_to_string(plan).ok()?;
+    let plan: Plan = serde_yaml::from_str(&text).ok()?;
+    (plan.data.listing == listing).then(|| plan.strategy.similarity?.measured)?
+}

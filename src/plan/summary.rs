@@ -1,0 +1,128 @@
+//! The plan in a few lines for a person: what was found, what is done about it, and why.
+
+use super::{OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings};
+use crate::recipe::Method;
+use crate::wording::counted;
+
+impl Plan {
+    /// The lines at the head of `tl finetune`, which `tl plan` shows too.
+    pub fn lines(&self) -> Vec<String> {
+        let settings = &self.settings;
+        let mut lines = vec![
+            format!("{} · {} · weights {}", settings.model, settings.method, settings.weights),
+            format!("size        {}", settings.strategy.size.line()),
+        ];
+        lines.extend(settings.strategy.similarity.iter().map(|it| format!("similarity  {}", it.line())));
+        lines.push(format!("method      {}: {}", settings.method, settings.reason));
+        lines.push(format!("stages      {}", stages(settings)));
+        lines.push(match (&settings.train, &settings.linear) {
+            (Some(train), _) => format!("training    {}", training(train, settings.data.train_images)),
+            (None, Some(linear)) => format!(
+                "training    logistic regression (L-BFGS), its strength {}",
+                match linear.c {
+                    Some(c) => format!("C = {c}, as the recipe says"),
+                    None => format!("chosen by {}-fold cross-validation inside the training images", linear.folds),
+                }
+            ),
+            (None, None) => String::new(),
+        });
+        let test = match settings.data.test_images {
+            Some(test) => format!(", {} to test on at the end", counted(test, "image", "images")),
+            None => String::new(),
+        };
+        lines.push(format!(
+            "measured on {} for validation{test}",
+            counted(settings.data.val_images, "image", "images")
+        ));
+        lines.extend(self.cost());
+        lines
+    }
+
+    /// How long it should take, where the speed of the network was seen.
+    fn cost(&self) -> Option<String> {
+        let (rate, settings) = (self.rate?, &self.settings);
+        let measured = settings.data.val_images + settings.data.test_images.unwrap_or_default();
+        let train = settings.data.train_images;
+        let passes = match &settings.train {
+            None => (train + measured) as f64,
+            Some(training) => {
+                // A step is about three passes where all stages learn: forward, and twice as much backward.
+                let step = if settings.method == Method::Partial { 2. } else { 3. };
+                let epochs = training.epochs as f64;
+                epochs * (step * train as f64 + settings.data.val_images as f64) + measured as f64
+            }
+        };
+        Some(format!(
+            "time        about {} ({rate:.0} images/s through the network on {})",
+            duration(passes / rate),
+            counted(settings.threads, "thread", "threads")
+        ))
+    }
+}
+
+fn stages(settings: &Settings) -> String {
+    let span = |stages: &[String]| match stages {
+        [] => String::new(),
+        [single] => single.clone(),
+        [first, .., last] => format!("{first} to {last}"),
+    };
+    let (frozen, trained) = (span(&settings.frozen_stages), span(&settings.trained_stages));
+    match &settings.linear {
+        Some(linear) if !linear.stages.is_empty() => {
+            format!(
+                "a head on each of {} and on all of them; the network stays as it is",
+                linear.stages.join(", ")
+            )
+        }
+        Some(_) => "a new head on the features; the network stays as it is".into(),
+        None if frozen.is_empty() => "all are trained".into(),
+        None => format!("{trained} and the head are trained; {frozen} stay as they are"),
+    }
+}
+
+fn training(train: &TrainSettings, images: usize) -> String {
+    let optimizer = match train.optimizer {
+        OptimizerSettings::Sgd { momentum, .. } => format!("SGD with momentum {momentum}"),
+        OptimizerSettings::AdamW => "AdamW".into(),
+    };
+    let schedule = match train.schedule {
+        ScheduleSettings::Constant => "constant",
+        ScheduleSettings::Step { .. } => "in steps",
+        ScheduleSettings::Cosine => "falling as a cosine",
+        ScheduleSettings::Plateau { .. } => "cut when validation stalls",
+    };
+    let head = match (&train.linear_head, train.head_lr == train.lr) {
+        (Some(_), _) => ", from a head that is fitted first".into(),
+        (None, true) => String::new(),
+        (None, false) => format!(" ({} for the new head)", train.head_lr),
+    };
+    let steps = images.div_ceil(train.batch_size.max(1));
+    format!(
+        "{} of {}, {optimizer}, rate {}{head}, {schedule}",
+        counted(train.epochs, "epoch", "epochs"),
+        counted(steps, "step", "steps"),
+        train.lr
+    )
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..1. => "a second".into(),
+        ..90. => format!("{seconds:.0} s"),
+        ..5400. => format!("{:.0} min", seconds / 60.),
+        _ => format!("{:.1} h", seconds / 3600.),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_the_unit_of_their_size() {
+        let cases = [(0.3, "a second"), (42.4, "42 s"), (600., "10 min"), (9000., "2.5 h")];
+        for (seconds, text) in cases {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}
