@@ -108,7 +108,7 @@ impl Plan {
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(&recipe, probe, method, &mut mistakes));
         let augment = by_gradient.then(|| augmentation(&recipe, preprocessing.as_ref(), &mut mistakes));
         let fits_head = probe.as_ref().is_some_and(Network::holds_linear);
-        let mut train = by_gradient.then(|| train(&recipe, method, fits_head));
+        let mut train = by_gradient.then(|| train(&recipe, method, fits_head, data.train.len()));
         if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
             probe.freeze(frozen)?;
             let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
@@ -397,11 +397,12 @@ fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
     }
 }
 
-fn train(recipe: &Recipe, method: Method, holds_linear: bool) -> TrainSettings {
+fn train(recipe: &Recipe, method: Method, holds_linear: bool, images: usize) -> TrainSettings {
     let typed = &recipe.train;
     let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
     let by_method = Defaults::of(method, choice);
-    let epochs = typed.epochs.unwrap_or(by_method.epochs);
+    let batch_size = typed.batch_size.unwrap_or(defaults::BATCH_SIZE);
+    let epochs = typed.epochs.unwrap_or_else(|| by_method.epochs_for(images, batch_size));
     let (optimizer, weight_decay) = match choice {
         OptimizerChoice::Sgd => {
             let momentum = typed.momentum.unwrap_or(defaults::MOMENTUM);
@@ -432,7 +433,7 @@ fn train(recipe: &Recipe, method: Method, holds_linear: bool) -> TrainSettings {
     let lr = typed.lr.unwrap_or(by_method.lr);
     TrainSettings {
         epochs,
-        batch_size: typed.batch_size.unwrap_or(defaults::BATCH_SIZE),
+        batch_size,
         optimizer,
         lr,
         head_lr: typed.head_lr.unwrap_or(lr * proportion),
