@@ -176,20 +176,20 @@ pub const KEYS: &[Key] = &[
     key(
         "strategy.little_below",
         Whole(1, MANY),
-        "`12`",
+        "`20`",
         "For `auto`: fewer training images a class than this, by the median over the classes, are `little`.",
     ),
     key(
         "strategy.similar_below",
         Number(Limits::Positive),
-        "`0.12`",
+        "`0.03`",
         "For `auto`, networks with BatchNorm: a distance of the activations' statistics from the source's \
             below this is `similar`.",
     ),
     key(
         "strategy.similar_above",
         Number(Limits::UpToOne),
-        "`0.6`",
+        "`0.75`",
         "For `auto`, networks without BatchNorm: images of which the source's classifier tells more than this \
             share are `similar`.",
     ),

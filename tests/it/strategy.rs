@@ -70,16 +70,16 @@ fn size_and_similarity_are_measured() {
         let value = strategy["similarity"]["measured"]["value"].as_f64().unwrap();
         (strategy, value)
     };
-    let run = plan(&lab, &[]).expect(0).says(&["distance from the source data", "similar, below 0.12"]);
+    let run = plan(&lab, &[]).expect(0).says(&["distance from the source data", "similar, below 0.03"]);
     let (strategy, near) = measured(&run);
     assert_eq!(strategy["size"]["per_class"], json!({ "least": 20, "median": 20, "most": 20 }));
     assert_eq!(strategy["similarity"]["measured"]["images"], 200);
     assert_eq!(plan(&lab, &[]).expect(0).stdout, run.stdout, "the same images, the same number");
 
     lab.write("train.csv", strange(&lab, 20));
-    let run = plan(&lab, &[]).expect(0).says(&["different, not below 0.12"]);
+    let run = plan(&lab, &[]).expect(0).says(&["different, not below 0.03"]);
     let (_, far) = measured(&run);
-    assert!(near < 0.02 && far > 0.12, "{near}, {far}");
+    assert!(near < 0.02 && far > 0.1, "{near}, {far}");
 
     // Every threshold can be set.
     let bar = format!("strategy.similar_below={}", 2. * far);
@@ -97,7 +97,7 @@ fn a_run_says_what_it_chose_and_goes_on_with_it() {
     let report = lab.json("run/report.json");
     assert_eq!(report["method"], "linear");
     assert_eq!(report["strategy"]["size"]["verdict"], "little");
-    assert!(report["strategy"]["similarity"]["measured"]["value"].as_f64().unwrap() < 0.12);
+    assert!(report["strategy"]["similarity"]["measured"]["value"].as_f64().unwrap() < 0.03);
     // The plan is in the run folder, and what it measured holds: a changed number is not measured again.
     let plan = String::from_utf8(lab.read("run/plan.yaml")).unwrap();
     let (before, rest) = plan.split_once("value: ").unwrap();
