@@ -77,14 +77,24 @@ fn table(title: &str, rows: &[Row], network: &Network) -> String {
     let activations: i64 = rows.iter().map(Row::activations).sum();
     let multiply_adds: u64 = rows.iter().map(|row| row.multiply_adds).sum();
     text.push_str(&format!(
-        "\n{} parameters ({:.1} MB as float32), {:.1} M activations ({:.1} MB), {:.3} G multiply-adds\n",
+        "\n{} parameters ({}B as float32), {} activations ({}B), {} multiply-adds\n",
         grouped(parameters as u64),
-        parameters as f64 * 4e-6,
-        activations as f64 * 1e-6,
-        activations as f64 * 4e-6,
-        multiply_adds as f64 * 1e-9
+        scaled(parameters as u64 * 4),
+        scaled(activations as u64),
+        scaled(activations as u64 * 4),
+        scaled(multiply_adds)
     ));
     text
+}
+
+/// `1.814 G`, `46.8 M` or `61.7 k`.
+fn scaled(number: u64) -> String {
+    let value = number as f64;
+    match number {
+        1_000_000_000.. => format!("{:.3} G", value * 1e-9),
+        1_000_000.. => format!("{:.1} M", value * 1e-6),
+        _ => format!("{:.1} k", value * 1e-3),
+    }
 }
 
 /// `1,728`
@@ -105,5 +115,11 @@ mod tests {
     #[test]
     fn thousands_are_grouped() {
         assert_eq!([0, 12, 1728, 138_357_544].map(super::grouped), ["0", "12", "1,728", "138,357,544"]);
+    }
+
+    #[test]
+    fn totals_have_the_unit_of_their_size() {
+        let numbers = [61_706, 46_758_048, 1_814_073_344];
+        assert_eq!(numbers.map(super::scaled), ["61.7 k", "46.8 M", "1.814 G"]);
     }
 }

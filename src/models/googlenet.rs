@@ -2,16 +2,8 @@
 //! `models/googlenet.py`). As there, convolutions are followed by a batch normalisation, and what the paper
 //! has as 5×5 convolutions are 3×3 ones, which the published weights are for.
 
-use tch::Tensor;
-
-use super::chain::Chain;
-use super::layers::{
-    Activation, Branches, ConvConfig, ConvInit, ConvNorm, Func, Layer, LinearInit, NormConfig, Sequential,
-    adaptive_avg_pool2d_flat, conv_norm, dropout, linear, max_pool2d_ceil,
-};
-use super::vars::{Init, Path};
-use super::{Architecture, Auxiliaries, Auxiliary};
-use crate::error::Result;
+use super::prelude::*;
+use super::{Auxiliaries, Auxiliary};
 
 pub(super) const TABLE: &[Architecture] = &[Architecture {
     auxiliaries: Auxiliaries {
@@ -64,18 +56,21 @@ const DEVIATION: f64 = 0.01;
 fn build(chain: &mut Chain) -> Result<()> {
     for (name, pooled, inputs, outputs, config) in STEM {
         chain.stage(name, |root| {
-            behind_pooling(pooled, basic_conv(&(root / name), inputs, outputs, config)?)
+            Ok(behind(pooled.map(halved), basic_conv(&(root / name), inputs, outputs, config)?))
         })?;
     }
     for (name, pooled, inputs, outputs) in MODULES {
-        chain.stage(name, |root| behind_pooling(pooled, inception(&(root / name), inputs, outputs)?))?;
+        chain.stage(name, |root| {
+            Ok(behind(pooled.map(halved), inception(&(root / name), inputs, outputs)?))
+        })?;
     }
     let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(DROPOUT)]);
-    chain.head_with("fc", Box::new(neck), FEATURES, linear_init(FEATURES))
+    chain.head_with("fc", Box::new(neck), FEATURES, linear_init(FEATURES, DEVIATION))
 }
 
-fn linear_init(inputs: i64) -> LinearInit {
-    LinearInit { weight: Init::TruncatedNormal(DEVIATION), ..LinearInit::default(inputs) }
+/// The initial values of both Inception families' linear layers.
+pub(super) fn linear_init(inputs: i64, deviation: f64) -> LinearInit {
+    LinearInit { weight: Init::TruncatedNormal(deviation), ..LinearInit::default(inputs) }
 }
 
 fn auxiliary(path: &Path, inputs: i64, classes: i64) -> Result<Box<dyn Layer>> {
@@ -88,16 +83,21 @@ fn auxiliary(path: &Path, inputs: i64, classes: i64) -> Result<Box<dyn Layer>> {
         Box::new(Func(|xs: &Tensor, _| xs.f_adaptive_avg_pool2d([SIDE, SIDE]))),
         Box::new(basic_conv(&(path / "conv"), inputs, CHANNELS, convolution(1))?),
         Box::new(Func(|xs: &Tensor, _| xs.f_flatten(1, -1))),
-        Box::new(linear(&(path / "fc1"), flat, HIDDEN, linear_init(flat))?),
+        Box::new(linear(&(path / "fc1"), flat, HIDDEN, linear_init(flat, DEVIATION))?),
         Box::new(Activation::Relu),
         dropout(DROPOUT),
-        Box::new(linear(&(path / "fc2"), HIDDEN, classes, linear_init(HIDDEN))?),
+        Box::new(linear(&(path / "fc2"), HIDDEN, classes, linear_init(HIDDEN, DEVIATION))?),
     ])))
 }
 
-fn behind_pooling(kernel: Option<i64>, layer: impl Layer + 'static) -> Result<Sequential> {
-    let pooling = kernel.map(|kernel| max_pool2d_ceil(kernel, 2, 0));
-    Ok(Sequential(pooling.into_iter().chain([Box::new(layer) as Box<dyn Layer>]).collect()))
+/// A pooling that halves the resolution.
+fn halved(kernel: i64) -> Box<dyn Layer> {
+    max_pool2d_ceil(kernel, 2, 0)
+}
+
+/// A layer, and a pooling before it if there is one.
+pub(super) fn behind(pooling: Option<Box<dyn Layer>>, layer: impl Layer + 'static) -> Sequential {
+    Sequential(pooling.into_iter().chain([Box::new(layer) as _]).collect())
 }
 
 const fn convolution(kernel: i64) -> ConvConfig {
@@ -107,7 +107,7 @@ const fn convolution(kernel: i64) -> ConvConfig {
 /// A convolution at `conv`, its normalisation at `bn`, with the eps of both Inception families, and a ReLU.
 pub(super) fn basic_conv(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Result<ConvNorm> {
     let norm = NormConfig { eps: 1e-3, ..NormConfig::DEFAULT };
-    conv_norm([&(path / "conv"), &(path / "bn")], inputs, outputs, config, norm, Activation::Relu)
+    conv_norm([path / "conv", path / "bn"], inputs, outputs, config, norm, Activation::Relu)
 }
 
 fn inception(path: &Path, inputs: i64, outputs: [i64; 6]) -> Result<Branches> {

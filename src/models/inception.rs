@@ -1,15 +1,9 @@
 //! Inception v3 (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016;
 //! torchvision `models/inception.py`).
 
-use super::chain::Chain;
-use super::googlenet::basic_conv;
-use super::layers::{
-    Branches, ConvConfig, ConvInit, Layer, LinearInit, Sequential, adaptive_avg_pool2d_flat, avg_pool2d,
-    dropout, linear, max_pool2d,
-};
-use super::vars::{Init, Path};
-use super::{Architecture, Auxiliaries, Auxiliary};
-use crate::error::Result;
+use super::googlenet::{basic_conv, behind, linear_init};
+use super::prelude::*;
+use super::{Auxiliaries, Auxiliary};
 
 pub(super) const TABLE: &[Architecture] = &[Architecture {
     auxiliaries: Auxiliaries {
@@ -70,21 +64,17 @@ enum Module {
 fn build(chain: &mut Chain) -> Result<()> {
     for (name, pooled, inputs, outputs, config) in STEM {
         chain.stage(name, |root| {
-            behind_pooling(pooled, Box::new(basic_conv(&(root / name), inputs, outputs, config)?))
+            Ok(behind(pooled.then(halved), basic_conv(&(root / name), inputs, outputs, config)?))
         })?;
     }
     for (name, inputs, module) in MODULES {
         chain.stage(name, |root| {
             let branches = branches(&Branch { path: root / name, inputs }, module)?;
-            behind_pooling(name == "Mixed_5b", Box::new(Branches(branches)))
+            Ok(behind((name == "Mixed_5b").then(halved), Branches(branches)))
         })?;
     }
     let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), dropout(DROPOUT)]);
     chain.head_with("fc", Box::new(neck), FEATURES, linear_init(FEATURES, DEVIATION))
-}
-
-fn linear_init(inputs: i64, deviation: f64) -> LinearInit {
-    LinearInit { weight: Init::TruncatedNormal(deviation), ..LinearInit::default(inputs) }
 }
 
 fn auxiliary(path: &Path, classes: i64) -> Result<Box<dyn Layer>> {
@@ -99,8 +89,9 @@ fn auxiliary(path: &Path, classes: i64) -> Result<Box<dyn Layer>> {
     ])))
 }
 
-fn behind_pooling(pooled: bool, layer: Box<dyn Layer>) -> Result<Sequential> {
-    Ok(Sequential(if pooled { vec![max_pool2d(3, 2, 0), layer] } else { vec![layer] }))
+/// A pooling that halves the resolution.
+fn halved() -> Box<dyn Layer> {
+    max_pool2d(3, 2, 0)
 }
 
 const fn square(kernel: i64) -> ConvConfig {
@@ -135,7 +126,7 @@ fn branches(module: &Branch, kind: Module) -> Result<Vec<Box<dyn Layer>>> {
                 ("branch3x3dbl_2", 96, square(3)),
                 ("branch3x3dbl_3", 96, shrinking(2)),
             ])?,
-            max_pool2d(3, 2, 0),
+            halved(),
         ],
         Module::C { width } => vec![
             module.of(&[("branch1x1", 192, square(1))])?,
@@ -161,7 +152,7 @@ fn branches(module: &Branch, kind: Module) -> Result<Vec<Box<dyn Layer>>> {
                 ("branch7x7x3_3", 192, rectangle(7, 1)),
                 ("branch7x7x3_4", 192, shrinking(2)),
             ])?,
-            max_pool2d(3, 2, 0),
+            halved(),
         ],
         Module::E => vec![
             module.of(&[("branch1x1", 320, square(1))])?,

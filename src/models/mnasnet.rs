@@ -4,15 +4,9 @@
 //! torchvision takes a state dict for this family only with the version that PyTorch keeps beside it, which
 //! safetensors files do not have: there `state_dict._metadata = model.state_dict()._metadata` comes first.
 
-use super::chain::Chain;
+use super::Older;
 use super::layers::Activation::Relu;
-use super::layers::{
-    BlockKeys, ConvConfig, ConvInit, InvertedResidualConfig, LinearInit, NormConfig, Sequential, conv_norm,
-    divisible, dropout, global_mean, inverted_residual,
-};
-use super::vars::Init;
-use super::{Architecture, Older};
-use crate::error::Result;
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     MNASNET.builder("mnasnet0_5", |chain| mnasnet(chain, 0.5)),
@@ -50,7 +44,7 @@ fn mnasnet(chain: &mut Chain, width: f64) -> Result<()> {
     chain.stage("stem", |root| {
         let path = root / "layers";
         let config = ConvConfig::new(3).stride(2).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 0), &(&path / 1)], 3, stem, config, NORM, Relu)
+        conv_norm([&path / 0, &path / 1], 3, stem, config, NORM, Relu)
     })?;
     let block = InvertedResidualConfig { norm: NORM, ..InvertedResidualConfig::BASE };
     chain.stage("stage1.0", |root| {
@@ -81,7 +75,7 @@ fn mnasnet(chain: &mut Chain, width: f64) -> Result<()> {
     chain.stage("last", |root| {
         let path = root / "layers";
         let config = ConvConfig::new(1).init(ConvInit::KaimingFanOut);
-        conv_norm([&(&path / 14), &(&path / 15)], inputs, LAST, config, NORM, Relu)
+        conv_norm([&path / 14, &path / 15], inputs, LAST, config, NORM, Relu)
     })?;
     let neck = Sequential(vec![global_mean(), dropout(DROPOUT)]);
     // `kaiming_uniform_` over the outputs, with a sigmoid's gain of 1.

@@ -1,17 +1,7 @@
 //! Vision Transformer (Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; torchvision
 //! `models/vision_transformer.py`). torchvision drops nothing in its builders, so there is no dropout here.
 
-use tch::Tensor;
-
-use super::Architecture;
-use super::chain::Chain;
-use super::head::Pooling;
-use super::layers::{
-    Conv2d, ConvConfig, ConvInit, Func, Layer, Linear, LinearInit, Mode, Sequential, TransformerBlock,
-    attend, conv2d, identity, layer_norm, linear, perceptron, split_heads,
-};
-use super::vars::{Init, Path, Role};
-use crate::error::{Error, Result};
+use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] = &[
     VIT.multiple_of(16).builder("vit_b_16", |chain| vit(chain, Size::BASE, 16)),

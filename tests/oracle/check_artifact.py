@@ -5,7 +5,8 @@
 One model of each block kind, and the smallest of each family of torchvision's, is trained for a few steps on a few of
 the shipped digits. Its `model.safetensors` has to load into the torchvision builder with `strict=True`, to give the logits that `tl extract` gives and the labels and
 confidences that `tl predict` gives; the frozen part has to be the weights that it came from. The linear method has to
-find what `LogisticRegression` behind a `StandardScaler` finds at the same C on the same features.
+find what `LogisticRegression` behind a `StandardScaler` finds at the same C on the same features; so has `stages`, on
+the features of the stages that it chose.
 """
 
 import csv
@@ -17,6 +18,7 @@ import tempfile
 import warnings
 from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 from check_extract import error, random_model  # before PyTorch: it says how threads wait
 
@@ -202,52 +204,108 @@ def check_frozen(run, weights, plan):
     assert not weights & same, sorted(weights & same)[:5]
 
 
-def check_linear(bench, classes, each, extra):
-    samples, seen = digits("train", classes, each), digits("test", classes, 20)
-    write_list(bench.folder / "train.csv", samples)
-    write_list(bench.folder / "val.csv", seen)
-    name = f"linear, {classes} classes{', C given' if extra else ''}"
-    run = bench.finetune(name.replace(", ", "-").replace(" ", "-"), {
-        "model": "shufflenet_v2_x0_5", "weights": str(LETTERS), "data": {"train": "train.csv", "val": "val.csv"},
-        "strategy": {"method": "linear"}, "train": extra,
-    })
-    names = [str(digit) for digit in range(classes)]
+class Part(NamedTuple):
+    """Digits to fit a head on, and others to measure it on."""
+    classes: int
+    train: list
+    seen: list
+
+    @classmethod
+    def of(cls, classes, each, measured=20):
+        return cls(classes, digits("train", classes, each), digits("test", classes, measured))
+
+
+def fitted(bench, name, part, recipe):
+    """The run of a recipe for a head on frozen features."""
+    write_list(bench.folder / "train.csv", part.train)
+    write_list(bench.folder / "val.csv", part.seen)
+    name = name.replace(", ", "-").replace(" ", "-")
+    return bench.finetune(name, {"data": {"train": "train.csv", "val": "val.csv"}, **recipe})
+
+
+def check_head(bench, name, run, part, key, readings):
+    """The head at `key` of the model file is scikit-learn's, fitted at the run's C to the features that `tl extract`
+    finds at `readings` (pairs of a model and a stage); what `tl predict` says of other images is what that one says.
+    """
+    names, paths = [str(digit) for digit in range(part.classes)], [str(path) for path, _ in part.seen]
+
+    def features(images):
+        return np.concatenate([bench.extract(model, images, stage) for model, stage in readings], axis=1).astype("f8")
+
+    state = load_file(run / "model.safetensors")
+    weight = state[f"{key}.weight"].flatten(1).double().numpy()
+    bias = state[f"{key}.bias"].double().numpy() if f"{key}.bias" in state else None
     report = json.loads((run / "report.json").read_text())
     c = report["linear"]["c"]
-    x = bench.extract(run, [path for path, _ in samples], "features").astype("f8")
-    y = np.array([label for _, label in samples])
-    scaler = StandardScaler().fit(x)
+    # Without biases, means that were subtracted could not be brought back.
+    scaler = StandardScaler(with_mean=bias is not None)
+    x = scaler.fit_transform(features([path for path, _ in part.train]))
+    y = np.array([label for _, label in part.train])
     with warnings.catch_warnings():
         # At this tolerance the solver ends where rounding leaves nothing to gain, and says so.
         warnings.simplefilter("ignore")
-        fit = LogisticRegression(C=c, solver="newton-cg", tol=1e-12, max_iter=100_000).fit(scaler.transform(x), y)
+        fit = LogisticRegression(C=c, fit_intercept=bias is not None, solver="newton-cg", tol=1e-12, max_iter=100_000)
+        fit.fit(x, y)
     assert list(fit.classes_) == names
 
-    state = load_file(run / "model.safetensors")
-    weight, bias = state["fc.weight"].double().numpy(), state["fc.bias"].double().numpy()
-    bias = bias + weight @ scaler.mean_
+    bias = bias + weight @ scaler.mean_ if bias is not None else np.zeros(part.classes)
     weight = weight * scaler.scale_
-    if classes == 2:  # scikit-learn has one row, for the difference of the logits
+    if part.classes == 2:  # scikit-learn has one row, for the difference of the logits
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
-    else:  # what is common to all classes changes no probability
+    else:  # what is common to all classes changes no probability: SqueezeNet's biases are raised above its ReLU
         bias = bias - bias.mean() + fit.intercept_.mean()
     worst = max(np.abs(weight - fit.coef_).max(), np.abs(bias - fit.intercept_).max())
-    assert worst <= 1e-3, f"{name}: a coefficient is off by {worst:.2e} (the largest is {np.abs(fit.coef_).max():.2e})"
+    largest = np.abs(fit.coef_).max()
+    assert worst <= 1e-3 * largest, f"{name}: a coefficient is off by {worst:.2e} (the largest is {largest:.2e})"
 
-    paths = [str(path) for path, _ in seen]
-    unseen = scaler.transform(bench.extract(run, paths, "features").astype("f8"))
-    rows = bench.predict(run, paths, classes)
+    unseen = scaler.transform(features(paths))
+    rows = bench.predict(run, paths, part.classes)
     assert [row["label"] for row in rows] == list(fit.predict(unseen)), name
     confidences = np.sort(fit.predict_proba(unseen), axis=1)[:, ::-1]
-    found = np.array([[float(row["confidence" + (f"_{k + 1}" if k else "")]) for k in range(classes)] for row in rows])
-    gap = np.abs(found - confidences).max()
+    columns = ["confidence" + (f"_{k + 1}" if k else "") for k in range(part.classes)]
+    gap = np.abs(np.array([[float(row[column]) for column in columns] for row in rows]) - confidences).max()
     assert gap <= 1e-3, f"{name}: a confidence is off by {gap:.2e}"
-    accuracy = np.mean([row["label"] == label for row, (_, label) in zip(rows, seen)])
+    accuracy = np.mean([row["label"] == label for row, (_, label) in zip(rows, part.seen)])
     assert abs(accuracy - report["best"]["val_accuracy"]) < 1e-6, (accuracy, report["best"])
     print(
-        f"  {name:<34} C {c:.3g}: coefficients {worst:.1e} of {np.abs(fit.coef_).max():.2g}, confidences {gap:.1e}, "
+        f"  {name:<34} C {c:.3g}: coefficients {worst:.1e} of {largest:.2g}, confidences {gap:.1e}, "
         f"accuracy {accuracy:.3f}"
     )
+
+
+def check_linear(bench, classes, each, extra):
+    part, name = Part.of(classes, each), f"linear, {classes} classes{', C given' if extra else ''}"
+    run = fitted(bench, name, part, {
+        "model": "shufflenet_v2_x0_5", "weights": str(LETTERS), "strategy": {"method": "linear"}, "train": extra,
+    })
+    check_head(bench, name, run, part, "fc", [(run, "features")])
+
+
+def check_other_heads(bench):
+    """Heads that are no linear layer with biases: MaxViT's has none, SqueezeNet's is a convolution."""
+    for model, key, size, part in [
+        ("maxvit_t", "classifier.5", 224, Part.of(3, 6, 4)), ("squeezenet1_1", "classifier.1", 64, Part.of(4, 10, 10)),
+    ]:
+        run = fitted(bench, f"linear, {model}", part, {
+            "model": model, "weights": "none", "preprocess": {"crop_size": size},
+            "strategy": {"method": "linear"}, "train": {"c": 1},
+        })
+        assert (f"{key}.bias" in load_file(run / "model.safetensors")) == (model != "maxvit_t")
+        check_head(bench, f"linear, {model}", run, part, key, [(run, "features")])
+
+
+def check_stages(bench, read, extra):
+    """The head on several stages, against the features of each that the shipped network itself gives."""
+    part, name = Part.of(10, 10), f"stages, {', '.join(read) or 'by default'}"
+    run = fitted(bench, name, part, {
+        "model": "shufflenet_v2_x0_5", "weights": str(LETTERS),
+        "strategy": {"method": "stages", **({"read": read} if read else {})}, "train": extra,
+    })
+    chosen = metadata_of(run / "model.safetensors")["reads"]
+    rows = json.loads((run / "report.json").read_text())["stages"]
+    assert [row["stages"] for row in rows if row["chosen"]] == [chosen], rows
+    check_head(bench, f"{name}: {len(chosen)} chosen", run, part, "tl_head", [(LETTERS, stage) for stage in chosen])
+    return len(chosen)
 
 
 def main(tl):
@@ -261,6 +319,12 @@ def main(tl):
         check_linear(bench, 10, 30, {"c": 1})
         check_linear(bench, 3, 20, {})
         check_linear(bench, 2, 20, {})
+        check_other_heads(bench)
+        joined = [
+            check_stages(bench, [], {}),
+            check_stages(bench, ["stage3", "features"], {"c": 1}),
+        ]
+        assert max(joined) > 1, "no head on several stages was compared"
     print("torchvision and scikit-learn agree with what `tl finetune` leaves")
 
 
