@@ -83,7 +83,8 @@ impl Plan {
             }
         }
         let device = device(&recipe, overrides, &mut mistakes)?;
-        let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
+        let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
+        let data = Data::list(&recipe, seed, threads, &mut mistakes, &mut notes);
         recipe.refuse(mistakes)?;
         let (Some(source), Some(preprocessing), Some(probe)) = (source, preprocessing, probe) else {
             // Whatever is missing here has left a mistake behind, and mistakes have been refused.
@@ -95,10 +96,10 @@ impl Plan {
             let side = preprocessing.crop_size;
             notes.extend(opened.as_ref().map_or_else(|| source.note(side), |opened| opened.note(side)));
         }
+        notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
         notes.extend(unused_keys(&recipe, method));
         notes.extend(warnings(&recipe, &source, method));
         let stages: Vec<String> = probe.stage_names().map(str::to_string).collect();
-        let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
         let settings = Settings {
             model: source.architecture.name.into(),
             weights: describe(&recipe, &source, method),

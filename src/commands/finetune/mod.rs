@@ -11,6 +11,7 @@ use super::terminal::{Terminal, warn};
 use super::{Outcome, plan::show};
 use crate::artifact::{Card, FORMAT};
 use crate::averaging::{Averaging, Member};
+use crate::chance;
 use crate::check::{self, BadImage};
 use crate::cli::{self, Common};
 use crate::dataset::Sample;
@@ -92,10 +93,12 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
         stages: network.stage_names().take(network.frozen()).map(str::to_string).collect(),
         sha256: network.frozen_hash()?,
     };
+    let chance = chance::note(&result.val.confusion, &plan.data.classes);
+    result.notes.extend(chance.clone());
     let report = run.report(result, frozen, bad_images, seconds);
     report.write(&folder)?;
     folder.drop_features()?;
-    conclude(&report, &folder, terminal);
+    conclude(&report, chance, &folder, terminal);
     Ok(Outcome::Done)
 }
 
@@ -353,14 +356,14 @@ fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<N
 }
 
 /// Says what came out, and what to do with it.
-fn conclude(report: &Report, folder: &RunFolder, terminal: Terminal) {
+fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, terminal: Terminal) {
     let test = match &report.test {
-        Some(test) => format!(", test accuracy {:.4}", test.accuracy),
+        Some(test) => format!(", test accuracy {:.4} ({})", test.accuracy, test.interval),
         None => String::new(),
     };
     let epoch = match report.linear {
         Some(_) => String::new(),
-        None => format!(" (epoch {})", report.best.epoch),
+        None => format!(", epoch {}", report.best.epoch),
     };
     let views = match &report.val_views {
         Some(val) => {
@@ -370,12 +373,16 @@ fn conclude(report: &Report, folder: &RunFolder, terminal: Terminal) {
         }
         None => String::new(),
     };
+    if let Some(note) = chance {
+        terminal.say(format!("note: {note}"));
+    }
     for pass in report.gradient.iter().flat_map(|gradient| &gradient.passes) {
         terminal.say(format!("passes  {pass}"));
     }
     terminal.say(format!(
-        "val accuracy {:.4}{epoch}{test}{views}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
+        "val accuracy {:.4} ({}{epoch}){test}{views}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
         report.best.val_accuracy,
+        report.val.interval,
         folder.model().display(),
         folder.page().display(),
         folder.path().display()
