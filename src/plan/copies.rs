@@ -23,17 +23,15 @@ pub(super) struct Apart {
     pub contents: Vec<usize>,
     /// Worth knowing.
     pub notes: Vec<String>,
-    /// Keys of the recipe, and what is wrong with them.
-    pub mistakes: Vec<(&'static str, String)>,
 }
 
 /// Takes the images that `data.val` or `data.test` holds too out of the training images, files being the same
-/// if their bytes are.
+/// if their bytes are. A class that would lose all of its images keeps them: then only a note can help.
 pub(super) fn keep_apart(parts: &mut Parts, threads: usize) -> Result<Apart> {
     let all: Vec<&Sample> = samples(parts).collect();
     let paths: Vec<&Path> = all.iter().map(|sample| sample.path.as_path()).collect();
     let first = first_of_each_content(&paths, threads)?;
-    let (mut notes, mut mistakes) = (Vec::new(), Vec::new());
+    let mut notes = Vec::new();
     notes.extend(several_classes(&all, &first, &parts.listed.classes));
 
     let train = parts.listed.samples.len();
@@ -44,35 +42,27 @@ pub(super) fn keep_apart(parts: &mut Parts, threads: usize) -> Result<Apart> {
 
     let mut gone = HashSet::new();
     for (key, part) in [("data.val", in_val), ("data.test", in_test)] {
-        let part: HashSet<usize> = part.iter().copied().collect();
+        let held: HashSet<usize> = part.iter().copied().collect();
         let shared: Vec<usize> =
-            (0..train).filter(|&i| part.contains(&trained[i]) && !gone.contains(&i)).collect();
-        if shared.is_empty() {
-            continue;
-        }
-        let names: Vec<&str> = shared.iter().map(|&i| parts.listed.samples[i].name.as_str()).collect();
-        let what = counted(shared.len(), "training image is", "training images are");
-        notes.push(format!(
-            "{what} in `{key}` too ({}), compared by content: not trained on, so that the model is measured on \
-             images that are new to it",
-            first_few(&names)
-        ));
-        gone.extend(shared);
-        if let Some(message) = bereft(&parts.listed, &gone, key) {
-            mistakes.push((key, message));
-            break;
-        }
+            (0..train).filter(|&i| held.contains(&trained[i]) && !gone.contains(&i)).collect();
+        let bereft = bereft(&parts.listed, &gone, &shared);
+        let (stay, go): (Vec<usize>, Vec<usize>) =
+            shared.into_iter().partition(|&i| bereft.contains(&parts.listed.samples[i].label));
+        notes.extend(taken_out(&parts.listed, key, &go));
+        gone.extend(go);
+        let stay: Vec<(usize, usize)> =
+            stay.iter().map(|&i| (parts.listed.samples[i].label, trained[i])).collect();
+        notes.extend(trained_on(&parts.listed.classes, key, &stay, part));
     }
 
-    // Where the first of a kind was taken out, all of the kind were.
-    let left: Vec<usize> = (0..train).filter(|i| !gone.contains(i)).collect();
-    let place: HashMap<usize, usize> = left.iter().enumerate().map(|(new, &old)| (old, new)).collect();
+    let mut place = HashMap::new();
+    let left = (0..train).filter(|i| !gone.contains(i));
     let contents: Vec<usize> =
-        left.iter().enumerate().map(|(new, &old)| place.get(&trained[old]).copied().unwrap_or(new)).collect();
+        left.enumerate().map(|(new, old)| *place.entry(trained[old]).or_insert(new)).collect();
     let mut index = 0..;
     parts.listed.samples.retain(|_| index.next().is_some_and(|i: usize| !gone.contains(&i)));
     notes.extend(copies_in_train(&parts.listed, &contents, parts.val.is_none()));
-    Ok(Apart { contents, notes, mistakes })
+    Ok(Apart { contents, notes })
 }
 
 fn samples(parts: &Parts) -> impl Iterator<Item = &Sample> {
@@ -122,36 +112,62 @@ fn test_in_val(parts: &Parts, in_val: &[usize], in_test: &[usize]) -> Option<Str
     })
 }
 
-/// What to say when classes are left without a training image.
-fn bereft(listed: &Dataset, gone: &HashSet<usize>, key: &str) -> Option<String> {
-    let mut left = vec![0; listed.classes.len()];
+/// The classes that without `shared` would have no training image.
+fn bereft(listed: &Dataset, gone: &HashSet<usize>, shared: &[usize]) -> HashSet<usize> {
+    let shared: HashSet<usize> = shared.iter().copied().collect();
+    let mut left: HashSet<usize> = (0..listed.classes.len()).collect();
     for (index, sample) in listed.samples.iter().enumerate() {
-        left[sample.label] += usize::from(!gone.contains(&index));
+        if !gone.contains(&index) && !shared.contains(&index) {
+            left.remove(&sample.label);
+        }
     }
-    let classes: Vec<&String> =
-        listed.classes.iter().zip(left).filter(|(_, left)| *left == 0).map(|(class, _)| class).collect();
-    let remedy = match key {
-        "data.val" => "name other images, or write `val: 0.2`, which holds a fifth of `data.train` back",
-        _ => "name other images to test on, or leave `data.test` out",
-    };
-    let what = counted(classes.len(), "class", "classes");
-    (!classes.is_empty()).then(|| {
+    left
+}
+
+fn taken_out(listed: &Dataset, key: &str, images: &[usize]) -> Option<String> {
+    let names: Vec<&str> = images.iter().map(|&i| listed.samples[i].name.as_str()).collect();
+    let what = counted(images.len(), "training image is", "training images are");
+    (!images.is_empty()).then(|| {
         format!(
-            "an image is either trained on or measured on, and here are all the training images of {what} ({}): \
-             {remedy}",
-            first_few(&classes)
+            "{what} in `{key}` too, compared by content ({}): left out of training, so that the model is measured \
+             on images that are new to it",
+            first_few(&names)
+        )
+    })
+}
+
+/// What a network has seen it knows. `stay` are label and content of the training images that `part` holds too.
+fn trained_on(classes: &[String], key: &str, stay: &[(usize, usize)], part: &[usize]) -> Option<String> {
+    let contents: HashSet<usize> = stay.iter().map(|&(_, content)| content).collect();
+    let both = part.iter().filter(|content| contents.contains(content)).count();
+    let labels: BTreeSet<usize> = stay.iter().map(|&(label, _)| label).collect();
+    let names: Vec<&String> = labels.iter().map(|&label| &classes[label]).collect();
+    let what = counted(names.len(), "class", "classes");
+    let remedy = match key {
+        "data.val" => "name other images, or write `val: 0.2` to hold a fifth of `data.train` back",
+        _ => "name other images to test on",
+    };
+    (both > 0).then(|| {
+        format!(
+            "{both} of the {} images of `{key}` are trained on too: its accuracy will be too good to be true. They are \
+             all the training images of {what} ({}), which could not be learnt without them: {remedy}",
+            part.len(),
+            first_few(&names)
         )
     })
 }
 
 /// Copies count more than once, which may be meant and may be a slip.
 fn copies_in_train(listed: &Dataset, contents: &[usize], split: bool) -> Option<String> {
-    let names: Vec<String> = contents
-        .iter()
-        .enumerate()
-        .filter(|&(index, &first)| index != first)
-        .map(|(index, &first)| format!("{} = {}", listed.samples[index].name, listed.samples[first].name))
-        .collect();
+    // Within their class: a picture in several is told with its classes.
+    let mut original = HashMap::new();
+    let mut names = Vec::new();
+    for (index, (sample, &content)) in listed.samples.iter().zip(contents).enumerate() {
+        let first = *original.entry((content, sample.label)).or_insert(index);
+        if first != index {
+            names.push(format!("{} = {}", sample.name, listed.samples[first].name));
+        }
+    }
     let what = counted(names.len(), "image of `data.train` is a copy", "images of `data.train` are copies");
     let then = match split {
         true => "copies stay on one side, in training or in validation",

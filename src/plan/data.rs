@@ -112,9 +112,8 @@ impl Data {
         }
         let mut parts = Parts { listed, val, test };
         let contents = match copies::keep_apart(&mut parts, threads) {
-            Ok(Apart { contents, notes: said, mistakes: found }) => {
+            Ok(Apart { contents, notes: said }) => {
                 notes.extend(said);
-                mistakes.extend(found.into_iter().map(|(key, message)| recipe.mistake(key, message)));
                 contents
             }
             Err(error) => {

@@ -283,13 +283,15 @@ impl Run<'_> {
 fn introduce(plan: &Plan, terminal: Terminal) {
     let settings = &plan.settings;
     let counts = plan.data.counts();
+    let a_class = match (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0)) {
+        (least, most) if least == most => least.to_string(),
+        (least, most) => format!("{least} to {most}"),
+    };
     terminal.say(format!("{} · {} · weights {}", settings.model, settings.method, settings.weights));
     terminal.say(format!(
-        "{} classes · {} training images ({} to {} a class) · {} for validation{}",
+        "{} classes · {} training images ({a_class} a class) · {} for validation{}",
         plan.data.classes.len(),
         plan.data.train.len(),
-        counts.iter().min().unwrap_or(&0),
-        counts.iter().max().unwrap_or(&0),
         plan.data.val.len(),
         plan.data.test.as_ref().map(|test| format!(" · {} to test on", test.len())).unwrap_or_default()
     ));
@@ -310,6 +312,13 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
         return Ok(bad);
     }
     let list = check::list(&bad);
+    if bad.len() == samples.len() {
+        return Err(Error::run(format!(
+            "none of the {} images can be used:\n{list}\nso there is nothing to learn from. Does an image viewer \
+             open them? JPEG, PNG, GIF, WebP, BMP, TIFF and PNM files are read",
+            samples.len()
+        )));
+    }
     match plan.settings.data.bad_images {
         BadImages::Fail => {
             return Err(Error::run(format!(
