@@ -13,7 +13,7 @@ const VALIDATION: f64 = 5e14;
 /// Evaluations in a cross-validation of one fold, about: 21 values of C, each from the solution of the one before.
 const EVALUATIONS: f64 = 21. * 20.;
 /// Multiplications of the last fit at most: minutes.
-const FIT: f64 = 15e12;
+const FIT: f64 = 5e12;
 /// A fit to the tight tolerance takes this many steps or less, mostly.
 const STEPS: f64 = 200.;
 /// Fewer steps than this say little. From zero the first one is to the classes' means already, in units of the
