@@ -107,7 +107,7 @@ fn copies_stay_on_one_side_of_a_split() {
         listed(seed).says(&[
             "6 images of `data.train` are copies of another one there",
             "a/copy-0.ppm = a/0000.ppm",
-            "and 2 more): copies stay on one side",
+            "and 1 more): copies stay on one side",
             "1 picture is in more than one class, compared by content: a/0019.ppm (a, b)",
         ]);
     }
@@ -164,7 +164,7 @@ fn odd_classes_have_a_plan_or_a_refusal_with_every_method() {
             lab.write(&format!("broken/{}/{number}.jpg", number % 2), format!("no image {number}"));
         }
         try_on(&lab, method, "broken", &[]).expect(1).says(&[
-            "none of the 6 images can be used",
+            "6 of 6 images cannot be used",
             "broken/0/0.jpg: is a text file, not an image",
             "so there is nothing to learn from",
         ]);

@@ -314,7 +314,7 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
     let list = check::list(&bad);
     if bad.len() == samples.len() {
         return Err(Error::run(format!(
-            "none of the {} images can be used:\n{list}\nso there is nothing to learn from. Does an image viewer \
+            "{0} of {0} images cannot be used:\n{list}\nso there is nothing to learn from. Does an image viewer \
              open them? JPEG, PNG, GIF, WebP, BMP, TIFF and PNM files are read",
             samples.len()
         )));
