@@ -16,6 +16,7 @@
 
 pub mod artifact;
 pub mod averaging;
+pub mod chance;
 pub mod check;
 pub mod checkpoint;
 pub mod cli;

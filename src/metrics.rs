@@ -28,11 +28,23 @@ impl Confusion {
         self.counts.values().sum()
     }
 
+    /// Right predictions.
+    pub fn right(&self) -> u64 {
+        self.counts.iter().filter(|((truth, prediction), _)| truth == prediction).map(|(_, n)| n).sum()
+    }
+
     /// The share of right predictions, in [0, 1]; 0 without any.
     pub fn accuracy(&self) -> f64 {
-        let right: u64 =
-            self.counts.iter().filter(|((truth, prediction), _)| truth == prediction).map(|(_, n)| n).sum();
-        right as f64 / self.total().max(1) as f64
+        self.right() as f64 / self.total().max(1) as f64
+    }
+
+    /// The true class that most images are of, the first on ties, and how many; `None` without any image.
+    pub fn most_frequent(&self) -> Option<(usize, u64)> {
+        let mut totals: BTreeMap<usize, u64> = BTreeMap::new();
+        for (&(truth, _), count) in &self.counts {
+            *totals.entry(truth).or_default() += count;
+        }
+        totals.into_iter().max_by_key(|&(class, count)| (count, Reverse(class)))
     }
 
     /// Each class's share of right predictions among its own images; `None` where it has none.
@@ -91,6 +103,8 @@ mod tests {
         assert_eq!(confusion.recall(), [Some(0.5), Some(1.), None]);
         assert_eq!(confusion.matrix(), [[1, 1, 0], [0, 2, 0], [0, 0, 0]]);
         assert_eq!(confusion.mistakes(5), [(0, 1, 1)]);
+        assert_eq!((confusion.right(), confusion.most_frequent()), (3, Some((0, 2))));
+        assert_eq!(Confusion::new(2).most_frequent(), None);
         assert_eq!(Confusion::new(2).accuracy(), 0.);
     }
 }

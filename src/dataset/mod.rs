@@ -3,6 +3,7 @@
 //! Nothing is decoded here. The same folder gives the same list on every machine: classes are sorted by the
 //! bytes of their names, images by path component. What was left out is said in `notes`, once.
 
+mod contents;
 mod folder;
 mod list;
 mod split;
@@ -14,6 +15,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use contents::first_of_each_content;
 pub use list::{Input, Listing, list_images};
 pub use split::{Split, split};
 

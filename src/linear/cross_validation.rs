@@ -19,7 +19,7 @@ const STALE: usize = 4;
 const CLEARLY_WORSE: f64 = 1.1;
 
 /// Float32 is plenty to rank strengths by.
-const ROUGH: Settings = Settings { tolerance: 1e-4, max_iterations: 500, noise: 1e-6 };
+pub(super) const ROUGH: Settings = Settings { tolerance: 1e-4, max_iterations: 500, noise: 1e-6 };
 
 /// What the folds said about one value of C.
 #[derive(Debug, Clone, Copy, PartialEq)]

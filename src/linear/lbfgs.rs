@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 
 /// Pairs of step and gradient change that are kept (scipy's L-BFGS-B keeps 10 too).
 const HISTORY: usize = 10;
+/// Fewer of them for more than this many variables, where ten pairs would take gigabytes.
+const MANY: usize = 1 << 22;
+const SHORT_HISTORY: usize = 4;
 /// The decrease, relative to the slope, that a step must bring (the first Wolfe condition).
 const DECREASE: f64 = 1e-4;
 /// What may be left of the slope after a step (the second, strong Wolfe condition).
@@ -16,7 +19,7 @@ const CURVATURE: f64 = 0.9;
 const SEARCH_LIMIT: usize = 30;
 
 /// When to stop.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Settings {
     /// The largest entry of the gradient at which the search ends.
     pub tolerance: f64,
@@ -152,7 +155,8 @@ impl Lbfgs {
         let change: Vec<f64> = gradient.iter().zip(&self.gradient).map(|(new, old)| new - old).collect();
         let product = dot(&step, &change);
         if product > f64::EPSILON * dot(&change, &change) {
-            if self.pairs.len() == HISTORY {
+            let history = if step.len() > MANY { SHORT_HISTORY } else { HISTORY };
+            if self.pairs.len() == history {
                 self.pairs.pop_front();
             }
             self.pairs.push_back(Pair { step, change, product });

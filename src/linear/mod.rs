@@ -20,6 +20,7 @@ mod cross_validation;
 mod head;
 mod lbfgs;
 mod objective;
+mod size;
 mod solve;
 mod standardise;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use basis::Basis;
 use cross_validation::Images;
 use lbfgs::Settings;
 use objective::Problems;
+use size::Size;
 use standardise::Scaler;
 
 pub use cross_validation::CvRow;
@@ -113,7 +115,9 @@ pub enum LinearProgress {
 /// cross-validation within these images: the best accuracy, on ties the best log loss, then the stronger
 /// regularisation. The path goes from strong to weak regularisation and ends early where the log loss has
 /// become clearly worse. The standardisation is that of all images in every fold. If no class has two
-/// images there is nothing to hold out: C is 1, and [`LinearFit::note`] says so.
+/// images there is nothing to hold out: C is 1, and [`LinearFit::note`] says so. So it does where the folds would
+/// take gigabytes or days (thousands of classes with tens of thousands of images); there the last fit is in
+/// float32 and of a limited number of steps.
 ///
 /// `should_stop` is asked before each evaluation; if it says yes the answer is `None`. Memory: the
 /// features once in float64 and once in float32 besides the caller's own.
@@ -147,10 +151,13 @@ pub fn fit(
     let (x, scaler) = standardise::standardise(&features, config.intercept)?;
     let (x, basis) = Basis::rotate(x)?;
     let folds = usable_folds(&labels, classes, config.folds);
+    let size = Size::of(&x, classes);
     let (mut c, mut cv, mut note, mut start) = (config.c.unwrap_or(1.0), Vec::new(), None, None);
     let mut used_folds = 0;
     if config.c.is_some() && !config.compare {
         // Nothing to choose and nothing to compare.
+    } else if folds >= 2 && size.too_large_to_validate(folds) {
+        note = Some(size.note(config.c));
     } else if folds < 2 {
         note = config.c.is_none().then(|| {
             "no class has two images, so that none can be held out to choose the L2 strength: C = 1"
@@ -168,10 +175,12 @@ pub fn fit(
 
     progress(LinearProgress::Refit);
     let total: f64 = image_weights.iter().sum();
+    let settings = size.settings();
+    let x = if settings == TIGHT { x } else { x.f_to_kind(Kind::Float).map_err(torch())? };
     let problem = Problems::new(x, &labels, classes, &[image_weights], config.intercept)?;
     let start = start.unwrap_or_else(|| vec![0.0; problem.parameters()]);
     let penalties = [penalty(c, total, classes)];
-    let found = solve::minimise(&problem, &[start], &penalties, TIGHT, should_stop)?;
+    let found = solve::minimise(&problem, &[start], &penalties, settings, should_stop)?;
     let Some(solution) = found.and_then(|mut solutions| solutions.pop()) else { return Ok(None) };
 
     let weights = solution.point.len() - classes;

@@ -18,8 +18,8 @@ const BLOCK_LOGITS: i64 = 1 << 20;
 pub(super) struct Problems {
     /// `[N, M]`, float32 or float64: what everything is computed in.
     x: Tensor,
-    /// `[N, K]`: 1 at the label, else 0.
-    targets: Tensor,
+    /// int64 `[N, 1]`. Ones and zeros for all images and classes would take as much memory as the features.
+    labels: Tensor,
     /// `[N, P]`: the images' weights in each problem, their sum 1.
     image_weights: Tensor,
     classes: i64,
@@ -42,11 +42,8 @@ impl Problems {
     ) -> Result<Self> {
         let build = || {
             let (n, _) = x.size2()?;
-            let options = (x.kind(), x.device());
             let classes = classes as i64;
-            let labels = Tensor::f_from_slice(labels)?.f_unsqueeze(1)?;
-            let mut targets = Tensor::f_zeros([n, classes], options)?;
-            let _ = targets.f_scatter_value_(1, &labels, 1.0)?;
+            let labels = Tensor::f_from_slice(labels)?.f_view([n, 1])?;
             let mut columns = Vec::with_capacity(weights.len());
             for problem in weights {
                 let total: f64 = problem.iter().sum();
@@ -54,7 +51,7 @@ impl Problems {
                 columns.push(Tensor::f_from_slice(&column)?.f_to_kind(x.kind())?);
             }
             let image_weights = Tensor::f_stack(&columns, 1)?;
-            Ok(Problems { x, targets, image_weights, classes, intercept })
+            Ok(Problems { x, labels, image_weights, classes, intercept })
         };
         build().map_err(torch())
     }
@@ -105,7 +102,7 @@ impl Problems {
         let mut bias_slopes = Tensor::f_zeros([count * self.classes], double)?;
         for (start, rows) in self.blocks(count) {
             let x = self.x.f_narrow(0, start, rows)?;
-            let targets = self.targets.f_narrow(0, start, rows)?.f_unsqueeze(1)?;
+            let targets = self.targets(start, rows)?.f_unsqueeze(1)?;
             let shares = image_weights.f_narrow(0, start, rows)?.f_unsqueeze(2)?;
             let logits = b.f_addmm(&x, &w.tr())?.f_view([rows, count, self.classes])?;
             let mut log_chances = logits.f_log_softmax(2, None::<Kind>)?;
@@ -160,7 +157,7 @@ impl Problems {
             let (mut right, mut loss) = (0, 0.0);
             for (offset, rows) in blocks(rows as i64, self.classes) {
                 let start = start as i64 + offset;
-                let targets = self.targets.f_narrow(0, start, rows)?;
+                let targets = self.targets(start, rows)?;
                 let logits = b.f_addmm(&self.x.f_narrow(0, start, rows)?, &w.tr())?;
                 let found = logits.f_argmax(1, false)?.f_eq_tensor(&targets.f_argmax(1, false)?)?;
                 right += found.f_sum(Kind::Int64)?.f_int64_value(&[])?;
@@ -170,6 +167,13 @@ impl Problems {
             Ok((right as u64, loss))
         };
         run().map_err(torch())
+    }
+
+    /// `[rows, K]`: 1 at the label, else 0.
+    fn targets(&self, start: i64, rows: i64) -> Result<Tensor, tch::TchError> {
+        let mut targets = Tensor::f_zeros([rows, self.classes], (self.x.kind(), self.x.device()))?;
+        let _ = targets.f_scatter_value_(1, &self.labels.f_narrow(0, start, rows)?, 1.0)?;
+        Ok(targets)
     }
 
     /// Points as one matrix `[P·K, M]` and one row of biases `[P·K]`.

@@ -1,12 +1,13 @@
 //! The images of a run: what is trained on, what is measured on, and what is kept for the end.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::copies::{self, Apart, Parts};
 use crate::dataset::{self, Sample};
 use crate::recipe::{Mistake, Recipe, ValChoice};
+use crate::wording::{counted, shown};
 
 /// Which part of the data an image belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +36,21 @@ pub struct Data {
 /// The share of the training images that is held back unless the recipe says otherwise.
 const VAL_FRACTION: f64 = 0.2;
 
+/// A class this many times as large as another is told.
+const UNEVEN: usize = 10;
+
 impl Data {
     /// Lists the images of a recipe. What is wrong goes to `mistakes`, what is worth knowing to `notes`.
-    pub fn list(recipe: &Recipe, seed: u64, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) -> Data {
+    ///
+    /// Files are compared by content on `threads` threads. What `data.val` or `data.test` holds is not
+    /// trained on, and copies are not split between training and validation.
+    pub fn list(
+        recipe: &Recipe,
+        seed: u64,
+        threads: usize,
+        mistakes: &mut Vec<Mistake>,
+        notes: &mut Vec<String>,
+    ) -> Data {
         let Some(train) = &recipe.data.train else { return Data::default() };
         let train_path = recipe.resolve(train);
         let val_path = match &recipe.data.val {
@@ -93,22 +106,37 @@ impl Data {
             }
         };
         let test = recipe.data.test.as_deref().map(|path| read_part("data.test", path));
-        let (train, val) = match recipe.data.val.clone().unwrap_or(ValChoice::Fraction(VAL_FRACTION)) {
-            ValChoice::Path(path) => {
-                let val = read_part("data.val", &path);
-                (listed.samples, val)
-            }
-            ValChoice::Fraction(fraction) => {
-                let dataset::Split { train, val, notes: said } = dataset::split(&listed, fraction, seed);
+        let val = val_path.map(|path| read_part("data.val", path));
+        if mistakes.len() > before {
+            return Data::default();
+        }
+        let mut parts = Parts { listed, val, test };
+        let contents = match copies::keep_apart(&mut parts, threads) {
+            Ok(Apart { contents, notes: said }) => {
                 notes.extend(said);
-                if val.is_empty() {
+                contents
+            }
+            Err(error) => {
+                mistakes.push(recipe.mistake("data.train", error.to_string()));
+                return Data::default();
+            }
+        };
+        let Parts { listed, val, test } = parts;
+        let (train, val) = match (val, &recipe.data.val) {
+            (Some(val), _) => (listed.samples, val),
+            (None, choice) => {
+                let fraction = match choice {
+                    Some(ValChoice::Fraction(fraction)) => *fraction,
+                    _ => VAL_FRACTION,
+                };
+                let dataset::Split { train, val, notes: said } =
+                    dataset::split(&listed, &contents, fraction, seed);
+                notes.extend(said);
+                if val.is_empty() && !listed.samples.is_empty() {
                     mistakes.push(recipe.mistake(
                         "data.val",
-                        format!(
-                            "a fraction of {fraction} of {} images leaves none to measure on: raise it, add \
-                             images, or name a folder",
-                            listed.samples.len()
-                        ),
+                        "nothing is left to measure on: no class has two images, and one of each must stay to \
+                         be trained on. Add images, or name a folder of others as `data.val`",
                     ));
                 }
                 let pick = |indices: Vec<usize>| -> Vec<Sample> {
@@ -117,9 +145,6 @@ impl Data {
                 (pick(train), pick(val))
             }
         };
-        for (key, part) in [("data.val", Some(&val)), ("data.test", test.as_ref())] {
-            notes.extend(part.and_then(|part| overlap(key, &train, part)));
-        }
         Data { classes: listed.classes, train, val, test }
     }
 
@@ -147,6 +172,22 @@ impl Data {
         sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// A note if the classes differ so much in size that a model may do without the small ones.
+    pub fn imbalance(&self) -> Option<String> {
+        let counts = self.counts();
+        let (small, least) = counts.iter().enumerate().min_by_key(|&(_, count)| count)?;
+        let (large, most) = counts.iter().enumerate().rev().max_by_key(|&(_, count)| count)?;
+        (*most >= UNEVEN * (*least).max(1)).then(|| {
+            format!(
+                "the classes are uneven: `{}` has {}, `{}` has {least}; if rare classes matter as much as frequent \
+                 ones, `train: {{ class_weights: balanced }}` gives all the same weight",
+                shown(&self.classes[large]),
+                counted(*most, "training image", "training images"),
+                shown(&self.classes[small])
+            )
+        })
+    }
+
     /// Number of training images of each class, bad ones taken out.
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
@@ -166,17 +207,4 @@ fn missing(recipe: &Recipe, path: &Path) -> Option<String> {
         _ => String::new(),
     };
     gone.then(|| format!("there is no folder or file {}{hint}", path.display()))
-}
-
-/// A note if images of `part` are trained on: what a network has seen it knows, so the part's accuracy
-/// promises more than new images will hold. Files are the same if they are spelt the same.
-fn overlap(key: &str, train: &[Sample], part: &[Sample]) -> Option<String> {
-    let seen: HashSet<&Path> = train.iter().map(|sample| sample.path.as_path()).collect();
-    let both = part.iter().filter(|sample| seen.contains(sample.path.as_path())).count();
-    (both > 0).then(|| {
-        format!(
-            "{both} of the {} images of `{key}` are trained on too: its accuracy will be too good to be true",
-            part.len()
-        )
-    })
 }

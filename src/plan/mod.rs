@@ -5,6 +5,7 @@
 //! run folder keeps it as `plan.yaml`.
 
 mod augment;
+mod copies;
 mod data;
 mod defaults;
 mod fine_tuning;

@@ -71,7 +71,7 @@ impl Plan {
         let device = device(&recipe, overrides, &mut mistakes)?;
         let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
         let out = overrides.out.clone().unwrap_or_else(|| recipe.out_folder());
-        let data = Data::list(&recipe, seed, &mut mistakes, &mut notes);
+        let data = Data::list(&recipe, seed, threads, &mut mistakes, &mut notes);
         // Nothing is downloaded or measured for a recipe that has to be mended first.
         let mut decided = None;
         if let (Some(source), Some(preprocessing), true) = (&source, &preprocessing, mistakes.is_empty()) {
@@ -133,6 +133,7 @@ impl Plan {
             let side = preprocessing.crop_size;
             notes.extend(opened.as_ref().map_or_else(|| source.note(side), |opened| opened.note(side)));
         }
+        notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
         notes.extend(unused_keys(&recipe, method, asked));
         notes.extend(warnings(&recipe, &source, method));
         let stages: Vec<String> = probe.stage_names().map(str::to_string).collect();

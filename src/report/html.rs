@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Measured, Report};
+use crate::chance::Interval;
 use crate::trainer::{EpochRow, Pass};
 
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
@@ -96,14 +97,16 @@ impl Report {
     fn figures(&self, out: &mut String) -> std::fmt::Result {
         out.push_str("<div class=\"figures\">");
         if let Some(test) = &self.test {
-            write!(out, "<div><b>{}</b>right on {} test images</div>", percent(test.accuracy), test.images)?;
+            let (share, between) = (percent(test.accuracy), between(test));
+            write!(out, "<div><b>{share}</b>right on {} test images{between}</div>", test.images)?;
         }
         write!(
             out,
-            "<div><b>{}</b>right on {} validation images</div>{}<div><b>{}</b>training images</div>\
+            "<div><b>{}</b>right on {} validation images{}</div>{}<div><b>{}</b>training images</div>\
              <div><b>{:.1} s</b>in all</div></div>",
             percent(self.val.accuracy),
             self.val.images,
+            between(&self.val),
             match self.linear {
                 Some(_) => String::new(),
                 None => format!("<div><b>{} of {}</b>epoch kept</div>", self.best.epoch, self.epochs.len()),
@@ -296,6 +299,16 @@ fn chart(out: &mut String, title: &str, train: &[f64], val: &[f64], share: bool)
         WIDTH - 8.,
         HEIGHT - 4.,
         train.len()
+    )
+}
+
+/// What the share may be on other images of the same kind.
+fn between(measured: &Measured) -> String {
+    let Interval(low, high) = measured.interval;
+    format!(
+        "<br><span class=\"soft\" title=\"Wilson's 95 % interval\">{:.0} to {:.0} % (95 % sure)</span>",
+        low * 100.,
+        high * 100.
     )
 }
 

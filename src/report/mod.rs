@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::chance::Interval;
 use crate::check::BadImage;
 use crate::error::{Error, Result};
 use crate::linear::LinearFit;
@@ -91,6 +92,8 @@ pub struct Measured {
     pub images: usize,
     /// The share of right predictions.
     pub accuracy: f64,
+    /// Wilson's 95 % interval of that share: so few images say it no better.
+    pub interval: Interval,
     /// Mean cross-entropy.
     pub loss: f64,
     /// Each class's share of right predictions among its own images; null where it has none.
@@ -141,6 +144,7 @@ impl Measured {
         Measured {
             images,
             accuracy: evaluation.accuracy,
+            interval: Interval::wilson(evaluation.confusion.right(), evaluation.confusion.total()),
             loss: evaluation.loss,
             recall: classes.iter().cloned().zip(evaluation.confusion.recall()).collect(),
             confusion: (classes.len() <= MATRIX_CLASSES).then(|| evaluation.confusion.matrix()),

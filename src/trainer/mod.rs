@@ -304,9 +304,15 @@ fn diverged(job: &Job, what: &str, value: f64, epoch: usize, step: usize) -> Err
         true => format!("the best model so far is kept in {}", model.display()),
         false => "no epoch was finished, so there is no model yet".into(),
     };
+    let few = match job.train.len() {
+        n if n < job.settings.batch_size => {
+            format!("; for {n} training images `method: linear` is the safer choice")
+        }
+        _ => String::new(),
+    };
     Error::run(format!(
         "the {what} became {value} in epoch {epoch}, step {step}: the training has diverged. Lower `train.lr` \
-         (now {}) or set `train.clip_grad_norm: 1`, and start again with `--overwrite`; {kept}",
+         (now {}) or set `train.clip_grad_norm: 1`, and start again with `--overwrite`{few}; {kept}",
         job.settings.lr
     ))
 }

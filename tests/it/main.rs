@@ -8,6 +8,7 @@ mod filled;
 mod finetune;
 mod inspect;
 mod models;
+mod odd;
 mod partial;
 mod predict;
 mod program;

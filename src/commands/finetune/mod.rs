@@ -12,6 +12,7 @@ use super::plan::{read, show};
 use super::terminal::{Terminal, warn};
 use crate::artifact::{Card, FORMAT};
 use crate::averaging::{Averaging, Member};
+use crate::chance;
 use crate::check::{self, BadImage};
 use crate::cli::{self, Common};
 use crate::dataset::Sample;
@@ -99,10 +100,12 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
         stages: network.stage_names().take(network.frozen()).map(str::to_string).collect(),
         sha256: network.frozen_hash()?,
     };
+    let chance = chance::note(&result.val.confusion, &plan.data.classes);
+    result.notes.extend(chance.clone());
     let report = run.report(result, frozen, bad_images, seconds);
     report.write(&folder)?;
     folder.drop_features()?;
-    conclude(&report, &folder, terminal);
+    conclude(&report, chance, &folder, terminal);
     Ok(Outcome::Done)
 }
 
@@ -304,6 +307,13 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
         return Ok(bad);
     }
     let list = check::list(&bad);
+    if bad.len() == samples.len() {
+        return Err(Error::run(format!(
+            "{0} of {0} images cannot be used:\n{list}\nso there is nothing to learn from. Does an image viewer \
+             open them? JPEG, PNG, GIF, WebP, BMP, TIFF and PNM files are read",
+            samples.len()
+        )));
+    }
     match plan.settings.data.bad_images {
         BadImages::Fail => {
             return Err(Error::run(format!(
@@ -350,14 +360,14 @@ fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<N
 }
 
 /// Says what came out, and what to do with it.
-fn conclude(report: &Report, folder: &RunFolder, terminal: Terminal) {
+fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, terminal: Terminal) {
     let test = match &report.test {
-        Some(test) => format!(", test accuracy {:.4}", test.accuracy),
+        Some(test) => format!(", test accuracy {:.4} ({})", test.accuracy, test.interval),
         None => String::new(),
     };
     let epoch = match report.linear {
         Some(_) => String::new(),
-        None => format!(" (epoch {})", report.best.epoch),
+        None => format!(", epoch {}", report.best.epoch),
     };
     let views = match &report.val_views {
         Some(val) => {
@@ -367,12 +377,16 @@ fn conclude(report: &Report, folder: &RunFolder, terminal: Terminal) {
         }
         None => String::new(),
     };
+    if let Some(note) = chance {
+        terminal.say(format!("note: {note}"));
+    }
     for pass in report.gradient.iter().flat_map(|gradient| &gradient.passes) {
         terminal.say(format!("passes  {pass}"));
     }
     terminal.say(format!(
-        "val accuracy {:.4}{epoch}{test}{views}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
+        "val accuracy {:.4} ({}{epoch}){test}{views}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
         report.best.val_accuracy,
+        report.val.interval,
         folder.model().display(),
         folder.page().display(),
         folder.path().display()

@@ -19,6 +19,9 @@ use crate::trainer::{self, EpochRow};
 
 const BAR: &str = "{prefix} {wide_bar} {pos}/{len} values of C, {eta} left";
 
+/// Logits that are computed at once at most: bounds the memory where there are thousands of classes.
+const BLOCK_LOGITS: i64 = 1 << 26;
+
 /// Features, and what a head that was fitted to them is worth inside `train`.
 struct Candidate {
     /// Which of the readings it is of.
@@ -279,10 +282,18 @@ fn joined(x: &[Tensor], readings: &[usize]) -> Result<Tensor> {
 
 fn measure(candidate: &Candidate, x: &[Tensor], labels: &Tensor, classes: usize) -> Result<Evaluation> {
     let x = joined(x, &candidate.readings)?;
-    let logits = x
-        .f_linear(&candidate.fit.weight, Some(&candidate.fit.bias))
-        .map_err(Error::torch("measure the head"))?;
     let mut confusion = Confusion::new(classes);
-    let loss = trainer::count(&logits, labels, &mut confusion)? / confusion.total().max(1) as f64;
+    let (rows, mut loss) = (x.size()[0], 0.);
+    let block = (BLOCK_LOGITS / classes.max(1) as i64).max(1);
+    for start in (0..rows).step_by(block as usize) {
+        let length = block.min(rows - start);
+        let logits = x
+            .f_narrow(0, start, length)
+            .and_then(|x| x.f_linear(&candidate.fit.weight, Some(&candidate.fit.bias)))
+            .map_err(Error::torch("measure the head"))?;
+        let labels = labels.f_narrow(0, start, length).map_err(Error::torch("take labels"))?;
+        loss += trainer::count(&logits, &labels, &mut confusion)?;
+    }
+    let loss = loss / confusion.total().max(1) as f64;
     Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
 }
