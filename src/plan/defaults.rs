@@ -21,11 +21,12 @@ pub struct Defaults {
 /// Images that a training sees in all, by BiT's rule ("Big Transfer", Kolesnikov et al., ECCV 2020): steps of 512
 /// images, by the size of the training set: 500, from 20,000 images on 10,000, from 500,000 on 20,000.
 fn views(images: usize) -> usize {
-    512 * match images {
-        ..20_000 => 500,
-        ..500_000 => 10_000,
+    let steps = match images {
+        0..20_000 => 500,
+        20_000..500_000 => 10_000,
         _ => 20_000,
-    }
+    };
+    512 * steps
 }
 
 /// Steps that a training takes at least, and the most epochs that they may take: a few images make an epoch of one
