@@ -37,6 +37,7 @@ use objective::Problems;
 use standardise::Scaler;
 
 pub use cross_validation::CvRow;
+pub(crate) use cross_validation::deal;
 pub use head::set_head;
 
 /// The final fit: slopes in scaled variables, so about the error of a weight times the root of its

@@ -8,6 +8,7 @@ mod augment;
 mod data;
 mod defaults;
 mod fine_tuning;
+mod race;
 mod resolve;
 mod strategy;
 mod summary;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use data::{Data, Part};
+pub use race::{Entrant, RaceSettings, SINGLE};
 pub use resolve::{Overrides, fits};
 pub use strategy::Watch;
 
@@ -65,6 +67,9 @@ pub struct Settings {
     pub frozen_stages: Vec<String>,
     /// Stages that are trained, besides the head.
     pub trained_stages: Vec<String>,
+    /// What is measured first, where the method is open until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub race: Option<RaceSettings>,
     /// For `linear` and `stages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearSettings>,

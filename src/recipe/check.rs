@@ -153,6 +153,17 @@ fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
             items.iter().map(one).collect::<Result<Vec<_>, _>>().map(Plain::from)
         }
         (Kind::Names, Value::Text(text)) => Err(format!("; write [{text}]")),
+        (Kind::Choices(names), Value::List(items)) if !items.is_empty() => {
+            let one = |item: &Node| match &item.value {
+                Value::Text(text) if names.contains(&text.as_str()) => Ok(text.clone()),
+                Value::Text(text) => {
+                    Err(format!(" with \"{}\"{}", shown(text), did_you_mean(text, names.iter().copied())))
+                }
+                _ => Err(nothing.clone()),
+            };
+            items.iter().map(one).collect::<Result<Vec<_>, _>>().map(Plain::from)
+        }
+        (Kind::Choices(_), Value::Text(text)) => Err(format!("; write [{}]", shown(text))),
         (Kind::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => {
             Ok(text.as_str().into())
         }
