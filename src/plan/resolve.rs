@@ -138,7 +138,8 @@ impl Plan {
         // The methods of a race may say the same.
         let mut said = HashSet::new();
         notes.retain(|note| said.insert(note.clone()));
-        let race = (method == Method::Race).then(|| race::settings(&recipe, entrants.clone(), &data, &mut notes));
+        let race =
+            (method == Method::Race).then(|| race::settings(&recipe, entrants.clone(), &data, &mut notes));
         let alone = if race.is_none() { entrants.pop() } else { None };
         let how = alone.unwrap_or_else(|| Entrant::unknown(method));
         drop(probe);

@@ -39,7 +39,8 @@ impl Plan {
                 "training    logistic regression (L-BFGS), its strength {}",
                 match linear.c {
                     Some(c) => format!("C = {c}, as the recipe says"),
-                    None => format!("chosen by {}-fold cross-validation inside the training images", linear.folds),
+                    None =>
+                        format!("chosen by {}-fold cross-validation inside the training images", linear.folds),
                 }
             ),
             (None, None) => String::new(),

@@ -326,7 +326,9 @@ pub(super) fn unknown_hint(section: &str, name: &str) -> String {
         "" => format!("; did you mean {}, at the top of the recipe?", key.path),
         section => format!("; did you mean {}? it belongs under `{section}:`", key.path),
     };
-    if let Some(key) = schema::KEYS.iter().find(|key| key.name() == name) {
+    // `epochs` is more likely one of `train` than one of a section further down.
+    let depth = |key: &&Key| key.path.matches('.').count();
+    if let Some(key) = schema::KEYS.iter().filter(|key| key.name() == name).min_by_key(depth) {
         return elsewhere(key);
     }
     if let Some(near) = near(name, schema::keys_of(section).map(Key::name)) {
@@ -336,7 +338,7 @@ pub(super) fn unknown_hint(section: &str, name: &str) -> String {
         return elsewhere(key);
     }
     if let Some(near) = near(name, schema::KEYS.iter().map(Key::name))
-        && let Some(key) = schema::KEYS.iter().find(|key| key.name() == near)
+        && let Some(key) = schema::KEYS.iter().filter(|key| key.name() == near).min_by_key(depth)
     {
         return format!("; did you mean {}?", key.path);
     }

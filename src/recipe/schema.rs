@@ -224,7 +224,7 @@ pub const KEYS: &[Key] = &[
     key(
         "strategy.race.epochs",
         Whole(1, MANY),
-        "`5`",
+        "`5`, and more where that is fewer than 100 steps",
         "How often each image is seen in the race by the methods with a training loop, all the same; no more \
             than any of them has in full. `linear` and `stages` need one pass.",
     ),

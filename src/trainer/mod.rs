@@ -181,12 +181,7 @@ pub fn train_to_the_end(
 }
 
 /// All epochs. Without images to measure on, no model is written.
-fn run(
-    job: &Job,
-    network: &Network,
-    resume: bool,
-    observer: &mut dyn Observer,
-) -> Result<(State, Kept)> {
+fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) -> Result<(State, Kept)> {
     let mut state = State::new(job, network)?;
     if resume {
         let State { optimizer, ema, progress } = &mut state;

@@ -11,6 +11,7 @@ mod models;
 mod partial;
 mod predict;
 mod program;
+mod race;
 mod recipes;
 mod resume;
 mod sizes;

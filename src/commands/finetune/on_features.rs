@@ -290,7 +290,12 @@ fn joined(x: &[Tensor], readings: &[usize]) -> Result<Tensor> {
     }
 }
 
-pub(super) fn measure(candidate: &Candidate, x: &[Tensor], labels: &Tensor, classes: usize) -> Result<Evaluation> {
+pub(super) fn measure(
+    candidate: &Candidate,
+    x: &[Tensor],
+    labels: &Tensor,
+    classes: usize,
+) -> Result<Evaluation> {
     let x = joined(x, &candidate.readings)?;
     let logits = x
         .f_linear(&candidate.fit.weight, Some(&candidate.fit.bias))

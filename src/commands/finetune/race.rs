@@ -47,7 +47,8 @@ pub(super) fn race(plan: &mut Plan, settings: &RaceSettings, ground: &Ground) ->
     // Only now that nothing is known to stand in the way.
     ground.folder.begin(&plan.settings, ground.start)?;
     let listing = plan.data.listing();
-    let mut heats = Heats { plan, settings, ground, opened: &opened, fold_of, count, listing, rows: Vec::new() };
+    let mut heats =
+        Heats { plan, settings, ground, opened: &opened, fold_of, count, listing, rows: Vec::new() };
     heats.restore()?;
     heats.on_features()?;
     for entrant in &settings.methods {
@@ -120,11 +121,15 @@ impl Heats<'_> {
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         for line in text.lines() {
             let heat: Heat = serde_json::from_str(line).map_err(|error| {
-                let message = format!("is not what a race has written ({error}); `--overwrite` starts afresh");
+                let message =
+                    format!("is not what a race has written ({error}); `--overwrite` starts afresh");
                 Error::file(&path, message)
             })?;
             let whole = heat.right.len() == heat.images.len();
-            if heat.listing != self.listing || heat.images != self.held_out(heat.fold.wrapping_sub(1)) || !whole {
+            if heat.listing != self.listing
+                || heat.images != self.held_out(heat.fold.wrapping_sub(1))
+                || !whole
+            {
                 return Err(Error::file(
                     &path,
                     "was measured on other images: which of them can be read has changed since. Bring them back as \
@@ -159,37 +164,58 @@ impl Heats<'_> {
             Err(_) => self
                 .ground
                 .signals
-                .check(&format!("stopped in the race; {done} of its {all} parts are kept: go on with `--resume`"))
+                .check(&format!(
+                    "stopped in the race; {done} of its {all} parts are kept: go on with `--resume`"
+                ))
                 .and(result),
             Ok(_) => result,
         }
     }
 
     /// Keeps what a method did on a fold.
-    fn finish(&mut self, method: Method, fold: usize, right: Vec<bool>, diverged: bool, seconds: f64) -> Result<()> {
+    fn finish(
+        &mut self,
+        method: Method,
+        fold: usize,
+        right: Vec<bool>,
+        diverged: bool,
+        seconds: f64,
+    ) -> Result<()> {
         let count = right.iter().filter(|right| **right).count();
         let what = match diverged {
             true => "its training diverged, which counts as wrong".to_string(),
             false => format!("{count} of {} right", right.len()),
         };
         let Ground { terminal, folder, .. } = self.ground;
-        terminal.say(format!("race    {method}, fold {} of {}: {what}, {seconds:.1} s", fold + 1, self.count));
+        terminal.say(format!(
+            "race    {method}, fold {} of {}: {what}, {seconds:.1} s",
+            fold + 1,
+            self.count
+        ));
         let (images, listing) = (self.held_out(fold), self.listing.clone());
         self.rows.push(Heat { method, fold: fold + 1, images, right, diverged, seconds, listing });
         let lines = self.rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
-        let lines = lines.map_err(|error| Error::run(format!("cannot write what the race has found: {error}")))?;
+        let lines =
+            lines.map_err(|error| Error::run(format!("cannot write what the race has found: {error}")))?;
         AtomicFile::write(folder.race(), (lines.join("\n") + "\n").as_bytes())
     }
 
     /// `linear` and `stages`: each image goes through the frozen network once, for all folds and for both.
     fn on_features(&mut self) -> Result<()> {
         let rows = |entrant: &Entrant| (0..self.count).any(|fold| !self.is_done(entrant.method, fold));
-        let entrants: Vec<(&Entrant, &LinearSettings)> =
-            self.settings.methods.iter().filter(|it| rows(it)).filter_map(|it| Some((it, it.linear.as_ref()?))).collect();
+        let entrants: Vec<(&Entrant, &LinearSettings)> = self
+            .settings
+            .methods
+            .iter()
+            .filter(|it| rows(it))
+            .filter_map(|it| Some((it, it.linear.as_ref()?)))
+            .collect();
         let Some((first, settings)) = entrants.first() else { return Ok(()) };
         let (plan, ground) = (self.plan, self.ground);
-        let network = build(plan, Some(self.opened), first.method, first.frozen_stages.len(), None, ground.device)?;
-        let read = entrants.iter().map(|(_, settings)| readings(&network, settings)).collect::<Result<Vec<_>>>()?;
+        let network =
+            build(plan, Some(self.opened), first.method, first.frozen_stages.len(), None, ground.device)?;
+        let read =
+            entrants.iter().map(|(_, settings)| readings(&network, settings)).collect::<Result<Vec<_>>>()?;
         let mut all: Vec<Reading> = read.concat();
         all.sort_by_key(|&reading| match reading {
             Reading::Stage(index) => index,
@@ -211,9 +237,12 @@ impl Heats<'_> {
         let store = ground.folder.heat("features")?.features();
         let listing = format!("race {} {}", self.listing, network.frozen_hash()?);
         let bar = ground.terminal.images("race: features", samples.len());
-        let vectors = run
-            .features_job(&network, &all, settings.batch_size, &store)
-            .compute(&samples, &listing, true, |done| bar.set_position(done as u64));
+        let vectors = run.features_job(&network, &all, settings.batch_size, &store).compute(
+            &samples,
+            &listing,
+            true,
+            |done| bar.set_position(done as u64),
+        );
         bar.finish_and_clear();
         let vectors = self.stopped(vectors)?;
         let shared = started.elapsed().as_secs_f64() / self.count as f64;
@@ -245,8 +274,7 @@ impl Heats<'_> {
         let started = Instant::now();
         let (plan, ground) = (self.plan, self.ground);
         let frozen = entrant.frozen_stages.len();
-        let network =
-            build(plan, Some(self.opened), entrant.method, frozen, Some(settings), ground.device)?;
+        let network = build(plan, Some(self.opened), entrant.method, frozen, Some(settings), ground.device)?;
         let settings = settings.shortened(self.settings.epochs, &network);
         let augment = entrant.augment.clone().unwrap_or_default();
         let (train, held) = (self.samples(&self.learnt_from(fold)), self.samples(&self.held_out(fold)));
@@ -288,7 +316,8 @@ impl Heats<'_> {
     /// What each method did on all held-out images, in the order of the folds.
     fn outcomes(&self) -> Vec<Outcomes> {
         let of = |entrant: &Entrant| {
-            let mut heats: Vec<&Heat> = self.rows.iter().filter(|heat| heat.method == entrant.method).collect();
+            let mut heats: Vec<&Heat> =
+                self.rows.iter().filter(|heat| heat.method == entrant.method).collect();
             heats.sort_by_key(|heat| heat.fold);
             Outcomes {
                 method: entrant.method,

@@ -24,7 +24,12 @@ use crate::recipe::Method;
 /// Which fold holds out each image, from 0; none for an image that is alone in its class, from which all learn. Equal
 /// numbers to one image, in each class too. Also how many folds there are: no more than the largest class has images.
 /// `None` where no class has two images, so that nothing can be held out.
-pub fn folds(samples: &[Sample], classes: usize, folds: usize, seed: u64) -> Option<(Vec<Option<usize>>, usize)> {
+pub fn folds(
+    samples: &[Sample],
+    classes: usize,
+    folds: usize,
+    seed: u64,
+) -> Option<(Vec<Option<usize>>, usize)> {
     let labels: Vec<i64> = samples.iter().map(|sample| sample.label as i64).collect();
     let mut counts = vec![0; classes];
     samples.iter().for_each(|sample| counts[sample.label] += 1);
@@ -187,7 +192,9 @@ mod tests {
         // The image that is alone in its class is learnt from, and never held out.
         assert_eq!(of[11], None);
         for fold in 0..3 {
-            let held_out = |label| samples.iter().zip(&of).filter(|(s, f)| s.label == label && **f == Some(fold)).count();
+            let held_out = |label| {
+                samples.iter().zip(&of).filter(|(s, f)| s.label == label && **f == Some(fold)).count()
+            };
             assert_eq!((held_out(0), held_out(3)), (3, 10));
             for label in 0..4 {
                 assert!(held_out(label) < samples.iter().filter(|s| s.label == label).count());
