@@ -115,9 +115,15 @@ pub(super) fn methods(
 ) -> Vec<Method> {
     let typed = &recipe.strategy.race;
     let mut methods = typed.methods.clone().unwrap_or_else(|| {
-        // A model that `stages` made has its stages chosen.
-        let chosen = probe.is_some_and(|probe| !probe.head_readings().is_empty());
-        METHODS.into_iter().filter(|&method| !(chosen && method == Method::Stages)).collect()
+        // A model that `stages` made has its stages chosen, and may have lost those that `partial` trains.
+        let can = |method: &Method| match (method, probe) {
+            (Method::Stages, Some(probe)) => probe.head_readings().is_empty(),
+            (Method::Partial, Some(probe)) if recipe.strategy.train_from.is_none() => {
+                probe.stages_named(probe.architecture.partial_from).is_ok()
+            }
+            _ => true,
+        };
+        METHODS.into_iter().filter(can).collect()
     });
     methods.sort_by_key(|method| method.cost());
     methods.dedup();

@@ -218,6 +218,19 @@ fn what_cannot_race_is_refused_with_advice() {
     assert_eq!(lab.json("run/report.json")["race"]["images"], 27);
 }
 
+/// A model that `stages` made has no stages to choose, and none that `partial` trains.
+#[test]
+fn a_model_that_stages_made_can_race_too() {
+    let lab = lab(4);
+    lab.finetuned("first", &["strategy.method=stages", "strategy.read=[stage2.3]"]);
+    let text = String::from_utf8(lab.read("r.yaml")).unwrap();
+    let weights = text.lines().find(|line| line.starts_with("weights:")).unwrap();
+    lab.write("r.yaml", text.replace(weights, "").replace("model: shufflenet_v2_x0_5", "model: first"));
+    lab.finetuned("run", &QUICK).says(&["race        linear, full: each learns from", "full, fold 3 of 3"]);
+    let run = lab.finetune("named", &["strategy.race.methods=[linear, stages]"]).run().expect(2);
+    run.says(&["the model was made by `stages`, and its stages are chosen"]);
+}
+
 #[test]
 fn bad_images_are_left_out_and_other_images_are_another_race() {
     let lab = lab(3);
