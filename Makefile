@@ -16,7 +16,7 @@ export TL := $(or $(CARGO_TARGET_DIR),target)/release/tl
 ORACLE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tl/oracle/bin/python
 PYTHON ?= $(or $(wildcard $(ORACLE)),python3)
 
-.PHONY: help setup build demo test oracle letters transfer fmt fmt-check lint clippy doc clean
+.PHONY: help setup build demo test oracle letters transfer experiment fmt fmt-check lint clippy doc clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ letters: build ## render the letters and pretrain the shipped network on them, i
 
 transfer: build ## measure what transfer buys: the README's table
 	@python3 scripts/transfer_table.py
+
+experiment: build ## measure all methods on many tasks, an hour: docs/strategy.md (ARGS=--quick for 5 minutes)
+	@PYTHON="$(PYTHON)" bash scripts/experiment/experiment.sh $(ARGS)
 
 fmt: ## format the code
 	@$(CARGO) fmt

@@ -4,7 +4,7 @@ use crate::recipe::{BatchNormMode, Method, OptimizerChoice};
 
 /// What a method trains with unless the recipe says otherwise.
 pub struct Defaults {
-    /// Passes over the training images.
+    /// Passes over the training images: at most so many, and a third at least, by BiT's rule between.
     pub epochs: usize,
     /// Peak learning rate of the body under SGD.
     pub lr: f64,
@@ -17,6 +17,22 @@ pub struct Defaults {
     /// Whether the head is fitted before the first epoch.
     pub linear_head_first: bool,
 }
+
+/// Images that a training sees in all, by BiT's rule ("Big Transfer", Kolesnikov et al., ECCV 2020): steps of 512
+/// images, by the size of the training set: 500, from 20,000 images on 10,000, from 500,000 on 20,000.
+fn views(images: usize) -> usize {
+    512 * match images {
+        ..20_000 => 500,
+        ..500_000 => 10_000,
+        _ => 20_000,
+    }
+}
+
+/// Steps that a training takes at least, and the most epochs that they may take: a few images make an epoch of one
+/// or two steps, and 30 of those teach nothing.
+const LEAST_STEPS: usize = 200;
+/// See [`LEAST_STEPS`].
+const MOST_EPOCHS: usize = 100;
 
 /// AdamW takes steps of about the learning rate whatever the gradient's size; a hundredth of SGD's rate is
 /// the usual translation (BiT and VTAB fine-tune with 0.003 to 0.01 by SGD, ViT and ConvNeXt with 5e-5 to
@@ -58,6 +74,14 @@ pub const RANDAUGMENT_OPS: u32 = 2;
 pub const RANDAUGMENT_MAGNITUDE: u32 = 9;
 
 impl Defaults {
+    /// Passes over `images` training images in steps of `batch_size`.
+    pub fn epochs_for(&self, images: usize, batch_size: usize) -> usize {
+        let images = images.max(1);
+        let by_rule = views(images).div_ceil(images).clamp(self.epochs.div_ceil(3), self.epochs);
+        let steps = images.div_ceil(batch_size.max(1));
+        by_rule.max(LEAST_STEPS.div_ceil(steps).min(MOST_EPOCHS))
+    }
+
     /// The settings of a method that trains by gradient.
     pub fn of(method: Method, optimizer: OptimizerChoice) -> Self {
         let sgd = match method {
@@ -98,5 +122,27 @@ impl Defaults {
                 Defaults { lr: sgd.lr * ADAMW_LR_FACTOR, head_lr: sgd.head_lr * ADAMW_LR_FACTOR, ..sgd }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_follow_the_size_of_the_dataset() {
+        let epochs = |method, images| Defaults::of(method, OptimizerChoice::Sgd).epochs_for(images, 32);
+        // Few images: 200 steps, in 100 epochs at most.
+        assert_eq!(epochs(Method::Full, 50), 100);
+        assert_eq!(epochs(Method::Full, 160), 40);
+        assert_eq!(epochs(Method::Full, 1_000), 30);
+        // BiT's 256,000 images, until its next step at 20,000.
+        assert_eq!(epochs(Method::Full, 12_800), 20);
+        assert_eq!(epochs(Method::Full, 19_999), 13);
+        assert_eq!(epochs(Method::Full, 20_000), 30);
+        assert_eq!(epochs(Method::Full, 400_000), 13);
+        assert_eq!(epochs(Method::Full, 5_000_000), 10);
+        assert_eq!(epochs(Method::Partial, 1_000), 15);
+        assert_eq!(epochs(Method::Scratch, 1_000), 60);
     }
 }

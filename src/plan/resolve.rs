@@ -112,7 +112,15 @@ impl Plan {
         let mut entrants = Vec::new();
         for &method in &methods {
             let (said, wrong) = (&mut notes, &mut mistakes);
-            entrants.push(entrant(&recipe, method, probe.as_mut(), preprocessing.as_ref(), said, wrong)?);
+            entrants.push(entrant(
+                &recipe,
+                method,
+                &data,
+                probe.as_mut(),
+                preprocessing.as_ref(),
+                said,
+                wrong,
+            )?);
         }
         let mut told: Vec<Mistake> = Vec::new();
         mistakes.retain(|mistake| {
@@ -174,6 +182,7 @@ impl Plan {
 fn entrant(
     recipe: &Recipe,
     method: Method,
+    data: &Data,
     mut probe: Option<&mut Network>,
     preprocessing: Option<&Preprocessing>,
     notes: &mut Vec<String>,
@@ -184,7 +193,7 @@ fn entrant(
     let by_gradient = method.is_by_gradient();
     let augment = by_gradient.then(|| augmentation(recipe, preprocessing, mistakes));
     let fits_head = probe.as_ref().is_some_and(|probe| probe.holds_linear());
-    let mut train = by_gradient.then(|| train(recipe, method, fits_head));
+    let mut train = by_gradient.then(|| train(recipe, method, fits_head, data.train.len()));
     if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
         probe.freeze(frozen)?;
         let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
@@ -445,11 +454,12 @@ fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
     }
 }
 
-fn train(recipe: &Recipe, method: Method, holds_linear: bool) -> TrainSettings {
+fn train(recipe: &Recipe, method: Method, holds_linear: bool, images: usize) -> TrainSettings {
     let typed = &recipe.train;
     let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
     let by_method = Defaults::of(method, choice);
-    let epochs = typed.epochs.unwrap_or(by_method.epochs);
+    let batch_size = typed.batch_size.unwrap_or(defaults::BATCH_SIZE);
+    let epochs = typed.epochs.unwrap_or_else(|| by_method.epochs_for(images, batch_size));
     let (optimizer, weight_decay) = match choice {
         OptimizerChoice::Sgd => {
             let momentum = typed.momentum.unwrap_or(defaults::MOMENTUM);
@@ -480,7 +490,7 @@ fn train(recipe: &Recipe, method: Method, holds_linear: bool) -> TrainSettings {
     let lr = typed.lr.unwrap_or(by_method.lr);
     TrainSettings {
         epochs,
-        batch_size: typed.batch_size.unwrap_or(defaults::BATCH_SIZE),
+        batch_size,
         optimizer,
         lr,
         head_lr: typed.head_lr.unwrap_or(lr * proportion),

@@ -232,7 +232,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.epochs",
         Whole(1, MANY),
-        "by method: `linear` and `stages` need none, `partial` 15, `full` 30, `scratch` 60",
+        "by method and size: `linear` and `stages` need none; `partial` 15, `full` 30, `scratch` 60; more for few images, fewer for very many",
         "How often each training image is seen.",
     )
     .also(&["num_epochs", "n_epochs", "max_epochs"]),
