@@ -8,7 +8,7 @@
 //! | little data | a linear classifier on the top features | linear classifiers on features of different stages |
 //! | lots of data | fine-tune a few stages | fine-tune all of them |
 //!
-//! [`size`] counts, [`similarity`] measures, [`choose`] reads the table. No course says what is little or
+//! [`size`] counts, [`similarity`] measures, [`choose()`] reads the table. No course says what is little or
 //! similar: [`race`] measures the methods themselves; the thresholds were measured, as `docs/strategy.md` tells, and a recipe can set them.
 
 pub mod choose;
