@@ -60,6 +60,10 @@ pub enum Error {
     #[error("{0}")]
     Run(String),
 
+    /// A training whose numbers are no numbers any more.
+    #[error("{0}")]
+    Diverged(String),
+
     /// A signal arrived; what was done so far has been saved.
     #[error("{message}")]
     Interrupted {

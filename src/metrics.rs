@@ -10,17 +10,25 @@ pub struct Confusion {
     classes: usize,
     /// By true class, then predicted class.
     counts: BTreeMap<(usize, usize), u64>,
+    /// Whether each prediction was right, in the order in which they were counted.
+    outcomes: Vec<bool>,
 }
 
 impl Confusion {
     /// No predictions yet, for `classes` classes.
     pub fn new(classes: usize) -> Self {
-        Confusion { classes, counts: BTreeMap::new() }
+        Confusion { classes, counts: BTreeMap::new(), outcomes: Vec::new() }
     }
 
     /// Counts one prediction.
     pub fn add(&mut self, truth: usize, prediction: usize) {
         *self.counts.entry((truth, prediction)).or_default() += 1;
+        self.outcomes.push(truth == prediction);
+    }
+
+    /// Whether each prediction was right, in the order in which they were counted.
+    pub fn outcomes(&self) -> &[bool] {
+        &self.outcomes
     }
 
     /// All predictions.
@@ -100,6 +108,7 @@ mod tests {
             confusion.add(truth, prediction);
         }
         assert_eq!(confusion.accuracy(), 0.75);
+        assert_eq!(confusion.outcomes(), [true, false, true, true]);
         assert_eq!(confusion.recall(), [Some(0.5), Some(1.), None]);
         assert_eq!(confusion.matrix(), [[1, 1, 0], [0, 2, 0], [0, 0, 0]]);
         assert_eq!(confusion.mistakes(5), [(0, 1, 1)]);

@@ -20,6 +20,9 @@ const PAGE: &str = "report.html";
 const CHECKPOINTS: &str = "checkpoint";
 const LAST: &str = "last.safetensors";
 const FEATURES: &str = "features.safetensors";
+const RACE: &str = "race.jsonl";
+/// The methods that race, each in a folder of its own.
+const HEATS: &str = "race";
 
 /// What to do with a folder that an earlier run has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +71,7 @@ impl RunFolder {
             (true, Used::Refuse) => return Err(folder.refusal()),
             (true, Used::Resume) => {
                 folder.check_same_run(settings)?;
-                match (folder.report().exists(), folder.checkpoint().exists() || folder.features().exists()) {
+                match (folder.report().exists(), folder.has_begun()) {
                     (true, _) => return Ok((folder, Start::Finished)),
                     (false, true) => Start::Checkpoint,
                     (false, false) => Start::Fresh,
@@ -124,6 +127,36 @@ impl RunFolder {
         self.path.join(CHECKPOINTS).join(FEATURES)
     }
 
+    /// What each method of a race did on each held-out image.
+    pub fn race(&self) -> PathBuf {
+        self.path.join(RACE)
+    }
+
+    /// A folder for one method on one fold of a race, made if it is not there.
+    pub fn heat(&self, name: &str) -> Result<RunFolder> {
+        let path = self.heats().join(name);
+        let checkpoints = path.join(CHECKPOINTS);
+        fs::create_dir_all(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
+        Ok(RunFolder { path })
+    }
+
+    /// Removes what the methods of a race have left to go on from.
+    pub fn drop_heats(&self) -> Result<()> {
+        match self.heats() {
+            path if path.exists() => fs::remove_dir_all(&path).map_err(Error::io("remove", &path)),
+            _ => Ok(()),
+        }
+    }
+
+    fn heats(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(HEATS)
+    }
+
+    /// Whether there is something to go on from.
+    fn has_begun(&self) -> bool {
+        [self.checkpoint(), self.features(), self.race(), self.heats()].iter().any(|path| path.exists())
+    }
+
     /// A file without a name, on the folder's disk: it is gone as soon as it is closed, however the process
     /// ends.
     pub fn unnamed_file(&self) -> Result<File> {
@@ -175,7 +208,7 @@ impl RunFolder {
     /// All that a run writes. The report comes first: without it a run does not count as finished, whatever
     /// happens to the others.
     fn files(&self) -> Vec<PathBuf> {
-        let named = [REPORT, PAGE, METRICS, MODEL_FILE, PLAN].map(|name| self.path.join(name));
+        let named = [REPORT, PAGE, METRICS, MODEL_FILE, PLAN, RACE].map(|name| self.path.join(name));
         named.into_iter().chain([self.checkpoint(), self.features()]).collect()
     }
 
@@ -186,6 +219,7 @@ impl RunFolder {
                 fs::remove_file(&path).map_err(Error::io("remove", &path))?;
             }
         }
+        self.drop_heats()?;
         self.tidy();
         Ok(())
     }

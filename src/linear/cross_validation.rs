@@ -37,7 +37,7 @@ pub struct CvRow {
 ///
 /// Within each class the images are shuffled and dealt out, and the next class is dealt from where the
 /// last one ended, so that neither folds nor classes within folds differ by more than one image.
-pub(super) fn deal(labels: &[i64], classes: usize, folds: usize, seed: u64) -> Vec<Option<usize>> {
+pub(crate) fn deal(labels: &[i64], classes: usize, folds: usize, seed: u64) -> Vec<Option<usize>> {
     let mut members = vec![Vec::new(); classes];
     for (image, &label) in labels.iter().enumerate() {
         members[label as usize].push(image);

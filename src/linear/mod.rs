@@ -39,6 +39,7 @@ use size::Size;
 use standardise::Scaler;
 
 pub use cross_validation::CvRow;
+pub(crate) use cross_validation::deal;
 pub use head::set_head;
 
 /// The final fit: slopes in scaled variables, so about the error of a weight times the root of its

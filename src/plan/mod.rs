@@ -9,6 +9,7 @@ mod copies;
 mod data;
 mod defaults;
 mod fine_tuning;
+mod race;
 mod resolve;
 mod strategy;
 mod summary;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use data::{Data, Part};
+pub use race::{Entrant, RaceSettings, SINGLE};
 pub use resolve::{Overrides, fits};
 pub use strategy::Watch;
 
@@ -66,6 +68,9 @@ pub struct Settings {
     pub frozen_stages: Vec<String>,
     /// Stages that are trained, besides the head.
     pub trained_stages: Vec<String>,
+    /// What is measured first, where the method is open until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub race: Option<RaceSettings>,
     /// For `linear` and `stages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearSettings>,

@@ -1,5 +1,6 @@
 //! From a recipe to a plan.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use tch::Device;
@@ -7,6 +8,7 @@ use tch::Device;
 use super::augment::augmentation;
 use super::data::Data;
 use super::defaults::{self, Defaults};
+use super::race::{self, Entrant};
 use super::strategy::{Decision, Watch};
 use super::{
     DataSettings, LinearHeadSettings, LinearSettings, OptimizerSettings, Plan, ScheduleSettings, Settings,
@@ -99,27 +101,33 @@ impl Plan {
             (Some(source), None) => Some(Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes)?),
             (None, None) => None,
         };
-        let frozen = probe.as_ref().map_or(0, |probe| frozen(&recipe, probe, method, &mut mistakes));
         let eval = preprocessing.as_ref().and_then(|preprocessing| {
             let name = source.as_ref().map_or("the network", |source| source.architecture.name);
             views(&recipe, name, preprocessing, &mut mistakes)
         });
-        let by_gradient = !matches!(method, Method::Linear | Method::Stages);
-        let read = probe.as_ref().map_or_else(Vec::new, |probe| read(&recipe, probe, method, &mut mistakes));
-        let augment = by_gradient.then(|| augmentation(&recipe, preprocessing.as_ref(), &mut mistakes));
-        let fits_head = probe.as_ref().is_some_and(Network::holds_linear);
-        let mut train = by_gradient.then(|| train(&recipe, method, fits_head, data.train.len()));
-        if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
-            probe.freeze(frozen)?;
-            let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
-            fine_tuning::resolve(&recipe, method, changes, probe, train, &mut notes);
-            mistakes.extend(single_images(&recipe, train, probe));
-            if let Some(preprocessing) = &preprocessing {
-                let crop_size = preprocessing.crop_size;
-                train.aux_weight =
-                    auxiliary_weight(&recipe, probe, frozen, crop_size, &mut notes, &mut mistakes);
-            }
+        let methods = match method {
+            Method::Race => race::methods(&recipe, source.as_ref(), probe.as_ref(), &data, &mut mistakes),
+            method => vec![method],
+        };
+        let mut entrants = Vec::new();
+        for &method in &methods {
+            let (said, wrong) = (&mut notes, &mut mistakes);
+            entrants.push(entrant(
+                &recipe,
+                method,
+                &data,
+                probe.as_mut(),
+                preprocessing.as_ref(),
+                said,
+                wrong,
+            )?);
         }
+        let mut told: Vec<Mistake> = Vec::new();
+        mistakes.retain(|mistake| {
+            let new = !told.contains(mistake);
+            told.extend(new.then(|| mistake.clone()));
+            new
+        });
         recipe.refuse(mistakes)?;
         let (Some(source), Some(preprocessing), Some(probe), Some(decided)) =
             (source, preprocessing, probe, decided)
@@ -134,9 +142,16 @@ impl Plan {
             notes.extend(opened.as_ref().map_or_else(|| source.note(side), |opened| opened.note(side)));
         }
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
-        notes.extend(unused_keys(&recipe, method, asked));
-        notes.extend(warnings(&recipe, &source, method));
-        let stages: Vec<String> = probe.stage_names().map(str::to_string).collect();
+        notes.extend(unused_keys(&recipe, &methods, asked));
+        notes.extend(methods.iter().flat_map(|&method| warnings(&recipe, &source, method)));
+        // The methods of a race may say the same.
+        let mut said = HashSet::new();
+        notes.retain(|note| said.insert(note.clone()));
+        let race =
+            (method == Method::Race).then(|| race::settings(&recipe, entrants.clone(), &data, &mut notes));
+        let alone = if race.is_none() { entrants.pop() } else { None };
+        let how = alone.unwrap_or_else(|| Entrant::unknown(method));
+        drop(probe);
         let settings = Settings {
             model: source.architecture.name.into(),
             weights: describe(&recipe, &source, method),
@@ -144,12 +159,16 @@ impl Plan {
             data: data_settings(&recipe, &data),
             strategy: decided.strategy,
             method,
-            reason: decided.choice.reason,
-            frozen_stages: stages[..frozen].to_vec(),
-            trained_stages: stages[frozen..].to_vec(),
-            linear: (!by_gradient).then(|| linear(&recipe, read)),
-            train,
-            augment,
+            reason: match method {
+                Method::Race => "the methods are measured before one is trained".into(),
+                _ => decided.choice.reason,
+            },
+            frozen_stages: how.frozen_stages,
+            trained_stages: how.trained_stages,
+            race,
+            linear: how.linear,
+            train: how.train,
+            augment: how.augment,
             eval,
             seed,
             device,
@@ -158,6 +177,44 @@ impl Plan {
         };
         Ok(Plan { settings, source, opened, data, notes, recipe, rate: decided.rate })
     }
+}
+
+/// All that a method decides, for the network that `probe` has the shape of.
+fn entrant(
+    recipe: &Recipe,
+    method: Method,
+    data: &Data,
+    mut probe: Option<&mut Network>,
+    preprocessing: Option<&Preprocessing>,
+    notes: &mut Vec<String>,
+    mistakes: &mut Vec<Mistake>,
+) -> Result<Entrant> {
+    let frozen = probe.as_ref().map_or(0, |probe| frozen(recipe, probe, method, mistakes));
+    let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
+    let by_gradient = method.is_by_gradient();
+    let augment = by_gradient.then(|| augmentation(recipe, preprocessing, mistakes));
+    let fits_head = probe.as_ref().is_some_and(|probe| probe.holds_linear());
+    let mut train = by_gradient.then(|| train(recipe, method, fits_head, data.train.len()));
+    if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
+        probe.freeze(frozen)?;
+        let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
+        fine_tuning::resolve(recipe, method, changes, probe, train, notes);
+        mistakes.extend(single_images(recipe, train, probe));
+        if let Some(preprocessing) = preprocessing {
+            let crop_size = preprocessing.crop_size;
+            train.aux_weight = auxiliary_weight(recipe, probe, frozen, crop_size, notes, mistakes);
+        }
+    }
+    let stages: Vec<String> =
+        probe.iter().flat_map(|probe| probe.stage_names()).map(str::to_string).collect();
+    Ok(Entrant {
+        method,
+        frozen_stages: stages[..frozen].to_vec(),
+        trained_stages: stages[frozen..].to_vec(),
+        linear: (!by_gradient).then(|| linear(recipe, read)),
+        train,
+        augment,
+    })
 }
 
 /// The device that is there; a recipe's that is not is a mistake of the recipe.
@@ -517,13 +574,16 @@ fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> O
 }
 
 /// Keys that were given and that nothing uses: each said once, with what would have to be otherwise.
-fn unused_keys(recipe: &Recipe, method: Method, asked: Method) -> Vec<String> {
+fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method) -> Vec<String> {
     let typed = &recipe.train;
     let schedule = typed.schedule.unwrap_or(ScheduleChoice::Cosine);
     let adamw = typed.optimizer == Some(OptimizerChoice::AdamW);
-    let by_method = || Some(format!("method: {method}"));
+    let by_method = |method: Method| match asked {
+        Method::Race => Some("method: race".into()),
+        _ => Some(format!("method: {method}")),
+    };
     let linear_keys = ["train.batch_size", "train.c", "train.folds", "train.class_weights"];
-    let unused_by = |key: &str| match (method, key) {
+    let unused_by = |method: Method, key: &str| match (method, key) {
         // They are what `auto` decides by.
         (_, "strategy.size" | "strategy.little_below") if asked == Method::Auto => None,
         (_, "strategy.similarity" | "strategy.similar_below" | "strategy.similar_above")
@@ -538,16 +598,19 @@ fn unused_keys(recipe: &Recipe, method: Method, asked: Method) -> Vec<String> {
             | "strategy.similarity"
             | "strategy.similar_below"
             | "strategy.similar_above",
-        ) => by_method(),
+        ) => by_method(method),
+        (_, key) if key.starts_with("strategy.race.") => {
+            (asked != Method::Race).then(|| format!("method: {asked}"))
+        }
         (Method::Partial, "strategy.train_from") => None,
-        (_, "strategy.train_from") => by_method(),
+        (_, "strategy.train_from") => by_method(method),
         (Method::Stages, "strategy.read") => None,
-        (_, "strategy.read") => by_method(),
-        (Method::Linear | Method::Stages, key) if key.starts_with("augment.") => by_method(),
+        (_, "strategy.read") => by_method(method),
+        (Method::Linear | Method::Stages, key) if key.starts_with("augment.") => by_method(method),
         (Method::Linear | Method::Stages, key)
             if key.starts_with("train.") && !linear_keys.contains(&key) =>
         {
-            by_method()
+            by_method(method)
         }
         (Method::Linear | Method::Stages, _) => None,
         (_, key) if fine_tuning::KEYS.contains(&key) => fine_tuning::unused(recipe, method, key),
@@ -573,7 +636,11 @@ fn unused_keys(recipe: &Recipe, method: Method, asked: Method) -> Vec<String> {
         .given()
         // A section is told by its keys.
         .filter(|key| find(key).is_none_or(|key| key.kind != Kind::Section))
-        .filter_map(|key| unused_by(key).map(|by| format!("`{key}` is not used by `{by}`")))
+        // What one method of a race uses is used.
+        .filter_map(|key| {
+            let by: Option<Vec<String>> = methods.iter().map(|&method| unused_by(method, key)).collect();
+            by?.pop().map(|by| format!("`{key}` is not used by `{by}`"))
+        })
         .collect()
 }
 

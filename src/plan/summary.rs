@@ -14,18 +14,10 @@ impl Plan {
         ];
         lines.extend(settings.strategy.similarity.iter().map(|it| format!("similarity  {}", it.line())));
         lines.push(format!("method      {}: {}", settings.method, settings.reason));
-        lines.push(format!("stages      {}", stages(settings)));
-        lines.push(match (&settings.train, &settings.linear) {
-            (Some(train), _) => format!("training    {}", training(train, settings.data.train_images)),
-            (None, Some(linear)) => format!(
-                "training    logistic regression (L-BFGS), its strength {}",
-                match linear.c {
-                    Some(c) => format!("C = {c}, as the recipe says"),
-                    None => format!("chosen by {}-fold cross-validation inside the training images", linear.folds),
-                }
-            ),
-            (None, None) => String::new(),
-        });
+        match &settings.race {
+            Some(race) if settings.method == Method::Race => lines.extend(race.lines()),
+            _ => lines.extend(self.method_lines()),
+        }
         let test = match settings.data.test_images {
             Some(test) => format!(", {} to test on at the end", counted(test, "image", "images")),
             None => String::new(),
@@ -36,6 +28,24 @@ impl Plan {
         ));
         lines.extend(self.cost());
         lines
+    }
+
+    /// What the method does.
+    pub fn method_lines(&self) -> [String; 2] {
+        let settings = &self.settings;
+        let training = match (&settings.train, &settings.linear) {
+            (Some(train), _) => format!("training    {}", training(train, settings.data.train_images)),
+            (None, Some(linear)) => format!(
+                "training    logistic regression (L-BFGS), its strength {}",
+                match linear.c {
+                    Some(c) => format!("C = {c}, as the recipe says"),
+                    None =>
+                        format!("chosen by {}-fold cross-validation inside the training images", linear.folds),
+                }
+            ),
+            (None, None) => String::new(),
+        };
+        [format!("stages      {}", stages(settings)), training]
     }
 
     /// How long it should take, where the speed of the network was seen.

@@ -153,6 +153,17 @@ fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
             items.iter().map(one).collect::<Result<Vec<_>, _>>().map(Plain::from)
         }
         (Kind::Names, Value::Text(text)) => Err(format!("; write [{text}]")),
+        (Kind::Choices(names), Value::List(items)) if !items.is_empty() => {
+            let one = |item: &Node| match &item.value {
+                Value::Text(text) if names.contains(&text.as_str()) => Ok(text.clone()),
+                Value::Text(text) => {
+                    Err(format!(" with \"{}\"{}", shown(text), did_you_mean(text, names.iter().copied())))
+                }
+                _ => Err(nothing.clone()),
+            };
+            items.iter().map(one).collect::<Result<Vec<_>, _>>().map(Plain::from)
+        }
+        (Kind::Choices(_), Value::Text(text)) => Err(format!("; write [{}]", shown(text))),
         (Kind::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => {
             Ok(text.as_str().into())
         }
@@ -315,7 +326,9 @@ pub(super) fn unknown_hint(section: &str, name: &str) -> String {
         "" => format!("; did you mean {}, at the top of the recipe?", key.path),
         section => format!("; did you mean {}? it belongs under `{section}:`", key.path),
     };
-    if let Some(key) = schema::KEYS.iter().find(|key| key.name() == name) {
+    // `epochs` is more likely one of `train` than one of a section further down.
+    let depth = |key: &&Key| key.path.matches('.').count();
+    if let Some(key) = schema::KEYS.iter().filter(|key| key.name() == name).min_by_key(depth) {
         return elsewhere(key);
     }
     if let Some(near) = near(name, schema::keys_of(section).map(Key::name)) {
@@ -325,7 +338,7 @@ pub(super) fn unknown_hint(section: &str, name: &str) -> String {
         return elsewhere(key);
     }
     if let Some(near) = near(name, schema::KEYS.iter().map(Key::name))
-        && let Some(key) = schema::KEYS.iter().find(|key| key.name() == near)
+        && let Some(key) = schema::KEYS.iter().filter(|key| key.name() == near).min_by_key(depth)
     {
         return format!("; did you mean {}?", key.path);
     }

@@ -21,6 +21,20 @@ pub enum Method {
     Full,
     /// All stages are trained from random weights.
     Scratch,
+    /// Several of these are measured against each other, and the best is taken.
+    Race,
+}
+
+impl Method {
+    /// The order of cost, and of how much of the network moves.
+    pub fn cost(self) -> usize {
+        self as usize
+    }
+
+    /// Whether it has a training loop.
+    pub fn is_by_gradient(self) -> bool {
+        matches!(self, Method::Partial | Method::Full | Method::Scratch)
+    }
 }
 
 impl fmt::Display for Method {
@@ -32,6 +46,7 @@ impl fmt::Display for Method {
             Method::Partial => "partial",
             Method::Full => "full",
             Method::Scratch => "scratch",
+            Method::Race => "race",
         })
     }
 }

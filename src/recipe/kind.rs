@@ -13,6 +13,8 @@ pub enum Kind {
     Path,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of these words, one at least.
+    Choices(&'static [&'static str]),
     /// `true` or `false`.
     Bool,
     /// A whole number from the first to the second, both included.
@@ -99,6 +101,7 @@ impl Kind {
             Kind::Names => "a list of names".into(),
             Kind::Path => "a path".into(),
             Kind::Choice(names) => format!("one of {}", names.join(", ")),
+            Kind::Choices(names) => format!("a list out of {}", names.join(", ")),
             Kind::Bool => "true or false".into(),
             Kind::Whole(low, MANY..) => format!("a whole number from {low} up"),
             Kind::Whole(low, high) => format!("a whole number from {low} to {high}"),

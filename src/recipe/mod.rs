@@ -184,6 +184,25 @@ pub struct StrategySection {
     /// The stages whose features `stages` compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,
+    /// For `race`: what is measured, and how.
+    #[serde(skip_serializing_if = "is_default")]
+    pub race: RaceSection,
+}
+
+/// The keys under `strategy.race:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct RaceSection {
+    /// The methods that are measured against each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<Method>>,
+    /// Into how many parts the training images are cut, 2 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folds: Option<usize>,
+    /// Passes over the images in the race, 1 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
 }
 
 /// The keys under `train:`.

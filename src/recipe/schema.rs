@@ -167,11 +167,12 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "strategy.method",
-        Choice(&["auto", "linear", "stages", "partial", "full", "scratch"]),
+        Choice(&["auto", "linear", "stages", "partial", "full", "scratch", "race"]),
         "`auto`",
         "What to do: `linear` fits a linear classifier on the top features; `stages` on features of \
             different stages; `partial` fine-tunes the last stages; `full` fine-tunes all; `scratch` \
-            trains all from random weights; `auto` chooses by size and similarity.",
+            trains all from random weights; `auto` chooses by size and similarity; `race` measures \
+            several of them and takes the best.",
     ),
     key(
         "strategy.little_below",
@@ -205,6 +206,27 @@ pub const KEYS: &[Key] = &[
         Names,
         "the ends of the groups of stages, six at most, and `features`",
         "For `stages`: whose features are compared, each alone and all together.",
+    ),
+    key("strategy.race", Section, "see below", "For `race`: what is measured, and how."),
+    key(
+        "strategy.race.methods",
+        Choices(&["linear", "stages", "partial", "full", "scratch"]),
+        "`[linear, stages, partial, full]`",
+        "The methods that are measured against each other, two at least.",
+    ),
+    key(
+        "strategy.race.folds",
+        Whole(2, 100),
+        "`3`",
+        "Into how many folds the training images are cut; each method is measured on each fold after learning \
+            from the others.",
+    ),
+    key(
+        "strategy.race.epochs",
+        Whole(1, MANY),
+        "`5`, and more where that is fewer than 100 steps",
+        "How often each image is seen in the race by the methods with a training loop, all the same; no more \
+            than any of them has in full. `linear` and `stages` need one pass.",
     ),
     key("train", Section, "by method", "The training loop."),
     key(

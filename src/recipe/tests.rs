@@ -29,7 +29,8 @@ weights: IMAGENET1K_V2
 preprocess: { resize_size: 232, crop_size: 224, interpolation: bicubic, mean: [0.5, 0.5, 1], std: [1, 1, 0.5] }
 data: { train: a/b, val: 0.25, test: t.csv, bad_images: fail, max_pixels: 1000000 }
 strategy: { size: little, similarity: different, method: partial, train_from: layer3, read: [layer2, features],
-  little_below: 10, similar_below: 0.1, similar_above: 0.5 }
+  little_below: 10, similar_below: 0.1, similar_above: 0.5,
+  race: { methods: [linear, full], folds: 5, epochs: 2 } }
 train:
   { epochs: 3, batch_size: 16, optimizer: adamw, lr: 1e-3, head_lr: 0.1, momentum: 0, nesterov: true,
     weight_decay: 5e-4, decay_norm_and_bias: true, schedule: plateau, warmup_epochs: 0, step_epochs: 2, gamma: 0.5,
@@ -53,6 +54,7 @@ out: somewhere
     assert_eq!(recipe.device, Some(DeviceChoice::Cuda(1)));
     assert_eq!(recipe.data.val, Some(ValChoice::Fraction(0.25)));
     assert_eq!(recipe.strategy.method, Some(Method::Partial));
+    assert_eq!(recipe.strategy.race.methods, Some(vec![Method::Linear, Method::Full]));
     assert_eq!(recipe.train.optimizer, Some(OptimizerChoice::AdamW));
     assert_eq!(recipe.train.lr, Some(0.001));
     assert_eq!(recipe.train.clip_grad_norm, Some(5.0));
@@ -122,7 +124,7 @@ out: 2024
         "line 1: modle: unknown key; did you mean model?",
         "line 4: data.val: expected a fraction between 0 and 1 (both excluded), or a path, found 1.5",
         "line 5: data.bad_images: expected one of skip, fail, found the text \"skp\"; did you mean skip?",
-        "line 6: strategy.method: expected one of auto, linear, stages, partial, full, scratch, found the text \"partal\"; did you mean partial?",
+        "line 6: strategy.method: expected one of auto, linear, stages, partial, full, scratch, race, found the text \"partal\"; did you mean partial?",
         "line 8: train.epochs: expected a whole number from 1 up, found the text \"ten\"",
         "line 9: train.batch_size: expected a whole number from 1 to 65536, found 0",
         "line 10: train.batch_size: given twice, first on line 9; keep one",

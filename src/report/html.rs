@@ -9,7 +9,7 @@ use crate::trainer::{EpochRow, Pass};
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
 const MATRIX_CLASSES: usize = 30;
 /// The phases of a run, in the order in which they come.
-const PHASES: [&str; 7] = ["plan", "check", "load", "features", "fit", "train", "evaluate"];
+const PHASES: [&str; 8] = ["plan", "check", "race", "load", "features", "fit", "train", "evaluate"];
 /// Rows of the list of the most frequent mistakes.
 const MISTAKES: usize = 15;
 
@@ -57,6 +57,9 @@ impl Report {
             self.strategy.similarity.iter().map(|it| format!("; {}", escape(&it.line()))).collect::<String>()
         )?;
         self.figures(out)?;
+        if let Some(race) = &self.race {
+            super::race::table(race, out)?;
+        }
         if !self.bad_images.is_empty() {
             write!(out, "<h2>{} images left out</h2><ul>", self.bad_images.len())?;
             for image in &self.bad_images {
@@ -312,7 +315,7 @@ fn between(measured: &Measured) -> String {
     )
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.)
 }
 

@@ -1,6 +1,7 @@
 //! What a run has come to: `report.json` for programs, `report.html` for people.
 
 mod html;
+mod race;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +17,7 @@ use crate::output::AtomicFile;
 use crate::preprocess::Views;
 use crate::recipe::{DeviceChoice, Method};
 use crate::run_folder::RunFolder;
-use crate::strategy::Strategy;
+use crate::strategy::{Race, Strategy};
 use crate::trainer::{EpochRow, LinearHead, Pass};
 
 /// `report.json`. Accuracies are in [0, 1], losses in nats.
@@ -30,6 +31,9 @@ pub struct Report {
     pub reason: String,
     /// How much data there was, and how like the source data it was.
     pub strategy: Strategy,
+    /// For `race`: how the method was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub race: Option<Race>,
     /// torchvision's name of the network.
     pub model: String,
     /// Where its first values came from.

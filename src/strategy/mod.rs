@@ -8,16 +8,18 @@
 //! | little data | a linear classifier on the top features | linear classifiers on features of different stages |
 //! | lots of data | fine-tune a few stages | fine-tune all of them |
 //!
-//! [`size`] counts, [`similarity`] measures, [`choose`] reads the table. No course says what is little or
-//! similar: the thresholds were measured, as `docs/strategy.md` tells, and a recipe can set them.
+//! [`size`] counts, [`similarity`] measures, [`choose()`] reads the table. No course says what is little or
+//! similar: [`race`] measures the methods themselves; the thresholds were measured, as `docs/strategy.md` tells, and a recipe can set them.
 
 pub mod choose;
+pub mod race;
 pub mod similarity;
 pub mod size;
 
 use serde::{Deserialize, Serialize};
 
 pub use choose::{Choice, choose};
+pub use race::Race;
 pub use similarity::{Likeness, Measure, Measured};
 pub use size::{PerClass, Size};
 

@@ -161,6 +161,27 @@ pub fn best(history: &[EpochRow]) -> Option<&EpochRow> {
 /// before the optimizer is built (it holds the trained parameters only), and a checkpoint overwrites both.
 /// The head is fitted, where it is, before the first step, and is part of every checkpoint from then on.
 pub fn train(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) -> Result<Trained> {
+    let (state, kept) = run(job, network, resume, observer)?;
+    let Progress { history: epochs, linear_head, .. } = state.progress;
+    let passes = passes::passes(job, network, &kept, linear_head.as_ref(), epochs.len());
+    let notes = notes(&kept, linear_head.as_ref(), &epochs);
+    Ok(Trained { epochs, linear_head, passes, notes, kept })
+}
+
+/// Trains `network` without looking at any other image than those of `job.train`: no epoch is the best one, and it has
+/// the values of the last one afterwards, averaged where they are averaged. `job.val` is empty.
+pub fn train_to_the_end(
+    job: &Job,
+    network: &Network,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let (mut state, _) = run(job, network, resume, observer)?;
+    state.ema.as_mut().map_or(Ok(()), Ema::swap)
+}
+
+/// All epochs. Without images to measure on, no model is written.
+fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) -> Result<(State, Kept)> {
     let mut state = State::new(job, network)?;
     if resume {
         let State { optimizer, ema, progress } = &mut state;
@@ -209,7 +230,8 @@ pub fn train(job: &Job, network: &Network, resume: bool, observer: &mut dyn Obse
         if !row.val_loss.is_finite() {
             return Err(diverged(job, "validation loss", row.val_loss, row.epoch, progress.step));
         }
-        let is_best = best(&progress.history).is_none_or(|best| row.val_accuracy > best.val_accuracy);
+        let is_best = !job.val.is_empty()
+            && best(&progress.history).is_none_or(|best| row.val_accuracy > best.val_accuracy);
         // The model before the checkpoint: a run that dies between the two repeats the epoch and writes
         // the same model again.
         if is_best {
@@ -222,10 +244,7 @@ pub fn train(job: &Job, network: &Network, resume: bool, observer: &mut dyn Obse
         job.folder.append_metrics(&row)?;
         observer.epoch(&row, is_best);
     }
-    let Progress { history: epochs, linear_head, .. } = state.progress;
-    let passes = passes::passes(job, network, &kept, linear_head.as_ref(), epochs.len());
-    let notes = notes(&kept, linear_head.as_ref(), &epochs);
-    Ok(Trained { epochs, linear_head, passes, notes, kept })
+    Ok((state, kept))
 }
 
 /// What changes while a network is trained, besides the network.
@@ -310,7 +329,7 @@ fn diverged(job: &Job, what: &str, value: f64, epoch: usize, step: usize) -> Err
         }
         _ => String::new(),
     };
-    Error::run(format!(
+    Error::Diverged(format!(
         "the {what} became {value} in epoch {epoch}, step {step}: the training has diverged. Lower `train.lr` \
          (now {}) or set `train.clip_grad_norm: 1`, and start again with `--overwrite`{few}; {kept}",
         job.settings.lr

@@ -12,6 +12,7 @@ mod odd;
 mod partial;
 mod predict;
 mod program;
+mod race;
 mod recipes;
 mod resume;
 mod sizes;

@@ -33,7 +33,7 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
         &["plan", "r.yaml", "--set", "strategy.method=lineer"],
         2,
         "error: r.yaml: 1 mistake\n  --set strategy.method=lineer: expected one of auto, linear, stages, \
-         partial, full, scratch, found the text \"lineer\"; did you mean linear?",
+         partial, full, scratch, race, found the text \"lineer\"; did you mean linear?",
     ),
     (
         "a weights file that is not there",

@@ -1,6 +1,7 @@
 //! `tl finetune`: from a recipe to a model.
 
 mod on_features;
+mod race;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::models::{Fill, Network};
-use crate::plan::{Data, Overrides, Plan, TrainSettings};
+use crate::plan::{Data, Overrides, Plan, Settings, TrainSettings};
 use crate::preprocess::{DecodeLimits, Views};
 use crate::recipe::{BadImages, Method};
 use crate::report::{Best, Frozen, GradientReport, LinearReport, Measured, MeasuredViews, Report, StageRow};
@@ -29,6 +30,7 @@ use crate::signal::Signals;
 use crate::trainer::{self, EpochRow, Trained};
 use crate::weights::download::DownloadBar;
 use crate::weights::load;
+use crate::weights::source::Opened;
 
 /// Runs a recipe, from the plan to the report.
 pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
@@ -62,20 +64,24 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
 
     let bad_images = seconds.of("check", || without_bad_images(&mut plan, &signals, terminal))?;
     introduce(&plan, terminal);
+    let raced = match plan.settings.race.clone() {
+        None => None,
+        Some(settings) => {
+            let ground = race::Ground { folder: &folder, start, signals: &signals, terminal, device };
+            let found = seconds.of("race", || race::race(&mut plan, &settings, &ground))?;
+            terminal.say(format!("method  {}: {}", plan.settings.method, plan.settings.reason));
+            plan.method_lines().iter().for_each(|line| terminal.say(line));
+            Some(found)
+        }
+    };
     let mut network = seconds.of("load", || network(&mut plan, device, &terminal.downloads(&signals)))?;
     // Only now that nothing is known to stand in the way: an earlier run is not given up for one that
     // cannot begin.
-    folder.begin(&plan.settings, start)?;
+    if raced.is_none() {
+        folder.begin(&plan.settings, start)?;
+    }
     let run = Run {
-        card: Card {
-            architecture: plan.settings.model.clone(),
-            classes: plan.data.classes.clone(),
-            format: FORMAT,
-            preprocessing: plan.settings.preprocessing.clone(),
-            reads: network.head_reading_names(),
-            recipe: plan.recipe.to_json(),
-            transform_input: network.transform_input(),
-        },
+        card: card(&plan, &network),
         limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
         plan: &plan,
         folder: &folder,
@@ -102,7 +108,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     };
     let chance = chance::note(&result.val.confusion, &plan.data.classes);
     result.notes.extend(chance.clone());
-    let report = run.report(result, frozen, bad_images, seconds);
+    let report = Report { race: raced, ..run.report(result, frozen, bad_images, seconds) };
     report.write(&folder)?;
     folder.drop_features()?;
     conclude(&report, chance, &folder, terminal);
@@ -259,6 +265,7 @@ impl Run<'_> {
             method: settings.method,
             reason: settings.reason.clone(),
             strategy: settings.strategy.clone(),
+            race: None,
             model: settings.model.clone(),
             weights: settings.weights.clone(),
             classes: data.classes.clone(),
@@ -334,25 +341,52 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
     Ok(bad)
 }
 
+/// What the model file will say about itself.
+fn card(plan: &Plan, network: &Network) -> Card {
+    Card {
+        architecture: plan.settings.model.clone(),
+        classes: plan.data.classes.clone(),
+        format: FORMAT,
+        preprocessing: plan.settings.preprocessing.clone(),
+        reads: network.head_reading_names(),
+        recipe: plan.recipe.to_json(),
+        transform_input: network.transform_input(),
+    }
+}
+
 /// The network with its first values, its head and its frozen stages.
 fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<Network> {
     let opened = plan.opened.take();
-    let Plan { settings, source, data: Data { classes, .. }, .. } = &*plan;
-    let (classes, seed) = (classes.len(), settings.seed);
-    let side = settings.preprocessing.crop_size;
-    let opened = match (settings.method, opened) {
+    let opened = match (plan.settings.method, opened) {
         (Method::Scratch, _) => None,
         (_, Some(opened)) => Some(opened),
-        (_, None) => Some(source.open(downloads)?),
+        (_, None) => Some(plan.source.open(downloads)?),
     };
-    let mut network = match &opened {
+    let Settings { method, frozen_stages, train, .. } = &plan.settings;
+    build(plan, opened.as_ref(), *method, frozen_stages.len(), train.as_ref(), device)
+}
+
+/// The network of `plan` as a method begins with it: with the values of `opened` or, for `scratch`, without.
+fn build(
+    plan: &Plan,
+    opened: Option<&Opened>,
+    method: Method,
+    frozen: usize,
+    train: Option<&TrainSettings>,
+    device: Device,
+) -> Result<Network> {
+    let Plan { settings, source, data: Data { classes, .. }, .. } = plan;
+    let (classes, seed) = (classes.len(), settings.seed);
+    let side = settings.preprocessing.crop_size;
+    let opened = opened.filter(|_| method != Method::Scratch);
+    let mut network = match opened {
         None => Network::sized(source.architecture, classes, side.into(), device, Fill::Initial { seed })?,
         Some(opened) => opened.with_new_head(classes, side, device, seed)?,
     };
-    network.freeze(settings.frozen_stages.len())?;
-    if settings.train.as_ref().is_some_and(|train| train.aux_weight.is_some()) {
+    network.freeze(frozen)?;
+    if train.is_some_and(|train| train.aux_weight.is_some()) {
         network.add_auxiliaries(Fill::Initial { seed })?;
-        if let Some(opened) = &opened {
+        if let Some(opened) = opened {
             opened.load_auxiliaries(&network)?;
         }
     }

@@ -1,5 +1,6 @@
 //! `linear` and `stages`: features of the frozen network once, then a head that is fitted to them.
 
+use std::path::Path;
 use std::time::Instant;
 
 use tch::Tensor;
@@ -12,7 +13,7 @@ use crate::features;
 use crate::linear::{self, CvRow, LinearConfig, LinearFit, LinearProgress};
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::{Classifier, Fill, Network, Reading};
-use crate::plan::{LinearSettings, Plan};
+use crate::plan::LinearSettings;
 use crate::recipe::ClassWeights;
 use crate::report::{LinearReport, StageRow};
 use crate::trainer::{self, EpochRow};
@@ -23,7 +24,7 @@ const BAR: &str = "{prefix} {wide_bar} {pos}/{len} values of C, {eta} left";
 const BLOCK_LOGITS: i64 = 1 << 26;
 
 /// Features, and what a head that was fitted to them is worth inside `train`.
-struct Candidate {
+pub(super) struct Candidate {
     /// Which of the readings it is of.
     readings: Vec<usize>,
     fit: LinearFit,
@@ -68,11 +69,10 @@ impl Run<'_> {
         let samples: Vec<&Sample> = data.all().map(|(_, sample)| sample).collect();
         let vectors = self.vectors(network, &readings, settings, &samples, seconds)?;
         let (train, val) = (data.train.len(), data.val.len());
-        let train_labels = trainer::labels_of(data.train.iter())?;
 
         let started = Instant::now();
         let x = rows(&vectors, 0, train)?;
-        let candidates = seconds.of("fit", || self.candidates(network, settings, &x, &train_labels));
+        let candidates = seconds.of("fit", || self.candidates(network, settings, &x, &data.train));
         self.signals.check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
         let mut candidates = candidates?;
         let chosen = chosen(&candidates);
@@ -155,17 +155,9 @@ impl Run<'_> {
         samples: &[&Sample],
         seconds: &mut Seconds,
     ) -> Result<Vec<Tensor>> {
-        let Plan { settings: plan, data, .. } = self.plan;
-        let job = features::Job {
-            network,
-            readings,
-            preprocessing: &plan.preprocessing,
-            limits: self.limits,
-            batch_size: settings.batch_size,
-            threads: plan.threads,
-            store: &self.folder.features(),
-            signals: self.signals,
-        };
+        let data = &self.plan.data;
+        let store = self.folder.features();
+        let job = self.features_job(network, readings, settings.batch_size, &store);
         // Without the images that were left out: one that has become readable shifts the rows. With the
         // network's values: a file of another content may have taken the weights' place.
         let listing = format!("{} {}", data.listing(), network.frozen_hash()?);
@@ -179,13 +171,33 @@ impl Run<'_> {
         Ok(vectors)
     }
 
+    pub(super) fn features_job<'a>(
+        &'a self,
+        network: &'a Network,
+        readings: &'a [Reading],
+        batch_size: usize,
+        store: &'a Path,
+    ) -> features::Job<'a> {
+        let plan = &self.plan.settings;
+        features::Job {
+            network,
+            readings,
+            preprocessing: &plan.preprocessing,
+            limits: self.limits,
+            batch_size,
+            threads: plan.threads,
+            store,
+            signals: self.signals,
+        }
+    }
+
     /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`.
-    fn candidates(
+    pub(super) fn candidates(
         &self,
         network: &Network,
         settings: &LinearSettings,
         x: &[Tensor],
-        y: &Tensor,
+        samples: &[Sample],
     ) -> Result<Vec<Candidate>> {
         let mut sets: Vec<Vec<usize>> = match settings.stages.is_empty() {
             true => vec![vec![0]],
@@ -201,7 +213,7 @@ impl Run<'_> {
             let x = joined(x, &readings)?;
             let what = if total > 1 { format!(" {} of {total}", done + 1) } else { String::new() };
             bar.set_prefix(format!("fitting the head{what}"));
-            let fit = self.fit(settings, &x, y, intercept, &mut |progress| {
+            let fit = self.fit(settings, &x, samples, intercept, &mut |progress| {
                 if let LinearProgress::CrossValidation { done, total } = progress {
                     bar.set_length(total as u64);
                     bar.set_position(done as u64);
@@ -218,7 +230,7 @@ impl Run<'_> {
         &self,
         settings: &LinearSettings,
         x: &Tensor,
-        y: &Tensor,
+        samples: &[Sample],
         intercept: bool,
         progress: &mut dyn FnMut(LinearProgress),
     ) -> Result<LinearFit> {
@@ -229,20 +241,21 @@ impl Run<'_> {
             seed: self.plan.settings.seed,
             class_weights: match settings.class_weights {
                 ClassWeights::None => None,
-                ClassWeights::Balanced => Some(trainer::balanced(data.classes.len(), &data.train)),
+                ClassWeights::Balanced => Some(trainer::balanced(data.classes.len(), samples)),
             },
             intercept,
             compare: !settings.stages.is_empty(),
         };
         let stop = || self.signals.received().is_some();
-        let fit = linear::fit(x, y, data.classes.len(), &config, &stop, progress)?;
+        let labels = trainer::labels_of(samples.iter())?;
+        let fit = linear::fit(x, &labels, data.classes.len(), &config, &stop, progress)?;
         fit.ok_or_else(|| Error::run("the fit was stopped"))
     }
 }
 
 /// The best by cross-validation, the first on ties. Where nothing could be held out it is the last single
 /// reading: the features, of which more is known than of a stage's.
-fn chosen(candidates: &[Candidate]) -> usize {
+pub(super) fn chosen(candidates: &[Candidate]) -> usize {
     if candidates.iter().all(|candidate| candidate.cross_validated().is_none()) {
         return candidates.iter().rposition(|candidate| candidate.readings.len() == 1).unwrap_or(0);
     }
@@ -280,7 +293,12 @@ fn joined(x: &[Tensor], readings: &[usize]) -> Result<Tensor> {
     }
 }
 
-fn measure(candidate: &Candidate, x: &[Tensor], labels: &Tensor, classes: usize) -> Result<Evaluation> {
+pub(super) fn measure(
+    candidate: &Candidate,
+    x: &[Tensor],
+    labels: &Tensor,
+    classes: usize,
+) -> Result<Evaluation> {
     let x = joined(x, &candidate.readings)?;
     let mut confusion = Confusion::new(classes);
     let (rows, mut loss) = (x.size()[0], 0.);

@@ -1,0 +1,288 @@
+//! `method: race`: what is measured against what, and what the winner will be trained with.
+
+use serde::Serialize;
+
+use super::{Data, LinearSettings, ScheduleSettings, Settings, TrainSettings};
+use crate::models::Network;
+use crate::preprocess::Augmentation;
+use crate::recipe::{Method, Mistake, Recipe};
+use crate::strategy::race::usable;
+use crate::trainer;
+use crate::weights::source::{Source, Weights};
+use crate::wording::counted;
+
+/// A third of the images is held out, so that two thirds are learnt from, in three times the work of one split.
+const FOLDS: usize = 3;
+/// Counted as [`RaceSettings::lines`] does, a race of four methods is then about 53 passes, and `full` in 30 epochs 90.
+const EPOCHS: usize = 5;
+/// More epochs where they have fewer steps than this: of a network that has hardly moved nothing can be said. On 160
+/// training images of digits (development only, 7 steps an epoch) `full` was 5.6 points behind `stages` after 5 epochs,
+/// told apart, and level after 15; on 60 images it was 33 points behind, and level.
+const STEPS: usize = 100;
+/// What races unless the recipe says otherwise: the table's four corners.
+const METHODS: [Method; 4] = [Method::Linear, Method::Stages, Method::Partial, Method::Full];
+
+/// A race, resolved.
+#[derive(Clone, Debug, Serialize)]
+pub struct RaceSettings {
+    /// Into how many folds the training images are cut.
+    pub folds: usize,
+    /// Passes of the methods with a training loop, all the same.
+    pub epochs: usize,
+    /// What is measured, the cheapest first, each with the settings that the winner will have in full.
+    pub methods: Vec<Entrant>,
+}
+
+/// A method with all that it decides.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entrant {
+    /// How much of the network is trained, and how.
+    pub method: Method,
+    /// Stages that keep their weights and running statistics.
+    pub frozen_stages: Vec<String>,
+    /// Stages that are trained, besides the head.
+    pub trained_stages: Vec<String>,
+    /// For `linear` and `stages`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear: Option<LinearSettings>,
+    /// For the methods that train by gradient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<TrainSettings>,
+    /// Random changes to training images, where the method uses them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augmentation>,
+}
+
+impl Entrant {
+    /// Nothing, until a race has said more.
+    pub(super) fn unknown(method: Method) -> Self {
+        Entrant {
+            method,
+            frozen_stages: Vec::new(),
+            trained_stages: Vec::new(),
+            linear: None,
+            train: None,
+            augment: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Makes the winner of a race what the run trains, as if the recipe had named it.
+    pub fn adopt(&mut self, winner: Entrant, reason: String) {
+        let Entrant { method, frozen_stages, trained_stages, linear, train, augment } = winner;
+        if method == Method::Scratch {
+            self.weights = "none".into();
+        }
+        self.reason = reason;
+        (self.method, self.frozen_stages, self.trained_stages) = (method, frozen_stages, trained_stages);
+        (self.linear, self.train, self.augment) = (linear, train, augment);
+    }
+}
+
+impl TrainSettings {
+    /// The same training in `epochs` epochs, for a race. Cuts of the rate and unfreezing come in proportion. Nothing
+    /// looks at the images that are held out before the last epoch is done: there is no best epoch, no early stopping,
+    /// and the rate that `plateau` would cut stays.
+    pub fn shortened(&self, epochs: usize, network: &Network) -> TrainSettings {
+        let share = |count: usize| (count * epochs + self.epochs / 2) / self.epochs.max(1);
+        let mut short = TrainSettings {
+            epochs,
+            warmup_epochs: self.warmup_epochs.min(epochs / 4),
+            unfreeze_epochs: share(self.unfreeze_epochs),
+            schedule: match self.schedule {
+                ScheduleSettings::Step { epochs, gamma } => {
+                    ScheduleSettings::Step { epochs: share(epochs).max(1), gamma }
+                }
+                ScheduleSettings::Plateau { .. } => ScheduleSettings::Constant,
+                other => other,
+            },
+            early_stopping: None,
+            ..self.clone()
+        };
+        short.groups = trainer::groups(&short, network);
+        short
+    }
+}
+
+/// What races, the cheapest first; what cannot race goes to `mistakes`.
+pub(super) fn methods(
+    recipe: &Recipe,
+    source: Option<&Source>,
+    probe: Option<&Network>,
+    data: &Data,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Method> {
+    let typed = &recipe.strategy.race;
+    let mut methods = typed.methods.clone().unwrap_or_else(|| {
+        // A model that `stages` made has its stages chosen, and may have lost those that `partial` trains.
+        let can = |method: &Method| match (method, probe) {
+            (Method::Stages, Some(probe)) => probe.head_readings().is_empty(),
+            (Method::Partial, Some(probe)) if recipe.strategy.train_from.is_none() => {
+                probe.stages_named(probe.architecture.partial_from).is_ok()
+            }
+            _ => true,
+        };
+        METHODS.into_iter().filter(can).collect()
+    });
+    methods.sort_by_key(|method| method.cost());
+    methods.dedup();
+    if let [only] = methods[..] {
+        let message =
+            format!("a race takes two methods at least; `strategy: {{ method: {only} }}` trains this one");
+        mistakes.push(recipe.mistake("strategy.race.methods", message));
+    }
+    if source.is_some_and(|source| matches!(source.weights, Weights::None)) {
+        let message = "without pretrained weights (`weights: none`) there is nothing to race: the methods that keep \
+                       stages would keep random ones. Take `method: scratch`";
+        mistakes.push(recipe.mistake("strategy.method", message));
+    }
+    if !data.train.is_empty() && usable(&data.counts(), FOLDS).is_none() {
+        mistakes.push(recipe.mistake("strategy.method", SINGLE));
+    }
+    methods
+}
+
+/// Why images of one a class cannot race.
+pub const SINGLE: &str = "a race holds images out, and no class has two images to train on: add images, or choose \
+                          a method (`linear` for so few)";
+
+/// The race of these methods, and what is to be said of it.
+pub(super) fn settings(
+    recipe: &Recipe,
+    methods: Vec<Entrant>,
+    data: &Data,
+    notes: &mut Vec<String>,
+) -> RaceSettings {
+    let typed = &recipe.strategy.race;
+    let counts = data.counts();
+    let folds_wanted = typed.folds.unwrap_or(FOLDS);
+    let folds = usable(&counts, folds_wanted).unwrap_or(folds_wanted);
+    let batch_size = methods.iter().find_map(|it| Some(it.train.as_ref()?.batch_size)).unwrap_or(1);
+    let steps = (data.train.len() * (folds - 1) / folds).div_ceil(batch_size).max(1);
+    let wanted = typed.epochs.unwrap_or(EPOCHS.max(STEPS.div_ceil(steps)));
+    let shortest =
+        methods.iter().filter_map(|it| Some((it.train.as_ref()?.epochs, it.method))).min_by_key(|it| it.0);
+    let epochs = shortest.map_or(wanted, |(epochs, _)| wanted.min(epochs));
+    if let (Some(typed), Some((_, method))) = (typed.epochs.filter(|&typed| typed > epochs), shortest) {
+        notes.push(format!(
+            "`race.epochs: {typed}` is more than `{method}` has in full: the race gives each method {epochs}"
+        ));
+    }
+    if folds < folds_wanted {
+        notes.push(format!(
+            "the race has {folds} folds and not {folds_wanted}: no class has more than {}",
+            counted(folds, "training image", "training images")
+        ));
+    }
+    let alone = counts.iter().filter(|&&count| count == 1).count();
+    if alone > 0 {
+        notes.push(format!(
+            "{} one training image alone, which the race learns from and does not hold out",
+            counted(alone, "class has", "classes have")
+        ));
+    }
+    RaceSettings { folds, epochs, methods }
+}
+
+impl RaceSettings {
+    /// What it will do, in two lines for a person.
+    pub fn lines(&self) -> [String; 2] {
+        let names: Vec<String> = self.methods.iter().map(|it| it.method.to_string()).collect();
+        let passes = |it: &Entrant| match it.method {
+            // Features of all images once, for all folds and for both methods.
+            Method::Linear | Method::Stages => 0.,
+            // A step is about three passes where all stages learn: forward, and twice as much backward.
+            Method::Partial => 2. * self.learning(),
+            _ => 3. * self.learning(),
+        };
+        let features = if self.methods.iter().any(|it| it.linear.is_some()) { 1. } else { 0. };
+        let measured = self.methods.iter().filter(|it| it.train.is_some()).count() as f64;
+        let all = features + measured + self.methods.iter().map(passes).sum::<f64>();
+        [
+            format!(
+                "race        {}: each learns from the other folds of the training images and is measured on one, for \
+                 {} folds; the best is then trained in full",
+                names.join(", "),
+                self.folds
+            ),
+            format!(
+                "            {}; together about as much as {all:.0} passes of the training images through the network",
+                match measured > 0. {
+                    true => format!(
+                        "{} in each fold (`linear` and `stages` need one pass)",
+                        counted(self.epochs, "epoch", "epochs")
+                    ),
+                    false => "one pass, without a training loop".into(),
+                }
+            ),
+        ]
+    }
+
+    /// How many times the training images are learnt from by a method, over all folds.
+    fn learning(&self) -> f64 {
+        (self.folds - 1) as f64 * self.epochs as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::models::{Fill, find};
+    use crate::plan::Overrides;
+    use crate::plan::{Plan, Watch};
+    use crate::weights::download::Silent;
+
+    /// A race among all methods, on ten images of two classes.
+    fn race(sets: &[&str]) -> (RaceSettings, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: String = (0..10).map(|i| format!("{i}.png,{}\n", i % 2)).collect();
+        (0..10).for_each(|i| std::fs::write(folder.path().join(format!("{i}.png")), "").unwrap());
+        std::fs::write(folder.path().join("train.csv"), format!("path,label\n{rows}")).unwrap();
+        let recipe = folder.path().join("r.yaml");
+        let text =
+            "model: resnet18\ndata: { train: train.csv, val: train.csv }\nstrategy: { method: race }\n";
+        std::fs::write(&recipe, text).unwrap();
+        let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+        let watch = Watch { downloads: &Silent, measuring: &|_, _| Ok(()) };
+        let plan = Plan::read(&recipe, &sets, &Overrides::default(), &watch).unwrap();
+        (plan.settings.race.unwrap(), plan.notes)
+    }
+
+    #[test]
+    fn a_race_has_the_same_epochs_for_all_and_steps_enough() {
+        // One step an epoch.
+        let (found, _) = race(&[]);
+        assert_eq!((found.folds, found.epochs), (3, 100));
+        let methods: Vec<Method> = found.methods.iter().map(|it| it.method).collect();
+        assert_eq!(methods, METHODS);
+        assert_eq!(race(&["train.epochs=200", "train.batch_size=2"]).0.epochs, 34);
+        assert_eq!(race(&["train.epochs=15"]).0.epochs, 15);
+        assert_eq!(race(&["strategy.race.epochs=2"]).0.epochs, 2);
+        let (found, notes) = race(&["strategy.race={ epochs: 20, folds: 9 }", "train.epochs=15"]);
+        assert_eq!((found.folds, found.epochs), (5, 15));
+        let notes = notes.join("\n");
+        assert!(notes.contains("`race.epochs: 20` is more than `partial` has in full"), "{notes}");
+        assert!(notes.contains("the race has 5 folds and not 9"), "{notes}");
+    }
+
+    #[test]
+    fn a_short_training_is_the_long_one_in_proportion_and_chooses_nothing() {
+        let network = Network::new(find("resnet18").unwrap(), 2, Device::Cpu, Fill::Shapes).unwrap();
+        let short = |sets: &[&str]| {
+            let (found, _) = race(&[sets, &["train.epochs=30"]].concat());
+            let full = found.methods.into_iter().find(|it| it.method == Method::Full);
+            full.and_then(|full| full.train).unwrap().shortened(6, &network)
+        };
+        let found = short(&["train.schedule=step", "train.step_epochs=10", "train.early_stopping=3"]);
+        assert_eq!((found.epochs, found.warmup_epochs, found.early_stopping), (6, 1, None));
+        assert!(matches!(found.schedule, ScheduleSettings::Step { epochs: 2, .. }));
+        let found = short(&["train.schedule=plateau", "train.unfreeze_epochs=5"]);
+        assert!(matches!(found.schedule, ScheduleSettings::Constant));
+        assert_eq!(found.unfreeze_epochs, 1);
+        let from: Vec<usize> = found.groups.iter().map(|group| group.from_epoch).collect();
+        assert_eq!(from, [6, 5, 4, 3, 2]);
+    }
+}

@@ -1,0 +1,48 @@
+//! A race in `report.html`.
+
+use std::fmt::Write;
+
+use super::html::percent;
+use crate::strategy::Race;
+use crate::strategy::race::Difference;
+use crate::wording::counted;
+
+/// The methods, the best first.
+pub(super) fn table(race: &Race, out: &mut String) -> std::fmt::Result {
+    write!(
+        out,
+        "<h2>The race</h2><p class=\"soft\">Each method learnt from {} of {} folds of the training images, {} in those \
+         with a training loop, and was measured on the other; {} held-out images in all. Intervals are at 95 %; a \
+         difference whose interval holds 0 is not told apart.</p><div class=\"wide\"><table><thead><tr><th>method\
+         <th>accuracy<th>interval<th>less the winner's<th>interval<th>seconds</thead><tbody>",
+        race.folds - 1,
+        race.folds,
+        counted(race.epochs, "epoch", "epochs"),
+        race.images
+    )?;
+    for (place, row) in race.methods.iter().enumerate() {
+        write!(
+            out,
+            "<tr{}><td>{}<td>{}<td>{} to {}",
+            if place == 0 { " class=\"best\"" } else { "" },
+            row.method,
+            percent(row.accuracy),
+            percent(row.interval.low),
+            percent(row.interval.high)
+        )?;
+        match row.difference {
+            None => out.push_str("<td><td>"),
+            Some(Difference { mean, interval }) => write!(
+                out,
+                "<td>{:+.1} %<td>{:+.1} to {:+.1} %{}",
+                mean * 100.,
+                interval.low * 100.,
+                interval.high * 100.,
+                if row.is_alike() { ", not told apart" } else { "" }
+            )?,
+        }
+        write!(out, "<td>{:.1}", row.seconds)?;
+    }
+    out.push_str("</tbody></table></div>");
+    Ok(())
+}
