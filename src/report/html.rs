@@ -80,7 +80,7 @@ impl Report {
         if !self.stages.is_empty() {
             self.stage_table(out)?;
         }
-        if let Some(head) = self.gradient.as_ref().and_then(|gradient| gradient.linear_head.as_ref()) {
+        if let Some(head) = &self.linear_head {
             write!(out, "<h2>Before the first epoch</h2><p>{}", escape(&head.to_string()))?;
         }
         if self.epochs.len() > 1 {
@@ -242,9 +242,9 @@ impl Report {
             )?,
         }
         out.push_str("</p>");
-        if let Some(gradient) = &self.gradient {
+        if !self.passes.is_empty() {
             out.push_str("<table><thead><tr><th>stages<th>images<th>passes</thead><tbody>");
-            for Pass { part, stages, images, times } in &gradient.passes {
+            for Pass { part, stages, images, times } in &self.passes {
                 write!(out, "<tr><td>{}<td>{images} {part}<td>{times}", escape(stages))?;
             }
             out.push_str("</tbody></table>");

@@ -69,9 +69,11 @@ pub struct Report {
     /// For `stages`: what the features of each stage are worth, and those of all together.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageRow>,
-    /// For the methods that train by gradient: where they began, and what was computed how often.
-    #[serde(flatten)]
-    pub gradient: Option<GradientReport>,
+    /// For fine-tuning from a fitted head: what it was worth before the first epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear_head: Option<LinearHead>,
+    /// How many images went through which stages how often.
+    pub passes: Vec<Pass>,
     /// The part of the network that did not move.
     pub frozen: Frozen,
     /// Images that were left out.
@@ -173,19 +175,6 @@ pub struct Frozen {
     pub stages: Vec<String>,
     /// sha256 of its weights and running statistics, the same before and after.
     pub sha256: String,
-}
-
-/// What training by gradient adds to a report.
-#[derive(Clone, Debug, Serialize)]
-pub struct GradientReport {
-    /// The fitted head that fine-tuning began with, and its accuracy before the first epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub linear_head: Option<LinearHead>,
-    /// How many images went through which stages how often.
-    pub passes: Vec<Pass>,
-    /// For the report's notes.
-    #[serde(skip)]
-    pub notes: Vec<String>,
 }
 
 /// How the head of `linear` was fitted.

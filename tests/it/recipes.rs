@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::digits::{Lab, images, recipe};
-use crate::program::{Run, repository, tl};
+use crate::program::{Run, Tl, repository, tl};
 
 /// One mistake a row: what is typed, the exit code, and all of standard error (`…` stands for any text).
 const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
@@ -481,5 +481,47 @@ fn the_shipped_recipes_have_no_mistakes() {
         if path.file_name().unwrap() != "pretrain-letters.yaml" {
             tl(&["plan", path.to_str().unwrap(), "--quiet"]).expect(0);
         }
+    }
+}
+
+/// The annotated recipe has every key, in its section; those that would exclude others are commented out.
+#[test]
+fn the_reference_recipe_has_every_key() {
+    let text = std::fs::read_to_string(repository("recipes/reference.yaml")).unwrap();
+    let mut path: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
+    for line in text.lines() {
+        // A key in a comment stands where it would stand.
+        let line = line.replacen(
+            "  # ",
+            "  ",
+            usize::from(line.trim_start().starts_with("# ") && line.starts_with(' ')),
+        );
+        let Some((key, _)) = line.split_once(':') else { continue };
+        let depth = (key.len() - key.trim_start().len()) / 2;
+        if !line.starts_with('#') && key.trim().chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            path.truncate(depth);
+            path.push(key.trim().into());
+            seen.insert(path.join("."));
+        }
+    }
+    let missing: Vec<&str> =
+        tl::recipe::KEYS.iter().map(|key| key.path).filter(|key| !seen.contains(*key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(seen.len(), tl::recipe::KEYS.len());
+}
+
+/// A recipe for each corner of the table: what `tl plan` measures leads to four methods.
+#[test]
+fn each_corners_recipe_gets_its_method() {
+    for (corner, method) in [
+        ("little-similar", "linear"),
+        ("little-different", "stages"),
+        ("lots-similar", "partial"),
+        ("lots-different", "full"),
+    ] {
+        let recipe = repository(&format!("recipes/corner-{corner}.yaml"));
+        let run = Tl::new(["plan", recipe.to_str().unwrap(), "--threads", "2"]).run().expect(0);
+        run.says(&[&format!("method      {method}: "), "distance from the source data"]);
     }
 }

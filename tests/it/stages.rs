@@ -36,6 +36,16 @@ fn stages_are_compared_and_the_best_are_kept() {
     lab.finetuned("run", &stages).says(&["stage2.3", "features", "all 5 together", "<- chosen"]);
     let report = lab.json("run/report.json");
     assert_eq!(report["method"], "stages");
+    // Each image has been through the network once.
+    let passes: Vec<(&str, u64, u64)> = report["passes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            (it["part"].as_str().unwrap(), it["images"].as_u64().unwrap(), it["times"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(passes, [("train", 100, 1), ("val", 40, 1), ("test", 40, 1)]);
     let rows = report["stages"].as_array().unwrap();
     let read: Vec<Value> = rows[..5].iter().map(|row| row["stages"][0].clone()).collect();
     assert_eq!(json!(read), json!(["conv1", "stage2.3", "stage3.7", "stage4.3", "features"]));

@@ -24,10 +24,10 @@ use crate::models::{Fill, Network};
 use crate::plan::{Data, Overrides, Plan, Settings, TrainSettings};
 use crate::preprocess::{DecodeLimits, Views};
 use crate::recipe::{BadImages, Method};
-use crate::report::{Best, Frozen, GradientReport, LinearReport, Measured, MeasuredViews, Report, StageRow};
+use crate::report::{Best, Frozen, LinearReport, Measured, MeasuredViews, Report, StageRow};
 use crate::run_folder::{RunFolder, Start, Used};
 use crate::signal::Signals;
-use crate::trainer::{self, EpochRow, Trained};
+use crate::trainer::{self, EpochRow, LinearHead, Pass, Trained};
 use crate::weights::download::DownloadBar;
 use crate::weights::load;
 use crate::weights::source::Opened;
@@ -124,8 +124,8 @@ struct Outcomes {
     linear: Option<LinearReport>,
     stages: Vec<StageRow>,
     notes: Vec<String>,
-    /// Of the methods that train by gradient.
-    gradient: Option<GradientReport>,
+    linear_head: Option<LinearHead>,
+    passes: Vec<Pass>,
 }
 
 /// Seconds by phase.
@@ -207,8 +207,8 @@ impl Run<'_> {
         })?;
         let Trained { epochs, linear_head, passes, notes, .. } = trained;
         notes.iter().for_each(|note| self.terminal.say(format!("note: {note}")));
-        let gradient = Some(GradientReport { linear_head, passes, notes: Vec::new() });
-        Ok(Outcomes { epochs, val, test, views: None, linear: None, stages: Vec::new(), notes, gradient })
+        let (views, linear, stages) = (None, None, Vec::new());
+        Ok(Outcomes { epochs, val, test, views, linear, stages, notes, linear_head, passes })
     }
 
     /// The kept model on the validation and the test images, with what it says of several views averaged.
@@ -288,7 +288,8 @@ impl Run<'_> {
             bad_images,
             stages: outcomes.stages,
             notes: notes.iter().cloned().chain(outcomes.notes).collect(),
-            gradient: outcomes.gradient,
+            linear_head: outcomes.linear_head,
+            passes: outcomes.passes,
             seconds: seconds.0,
         }
     }
@@ -414,7 +415,7 @@ fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, termina
     if let Some(note) = chance {
         terminal.say(format!("note: {note}"));
     }
-    for pass in report.gradient.iter().flat_map(|gradient| &gradient.passes) {
+    for pass in &report.passes {
         terminal.say(format!("passes  {pass}"));
     }
     terminal.say(format!(

@@ -13,10 +13,10 @@ use crate::features;
 use crate::linear::{self, CvRow, LinearConfig, LinearFit, LinearProgress};
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::{Classifier, Fill, Network, Reading};
-use crate::plan::LinearSettings;
+use crate::plan::{Data, LinearSettings};
 use crate::recipe::ClassWeights;
 use crate::report::{LinearReport, StageRow};
-use crate::trainer::{self, EpochRow};
+use crate::trainer::{self, EpochRow, Pass};
 
 const BAR: &str = "{prefix} {wide_bar} {pos}/{len} values of C, {eta} left";
 
@@ -69,6 +69,7 @@ impl Run<'_> {
         let samples: Vec<&Sample> = data.all().map(|(_, sample)| sample).collect();
         let vectors = self.vectors(network, &readings, settings, &samples, seconds)?;
         let (train, val) = (data.train.len(), data.val.len());
+        let passes = passes(network, &readings, data);
 
         let started = Instant::now();
         let x = rows(&vectors, 0, train)?;
@@ -142,7 +143,8 @@ impl Run<'_> {
             linear: Some(linear),
             stages,
             notes,
-            gradient: None,
+            linear_head: None,
+            passes,
         })
     }
 
@@ -277,6 +279,19 @@ fn stage_row(network: &Network, readings: &[Reading], candidate: &Candidate) -> 
         val_accuracy: 0.,
         chosen: false,
     }
+}
+
+/// Each image goes once through the stages that are read, and through no other.
+fn passes(network: &Network, readings: &[Reading], data: &Data) -> Vec<Pass> {
+    let end = match readings.last() {
+        Some(&Reading::Stage(last)) => last + 1,
+        _ => network.stage_count(),
+    };
+    let stages = network.span_name(0..end);
+    let pass = |part, images| Pass { part, stages: stages.clone(), images, times: 1 };
+    let test = data.test.as_ref().map_or(0, Vec::len);
+    let all = [pass("train", data.train.len()), pass("val", data.val.len()), pass("test", test)];
+    all.into_iter().filter(|pass| pass.images > 0).collect()
 }
 
 /// The same rows of all vectors.
