@@ -9,6 +9,9 @@ mod copies;
 mod data;
 mod defaults;
 mod fine_tuning;
+mod method;
+mod network;
+mod notes;
 mod race;
 mod resolve;
 mod strategy;
@@ -19,8 +22,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use data::{Data, Part};
+pub use network::fits;
 pub use race::{Entrant, RaceSettings, SINGLE};
-pub use resolve::{Overrides, fits};
+pub use resolve::Overrides;
 pub use strategy::Watch;
 
 use crate::mixing::Mixing;

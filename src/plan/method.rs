@@ -1,0 +1,198 @@
+//! What a method comes to: its frozen stages, what it reads, and its training with every default filled in.
+
+use super::defaults::{self, Defaults};
+use super::{LinearHeadSettings, LinearSettings, OptimizerSettings, ScheduleSettings, TrainSettings};
+use crate::mixing::Mixing;
+use crate::models::{Network, Reading, Role};
+use crate::recipe::{BatchNormMode, ClassWeights, Method, Mistake, OptimizerChoice, Recipe, ScheduleChoice};
+
+/// How many stages keep their weights.
+pub(super) fn frozen(
+    recipe: &Recipe,
+    network: &Network,
+    method: Method,
+    mistakes: &mut Vec<Mistake>,
+) -> usize {
+    match method {
+        Method::Linear | Method::Stages => network.stage_count(),
+        Method::Partial => {
+            let from = recipe.strategy.train_from.as_deref().unwrap_or(network.architecture.partial_from);
+            match network.stages_named(from) {
+                Ok(stages) => stages.start,
+                Err(error) => {
+                    mistakes.push(recipe.mistake("strategy.train_from", error.to_string()));
+                    0
+                }
+            }
+        }
+        _ => 0,
+    }
+}
+
+/// The stages whose features `stages` compares.
+pub(super) fn read(
+    recipe: &Recipe,
+    network: &Network,
+    method: Method,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<String> {
+    if method != Method::Stages {
+        return Vec::new();
+    }
+    if !network.head_readings().is_empty() {
+        mistakes.push(recipe.mistake(
+            "strategy.method",
+            "the model was made by `stages`, and its stages are chosen: `linear` fits a new head to them",
+        ));
+        return Vec::new();
+    }
+    let Some(typed) = &recipe.strategy.read else {
+        return network.candidates().into_iter().map(|r| network.reading_name(r).to_string()).collect();
+    };
+    let mut readings = Vec::new();
+    for name in typed {
+        match network.reading(name) {
+            Ok(Reading::Logits) => {
+                mistakes
+                    .push(recipe.mistake("strategy.read", "`logits` are behind the head: read `features`"));
+            }
+            Ok(reading) => readings.push(reading),
+            Err(error) => mistakes.push(recipe.mistake("strategy.read", error.to_string())),
+        }
+    }
+    readings.sort_by_key(|&reading| match reading {
+        Reading::Stage(index) => index,
+        _ => usize::MAX,
+    });
+    readings.dedup();
+    readings.into_iter().map(|reading| network.reading_name(reading).to_string()).collect()
+}
+
+pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
+    let typed = &recipe.train;
+    LinearSettings {
+        stages,
+        c: typed.c,
+        folds: typed.folds.unwrap_or(defaults::FOLDS),
+        class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
+        batch_size: typed.batch_size.unwrap_or(defaults::FEATURE_BATCH),
+    }
+}
+
+pub(super) fn train(recipe: &Recipe, method: Method, holds_linear: bool, images: usize) -> TrainSettings {
+    let typed = &recipe.train;
+    let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
+    let by_method = Defaults::of(method, choice);
+    let batch_size = typed.batch_size.unwrap_or(defaults::BATCH_SIZE);
+    let epochs = typed.epochs.unwrap_or_else(|| by_method.epochs_for(images, batch_size));
+    let (optimizer, weight_decay) = match choice {
+        OptimizerChoice::Sgd => {
+            let momentum = typed.momentum.unwrap_or(defaults::MOMENTUM);
+            let nesterov = typed.nesterov.unwrap_or(false);
+            (OptimizerSettings::Sgd { momentum, nesterov }, defaults::WEIGHT_DECAY_SGD)
+        }
+        OptimizerChoice::AdamW => (OptimizerSettings::AdamW, defaults::WEIGHT_DECAY_ADAMW),
+    };
+    let gamma = typed.gamma.unwrap_or(defaults::GAMMA);
+    let schedule = match typed.schedule.unwrap_or(ScheduleChoice::Cosine) {
+        ScheduleChoice::Constant => ScheduleSettings::Constant,
+        ScheduleChoice::Cosine => ScheduleSettings::Cosine,
+        ScheduleChoice::Step => {
+            let epochs = typed.step_epochs.unwrap_or(epochs.div_ceil(defaults::STEP_CUTS));
+            ScheduleSettings::Step { epochs, gamma }
+        }
+        ScheduleChoice::Plateau => {
+            ScheduleSettings::Plateau { patience: typed.patience.unwrap_or(defaults::PATIENCE), gamma }
+        }
+    };
+    let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first);
+    let linear_head = linear_head && holds_linear && method != Method::Scratch;
+    // LP-FT (Kumar et al. 2022) keeps BatchNorm in inference mode, whose features the head was fitted to.
+    let batch_norm = if linear_head { BatchNormMode::Inference } else { by_method.batch_norm };
+    // With one rate typed the other follows it, in the method's own proportion. A head that comes fitted has
+    // nothing to catch up with.
+    let proportion = if linear_head { 1. } else { by_method.head_lr / by_method.lr };
+    let lr = typed.lr.unwrap_or(by_method.lr);
+    TrainSettings {
+        epochs,
+        batch_size,
+        optimizer,
+        lr,
+        head_lr: typed.head_lr.unwrap_or(lr * proportion),
+        weight_decay: typed.weight_decay.unwrap_or(weight_decay),
+        decay_norm_and_bias: typed.decay_norm_and_bias.unwrap_or(false),
+        schedule,
+        // A warm-up of the whole run would never reach the rate that was asked for.
+        warmup_epochs: typed.warmup_epochs.unwrap_or(by_method.warmup_epochs.min(epochs / 4)),
+        label_smoothing: typed.label_smoothing.unwrap_or(0.),
+        aux_weight: None,
+        class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
+        clip_grad_norm: typed.clip_grad_norm.or(linear_head.then_some(defaults::FITTED_CLIP)),
+        early_stopping: typed.early_stopping,
+        batch_norm: typed.batch_norm.unwrap_or(batch_norm),
+        linear_head: linear_head
+            .then(|| LinearHeadSettings { c: typed.c, folds: typed.folds.unwrap_or(defaults::FOLDS) }),
+        layer_decay: 1.,
+        unfreeze_epochs: 0,
+        groups: Vec::new(),
+        kept: None,
+        kept_views: 0,
+        mixing: Mixing {
+            mixup: typed.mixup.filter(|&alpha| alpha > 0.),
+            cutmix: typed.cutmix.filter(|&alpha| alpha > 0.),
+        },
+        ema: typed.ema,
+    }
+}
+
+/// What the auxiliary classifiers' losses count, if there are any to be trained.
+pub(super) fn auxiliary_weight(
+    recipe: &Recipe,
+    network: &Network,
+    frozen: usize,
+    crop_size: u32,
+    notes: &mut Vec<String>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<f64> {
+    let (typed, name) = (recipe.train.aux_weight, network.architecture.name);
+    let auxiliaries = &network.architecture.auxiliaries;
+    if network.auxiliaries_from(frozen).is_empty() {
+        if typed.is_some() {
+            let why = if auxiliaries.classifiers.is_empty() {
+                "has none"
+            } else {
+                "has none behind what is frozen"
+            };
+            notes.push(format!("`train.aux_weight` is for auxiliary classifiers, and {name} {why}"));
+        }
+        return None;
+    }
+    let weight = typed.unwrap_or(auxiliaries.weight);
+    let min_size = auxiliaries.min_size;
+    if weight == 0. || crop_size >= min_size {
+        return (weight > 0.).then_some(weight);
+    }
+    if typed.is_some() {
+        let message = format!(
+            "the auxiliary classifier of {name} needs images of {min_size} pixels, and these are {crop_size}: \
+             raise `preprocess: {{crop_size}}`, or take 0"
+        );
+        mistakes.push(recipe.mistake("train.aux_weight", message));
+    } else {
+        notes.push(format!(
+            "{name} is trained without its auxiliary classifier, which needs images of {min_size} pixels"
+        ));
+    }
+    None
+}
+
+/// BatchNorm cannot normalise one image by itself: where its input is one pixel, the variance of a single
+/// number is not a number, and everywhere else it is that image's own.
+pub(super) fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> Option<Mistake> {
+    let normalises = network.vars().iter().any(|var| var.role == Role::RunningStatistic);
+    (train.batch_size == 1 && train.batch_norm == BatchNormMode::Train && normalises).then(|| {
+        let message = "BatchNorm cannot learn from one image at a time: take 2 or more, or set \
+                       `train.batch_norm: inference`";
+        recipe.mistake("train.batch_size", message)
+    })
+}

@@ -1,0 +1,122 @@
+//! The network of a plan: its source, its file, and how images become its input.
+
+use crate::models::Architecture;
+use crate::preprocess::{Interpolation, Preprocessing};
+use crate::recipe::{InterpolationChoice, Method, Mistake, PreprocessChoice, Recipe};
+use crate::weights::Head;
+use crate::weights::download::Silent;
+use crate::weights::source::{Opened, Source, Weights, preprocessing_by_tag};
+
+pub(super) fn source(recipe: &Recipe, method: Method, mistakes: &mut Vec<Mistake>) -> Option<Source> {
+    let model = recipe.model.as_deref()?;
+    let weights = recipe.weights.as_deref();
+    let mut source = match Source::resolve(model, weights, |path| recipe.resolve(path)) {
+        Ok(source) => source,
+        Err(message) => {
+            // The weights are at fault when the model alone would do.
+            let alone = Source::resolve(model, None, |path| recipe.resolve(path)).is_ok();
+            mistakes.push(recipe.mistake(if alone { "weights" } else { "model" }, message));
+            return None;
+        }
+    };
+    if source.features_only() {
+        mistakes.push(recipe.mistake("weights", source.features_only_refusal()));
+        return None;
+    }
+    if method == Method::Scratch && weights.is_none() && matches!(source.weights, Weights::Entry(_)) {
+        source.weights = Weights::None;
+    }
+    Some(source)
+}
+
+/// A file that is at hand is read now, so that one that does not fit is a mistake of the recipe and not
+/// the end of a run.
+pub(super) fn open(recipe: &Recipe, source: &Source, mistakes: &mut Vec<Mistake>) -> Option<Opened> {
+    if matches!(source.weights, Weights::Entry(_)) {
+        return None;
+    }
+    source
+        .open(&Silent)
+        .map_err(|error| mistakes.push(recipe.mistake(key_of(source), error.to_string())))
+        .ok()
+}
+
+/// The key that names the source's file.
+pub(super) fn key_of(source: &Source) -> &'static str {
+    if matches!(source.weights, Weights::Model(_)) { "model" } else { "weights" }
+}
+
+/// Whether the file that was opened fits the network, at the size that the images will have.
+pub(super) fn check_weights(
+    recipe: &Recipe,
+    source: &Source,
+    opened: &Opened,
+    preprocessing: &Preprocessing,
+    mistakes: &mut Vec<Mistake>,
+) {
+    if fits(source.architecture, preprocessing).is_err() {
+        return;
+    }
+    if let Err(error) = opened.check(Head::Replace, preprocessing.crop_size) {
+        mistakes.push(recipe.mistake(key_of(source), error.to_string()));
+    }
+}
+
+pub(super) fn preprocessing(
+    recipe: &Recipe,
+    source: &Source,
+    opened: Option<&Opened>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Preprocessing> {
+    let mut preprocessing = match (opened, &source.weights) {
+        (Some(opened), _) => opened.preprocessing.clone(),
+        (None, Weights::Entry(entry)) => entry.preprocessing.clone(),
+        // A file that could not be read has left its mistake; the other keys are still worth checking.
+        (None, _) => source.architecture.preprocessing(),
+    };
+    match &recipe.preprocess {
+        None => {}
+        Some(PreprocessChoice::Tag(tag)) => match preprocessing_by_tag(source.architecture, tag) {
+            Ok(by_tag) => preprocessing = by_tag,
+            Err(message) => {
+                mistakes.push(recipe.mistake("preprocess", message));
+                return None;
+            }
+        },
+        Some(PreprocessChoice::Changes(changes)) => {
+            // A crop alone would otherwise cut a corner-sized piece out of a much larger image, and a
+            // resize alone would be padded: the one follows the other where only one is given.
+            let (resize, crop) = (changes.resize_size, changes.crop_size);
+            if let Some(size) = resize.or(crop) {
+                preprocessing.resize_size = size as u32;
+            }
+            if let Some(size) = crop.or(resize) {
+                preprocessing.crop_size = size as u32;
+            }
+            if let Some(choice) = changes.interpolation {
+                preprocessing.interpolation = match choice {
+                    InterpolationChoice::Bilinear => Interpolation::Bilinear,
+                    InterpolationChoice::Bicubic => Interpolation::Bicubic,
+                };
+            }
+            if let Some(mean) = changes.mean {
+                preprocessing.mean = mean.map(|value| value as f32);
+            }
+            if let Some(std) = changes.std {
+                preprocessing.std = std.map(|value| value as f32);
+            }
+        }
+    }
+    if let Err(message) = fits(source.architecture, &preprocessing) {
+        mistakes.push(recipe.mistake("preprocess", message));
+    }
+    Some(preprocessing)
+}
+
+/// Whether the network can take images of this size.
+pub fn fits(architecture: &Architecture, preprocessing: &Preprocessing) -> Result<(), String> {
+    if let Some(mistake) = preprocessing.mistake() {
+        return Err(mistake);
+    }
+    architecture.check_side(preprocessing.crop_size)
+}

@@ -1,0 +1,110 @@
+//! What is worth knowing about a recipe that is not wrong.
+
+use super::fine_tuning;
+use crate::recipe::{
+    BatchNormMode, Kind, Method, OptimizerChoice, PolicyChoice, Recipe, ScheduleChoice, find,
+};
+use crate::weights::source::{Source, Weights};
+
+/// Keys that were given and that nothing uses: each said once, with what would have to be otherwise.
+pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method) -> Vec<String> {
+    let typed = &recipe.train;
+    let schedule = typed.schedule.unwrap_or(ScheduleChoice::Cosine);
+    let adamw = typed.optimizer == Some(OptimizerChoice::AdamW);
+    let by_method = |method: Method| match asked {
+        Method::Race => Some("method: race".into()),
+        _ => Some(format!("method: {method}")),
+    };
+    let linear_keys = ["train.batch_size", "train.c", "train.folds", "train.class_weights"];
+    let unused_by = |method: Method, key: &str| match (method, key) {
+        // They are what `auto` decides by.
+        (_, "strategy.size" | "strategy.little_below") if asked == Method::Auto => None,
+        (_, "strategy.similarity" | "strategy.similar_below" | "strategy.similar_above")
+            if asked == Method::Auto =>
+        {
+            None
+        }
+        (
+            _,
+            "strategy.size"
+            | "strategy.little_below"
+            | "strategy.similarity"
+            | "strategy.similar_below"
+            | "strategy.similar_above",
+        ) => by_method(method),
+        (_, key) if key.starts_with("strategy.race.") => {
+            (asked != Method::Race).then(|| format!("method: {asked}"))
+        }
+        (Method::Partial, "strategy.train_from") => None,
+        (_, "strategy.train_from") => by_method(method),
+        (Method::Stages, "strategy.read") => None,
+        (_, "strategy.read") => by_method(method),
+        (Method::Linear | Method::Stages, key) if key.starts_with("augment.") => by_method(method),
+        (Method::Linear | Method::Stages, key)
+            if key.starts_with("train.") && !linear_keys.contains(&key) =>
+        {
+            by_method(method)
+        }
+        (Method::Linear | Method::Stages, _) => None,
+        (_, key) if fine_tuning::KEYS.contains(&key) => fine_tuning::unused(recipe, method, key),
+        (_, "train.momentum" | "train.nesterov") if adamw => Some("optimizer: adamw".into()),
+        (_, "train.step_epochs") if schedule != ScheduleChoice::Step => Some(format!("schedule: {schedule}")),
+        (_, "train.patience") if schedule != ScheduleChoice::Plateau => Some(format!("schedule: {schedule}")),
+        (_, "train.gamma") if !matches!(schedule, ScheduleChoice::Step | ScheduleChoice::Plateau) => {
+            Some(format!("schedule: {schedule}"))
+        }
+        (_, "augment.scale" | "augment.ratio") if recipe.augment.random_resized_crop == Some(false) => {
+            Some("random_resized_crop: false".into())
+        }
+        (_, "augment.scale" | "augment.ratio") if recipe.augment.scale_jitter.is_some() => {
+            Some("scale_jitter".into())
+        }
+        (_, "augment.num_ops" | "augment.magnitude") => {
+            let policy = recipe.augment.policy.unwrap_or(PolicyChoice::None);
+            (policy != PolicyChoice::RandAugment).then(|| format!("policy: {policy}"))
+        }
+        _ => None,
+    };
+    recipe
+        .given()
+        // A section is told by its keys.
+        .filter(|key| find(key).is_none_or(|key| key.kind != Kind::Section))
+        // What one method of a race uses is used.
+        .filter_map(|key| {
+            let by: Option<Vec<String>> = methods.iter().map(|&method| unused_by(method, key)).collect();
+            by?.pop().map(|by| format!("`{key}` is not used by `{by}`"))
+        })
+        .collect()
+}
+
+/// What is allowed but seldom meant.
+pub(super) fn warnings(recipe: &Recipe, source: &Source, method: Method) -> Vec<String> {
+    let mut notes = Vec::new();
+    let random = matches!(source.weights, Weights::None);
+    if random && matches!(method, Method::Linear | Method::Stages | Method::Partial) {
+        notes.push(
+            "`weights: none` with a method that freezes stages: they keep random values, and what they see \
+             carries little; `method: scratch` trains them all"
+                .into(),
+        );
+    }
+    if method == Method::Scratch && recipe.weights.as_deref().is_some_and(|weights| weights != "none") {
+        notes.push(
+            "`method: scratch` starts from random values: only the preprocessing of `weights` is used".into(),
+        );
+    }
+    if let (Some(warmup), Some(epochs)) = (recipe.train.warmup_epochs, recipe.train.epochs)
+        && !matches!(method, Method::Linear | Method::Stages)
+        && warmup >= epochs
+    {
+        notes.push(format!(
+            "`warmup_epochs: {warmup}` takes all of the {epochs} epochs: the learning rate never comes down"
+        ));
+    }
+    if recipe.train.batch_norm == Some(BatchNormMode::Inference) && method == Method::Scratch {
+        notes.push(
+            "`batch_norm: inference` from scratch: the running statistics stay at their first values".into(),
+        );
+    }
+    notes
+}
