@@ -186,8 +186,12 @@ def draw(job):
     folder = BUILD / "tasks" / job["task"] / "train"
     path = BUILD / "lists" / "{task}-{size}-{seed}.csv".format(**job)
     with LOCK:
+        # Runs of other methods may be reading it: it appears whole, and only once.
+        if path.is_file():
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("path", "label"))
             for name in sorted(entry.name for entry in folder.iterdir()):
@@ -196,6 +200,7 @@ def draw(job):
                 # digits_hand has a few classes of 97 images: then all of them are taken.
                 drawn = rng.sample(files, min(job["size"], len(files)))
                 writer.writerows((os.path.relpath(image, path.parent), name) for image in drawn)
+        partial.replace(path)
     return path
 
 

@@ -79,7 +79,13 @@ impl Decision<'_> {
         }
         let opened = match opened {
             Some(opened) => opened,
-            None => opened.insert(self.source.open(watch.downloads)?),
+            None => opened.insert(self.source.open(watch.downloads).map_err(|error| match error {
+                Error::Interrupted { .. } => error,
+                error => Error::run(format!(
+                    "{error}\n  The weights are needed already to measure how similar the images are to the source \
+                     data; `strategy: {{ similarity: different }}` or `similar`, or a `method`, plans without them"
+                )),
+            })?),
         };
         device::set_threads(self.threads);
         let device = device::choose(self.device)?;
