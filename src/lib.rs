@@ -7,7 +7,8 @@
 //!                as typed   resolved  (path,label) batches   stages      one loop    model.safetensors, report.*
 //! ```
 //!
-//! [`recipe`] is what the user typed, [`plan`] what will happen. [`dataset`] lists images, [`preprocess`]
+//! [`recipe`] is what the user typed, [`plan`] what will happen; where the method is open, [`strategy`] measures and
+//! chooses. [`dataset`] lists images, [`preprocess`]
 //! turns one into the network's input exactly as torchvision does, [`loader`] does so in parallel and in
 //! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them. [`trainer`]
 //! trains by gradient with [`optim`], [`features`] and [`linear`] fit a head on what a frozen network
