@@ -7,7 +7,7 @@ use crate::metrics::Confusion;
 use crate::wording::shown;
 
 /// The 97.5 % quantile of the normal distribution: 95 % lie between it and its negative.
-const Z: f64 = 1.959_963_984_540_054;
+pub const Z: f64 = 1.959_963_984_540_054;
 
 /// The probability above which luck explains an accuracy.
 const LEVEL: f64 = 0.05;

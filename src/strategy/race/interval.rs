@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-/// The normal distribution's 97.5th percentile.
-const Z: f64 = 1.959963984540054;
+use crate::chance::{self, Z};
 
 /// From where to where a number may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -21,14 +20,10 @@ impl Interval {
     }
 }
 
-/// The share `right / images`: Wilson's score interval (JASA 22, 1927), which stays in [0, 1] and is not a point where
-/// all are right.
+/// The share `right / images`, by [`chance::Interval::wilson`].
 pub fn share(right: usize, images: usize) -> Interval {
-    let (n, p) = (images.max(1) as f64, right as f64 / images.max(1) as f64);
-    let z2 = Z * Z;
-    let centre = (p + z2 / (2. * n)) / (1. + z2 / n);
-    let half = Z / (1. + z2 / n) * (p * (1. - p) / n + z2 / (4. * n * n)).sqrt();
-    Interval { low: (centre - half).max(0.), high: (centre + half).min(1.) }
+    let chance::Interval(low, high) = chance::Interval::wilson(right as u64, images as u64);
+    Interval { low, high }
 }
 
 /// The difference of two shares on the same `images`, `won` of which only the first got right, and `lost` only the
