@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::preprocess::Crops;
 
 const SMALL: &str = "model: resnet18\ndata: { train: photos/train }\n";
 

@@ -1,0 +1,298 @@
+//! The sections of a recipe, each key as it was typed or absent.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::choices::*;
+use super::is_default;
+use crate::preprocess::Crops;
+
+/// `preprocess:`, in one of its two forms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PreprocessChoice {
+    /// The preprocessing of this weights entry.
+    Tag(String),
+    /// That of the weights in use, with these parts changed.
+    Changes(PreprocessSection),
+}
+
+/// The keys under `preprocess:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct PreprocessSection {
+    /// The shorter side after resizing, 1 to 4096 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize_size: Option<usize>,
+    /// The side of the centre crop, 1 to 4096 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_size: Option<usize>,
+    /// The resizing filter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolation: Option<InterpolationChoice>,
+    /// Red, green, blue; finite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<[f64; 3]>,
+    /// Red, green, blue; above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub std: Option<[f64; 3]>,
+}
+
+/// The keys under `data:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct DataSection {
+    /// Class folders or a CSV. Always there unless [`Recipe::read_leniently`](super::Recipe::read_leniently) reported it missing or wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// A share of `train`, or images of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val: Option<ValChoice>,
+    /// Images measured once, at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<PathBuf>,
+    /// What to do about images that cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bad_images: Option<BadImages>,
+    /// The most pixels that an image may have, 1 to 4294967295.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pixels: Option<u64>,
+}
+
+/// `data.val:`, in one of its two forms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ValChoice {
+    /// A stratified share of the training images, between 0 and 1.
+    Fraction(f64),
+    /// A folder or a CSV.
+    Path(PathBuf),
+}
+
+/// The keys under `strategy:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct StrategySection {
+    /// How much data there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<DatasetSize>,
+    /// How like the source data it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<Similarity>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// The first stage that is trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_from: Option<String>,
+    /// Fewer images a class than this are little, 1 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub little_below: Option<usize>,
+    /// A smaller distance of BatchNorm's statistics than this is similar, above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similar_below: Option<f64>,
+    /// A greater share of information than this is similar, above 0, up to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similar_above: Option<f64>,
+    /// The stages whose features `stages` compares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read: Option<Vec<String>>,
+    /// For `race`: what is measured, and how.
+    #[serde(skip_serializing_if = "is_default")]
+    pub race: RaceSection,
+}
+
+/// The keys under `strategy.race:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct RaceSection {
+    /// The methods that are measured against each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<Method>>,
+    /// Into how many parts the training images are cut, 2 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folds: Option<usize>,
+    /// Passes over the images in the race, 1 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+}
+
+/// The keys under `train:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct TrainSection {
+    /// 1 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+    /// Images per step, 1 to 65536.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    /// The optimizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerChoice>,
+    /// Peak learning rate of the body, above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Peak learning rate of the head, above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_lr: Option<f64>,
+    /// From 0, below 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    /// Nesterov's form of momentum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nesterov: Option<bool>,
+    /// From 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Whether decay applies to normalisation layers and biases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay_norm_and_bias: Option<bool>,
+    /// The learning rate after the warm-up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleChoice>,
+    /// 0 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_epochs: Option<usize>,
+    /// Epochs between two cuts, for `step`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_epochs: Option<usize>,
+    /// The factor of a cut, between 0 and 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gamma: Option<f64>,
+    /// Epochs without improvement before a cut, for `plateau`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+    /// From 0, below 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_smoothing: Option<f64>,
+    /// What the losses of auxiliary classifiers count, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aux_weight: Option<f64>,
+    /// How classes count in the loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
+    /// Above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_grad_norm: Option<f64>,
+    /// Epochs without improvement before training stops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<usize>,
+    /// BatchNorm in the stages that are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_norm: Option<BatchNormMode>,
+    /// Mixup's alpha, from 0 up; 0 for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<f64>,
+    /// CutMix's alpha, from 0 up; 0 for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<f64>,
+    /// The decay of averaged weights, between 0 and 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Whether the head is fitted before fine-tuning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear_head_first: Option<bool>,
+    /// The rate of a group of stages over that of the group behind it, above 0, up to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_decay: Option<f64>,
+    /// Epochs after which one more group is trained, 0 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfreeze_epochs: Option<usize>,
+    /// Whether the frozen stages' output is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepChoice>,
+    /// How much of it in memory, in MiB, 0 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_memory: Option<usize>,
+    /// How much of it in a file, in MiB, 0 to a hundred million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_disk: Option<usize>,
+    /// Augmented views of each training image, 0 to a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_views: Option<usize>,
+    /// The inverse L2 strength of a fitted head, above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub c: Option<f64>,
+    /// Folds of the cross-validation that chooses it, 2 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folds: Option<usize>,
+}
+
+/// The keys under `augment:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct AugmentSection {
+    /// Whether to train on random parts of the images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub random_resized_crop: Option<bool>,
+    /// Least and largest share of the area, above 0, up to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<[f64; 2]>,
+    /// Least and largest width / height, above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<[f64; 2]>,
+    /// Least and largest shorter side after resizing, 1 to 4096 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_jitter: Option<[u32; 2]>,
+    /// The probability of a horizontal flip, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flip: Option<f64>,
+    /// The probability of a vertical flip, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vertical_flip: Option<f64>,
+    /// Random operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyChoice>,
+    /// Operations in a row, for `randaugment`, 1 to 16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_ops: Option<u32>,
+    /// The strength of the operations, for `randaugment`, 0 to 30.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub magnitude: Option<u32>,
+    /// Random brightness, contrast, saturation and hue.
+    #[serde(skip_serializing_if = "is_default")]
+    pub color_jitter: ColorJitterSection,
+    /// The deviation of AlexNet's shift of colours, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pca_color: Option<f64>,
+}
+
+/// The keys under `augment.color_jitter:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct ColorJitterSection {
+    /// How far brightness may go, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brightness: Option<f64>,
+    /// How far contrast may go, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<f64>,
+    /// How far saturation may go, from 0 up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saturation: Option<f64>,
+    /// How far hue may go, 0 to 0.5 turns of the colour circle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hue: Option<f64>,
+}
+
+/// The keys under `eval:`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct EvalSection {
+    /// The centre, or ten crops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crops: Option<Crops>,
+    /// Shorter sides after resizing, 1 to 4096 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scales: Option<Vec<u32>>,
+}
