@@ -75,6 +75,13 @@ def grey(field):
     return np.repeat((field * 255).round().astype(np.uint8)[..., None], 3, axis=2)
 
 
+def outlined(field):
+    """The edge of the ink alone: the field's gradient."""
+    dy, dx = np.gradient(field)
+    edge = np.hypot(dx, dy)
+    return edge / max(edge.max(), 1e-6)
+
+
 def recoloured(rng, field):
     """Ink and paper in two random colours."""
     first, second = textures.colours(rng)
