@@ -75,6 +75,9 @@ pub struct Settings {
     /// What is measured first, where the method is open until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub race: Option<RaceSettings>,
+    /// What is trained beside the method, the better of the two to be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rival: Option<Entrant>,
     /// For `linear` and `stages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearSettings>,

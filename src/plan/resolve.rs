@@ -7,7 +7,7 @@ use tch::Device;
 
 use super::augment::augmentation;
 use super::data::Data;
-use super::method::{auxiliary_weight, frozen, linear, read, single_images, train};
+use super::method::{Trained, auxiliary_weight, frozen, linear, normalises, read, single_images, train};
 use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
 use super::race::{self, Entrant};
@@ -100,7 +100,12 @@ impl Plan {
         });
         let methods = match method {
             Method::Race => race::methods(&recipe, source.as_ref(), probe.as_ref(), &data, &mut mistakes),
-            method => vec![method],
+            method => {
+                let rival = decided.as_ref().and_then(|decided| decided.choice.rival);
+                // A model that `stages` made has its stages chosen.
+                let chosen = probe.as_ref().is_some_and(|probe| !probe.head_readings().is_empty());
+                std::iter::once(method).chain(rival.filter(|_| !chosen)).collect()
+            }
         };
         let mut entrants = Vec::new();
         for &method in &methods {
@@ -142,8 +147,8 @@ impl Plan {
         notes.retain(|note| said.insert(note.clone()));
         let race =
             (method == Method::Race).then(|| race::settings(&recipe, entrants.clone(), &data, &mut notes));
-        let alone = if race.is_none() { entrants.pop() } else { None };
-        let how = alone.unwrap_or_else(|| Entrant::unknown(method));
+        let mut alone = if race.is_none() { entrants } else { Vec::new() }.into_iter();
+        let how = alone.next().unwrap_or_else(|| Entrant::unknown(method));
         drop(probe);
         let settings = Settings {
             model: source.architecture.name.into(),
@@ -159,6 +164,7 @@ impl Plan {
             frozen_stages: how.frozen_stages,
             trained_stages: how.trained_stages,
             race,
+            rival: alone.next(),
             linear: how.linear,
             train: how.train,
             augment: how.augment,
@@ -186,8 +192,12 @@ fn entrant(
     let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
     let by_gradient = method.is_by_gradient();
     let augment = by_gradient.then(|| augmentation(recipe, preprocessing, mistakes));
-    let fits_head = probe.as_ref().is_some_and(|probe| probe.holds_linear());
-    let mut train = by_gradient.then(|| train(recipe, method, fits_head, data.train.len()));
+    let trained = Trained {
+        holds_linear: probe.as_ref().is_some_and(|probe| probe.holds_linear()),
+        normalises: probe.as_ref().is_some_and(|probe| normalises(probe)),
+        images: data.train.len(),
+    };
+    let mut train = by_gradient.then(|| train(recipe, method, &trained));
     if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
         probe.freeze(frozen)?;
         let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());

@@ -98,6 +98,9 @@ pub struct StrategySection {
     /// A greater share of information than this is similar, above 0, up to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub similar_above: Option<f64>,
+    /// Whether the table's choice is trained beside its rival.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rival: Option<bool>,
     /// The stages whose features `stages` compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,

@@ -17,7 +17,7 @@ use crate::output::AtomicFile;
 use crate::preprocess::Views;
 use crate::recipe::{DeviceChoice, Method};
 use crate::run_folder::RunFolder;
-use crate::strategy::{Race, Strategy};
+use crate::strategy::{Contest, Race, Strategy};
 use crate::trainer::{EpochRow, LinearHead, Pass};
 
 /// `report.json`. Accuracies are in [0, 1], losses in nats.
@@ -34,6 +34,9 @@ pub struct Report {
     /// For `race`: how the method was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub race: Option<Race>,
+    /// Where two methods were trained: what each did on the validation images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contest: Option<Contest>,
     /// torchvision's name of the network.
     pub model: String,
     /// Where its first values came from.

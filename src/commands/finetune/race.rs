@@ -232,6 +232,7 @@ impl Heats<'_> {
             signals: ground.signals,
             terminal: ground.terminal,
             resume: true,
+            to_beat: None,
         };
         let samples: Vec<&Sample> = plan.data.train.iter().collect();
         let store = ground.folder.heat("features")?.features();
@@ -293,6 +294,7 @@ impl Heats<'_> {
             threads: plan.settings.threads,
             folder: &folder,
             card: &card(plan, &network),
+            to_beat: None,
             signals: ground.signals,
         };
         let mut watch = Watch {
