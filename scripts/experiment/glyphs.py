@@ -34,7 +34,9 @@ SIDE = textures.SIDE
 
 
 def fonts(split):
-    """(package, path) of the fonts of `train` or `test`."""
+    """(package, path) of the fonts of `train` or `test`, or of `all`."""
+    if split == "all":
+        return fonts("train") + fonts("test")
     return render_letters.font_files(TRAIN_PACKAGES if split == "train" else TEST_PACKAGES)
 
 

@@ -29,8 +29,10 @@ class Regions:
         return [f"region_{i:02}" for i in range(len(self.corners))]
 
     def crop(self, rng, region, split):
-        """A crop of one cell, enlarged to 64 x 64, with other brightness, contrast and white balance."""
-        cells = [(2, 0), (0, 2)] if split == "test" else [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2)]
+        """A crop of one cell (of any, if the split is "all"), enlarged to 64 x 64, with other brightness, contrast and
+        white balance."""
+        test, train = [(2, 0), (0, 2)], [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2)]
+        cells = {"test": test, "train": train, "all": test + train}[split]
         i, j = cells[int(rng.integers(len(cells)))]
         cell_width, cell_height = self.width / 3, self.height / 3
         side = min(cell_width, cell_height) * rng.uniform(0.7, 1.0)

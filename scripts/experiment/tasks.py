@@ -4,6 +4,10 @@ On the *development* tasks the rule of `strategy: auto` was designed; the *held-
 threshold, no setting and no measure was chosen on them, and they were chosen before any result of theirs was seen. Seven of the development tasks were held out
 once, for the first rule; when it was changed for what they had shown, six new ones took their place.
 
+The test images of the development tasks are of other fonts, and of other parts of a photograph, than the training images, as
+are those of data/digits; those of the new held-out tasks are drawn as the training images are, since no choice that is
+made on validation images can know of a change that comes after them.
+
 `similar` says to which source a task is meant to be similar ("letters": the shipped ShuffleNetV2; "textures": the
 ShuffleNetV2 x1.0 of pretrain-textures.yaml). It is what a person would say, and only names the corner in the report: neither
 `tl` nor the rule reads it.
@@ -53,7 +57,7 @@ TASKS = (
     Task("letters_outlined", "held_out", SIZES, "none", "the outlines of ten letters, in any two colours"),
     Task("digits_over_photo", "held_out", SIZES, "none", "handwritten digits over regions of a photograph"),
     Task("bars", "held_out", LARGE, "none", "in which of eight directions a bar lies, among discs"),
-    Task("textures_fourth", "held_out", LARGE, "textures", "again ten other procedural textures"),
+    Task("textures_fourth", "held_out", SIZES, "textures", "again ten other procedural textures"),
     Task("photos_grey", "held_out", SIZES, "textures", "eight regions of both photographs, without colours"),
 )
 SOURCE_IMAGES = {"train": 300, "val": 40}  # a class of the second source
@@ -129,7 +133,8 @@ class Maker:
 
     def __init__(self, name, split):
         self.name, self.split = name, split
-        self.glyphs = glyphs.Glyphs(split) if name in CHARACTERS else None
+        alike = named(name).group == "held_out" if name != "source" else False
+        self.glyphs = glyphs.Glyphs("all" if alike else split) if name in CHARACTERS else None
         photo = SOURCE_PHOTO if name == "source" else PHOTOS.get(name)
         self.regions = scenes.Regions(*photo) if photo else None
         self.grey = [scenes.Regions(*photo) for photo in GREY_PHOTOS] if name in ("photos_grey", "digits_over_photo") else []
@@ -162,10 +167,10 @@ class Maker:
         if name in PHOTOS:
             return self.regions.crop(rng, label, self.split)
         if name == "photos_grey":
-            crop = self.grey[label // 4].crop(rng, label % 4, self.split)
+            crop = self.grey[label // 4].crop(rng, label % 4, "all")
             return np.repeat(crop.mean(2, keepdims=True).round().astype(np.uint8), 3, axis=2)
         if name == "digits_over_photo":
-            return scenes.over_photo(rng, handwritten(rng, label, self.split), self.grey[0], self.split)
+            return scenes.over_photo(rng, handwritten(rng, label, self.split), self.grey[0], "all")
         if name == "bars":
             return scenes.bar(rng, label)
         return scenes.shape(rng, scenes.SHAPES[label]) if name == "shapes" else scenes.discs(rng, label + 1)
