@@ -77,7 +77,7 @@ fn cuda_that_is_not_there_is_an_error_that_says_why() {
     let command = ["predict", "--model", "alexnet", "--weights", "none", "--device", "cuda", "data/samples"];
     let run = Tl::new(command).env(BLIND.0, BLIND.1).cwd(env!("CARGO_MANIFEST_DIR")).run().expect(2);
     run.says(&[
-        "error: the device cuda was asked for, and there is no CUDA: ",
+        "error: the device cuda:0 was asked for, and there is no CUDA: ",
         "Use cpu or auto",
         "`tl doctor`",
     ]);
