@@ -27,7 +27,7 @@ from PIL import Image
 PHOTOS = sorted((Path(__file__).resolve().parent.parent / "data" / "photos").glob("*.jpg"))
 CLASSES = 8
 TINY = 100
-# The share of a class's tint in the colours. At 0.1 a linear classifier on random features makes a few mistakes.
+# The share of a class's tint in the colours. At 0.1 a linear classifier on random features is right on 7 of 10.
 TINT = 0.1
 
 
