@@ -165,15 +165,13 @@ def prepare(case: Case, setting: Setting) -> None:
     make_all(setting.folder / "images", needed)
     weights = setting.weights(case.model)
     if not weights.is_file():
-        photographs = setting.set_of("photographs")
-        if not photographs.is_dir():
-            make_all(setting.folder / "images", {"photographs": setting.images})
+        make_all(setting.folder / "images", {"photographs": setting.images})
+        photographs = setting.set_of("photographs", setting.images)
         command = [setting.python, PEER, "weights", "--model", case.model, "--out", f"{weights}.part"]
         run([*command, "--images", photographs], setting.cores, log=setting.scratch("stderr.txt"))
         os.replace(f"{weights}.part", weights)
-    for name in needed:
-        for path in setting.set_of(name).rglob("*.jpg"):
-            path.read_bytes()
+    for path in case.folder(setting).rglob("*.jpg"):
+        path.read_bytes()
     run([setting.tl, "--version"], setting.cores)
     run([setting.python, "-c", "import torchvision"], setting.cores)
 

@@ -34,8 +34,8 @@ class Setting:
     def weights(self, model: str) -> Path:
         return self.folder / "weights" / f"{model}.pth"
 
-    def set_of(self, name: str) -> Path:
-        return self.folder / "images" / name
+    def set_of(self, kind: str, count: int) -> Path:
+        return self.folder / "images" / f"{kind}-{count}"
 
 
 class Case:
@@ -52,6 +52,10 @@ class Case:
     def images(self, setting: Setting) -> dict:
         """The sets of images that it needs, with their numbers."""
         raise NotImplementedError
+
+    def folder(self, setting: Setting) -> Path:
+        """Where the first of them is."""
+        return next(setting.set_of(*each) for each in self.images(setting).items())
 
     def missing(self, setting: Setting) -> str:
         """Why it cannot run here, or nothing."""
@@ -104,11 +108,10 @@ class Extract(Case):
         command = [setting.tl, "extract", "--model", self.model, "--weights", setting.weights(self.model)]
         command += ["--device", "cpu", "--threads", setting.threads, "--out", self.out("tl", setting), "--quiet"]
         command += ["--decode", self.decode] if self.decode else []
-        return [*command, setting.set_of(self.kind)]
+        return [*command, self.folder(setting)]
 
     def peer(self, who: str, setting: Setting) -> list:
-        folder = setting.set_of(self.kind)
-        more = ["--images", folder, "--out", self.out(who, setting)] + (["--draft"] if who == "draft" else [])
+        more = ["--images", self.folder(setting), "--out", self.out(who, setting)] + (["--draft"] if who == "draft" else [])
         return self.peer_command(who, setting, "extract", *more)
 
     def figures(self, who: str, setting: Setting, stdout: str) -> dict:
@@ -153,10 +156,10 @@ class ColdStart(Case):
     def tl(self, setting: Setting) -> list:
         command = [setting.tl, "predict", "--model", self.model, "--weights", setting.weights(self.model)]
         command += ["--device", "cpu", "--threads", setting.threads, "--out", self.out("tl", setting), "--quiet"]
-        return [*command, setting.set_of("photographs") / "00000.jpg"]
+        return [*command, self.folder(setting) / "00000.jpg"]
 
     def peer(self, who: str, setting: Setting) -> list:
-        image = setting.set_of("photographs") / "00000.jpg"
+        image = self.folder(setting) / "00000.jpg"
         return self.peer_command(who, setting, "predict", "--image", image, "--out", self.out(who, setting))
 
     def agree(self, who: str, setting: Setting) -> float:
@@ -180,7 +183,7 @@ class Train(Case):
         return [f"strategy.method={self.method}"]
 
     def tl(self, setting: Setting) -> list:
-        recipe, images = setting.scratch(f"{self.name}.yaml"), setting.set_of("labelled")
+        recipe, images = setting.scratch(f"{self.name}.yaml"), self.folder(setting)
         lines = [f"model: {self.model}", f"weights: {setting.weights(self.model)}"]
         lines.append(f"data: {{ train: {images / 'train'}, val: {images / 'val'} }}")
         recipe.write_text("\n".join(lines) + "\n")
@@ -206,7 +209,7 @@ class Linear(Train):
 
     def peer(self, who: str, setting: Setting) -> list:
         # The rate with the best accuracy of 0.001, 0.01, 0.03 and 0.1.
-        more = ["--images", setting.set_of("labelled"), "--epochs", self.epochs, "--lr", "0.03"]
+        more = ["--images", self.folder(setting), "--epochs", self.epochs, "--lr", "0.03"]
         return self.peer_command(who, setting, "linear", *more)
 
     def figures(self, who: str, setting: Setting, stdout: str) -> dict:
@@ -244,7 +247,7 @@ class FineTune(Train):
         return keys + ([f"strategy.train_from={self.train_from}"] if self.train_from else [])
 
     def peer(self, who: str, setting: Setting) -> list:
-        more = ["--images", setting.set_of("labelled"), "--epochs", self.epochs]
+        more = ["--images", self.folder(setting), "--epochs", self.epochs]
         more += ["--train-from", self.train_from] if self.train_from else []
         return self.peer_command(who, setting, "finetune", *more)
 

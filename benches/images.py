@@ -6,12 +6,12 @@
 Every image is a random crop of one of the photographs (640×427, CC BY 2.0, credited in data/README.md), resized and
 with a little noise, so that no two files are alike and none compresses better than a photograph does:
 
-    photographs/  500×375, JPEG quality 90, as ImageNet's images are
-    large/        4000×3000 (12 megapixels), upscaled crops: the size of a telephone's photographs, less their detail
-    labelled/     500×375 in train/CLASS and val/CLASS; a class is a tint of the colours, faint enough to be mistaken
-    tiny/         64×64; a hundred different ones, the other names are hard links to them
+    photographs-N/  500×375, JPEG quality 90, as ImageNet's images are
+    large-N/        4000×3000 (12 megapixels), upscaled crops: the size of a telephone's photographs, less their detail
+    labelled-N/     500×375 in train/CLASS and val/CLASS; a class is a tint of the colours, faint enough to be mistaken
+    tiny-N/         64×64; a hundred different ones, the other names are hard links to them
 
-The same arguments give the same pixels. A set that is there with at least as many images is left alone.
+The same arguments give the same pixels. A set that is whole is left alone.
 """
 
 import argparse
@@ -76,9 +76,8 @@ def tiny(folder: Path, count: int) -> list:
 def make(folder: Path, name: str, count: int, jobs: list, links: int = 0) -> None:
     """One set, whole or not at all; `links` further names of its files."""
     done = folder / f"{name}.done"
-    if done.is_file() and int(done.read_text()) == count:
+    if done.is_file():
         return
-    done.unlink(missing_ok=True)
     shutil.rmtree(folder / name, ignore_errors=True)
     print(f"making {count} images in {folder / name}", file=sys.stderr)
     for parent in {job[0].parent for job in jobs}:
@@ -87,17 +86,18 @@ def make(folder: Path, name: str, count: int, jobs: list, links: int = 0) -> Non
         list(pool.map(save, jobs, chunksize=4))
     for number in range(len(jobs), links):
         os.link(jobs[number % len(jobs)][0], folder / name / f"{number:05}.jpg")
-    done.write_text(str(count))
+    done.touch()
 
 
 def make_all(folder: Path, counts: dict) -> None:
     """The sets that are named, each with its number of images."""
-    for name, count in counts.items():
-        if name == "photographs":
+    for kind, count in counts.items():
+        name = f"{kind}-{count}"
+        if kind == "photographs":
             make(folder, name, count, photographs(folder / name, count, (500, 375), 3.0))
-        elif name == "large":
+        elif kind == "large":
             make(folder, name, count, photographs(folder / name, count, (4000, 3000), 4.0))
-        elif name == "labelled":
+        elif kind == "labelled":
             make(folder, name, count, labelled(folder / name, count))
         else:
             make(folder, name, count, tiny(folder / name, count), links=count)
