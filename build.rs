@@ -4,9 +4,11 @@
 use std::env;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=TL_COMMIT={}", commit());
     let (Ok(folder), Ok(out)) = (env::var("DEP_TCH_LIBTORCH_LIB"), env::var("OUT_DIR")) else {
         println!("cargo::error=torch-sys did not say where libtorch is: tl builds on Linux only");
         return;
@@ -38,4 +40,23 @@ fn main() {
         println!("cargo::rustc-link-arg=-Xlinker");
         println!("cargo::rustc-link-arg={word}");
     }
+}
+
+/// The commit that is built, for `tl doctor`; a package of the sources alone does not know.
+fn commit() -> String {
+    let git = |words: &[&str]| {
+        let output =
+            Command::new("git").args(words).output().ok().filter(|output| output.status.success())?;
+        let text = String::from_utf8(output.stdout).ok()?.trim().to_string();
+        (!text.is_empty()).then_some(text)
+    };
+    // Of this checkout, not of one that the sources happen to lie in.
+    if !Path::new(".git").exists() {
+        return "commit unknown".into();
+    }
+    // Written at every commit and every switch of branches.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "commit unknown".into())
 }

@@ -51,6 +51,8 @@ pub enum Command {
     Models(Models),
     /// Show a network layer by layer: shapes, parameters, multiply-adds
     Inspect(Inspect),
+    /// Show what was found on this machine: libtorch, CUDA, cores, memory, folders
+    Doctor(Doctor),
 }
 
 /// `tl finetune`
@@ -182,6 +184,14 @@ pub struct Inspect {
     /// The side of the input, in pixels [default: as the weights want it]
     #[arg(long, value_name = "SIDE", value_parser = side)]
     pub input: Option<u32>,
+}
+
+/// `tl doctor`
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Print it for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How `tl models` is sorted.

@@ -4,6 +4,8 @@
 //! there is no CUDA on a machine that has it. So it is loaded here, before libtorch is first asked about
 //! CUDA (it remembers the answer), and only where there is a driver: loading costs 0.15 s.
 
+pub mod probe;
+
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -13,6 +15,7 @@ use tch::{Cuda, Device};
 
 use crate::error::{Error, Result};
 use crate::recipe::DeviceChoice;
+use crate::wording::counted;
 
 /// Starts the program anew with OpenMP threads that soon go to sleep while they wait, unless the user has
 /// said how they should.
@@ -43,6 +46,17 @@ pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |threads| threads.get())
 }
 
+/// What to say of more threads than cores: they wait for each other.
+pub fn too_many_threads(threads: usize) -> Option<String> {
+    let cores = default_threads();
+    (threads > cores).then(|| {
+        format!(
+            "{threads} threads were asked for, and {} may be used here: more threads than cores make it slower",
+            counted(cores, "core", "cores")
+        )
+    })
+}
+
 /// Tells libtorch how many threads an operation may use. Before the first operation.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(threads.clamp(1, 1024) as i32);
@@ -52,10 +66,10 @@ pub fn set_threads(threads: usize) {
 pub fn choose(choice: DeviceChoice) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(if cuda_devices() > 0 { Device::Cuda(0) } else { Device::Cpu }),
-        DeviceChoice::Cuda(index) => match cuda_devices() {
+        DeviceChoice::Auto => Ok(if count_cuda() > 0 { Device::Cuda(0) } else { Device::Cpu }),
+        DeviceChoice::Cuda(index) => match count_cuda() {
             0 => Err(Error::usage(format!(
-                "the device {choice} was asked for, and there is no CUDA: {}. Use cpu or auto",
+                "the device {choice} was asked for, and there is no CUDA: {}. Use cpu or auto; `tl doctor` says what was found",
                 why_no_cuda()
             ))),
             count if index < count => Ok(Device::Cuda(index)),
@@ -67,15 +81,22 @@ pub fn choose(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
-/// Why [`cuda_devices`] found none.
-fn why_no_cuda() -> String {
+/// Why [`count_cuda`] found none.
+pub fn why_no_cuda() -> String {
     match load_cuda() {
-        Err(reason) => reason.clone(),
-        Ok(()) => "libtorch sees no NVIDIA device".into(),
+        Err(reason) => match probe::obstacle(probe::driver().as_ref(), probe::libtorch().as_ref()) {
+            Some((why, _)) => why,
+            None => reason.clone(),
+        },
+        Ok(()) => match probe::obstacle(probe::driver().as_ref(), probe::libtorch().as_ref()) {
+            Some((why, _)) => why,
+            None => "libtorch sees no NVIDIA device".into(),
+        },
     }
 }
 
-fn cuda_devices() -> usize {
+/// CUDA devices that libtorch can use.
+pub fn count_cuda() -> usize {
     match load_cuda() {
         Ok(()) if Cuda::is_available() => usize::try_from(Cuda::device_count()).unwrap_or(0),
         _ => 0,

@@ -1,5 +1,6 @@
 //! The commands, a file each. Only they, [`report`](crate::report) and `main.rs` print.
 
+mod doctor;
 mod extract;
 mod finetune;
 mod inspect;
@@ -34,6 +35,9 @@ pub enum Outcome {
 /// Runs the command that was asked for.
 pub fn run(cli: &Cli) -> Result<Outcome> {
     device::set_threads(cli.common.threads.unwrap_or_else(device::default_threads));
+    if let Some(note) = cli.common.threads.and_then(device::too_many_threads) {
+        Terminal::new(cli.common.quiet).say(format!("note: {note}"));
+    }
     match &cli.command {
         Command::Finetune(args) => finetune::run(args, &cli.common),
         Command::Plan(args) => plan::run(args, &cli.common),
@@ -41,6 +45,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         Command::Predict(args) => predict::run(args, &cli.common),
         Command::Models(args) => models::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Doctor(args) => doctor::run(args, &cli.common),
     }
 }
 

@@ -139,6 +139,9 @@ impl Plan {
             let side = preprocessing.crop_size;
             notes.extend(opened.as_ref().map_or_else(|| source.note(side), |opened| opened.note(side)));
         }
+        // Of `--threads` the command has spoken.
+        let typed = recipe.threads.filter(|_| overrides.threads.is_none());
+        notes.extend(typed.and_then(device::too_many_threads));
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
         notes.extend(unused_keys(&recipe, &methods, asked));
         notes.extend(methods.iter().flat_map(|&method| warnings(&recipe, &source, method)));

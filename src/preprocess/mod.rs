@@ -20,6 +20,7 @@ mod orientation;
 mod png;
 mod pnm;
 mod resize;
+mod simd;
 mod sniff;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use augment::{Augmentation, ColorJitter, CropBox, DrawKey, Policy};
 pub use decode::{DecodeLimits, decode_bytes, decode_file, is_image_name};
+pub use simd::jpeg_simd;
 pub use views::{Crops, Views, Window};
 
 use resize::{View, resize};

@@ -2,6 +2,7 @@
 
 mod augment;
 mod digits;
+mod doctor;
 mod dropping;
 mod extract;
 mod filled;
