@@ -172,9 +172,9 @@ mod tests {
         let (little, lots) = (DatasetSize::Little, DatasetSize::Lots);
         assert_eq!(heads(lots, &[0.9, 1.], 1., 19).settled(), Some(Settled::NothingToGain));
         assert_eq!(heads(lots, &[0.9, 1.], 1., 18).settled(), None);
-        assert_eq!(heads(little, &[0.4, 0.6, 0.5, 0.5], 0.6, 10).settled(), Some(Settled::Early));
-        assert_eq!(heads(little, &[0.4, 0.59, 0.5, 0.5], 0.6, 10).settled(), None);
-        assert_eq!(heads(lots, &[0.4, 0.6, 0.5, 0.5], 0.6, 10).settled(), None);
+        assert_eq!(heads(little, &[0.4, 0.62, 0.5, 0.5], 0.62, 10).settled(), Some(Settled::Early));
+        assert_eq!(heads(little, &[0.4, 0.59, 0.5, 0.5], 0.59, 10).settled(), None);
+        assert_eq!(heads(lots, &[0.4, 0.62, 0.5, 0.5], 0.62, 10).settled(), None);
     }
 
     #[test]

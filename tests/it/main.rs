@@ -16,6 +16,7 @@ mod program;
 mod race;
 mod recipes;
 mod resume;
+mod rival;
 mod sizes;
 mod stages;
 mod strategy;
