@@ -16,24 +16,31 @@ mod bmp;
 mod decode;
 mod gif;
 mod jpeg;
+mod libjpeg;
 mod orientation;
 mod png;
 mod pnm;
 mod resize;
 mod sniff;
+mod taps;
 #[cfg(test)]
 mod tests;
 mod tiff;
 mod views;
 mod webp;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-pub use augment::{Augmentation, ColorJitter, CropBox, DrawKey, Policy};
-pub use decode::{DecodeLimits, decode_bytes, decode_file, is_image_name};
-pub use views::{Crops, Views, Window};
+use crate::error::Result;
 
-use resize::{View, resize};
+pub use augment::{Augmentation, ColorJitter, CropBox, DrawKey, Policy};
+pub use decode::{Decode, DecodeLimits, decode_bytes, decode_file, is_image_name};
+pub use views::{Crops, Picture, Views, Window};
+
+use decode::read_targets;
+use resize::{Target, rectangle, resize};
 
 /// An 8-bit RGB image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,10 +150,36 @@ impl Preprocessing {
     ///
     /// torchvision's `resize` and `center_crop` on a Pillow image, byte for byte.
     pub fn eval_pixels(&self, image: &RgbImage) -> RgbImage {
-        let (width, height) = resized_size(self.resize_size, image.width, image.height);
+        let (target, place) = self.eval_target(image.width, image.height);
+        self.padded(resize(image, &target), place)
+    }
+
+    /// The same of the image file at `path`, of which no more is decoded than is needed.
+    ///
+    /// # Errors
+    /// Those of [`decode_file`].
+    pub fn read_eval(&self, path: &Path, limits: DecodeLimits) -> Result<RgbImage> {
+        let mut place = (0, 0);
+        let parts = read_targets(path, limits, |width, height| {
+            let (target, its_place) = self.eval_target(width, height);
+            place = its_place;
+            vec![target]
+        })?;
+        Ok(self.padded(parts.into_iter().next().unwrap_or(RgbImage::black(0, 0)), place))
+    }
+
+    /// What evaluation sees of an image of so many columns and rows, and its place in the crop.
+    fn eval_target(&self, image_width: u32, image_height: u32) -> (Target, (usize, usize)) {
+        let (width, height) = resized_size(self.resize_size, image_width, image_height);
         let (columns, left) = central_window(width, self.crop_size);
         let (rows, top) = central_window(height, self.crop_size);
-        let window = resize(View::whole(image), (width, height), self.interpolation, columns, rows);
+        let region = rectangle((image_width, image_height), 0, 0, image_width, image_height);
+        let interpolation = self.interpolation;
+        (Target { region, size: (width, height), columns, rows, interpolation }, (left, top))
+    }
+
+    /// `window` at its place in a black crop.
+    fn padded(&self, window: RgbImage, (left, top): (usize, usize)) -> RgbImage {
         if window.width == self.crop_size && window.height == self.crop_size {
             return window;
         }

@@ -82,7 +82,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     }
     let run = Run {
         card: card(&plan, &network),
-        limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
+        limits: plan.settings.data.limits(),
         plan: &plan,
         folder: &folder,
         signals: &signals,
@@ -305,7 +305,7 @@ fn introduce(plan: &Plan, terminal: Terminal) {
 
 /// Decodes every image once, before anything is trained on it, and takes the bad ones out of the plan.
 fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) -> Result<Vec<BadImage>> {
-    let limits = DecodeLimits { max_pixels: plan.settings.data.max_pixels };
+    let limits = plan.settings.data.limits();
     let samples: Vec<&Sample> = plan.data.all().map(|(_, sample)| sample).collect();
     let bar = terminal.images("checking", samples.len());
     let bad = check::find_bad_images(&samples, limits, plan.settings.threads, signals, || bar.inc(1));
@@ -348,6 +348,7 @@ fn card(plan: &Plan, network: &Network) -> Card {
         architecture: plan.settings.model.clone(),
         classes: plan.data.classes.clone(),
         format: FORMAT,
+        decode: plan.settings.data.decode,
         preprocessing: plan.settings.preprocessing.clone(),
         reads: network.head_reading_names(),
         recipe: plan.recipe.to_json(),

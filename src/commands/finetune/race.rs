@@ -226,7 +226,7 @@ impl Heats<'_> {
         let started = Instant::now();
         let run = Run {
             card: card(plan, &network),
-            limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
+            limits: plan.settings.data.limits(),
             plan,
             folder: ground.folder,
             signals: ground.signals,
@@ -283,7 +283,7 @@ impl Heats<'_> {
             settings: &settings,
             preprocessing: &plan.settings.preprocessing,
             augment: &augment,
-            limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
+            limits: plan.settings.data.limits(),
             listing: &self.listing,
             train: &train,
             val: &[],
