@@ -204,6 +204,27 @@ impl Preprocessing {
         self.normalise_pixels(&input.pixels, input.shift, out);
     }
 
+    /// The same with the numbers of a pixel together: `height × width × 3`.
+    ///
+    /// # Panics
+    /// If `out` does not have exactly `3 × height × width` elements.
+    pub fn normalise_pixels_into(&self, input: &Input, out: &mut [f32]) {
+        let bytes = &input.pixels.data;
+        assert_eq!(out.len(), bytes.len(), "one float a byte");
+        let [red, green, blue] = std::array::from_fn(|channel| self.table(channel, input.shift[channel]));
+        for (to, from) in out.chunks_exact_mut(3).zip(bytes.chunks_exact(3)) {
+            to[0] = red[usize::from(from[0])];
+            to[1] = green[usize::from(from[1])];
+            to[2] = blue[usize::from(from[2])];
+        }
+    }
+
+    /// What becomes of each value of a channel.
+    fn table(&self, channel: usize, shift: f32) -> [f32; 256] {
+        let (mean, std) = (self.mean[channel], self.std[channel]);
+        std::array::from_fn(|value| (value as f32 / 255.0 + shift - mean) / std)
+    }
+
     /// The same for pixels that a view shares.
     pub fn normalise_pixels(&self, pixels: &RgbImage, shift: [f32; 3], out: &mut [f32]) {
         assert_eq!(out.len(), pixels.data.len(), "one float a byte");
@@ -212,8 +233,7 @@ impl Preprocessing {
             return;
         }
         for (channel, plane) in out.chunks_exact_mut(plane).enumerate() {
-            let (mean, std, shift) = (self.mean[channel], self.std[channel], shift[channel]);
-            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 + shift - mean) / std);
+            let table = self.table(channel, shift[channel]);
             for (number, pixel) in plane.iter_mut().zip(pixels.data.chunks_exact(3)) {
                 *number = table[usize::from(pixel[channel])];
             }

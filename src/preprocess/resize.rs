@@ -60,6 +60,8 @@ pub(super) struct Resizer {
     upside_down: bool,
     transposed: bool,
     lines_first: bool,
+    /// Whether the first pass takes columns over as they are.
+    copies: bool,
     /// The last lines, as wide as the second pass wants them: line `y` is at `y % kept`.
     ring: Vec<u8>,
     kept: usize,
@@ -94,6 +96,7 @@ impl Resizer {
         let kept = rows.most().max(1);
         let between = vec![0; if lines_first { stride } else { 0 }];
         let ring = vec![0; if out.data.is_empty() { 0 } else { stride * kept }];
+        let copies = lines_first || columns.is_copy();
         // Outputs are made in the order in which their lines come.
         let rows = if upside_down { rows.reversed() } else { rows };
         Resizer {
@@ -102,6 +105,7 @@ impl Resizer {
             upside_down,
             transposed,
             lines_first,
+            copies,
             ring,
             kept,
             stride,
@@ -131,7 +135,7 @@ impl Resizer {
         let slot = &mut self.ring[place..place + self.stride];
         let columns = self.columns.inputs();
         let from = &line[(columns.start - first) * 3..(columns.end - first) * 3];
-        match self.lines_first || self.columns.is_copy() {
+        match self.copies {
             true => slot.copy_from_slice(from),
             false => self.columns.blend_pixels(from, columns.start, slot),
         }

@@ -27,6 +27,8 @@ pub(super) struct Taps {
     counts: Vec<usize>,
     /// The groups `groups[i]..groups[i + 1]` belong to output `i`.
     groups: Vec<usize>,
+    /// The input positions that any output reads.
+    inputs: Range<usize>,
     weights: Vec<[i32; GROUP]>,
     /// The same weights as `high × 2¹⁶ + low`, for instructions that multiply 16-bit numbers.
     #[cfg(target_arch = "x86_64")]
@@ -81,6 +83,7 @@ impl Taps {
             starts: Vec::new(),
             counts: Vec::new(),
             groups: vec![0],
+            inputs: 0..0,
             weights: Vec::new(),
             #[cfg(target_arch = "x86_64")]
             halves: Vec::new(),
@@ -88,6 +91,11 @@ impl Taps {
     }
 
     fn push(&mut self, start: usize, weights: &[i32]) {
+        let end = start + weights.len();
+        self.inputs = match self.starts.is_empty() {
+            true => start..end,
+            false => self.inputs.start.min(start)..self.inputs.end.max(end),
+        };
         self.starts.push(start);
         self.counts.push(weights.len());
         for part in weights.chunks(GROUP) {
@@ -151,9 +159,7 @@ impl Taps {
 
     /// The input positions that any output reads.
     pub(super) fn inputs(&self) -> Range<usize> {
-        let start = self.starts.iter().copied().min().unwrap_or(0);
-        let end = (0..self.len()).map(|output| self.inputs_of(output).end).max().unwrap_or(0);
-        start..end.max(start)
+        self.inputs.clone()
     }
 
     /// The most inputs of one output.

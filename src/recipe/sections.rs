@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::*;
 use super::is_default;
-use crate::preprocess::Crops;
-use crate::preprocess::Decode;
+use crate::preprocess::{Crops, Decode};
 
 /// `preprocess:`, in one of its two forms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -272,6 +272,7 @@ impl Run<'_> {
             seed: settings.seed,
             device: settings.device,
             threads: settings.threads,
+            decode: settings.data.decode,
             train: crate::report::Images { images: data.train.len() },
             val: measured(&outcomes.val, data.val.len()),
             test: outcomes

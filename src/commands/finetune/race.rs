@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::models::{Network, Reading};
 use crate::output::AtomicFile;
 use crate::plan::{Entrant, LinearSettings, Plan, RaceSettings, SINGLE, TrainSettings};
-use crate::preprocess::DecodeLimits;
 use crate::recipe::Method;
 use crate::run_folder::{RunFolder, Start};
 use crate::signal::Signals;
