@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::loader::{READ_AHEAD, for_each_ordered, too_large};
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::{Network, Reading};
-use crate::preprocess::{DecodeLimits, Preprocessing, RgbImage, Views, Window, decode_file};
+use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views, Window};
 use crate::signal::Signals;
 use crate::suggest::quoted;
 use crate::trainer::{count, labels_of};
@@ -79,12 +79,12 @@ struct Sum {
 }
 
 impl Averaging<'_> {
-    /// Calls `decode(i)` for `i` in `0..count` in parallel and `each` with finished images in order. `check`
+    /// Reads `picture(i)` for `i` in `0..count` in parallel and `each` with finished images in order. `check`
     /// is asked before each batch. An image that fails goes to `failed`, in order too.
-    pub fn run(
+    pub fn run<'p>(
         &self,
         count: usize,
-        decode: impl Fn(usize) -> Result<RgbImage> + Sync,
+        picture: impl Fn(usize) -> Result<Picture<'p>> + Sync,
         mut check: impl FnMut() -> Result<()>,
         mut failed: impl FnMut(usize, Error) -> Result<()>,
         mut each: impl FnMut(Averaged) -> Result<()>,
@@ -92,7 +92,7 @@ impl Averaging<'_> {
         let mut groups = self.groups();
         let presets: Vec<&Preprocessing> = groups.iter().map(|group| group.preprocessing).collect();
         let views = self.views;
-        let inputs = |index| decode(index).map(|image| inputs(&presets, views, &image));
+        let inputs = |index| inputs(&presets, views, &picture(index)?);
         let mut sums: BTreeMap<usize, Sum> = BTreeMap::new();
         let mut values: Vec<f32> = Vec::new();
         let most = self.batch_size.min(count.saturating_mul(views.count()));
@@ -137,7 +137,7 @@ impl Averaging<'_> {
         let mut loss_sum = 0.;
         self.run(
             samples.len(),
-            |index| decode_file(&samples[index].path, limits),
+            |index| Ok(Picture::File(&samples[index].path, limits)),
             || signals.check("stopped while measuring; the training is saved: go on with `--resume`"),
             |_, error| Err(error),
             |batch| {
@@ -252,25 +252,28 @@ impl Member<'_> {
 
 /// The normalised windows of an image, for each of `presets`. Those that differ in mean and deviation alone
 /// share the pixels.
-fn inputs(presets: &[&Preprocessing], views: &Views, image: &RgbImage) -> Vec<Vec<Input>> {
+fn inputs(presets: &[&Preprocessing], views: &Views, picture: &Picture<'_>) -> Result<Vec<Vec<Input>>> {
     let same = |a: &Preprocessing, b: &Preprocessing| {
         (a.resize_size, a.crop_size, a.interpolation) == (b.resize_size, b.crop_size, b.interpolation)
     };
-    let mut known: Vec<(&Preprocessing, Vec<Window>)> = Vec::new();
-    let mut inputs = Vec::with_capacity(presets.len());
+    let mut different: Vec<&Preprocessing> = Vec::new();
+    let mut places = Vec::with_capacity(presets.len());
     for preset in presets {
-        let place = known.iter().position(|(other, _)| same(preset, other)).unwrap_or_else(|| {
-            known.push((preset, preset.windows(views, image)));
-            known.len() - 1
-        });
+        places.push(different.iter().position(|other| same(preset, other)).unwrap_or_else(|| {
+            different.push(preset);
+            different.len() - 1
+        }));
+    }
+    let windows = picture.windows(&different, views)?;
+    let normalised = |(preset, place): (&&Preprocessing, usize)| {
         let normalised = |window: &Window| {
             let mut values = vec![0.; length(preset)];
             preset.normalise_pixels(&window.pixels, [0.; 3], &mut values);
             Input { values, upright: window.upright, mirrored: window.mirrored }
         };
-        inputs.push(known[place].1.iter().map(normalised).collect());
-    }
-    inputs
+        windows[place].iter().map(normalised).collect()
+    };
+    Ok(presets.iter().zip(places).map(normalised).collect())
 }
 
 /// Numbers of one view.
@@ -320,7 +323,7 @@ pub fn match_classes(wanted: &[String], found: &[String]) -> Result<Option<Vec<i
 mod tests {
     use super::*;
     use crate::models::{Fill, find};
-    use crate::preprocess::{Crops, Interpolation};
+    use crate::preprocess::{Crops, Interpolation, RgbImage};
 
     fn names(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_string).collect()
@@ -437,7 +440,7 @@ mod tests {
             let (mut order, mut failures, mut checks) = (Vec::new(), Vec::new(), 0);
             let run = averaging.run(
                 4,
-                |index| if index == 3 { Err(Error::run("bad")) } else { Ok(picture(index)) },
+                |index| if index == 3 { Err(Error::run("bad")) } else { Ok(Picture::Pixels(picture(index))) },
                 || {
                     checks += 1;
                     Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::preprocess::Crops;
+use crate::preprocess::{Crops, Decode};
 use crate::recipe::DeviceChoice;
 
 /// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
@@ -111,6 +111,10 @@ pub struct Images {
     /// The most pixels that an image may have
     #[arg(long, value_name = "N", default_value_t = 178_956_970)]
     pub max_pixels: u64,
+    /// exact: decode every pixel of a JPEG, as Pillow does; fast: of one that is much larger than what the network
+    /// sees, a half, a quarter or an eighth along each side [default: as the model was trained, else exact]
+    #[arg(long, value_name = "exact|fast", value_parser = decode)]
+    pub decode: Option<Decode>,
 }
 
 /// `tl extract`
@@ -222,6 +226,10 @@ fn top_k(text: &str) -> Result<usize, String> {
 }
 
 fn crops(text: &str) -> Result<Crops, &'static str> {
+    text.parse()
+}
+
+fn decode(text: &str) -> Result<Decode, &'static str> {
     text.parse()
 }
 

@@ -10,7 +10,7 @@ use crate::dataset::Sample;
 use crate::error::{Error, Result};
 use crate::loader::Batching;
 use crate::models::{Network, Reading};
-use crate::preprocess::{DecodeLimits, Preprocessing, decode_file};
+use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::signal::Signals;
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::to_tensor;
@@ -85,7 +85,7 @@ impl Job<'_> {
         let (preprocessing, limits) = (self.preprocessing, self.limits);
         batching.run(
             rest.len(),
-            |index| Ok(preprocessing.eval_pixels(&decode_file(&rest[index].path, limits)?)),
+            |index| preprocessing.read_eval(&rest[index].path, limits),
             |_, error| Err(error),
             |batch| {
                 self.stop_here(&kept)?;

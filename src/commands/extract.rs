@@ -5,14 +5,13 @@ use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work};
+use super::{Classifier, Named, Outcome, Work, limits};
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::features::append;
 use crate::loader::Batching;
 use crate::models::Network;
 use crate::output::{FeatureFormat, FeatureWriter, errors_path};
-use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
 use crate::weights::CLASSIFIER;
 use crate::weights::source::Source;
@@ -35,7 +34,8 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     };
     let named = Named::find(&args.model, &args.weights, check)?;
     let work = Work::find(&args.images, common, terminal)?;
-    let Classifier { network, preprocessing, .. } = &named.open(&work, terminal, &signals)?;
+    let classifier = &named.open(&work, terminal, &signals)?;
+    let Classifier { network, preprocessing, .. } = classifier;
     let Work { inputs, threads, .. } = &work;
     let reading = network.reading(&args.stage)?;
     let side = i64::from(preprocessing.crop_size);
@@ -46,13 +46,13 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let bar = terminal.images("extracting", inputs.len());
     // Shared by the two callbacks below, which are never under way at the same time.
     let writer = RefCell::new(FeatureWriter::create(&args.out, length)?);
-    let limits = DecodeLimits { max_pixels: args.images.max_pixels };
+    let limits = limits(&args.images, std::slice::from_ref(classifier));
     let batching =
         Batching { preprocessing, batch_size: args.images.batch_size, join_single: false, threads: *threads };
     let mut rows = Vec::new();
     batching.run(
         inputs.len(),
-        |index| Ok(preprocessing.eval_pixels(&decode_file(&inputs[index].path, limits)?)),
+        |index| preprocessing.read_eval(&inputs[index].path, limits),
         |index, error| {
             signals.check(STOPPED)?;
             bar.inc(1);

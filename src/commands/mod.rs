@@ -18,7 +18,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::models::{Fill, Network};
 use crate::plan::fits;
-use crate::preprocess::Preprocessing;
+use crate::preprocess::{Decode, DecodeLimits, Preprocessing};
 use crate::recipe::DeviceChoice;
 use crate::signal::Signals;
 use crate::weights::source::{Source, Weights, preprocessing_by_tag};
@@ -70,6 +70,15 @@ struct Classifier {
     network: Network,
     classes: Vec<String>,
     preprocessing: Preprocessing,
+    /// How much of a JPEG it was trained on.
+    decode: Decode,
+}
+
+/// What decoding may cost: as the command line says, else fast where all of `classifiers` were trained so.
+fn limits(images: &cli::Images, classifiers: &[Classifier]) -> DecodeLimits {
+    let fast = classifiers.iter().all(|classifier| classifier.decode == Decode::Fast);
+    let trained = if fast { Decode::Fast } else { Decode::Exact };
+    DecodeLimits { max_pixels: images.max_pixels, decode: images.decode.unwrap_or(trained) }
 }
 
 impl<'a> Named<'a> {
@@ -113,8 +122,9 @@ impl<'a> Named<'a> {
         if let Some(note) = opened.note(preprocessing.crop_size) {
             terminal.say(format!("note: {note}"));
         }
+        let decode = opened.card.as_ref().map_or(Decode::Exact, |card| card.decode);
         let (network, classes) = opened.into_classifier(preprocessing.crop_size, work.device, 0)?;
-        Ok(Classifier { network, classes, preprocessing })
+        Ok(Classifier { network, classes, preprocessing, decode })
     }
 }
 

@@ -8,13 +8,13 @@ use tch::Tensor;
 
 use super::extract::{STOPPED, reason};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work};
+use super::{Classifier, Named, Outcome, Work, limits};
 use crate::averaging::{Averaging, Member, match_classes};
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::output::{PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, TableStyle};
-use crate::preprocess::{DecodeLimits, Preprocessing, Views, decode_file};
+use crate::preprocess::{Picture, Preprocessing, Views};
 use crate::signal::Signals;
 use crate::weights::source::{Source, Weights};
 use crate::wording::counted;
@@ -50,7 +50,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     let stopped = if args.out.is_some() { STOPPED } else { "stopped before the last image" };
     let bar = terminal.images("predicting", inputs.len());
     let mut rows = Rows::new(args, top_k)?;
-    let limits = DecodeLimits { max_pixels: args.images.max_pixels };
+    let limits = limits(&args.images, &classifiers);
     let averaging =
         Averaging { members: &members, views: &views, batch_size: args.images.batch_size, threads: *threads };
     // The failed and the classified come in order each, but a failed one may come before the batch that
@@ -59,7 +59,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     let mut failed = 0;
     averaging.run(
         inputs.len(),
-        |index| decode_file(&inputs[index].path, limits),
+        |index| Ok(Picture::File(&inputs[index].path, limits)),
         || signals.check(stopped),
         |index, error| {
             signals.check(stopped)?;
@@ -165,7 +165,7 @@ fn members<'a>(
 ) -> Result<Vec<Member<'a>>> {
     let Some(first) = classifiers.first() else { return Ok(Vec::new()) };
     let mut members = Vec::new();
-    for (model, Classifier { network, classes, preprocessing }) in named.iter().zip(classifiers) {
+    for (model, Classifier { network, classes, preprocessing, .. }) in named.iter().zip(classifiers) {
         let order = match_classes(&first.classes, classes).map_err(|difference| {
             Error::usage(format!(
                 "{} and {} cannot be averaged, because their classes are not the same: {difference}",

@@ -28,7 +28,7 @@ pub use resolve::Overrides;
 pub use strategy::Watch;
 
 use crate::mixing::Mixing;
-use crate::preprocess::{Augmentation, Preprocessing, Views};
+use crate::preprocess::{Augmentation, Decode, DecodeLimits, Preprocessing, Views};
 use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Method, Recipe};
 use crate::strategy::Strategy;
 use crate::weights::source::{Opened, Source};
@@ -123,8 +123,17 @@ pub struct DataSettings {
     pub bad_images: BadImages,
     /// The most pixels that an image may have.
     pub max_pixels: u64,
+    /// How much of a JPEG is decoded.
+    pub decode: Decode,
     /// sha256 over the names, labels and parts of all images: another listing is another run.
     pub listing: String,
+}
+
+impl DataSettings {
+    /// What decoding an image may cost.
+    pub fn limits(&self) -> DecodeLimits {
+        DecodeLimits { max_pixels: self.max_pixels, decode: self.decode }
+    }
 }
 
 /// Settings of the methods that fit a head to features.

@@ -16,7 +16,7 @@ use super::{DataSettings, Plan, Settings, fine_tuning};
 use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
-use crate::preprocess::{DecodeLimits, Preprocessing, Views};
+use crate::preprocess::{Preprocessing, Views};
 use crate::recipe::{BadImages, DeviceChoice, Method, Mistake, Recipe, ValChoice};
 use crate::run_folder::PLAN as PLAN_FILE;
 use crate::weights::source::{Opened, Source, Weights};
@@ -76,7 +76,7 @@ impl Plan {
                 source,
                 preprocessing,
                 data: &data,
-                limits: DecodeLimits { max_pixels: recipe.data.max_pixels.unwrap_or(MAX_PIXELS) },
+                limits: data_settings(&recipe, &data).limits(),
                 seed,
                 device,
                 threads,
@@ -280,6 +280,7 @@ fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
         classes: data.classes.len(),
         bad_images: typed.bad_images.unwrap_or(BadImages::Skip),
         max_pixels: typed.max_pixels.unwrap_or(MAX_PIXELS),
+        decode: typed.decode.unwrap_or_default(),
         listing: data.listing(),
     }
 }

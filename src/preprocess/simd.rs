@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 
 // Binds the library to this crate, so that its symbol is there.
-use mozjpeg as _;
+use mozjpeg_sys as _;
 
 unsafe extern "C" {
     /// libjpeg-turbo's `jsimd.h`: not 0 if the inverse transform of every JPEG has SIMD code for this processor. Without

@@ -152,6 +152,13 @@ pub const KEYS: &[Key] = &[
         "An image of more pixels than this counts as one that cannot be read; the size is checked before \
             decoding. The default is Pillow's limit.",
     ),
+    key(
+        "data.decode",
+        Choice(&["exact", "fast"]),
+        "`exact`",
+        "How much of a JPEG is decoded: every pixel, as Pillow does, or, where it is much larger than what the \
+            network sees, a half, a quarter or an eighth along each side ([decoding.md](decoding.md)).",
+    ),
     key("strategy", Section, "all `auto`", "How much of the network to retrain."),
     key(
         "strategy.size",

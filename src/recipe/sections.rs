@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::*;
 use super::is_default;
-use crate::preprocess::Crops;
+use crate::preprocess::{Crops, Decode};
 
 /// `preprocess:`, in one of its two forms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub struct DataSection {
     /// The most pixels that an image may have, 1 to 4294967295.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_pixels: Option<u64>,
+    /// How much of a JPEG is decoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode: Option<Decode>,
 }
 
 /// `data.val:`, in one of its two forms.

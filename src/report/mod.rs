@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::linear::LinearFit;
 use crate::metrics::Evaluation;
 use crate::output::AtomicFile;
-use crate::preprocess::Views;
+use crate::preprocess::{Decode, Views};
 use crate::recipe::{DeviceChoice, Method};
 use crate::run_folder::RunFolder;
 use crate::strategy::{Contest, Race, Strategy};
@@ -49,6 +49,8 @@ pub struct Report {
     pub device: DeviceChoice,
     /// CPU threads.
     pub threads: usize,
+    /// How much of a JPEG was decoded.
+    pub decode: Decode,
     /// Trained on.
     pub train: Images,
     /// Measured on after each epoch; the figures are the kept model's.

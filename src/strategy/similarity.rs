@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::loader::Batching;
 use crate::models::layers::moments::{Moments, moments};
 use crate::models::{Network, Reading, seed_of};
-use crate::preprocess::{DecodeLimits, Preprocessing, decode_file};
+use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::recipe::Similarity;
 
 /// Images that are looked at: 50 and 400 agree within a fifth on all development tasks.
@@ -171,10 +171,7 @@ impl Job<'_> {
         let (result, layers) = moments(|| {
             batching.run(
                 chosen.len(),
-                |index| {
-                    let image = decode_file(&samples[chosen[index]].path, limits)?;
-                    Ok(preprocessing.eval_pixels(&image))
-                },
+                |index| preprocessing.read_eval(&samples[chosen[index]].path, limits),
                 |_, _| Ok(()),
                 |batch| {
                     progress(images)?;

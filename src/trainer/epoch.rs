@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::models::{Activations, Network, layers::Mode, seed_of};
 use crate::optim::{Decay, Schedule, clip_grad_norm};
 use crate::plan::{ScheduleSettings, TrainSettings};
-use crate::preprocess::{DrawKey, decode_file};
+use crate::preprocess::DrawKey;
 use crate::recipe::BatchNormMode;
 
 /// Runs the steps of one epoch that `progress` has not done yet; returns the last learning rate. Where the
@@ -110,8 +110,7 @@ pub(super) fn train_epoch(
                 rest.len(),
                 |index| {
                     let key = DrawKey { seed, epoch: view as u64, image: rest[index] as u64 };
-                    let image = decode_file(&train[rest[index]].path, limits)?;
-                    Ok(preprocessing.train_input(augment, &image, key))
+                    preprocessing.read_train(augment, &train[rest[index]].path, limits, key)
                 },
                 |_, error| Err(error),
                 |batch| step(&batch.indices, &|| network.enter(&batch.images.f_to_device(network.device())?)),

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::loader::Batching;
 use crate::models::{Activations, Network};
 use crate::plan::KeptSettings;
-use crate::preprocess::{DrawKey, decode_file};
+use crate::preprocess::DrawKey;
 
 /// What is kept of a run's images; nothing where nothing is frozen.
 #[derive(Default)]
@@ -114,7 +114,7 @@ pub(super) fn each_batch(
     let (preprocessing, limits) = (job.preprocessing, job.limits);
     batching.run(
         samples.len(),
-        |index| Ok(preprocessing.eval_pixels(&decode_file(&samples[index].path, limits)?)),
+        |index| preprocessing.read_eval(&samples[index].path, limits),
         |_, error| Err(error),
         |batch| {
             let images = batch.images.f_to_device(network.device())?;
@@ -137,14 +137,14 @@ fn fill(
     batching.run(
         samples.len(),
         |index| {
-            let image = decode_file(&samples[index].path, limits)?;
-            Ok(match view {
-                None => preprocessing.eval_pixels(&image).into(),
+            let path = &samples[index].path;
+            match view {
+                None => Ok(preprocessing.read_eval(path, limits)?.into()),
                 Some(view) => {
                     let key = DrawKey { seed, epoch: view as u64, image: index as u64 };
-                    preprocessing.train_input(augment, &image, key)
+                    preprocessing.read_train(augment, path, limits, key)
                 }
-            })
+            }
         },
         |_, error| Err(error),
         |batch| {

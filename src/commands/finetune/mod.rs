@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
         terminal: Terminal,
         resume: bool,
     ) -> Self {
-        let limits = DecodeLimits { max_pixels: plan.settings.data.max_pixels };
+        let limits = plan.settings.data.limits();
         Run { plan, card: card(plan, network), limits, folder, signals, terminal, resume, to_beat: None }
     }
 
@@ -310,6 +310,7 @@ impl<'a> Run<'a> {
             seed: settings.seed,
             device: settings.device,
             threads: settings.threads,
+            decode: settings.data.decode,
             train: crate::report::Images { images: data.train.len() },
             val: measured(&outcomes.val, data.val.len()),
             test: outcomes
@@ -343,7 +344,7 @@ fn introduce(plan: &Plan, terminal: Terminal) {
 
 /// Decodes every image once, before anything is trained on it, and takes the bad ones out of the plan.
 fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) -> Result<Vec<BadImage>> {
-    let limits = DecodeLimits { max_pixels: plan.settings.data.max_pixels };
+    let limits = plan.settings.data.limits();
     let samples: Vec<&Sample> = plan.data.all().map(|(_, sample)| sample).collect();
     let bar = terminal.images("checking", samples.len());
     let bad = check::find_bad_images(&samples, limits, plan.settings.threads, signals, || bar.inc(1));
@@ -386,6 +387,7 @@ fn card(plan: &Plan, network: &Network) -> Card {
         architecture: plan.settings.model.clone(),
         classes: plan.data.classes.clone(),
         format: FORMAT,
+        decode: plan.settings.data.decode,
         preprocessing: plan.settings.preprocessing.clone(),
         reads: network.head_reading_names(),
         recipe: plan.recipe.to_json(),

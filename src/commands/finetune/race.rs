@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::models::{Network, Reading};
 use crate::output::AtomicFile;
 use crate::plan::{Entrant, LinearSettings, Plan, RaceSettings, SINGLE, TrainSettings};
-use crate::preprocess::DecodeLimits;
 use crate::recipe::Method;
 use crate::run_folder::{RunFolder, Start};
 use crate::signal::Signals;
@@ -226,7 +225,7 @@ impl Heats<'_> {
         let started = Instant::now();
         let run = Run {
             card: card(plan, &network),
-            limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
+            limits: plan.settings.data.limits(),
             plan,
             folder: ground.folder,
             signals: ground.signals,
@@ -284,7 +283,7 @@ impl Heats<'_> {
             settings: &settings,
             preprocessing: &plan.settings.preprocessing,
             augment: &augment,
-            limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
+            limits: plan.settings.data.limits(),
             listing: &self.listing,
             train: &train,
             val: &[],
