@@ -226,7 +226,7 @@ fn constant_tiny_huge_and_copied_features_are_borne() {
 #[test]
 fn stops_when_told() {
     let (x, y) = made(130, 60, 30, 3);
-    for stop_at in [0, 1, 40, 200] {
+    for stop_at in [0, 1, 40, 100] {
         let asked = Cell::new(0);
         let should_stop = || {
             asked.set(asked.get() + 1);
