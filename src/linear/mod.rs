@@ -23,6 +23,7 @@ mod precondition;
 mod size;
 mod solve;
 mod standardise;
+mod stop;
 #[cfg(test)]
 mod tests;
 
@@ -119,7 +120,7 @@ pub enum LinearProgress {
 /// take gigabytes or days (thousands of classes with tens of thousands of images); there the last fit is in
 /// float32 and of a limited number of steps.
 ///
-/// `should_stop` is asked before each evaluation; if it says yes the answer is `None`. Memory: the
+/// `should_stop` is asked about once a second or more often; if it says yes the answer is `None`. Memory: the
 /// features once in float64 and once in float32 besides the caller's own.
 ///
 /// # Errors
@@ -149,7 +150,7 @@ pub fn fit(
 
     let _threads = Threads::for_work(features.size(), classes, config.folds);
     let (x, scaler) = standardise::standardise(&features, config.intercept)?;
-    let (x, basis) = Basis::rotate(x)?;
+    let Some((x, basis)) = Basis::rotate(x, should_stop)? else { return Ok(None) };
     let folds = usable_folds(&labels, classes, config.folds);
     let size = Size::of(&x, classes);
     let (mut c, mut cv, mut note, mut start) = (config.c.unwrap_or(1.0), Vec::new(), None, None);

@@ -3,12 +3,17 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::precondition::centred;
+use super::stop::{Attempt, Stop};
 use super::torch;
 use crate::error::Result;
 
 /// Numbers in a block's logits at most: bounds the memory, and keeps a block in the processor's cache
 /// between its way forward and its way back.
 const BLOCK_LOGITS: i64 = 1 << 20;
+
+/// Probabilities that are kept for products with the second derivative at most, 256 MB: those of further
+/// blocks are computed anew each time, which makes them dearer by half.
+const KEPT_CHANCES: i64 = 1 << 26;
 
 /// Multinomial logistic regression on shared images. A problem is a set of weights of the images: a fold
 /// of a cross-validation gives weight 0 to those that it holds out.
@@ -33,10 +38,15 @@ pub(super) struct Problems {
     intercept: bool,
 }
 
-/// What the second derivative at a point is made of: per block of images their first, the probabilities
-/// `[rows, P, K]` and the images' weights `[rows, P, 1]`, all float32.
+/// What the second derivative at a point is made of, all float32.
 pub(super) struct Curvature {
-    blocks: Vec<(i64, Tensor, Tensor)>,
+    /// The points' weights `[P·K, M]` and biases `[P·K]`.
+    w: Tensor,
+    b: Tensor,
+    /// `[N, P, 1]`.
+    image_weights: Tensor,
+    /// Probabilities `[rows, P, K]` of the first blocks of images.
+    kept: Vec<Tensor>,
 }
 
 impl Problems {
@@ -97,7 +107,8 @@ impl Problems {
         &self,
         points: &Tensor,
         ridge: &Tensor,
-    ) -> std::result::Result<(Vec<f64>, Tensor), TchError> {
+        stop: Stop,
+    ) -> Attempt<(Vec<f64>, Tensor)> {
         let count = points.size()[0];
         let (w, b) = self.split(points, self.x.kind())?;
         let double = (Kind::Double, self.x.device());
@@ -107,6 +118,7 @@ impl Problems {
         let mut slopes = w.f_zeros_like()?;
         let mut bias_slopes = Tensor::f_zeros([count * self.classes], double)?;
         for (start, rows) in self.blocks(count) {
+            stop.ask()?;
             let x = self.x.f_narrow(0, start, rows)?;
             let targets = self.targets(start, rows)?.f_unsqueeze(1)?;
             let shares = self.image_weights.f_narrow(0, start, rows)?.f_unsqueeze(2)?;
@@ -119,20 +131,53 @@ impl Problems {
             let _ = slopes.f_addmm_(&errors.tr(), &x)?;
             let _ = bias_slopes.f_add_(&errors.f_sum_dim_intlist(0, false, Kind::Double)?)?;
         }
-        Ok((Vec::try_from(values)?, self.join(&slopes, &bias_slopes)?.f_add_(&pulled)?))
+        let gradients = self.join(&slopes, &bias_slopes)?.f_add_(&pulled)?;
+        Ok((Vec::try_from(values)?, gradients))
     }
 
     /// What [`Problems::curve`] needs to know of the points, float64 `[P, L]`.
-    pub(super) fn curvature(&self, points: &Tensor) -> std::result::Result<Curvature, TchError> {
+    pub(super) fn curvature(&self, points: &Tensor, stop: Stop) -> Attempt<Curvature> {
         let count = points.size()[0];
         let (w, b) = self.split(points, Kind::Float)?;
         let image_weights = self.image_weights.f_to_kind(Kind::Float)?.f_unsqueeze(2)?;
-        let block = |(start, rows)| {
-            let logits = b.f_addmm(&self.rough.f_narrow(0, start, rows)?, &w.tr())?;
-            let chances = logits.f_view([rows, count, self.classes])?.f_softmax(2, None::<Kind>)?;
-            Ok((start, chances, image_weights.f_narrow(0, start, rows)?))
-        };
-        Ok(Curvature { blocks: self.blocks(count).map(block).collect::<std::result::Result<_, TchError>>()? })
+        let mut curvature = Curvature { w, b, image_weights, kept: Vec::new() };
+        for (start, rows) in self.blocks(count) {
+            if (start + rows) * count * self.classes > KEPT_CHANCES {
+                break;
+            }
+            stop.ask()?;
+            let chances = self.chances(&curvature, start, rows)?;
+            curvature.kept.push(chances);
+        }
+        Ok(curvature)
+    }
+
+    /// Probabilities `[rows, P, K]` of a block of images.
+    fn chances(&self, curvature: &Curvature, start: i64, rows: i64) -> std::result::Result<Tensor, TchError> {
+        let x = self.rough.f_narrow(0, start, rows)?;
+        let logits = curvature.b.f_addmm(&x, &curvature.w.tr())?;
+        logits.f_view([rows, -1, self.classes])?.f_softmax(2, None::<Kind>)
+    }
+
+    /// Calls `with` for each block of images: its features, probabilities `[rows, P, K]` and weights
+    /// `[rows, P, 1]`.
+    fn each_block(
+        &self,
+        curvature: &Curvature,
+        stop: Stop,
+        mut with: impl FnMut(Tensor, &Tensor, Tensor) -> Attempt<()>,
+    ) -> Attempt<()> {
+        let count = curvature.image_weights.size()[1];
+        for (i, (start, rows)) in self.blocks(count).enumerate() {
+            stop.ask()?;
+            let x = self.rough.f_narrow(0, start, rows)?;
+            let shares = curvature.image_weights.f_narrow(0, start, rows)?;
+            match curvature.kept.get(i) {
+                Some(chances) => with(x, chances, shares)?,
+                None => with(x, &self.chances(curvature, start, rows)?, shares)?,
+            }
+        }
+        Ok(())
     }
 
     /// The second derivative times `directions`, as float32 `[P, L]`; `directions` and `ridge` are so too.
@@ -141,46 +186,50 @@ impl Problems {
         curvature: &Curvature,
         directions: &Tensor,
         ridge: &Tensor,
-    ) -> std::result::Result<Tensor, TchError> {
-        let count = directions.size()[0];
+        stop: Stop,
+    ) -> Attempt<Tensor> {
         let (w, b) = self.split(directions, Kind::Float)?;
         let mut curved = w.f_zeros_like()?;
         let mut bias_curved = b.f_zeros_like()?;
-        for (start, chances, shares) in &curvature.blocks {
-            let rows = chances.size()[0];
-            let x = self.rough.f_narrow(0, *start, rows)?;
-            let mut turned = b.f_addmm(&x, &w.tr())?.f_view([rows, count, self.classes])?;
+        self.each_block(curvature, stop, |x, chances, shares| {
+            let mut turned = b.f_addmm(&x, &w.tr())?.f_view_as(chances)?;
             let mean = turned.f_mul(chances)?.f_sum_dim_intlist(2, true, None::<Kind>)?;
-            let turned = turned.f_sub_(&mean)?.f_mul_(chances)?.f_mul_(shares)?;
-            let turned = turned.f_view([rows, count * self.classes])?;
+            let turned = turned.f_sub_(&mean)?.f_mul_(chances)?.f_mul_(&shares)?.f_flatten(1, 2)?;
             let _ = curved.f_addmm_(&turned.tr(), &x)?;
             let _ = bias_curved.f_add_(&turned.f_sum_dim_intlist(0, false, None::<Kind>)?)?;
-        }
-        self.join(&curved, &bias_curved)?.f_addcmul_(directions, ridge)
+            Ok(())
+        })?;
+        Ok(self.join(&curved, &bias_curved)?.f_addcmul_(directions, ridge)?)
     }
 
     /// For each class the second derivatives in its own parameters, the mean over the problems: a square
     /// `[K, R, R]` for the last `R` columns, the diagonal `[K, M]` for all, and `[K]` for the biases.
-    pub(super) fn own_curvature(&self, curvature: &Curvature, block: i64) -> Result<[Tensor; 3], TchError> {
+    pub(super) fn own_curvature(
+        &self,
+        curvature: &Curvature,
+        block: i64,
+        stop: Stop,
+    ) -> Attempt<[Tensor; 3]> {
         let (k, m, options) = (self.classes, self.columns(), (Kind::Float, self.x.device()));
         let squares = Tensor::f_zeros([k, block, block], options)?;
         let mut diagonal = Tensor::f_zeros([k, m], options)?;
         let mut biases = Tensor::f_zeros([k], options)?;
-        for (start, chances, shares) in &curvature.blocks {
-            let x = self.rough.f_narrow(0, *start, chances.size()[0])?;
-            let spread = chances.f_sub(&chances.f_square()?)?.f_mul_(shares)?;
+        self.each_block(curvature, stop, |x, chances, shares| {
+            let spread = chances.f_sub(&chances.f_square()?)?.f_mul_(&shares)?;
             let spread = spread.f_mean_dim(Some(&[1i64][..]), false, None::<Kind>)?;
             let _ = diagonal.f_addmm_(&spread.tr(), &x.f_square()?)?;
             let _ = biases.f_add_(&spread.f_sum_dim_intlist(0, false, None::<Kind>)?)?;
             if block == 0 {
-                continue;
+                return Ok(());
             }
             let x = x.f_narrow(1, m - block, block)?.f_contiguous()?;
             for class in 0..k {
+                stop.ask()?;
                 let weighted = x.f_mul(&spread.f_narrow(1, class, 1)?)?;
                 let _ = squares.f_get(class)?.f_addmm_(&x.tr(), &weighted)?;
             }
-        }
+            Ok(())
+        })?;
         Ok([squares, diagonal, biases])
     }
 

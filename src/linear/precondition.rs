@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::objective::{Curvature, Problems};
+use super::stop::{Attempt, Stop};
 
 /// What the squares may cost, in evaluations of one problem.
 const EVALUATIONS: f64 = 20.;
@@ -36,14 +37,15 @@ impl Preconditioner {
         problems: &Problems,
         curvature: &Curvature,
         penalties: &[f64],
-    ) -> Result<Self, tch::TchError> {
+        stop: Stop,
+    ) -> Attempt<Self> {
         let penalty = penalties.iter().sum::<f64>() / penalties.len() as f64;
         let (classes, columns) = (problems.classes, problems.columns());
         let block = (2. * EVALUATIONS * columns as f64).min(NUMBERS / classes as f64).sqrt() as i64;
         // Where the penalty prevails the diagonal is all.
         let curved = problems.moments.iter().filter(|&&moment| moment > NEGLIGIBLE * penalty).count();
         let block = block.min(curved as i64);
-        let [squares, diagonal, biases] = problems.own_curvature(curvature, block)?;
+        let [squares, diagonal, biases] = problems.own_curvature(curvature, block, stop)?;
         let mut diagonal = diagonal;
         let diagonal = diagonal.f_add_scalar_(penalty.max(f64::from(f32::MIN_POSITIVE)))?;
         // Scaled to a diagonal of ones, which bears float32; a class whose square does not keeps that diagonal.

@@ -7,7 +7,7 @@ use tch::{Kind, TchError, Tensor};
 
 use super::objective::{Curvature, Problems};
 use super::precondition::Preconditioner;
-use super::torch;
+use super::stop::{Attempt, Stop, unless_told};
 use crate::error::Result;
 
 /// The decrease, relative to the slope, that a step must bring.
@@ -36,9 +36,6 @@ pub(super) struct Settings {
     pub noise: f64,
 }
 
-/// `None` if it was told to stop.
-type Attempt<T> = std::result::Result<Option<T>, TchError>;
-
 /// A problem's solution.
 #[derive(Debug)]
 pub(super) struct Solution {
@@ -66,7 +63,7 @@ pub(super) fn minimise(
     settings: Settings,
     should_stop: &dyn Fn() -> bool,
 ) -> Result<Option<Vec<Solution>>> {
-    search(problems, starts, penalties, settings, should_stop).map_err(torch())
+    unless_told(search(problems, starts, penalties, settings, Stop(should_stop)))
 }
 
 fn search(
@@ -74,16 +71,13 @@ fn search(
     starts: &[Vec<f64>],
     penalties: &[f64],
     settings: Settings,
-    should_stop: &dyn Fn() -> bool,
+    stop: Stop,
 ) -> Attempt<Vec<Solution>> {
     let count = starts.len();
     let ridge = problems.ridge(penalties)?;
     let mut points =
         problems.centred(&Tensor::f_from_slice(&starts.concat())?.f_view([count as i64, -1])?)?;
-    if should_stop() {
-        return Ok(None);
-    }
-    let (mut values, mut gradients) = problems.evaluate(&points, &ridge)?;
+    let (mut values, mut gradients) = problems.evaluate(&points, &ridge, stop)?;
     let start = |value: &f64| if value.is_finite() { Status::Running } else { Status::Stopped };
     let mut status: Vec<Status> = values.iter().map(start).collect();
     let (mut steps, mut products) = (vec![0; count], 0);
@@ -95,8 +89,8 @@ fn search(
         let preconditioner = match kept.take() {
             Some(preconditioner) => preconditioner,
             None => {
-                let at = problems.curvature(&points)?;
-                let preconditioner = Preconditioner::new(problems, &at, penalties)?;
+                let at = problems.curvature(&points, stop)?;
+                let preconditioner = Preconditioner::new(problems, &at, penalties, stop)?;
                 curvature = Some(at);
                 preconditioner
             }
@@ -123,13 +117,12 @@ fn search(
         }
         let at = match curvature.take() {
             Some(at) => at,
-            None => problems.curvature(&points)?,
+            None => problems.curvature(&points, stop)?,
         };
         let newton = Newton { problems, preconditioner: &preconditioner, curvature: &at, ridge: &ridge };
         let limit = PRODUCTS.min(settings.max_products - products);
         let residuals: Vec<f64> = lengths.iter().map(|&length| settings.residual(length)).collect();
-        let found = newton.solve(residual, direction, &running, &residuals, limit, should_stop)?;
-        let Some((direction, used)) = found else { return Ok(None) };
+        let (direction, used) = newton.solve(residual, direction, &running, &residuals, limit, stop)?;
         products += used;
         if used <= MANY_PRODUCTS {
             kept = Some(preconditioner);
@@ -138,11 +131,8 @@ fn search(
         let slopes = dots(&gradients, &direction)?;
         let mut shares: Vec<f64> = running.iter().map(|&running| f64::from(u8::from(running))).collect();
         loop {
-            if should_stop() {
-                return Ok(None);
-            }
             let trial = points.f_addcmul(&direction, &column(&shares)?)?;
-            let (new_values, new_gradients) = problems.evaluate(&trial, &ridge)?;
+            let (new_values, new_gradients) = problems.evaluate(&trial, &ridge, stop)?;
             let mut good = true;
             for i in 0..count {
                 if shares[i] <= 0. {
@@ -177,7 +167,7 @@ fn search(
         iterations: steps[i],
         converged: status[i] == Status::Converged,
     };
-    Ok(Some(points.chunks(problems.parameters()).enumerate().map(solution).collect()))
+    Ok(points.chunks(problems.parameters()).enumerate().map(solution).collect())
 }
 
 impl Settings {
@@ -208,7 +198,7 @@ impl Newton<'_> {
         running: &[bool],
         shares: &[f64],
         limit: usize,
-        should_stop: &dyn Fn() -> bool,
+        stop: Stop,
     ) -> Attempt<(Tensor, usize)> {
         let ridge = self.ridge.f_to_kind(Kind::Float)?;
         let mut answer = residual.f_zeros_like()?;
@@ -218,10 +208,7 @@ impl Newton<'_> {
         let mut open = running.to_vec();
         let mut products = 0;
         while open.contains(&true) && products < limit {
-            if should_stop() {
-                return Ok(None);
-            }
-            let curved = self.problems.curve(self.curvature, &direction, &ridge)?;
+            let curved = self.problems.curve(self.curvature, &direction, &ridge, stop)?;
             products += 1;
             let mut steps = dots(&direction, &curved)?;
             for (i, step) in steps.iter_mut().enumerate() {
@@ -244,7 +231,7 @@ impl Newton<'_> {
             }
             direction = turned.f_addcmul(&direction, &column(&turns)?.f_to_kind(Kind::Float)?)?;
         }
-        Ok(Some((answer.f_to_kind(Kind::Double)?.f_nan_to_num(0., 0., 0.)?, products)))
+        Ok((answer.f_to_kind(Kind::Double)?.f_nan_to_num(0., 0., 0.)?, products))
     }
 }
 

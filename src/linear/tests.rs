@@ -100,7 +100,7 @@ fn cross_validation_rows_are_those_of_separate_tight_fits() {
     let _threads = Threads::for_work(x.size(), 4, 5);
     let labels: Vec<i64> = Vec::try_from(&y).unwrap();
     let (x, _) = standardise::standardise(&x, true).unwrap();
-    let (x, _) = Basis::rotate(x).unwrap();
+    let (x, _) = Basis::rotate(x, &|| false).unwrap().unwrap();
     let fold_of = cross_validation::deal(&labels, 4, 5, 1);
     let image_weights: Vec<f64> = labels.iter().map(|&label| 1.0 + label as f64).collect();
     let images = Images { x: &x, labels: &labels, classes: 4, weights: &image_weights, intercept: true };
