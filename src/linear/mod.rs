@@ -120,8 +120,10 @@ pub enum LinearProgress {
 /// take gigabytes or days (thousands of classes with tens of thousands of images); there the last fit is in
 /// float32 and of a limited number of steps.
 ///
-/// `should_stop` is asked about once a second or more often; if it says yes the answer is `None`. Memory: the
-/// features once in float64 and once in float32 besides the caller's own.
+/// `should_stop` is asked about once a second or more often, but not within the decomposition of the features'
+/// covariance (a second for 1,400 features on one thread); if it says yes the answer is `None`. Memory: the
+/// features once in float64 and once in float32 besides the caller's own, up to 1 GB for the second derivative,
+/// and a dozen vectors of all folds' weights.
 ///
 /// # Errors
 /// Shapes or kinds other than these, labels out of range, a class without an image, fewer than two

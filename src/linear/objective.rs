@@ -203,15 +203,17 @@ impl Problems {
     }
 
     /// For each class the second derivatives in its own parameters, the mean over the problems: a square
-    /// `[K, R, R]` for the last `R` columns, the diagonal `[K, M]` for all, and `[K]` for the biases.
+    /// `[K, R, R]` for the last `R` columns, or one that is the mean over the classes where it is `shared`; the
+    /// diagonal `[K, M]` for all columns; and `[K]` for the biases.
     pub(super) fn own_curvature(
         &self,
         curvature: &Curvature,
         block: i64,
+        shared: bool,
         stop: Stop,
     ) -> Attempt<[Tensor; 3]> {
         let (k, m, options) = (self.classes, self.columns(), (Kind::Float, self.x.device()));
-        let squares = Tensor::f_zeros([k, block, block], options)?;
+        let squares = Tensor::f_zeros([if shared { 1 } else { k }, block, block], options)?;
         let mut diagonal = Tensor::f_zeros([k, m], options)?;
         let mut biases = Tensor::f_zeros([k], options)?;
         self.each_block(curvature, stop, |x, chances, shares| {
@@ -223,7 +225,9 @@ impl Problems {
                 return Ok(());
             }
             let x = x.f_narrow(1, m - block, block)?.f_contiguous()?;
-            for class in 0..k {
+            let spread =
+                if shared { spread.f_mean_dim(Some(&[1i64][..]), true, None::<Kind>)? } else { spread };
+            for class in 0..spread.size()[1] {
                 stop.ask()?;
                 let weighted = x.f_mul(&spread.f_narrow(1, class, 1)?)?;
                 let _ = squares.f_get(class)?.f_addmm_(&x.tr(), &weighted)?;

@@ -135,6 +135,27 @@ fn cross_validation_rows_are_those_of_separate_tight_fits() {
     }
 }
 
+/// Where the gradient is zero the weights are `C · Σᵢ (yᵢ - pᵢ) xᵢ`; so many classes share a preconditioner.
+#[test]
+fn many_classes_are_at_the_minimum() {
+    let (x, y) = made(160, 240, 20, 60);
+    for c in [1e-3, 1.0, 100.0] {
+        let fit = run(&x, &y, 60, &config(Some(c))).unwrap();
+        assert!(fit.converged, "C = {c}");
+        let (x, _) = standardise::standardise(&x, true).unwrap();
+        let logits = x.matmul(&fit.standardised_weight.tr()) + &fit.standardised_bias;
+        let errors = y.one_hot(60) - logits.softmax(1, Kind::Double);
+        let off =
+            largest_difference(&values(&fit.standardised_weight), &values(&(errors.tr().matmul(&x) * c)));
+        let largest = fit.standardised_weight.abs().max().double_value(&[]);
+        assert!(off < 1e-6 * largest, "C = {c}: off by {off} of {largest}");
+        assert!(
+            errors.sum_dim_intlist(0, false, Kind::Double).abs().max().double_value(&[]) < 1e-6,
+            "C = {c}"
+        );
+    }
+}
+
 #[test]
 fn chooses_by_accuracy_then_log_loss_then_strength() {
     // Every fifth label is wrong, so that weak regularisation must fail.
