@@ -159,13 +159,13 @@ impl Problems {
         logits.f_view([rows, -1, self.classes])?.f_softmax(2, None::<Kind>)
     }
 
-    /// Calls `with` for each block of images: its features, probabilities `[rows, P, K]` and weights
+    /// Calls `with` for each block of images: its first, its features, probabilities `[rows, P, K]` and weights
     /// `[rows, P, 1]`.
     fn each_block(
         &self,
         curvature: &Curvature,
         stop: Stop,
-        mut with: impl FnMut(Tensor, &Tensor, Tensor) -> Attempt<()>,
+        mut with: impl FnMut(i64, Tensor, &Tensor, Tensor) -> Attempt<()>,
     ) -> Attempt<()> {
         let count = curvature.image_weights.size()[1];
         for (i, (start, rows)) in self.blocks(count).enumerate() {
@@ -173,8 +173,8 @@ impl Problems {
             let x = self.rough.f_narrow(0, start, rows)?;
             let shares = curvature.image_weights.f_narrow(0, start, rows)?;
             match curvature.kept.get(i) {
-                Some(chances) => with(x, chances, shares)?,
-                None => with(x, &self.chances(curvature, start, rows)?, shares)?,
+                Some(chances) => with(start, x, chances, shares)?,
+                None => with(start, x, &self.chances(curvature, start, rows)?, shares)?,
             }
         }
         Ok(())
@@ -191,8 +191,15 @@ impl Problems {
         let (w, b) = self.split(directions, Kind::Float)?;
         let mut curved = w.f_zeros_like()?;
         let mut bias_curved = b.f_zeros_like()?;
-        self.each_block(curvature, stop, |x, chances, shares| {
+        let count = directions.size()[0];
+        self.each_block(curvature, stop, |start, x, chances, shares| {
             let mut turned = b.f_addmm(&x, &w.tr())?.f_view_as(chances)?;
+            // A number taken off all classes changes nothing; with that of the label off, nothing cancels where
+            // the label's probability is 1 but for rounding.
+            let rows = x.size()[0];
+            let labels =
+                self.labels.f_narrow(0, start, rows)?.f_unsqueeze(2)?.f_expand([rows, count, 1], false)?;
+            let mut turned = turned.f_sub_(&turned.f_gather(2, &labels, false)?)?;
             let mean = turned.f_mul(chances)?.f_sum_dim_intlist(2, true, None::<Kind>)?;
             let turned = turned.f_sub_(&mean)?.f_mul_(chances)?.f_mul_(&shares)?.f_flatten(1, 2)?;
             let _ = curved.f_addmm_(&turned.tr(), &x)?;
@@ -216,7 +223,7 @@ impl Problems {
         let squares = Tensor::f_zeros([if shared { 1 } else { k }, block, block], options)?;
         let mut diagonal = Tensor::f_zeros([k, m], options)?;
         let mut biases = Tensor::f_zeros([k], options)?;
-        self.each_block(curvature, stop, |x, chances, shares| {
+        self.each_block(curvature, stop, |_, x, chances, shares| {
             let spread = chances.f_sub(&chances.f_square()?)?.f_mul_(&shares)?;
             let spread = spread.f_mean_dim(Some(&[1i64][..]), false, None::<Kind>)?;
             let _ = diagonal.f_addmm_(&spread.tr(), &x.f_square()?)?;

@@ -156,6 +156,17 @@ fn many_classes_are_at_the_minimum() {
     }
 }
 
+/// The probabilities of the labels are 1 but for rounding, and the penalty is smaller than that.
+#[test]
+fn separable_classes_converge_at_a_weak_penalty() {
+    let (x, y) = made(170, 400, 60, 5);
+    let y_columns = y.one_hot(5).to_kind(Kind::Float) * 4.0;
+    let x = Tensor::cat(&[x, y_columns], 1);
+    for c in [1e3, 1e4, 1e5] {
+        assert!(run(&x, &y, 5, &config(Some(c))).unwrap().converged, "C = {c}");
+    }
+}
+
 #[test]
 fn chooses_by_accuracy_then_log_loss_then_strength() {
     // Every fifth label is wrong, so that weak regularisation must fail.
