@@ -156,7 +156,6 @@ fn many_classes_are_at_the_minimum() {
     }
 }
 
-/// The probabilities of the labels are 1 but for rounding, and the penalty is smaller than that.
 #[test]
 fn separable_classes_converge_at_a_weak_penalty() {
     let (x, y) = made(170, 400, 60, 5);
