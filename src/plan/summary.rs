@@ -46,7 +46,7 @@ impl Plan {
         let training = match (&settings.train, &settings.linear) {
             (Some(train), _) => format!("training    {}", training(train, settings.data.train_images)),
             (None, Some(linear)) => format!(
-                "training    logistic regression (L-BFGS), its strength {}",
+                "training    logistic regression (Newton's method), its strength {}",
                 match linear.c {
                     Some(c) => format!("C = {c}, as the recipe says"),
                     None =>

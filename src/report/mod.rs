@@ -189,7 +189,7 @@ pub struct LinearReport {
     pub c: f64,
     /// The values of C that cross-validation compared; empty where the recipe fixed it.
     pub cross_validation: Vec<CrossValidated>,
-    /// Iterations of L-BFGS in the last fit.
+    /// Steps of Newton's method in the last fit.
     pub iterations: usize,
     /// Whether the last fit reached its tolerance.
     pub converged: bool,

@@ -30,7 +30,7 @@ pub struct LinearHead {
     pub val_accuracy: f64,
     /// Mean cross-entropy on the validation images, in nats.
     pub val_loss: f64,
-    /// Iterations of L-BFGS.
+    /// Steps of Newton's method.
     pub iterations: usize,
     /// Whether the fit reached its tolerance.
     pub converged: bool,
