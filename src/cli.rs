@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::preprocess::Crops;
 use crate::recipe::DeviceChoice;
+use crate::shard::ShardChoice;
 
 /// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
 #[derive(Debug, Parser)]
@@ -109,6 +110,10 @@ pub struct Images {
     /// The most pixels that an image may have
     #[arg(long, value_name = "N", default_value_t = 178_956_970)]
     pub max_pixels: u64,
+    /// Take part I of N of the images (I from 0), and write a file such as out-00003-of-00016.csv; auto: as
+    /// torchrun or Slurm says, auto/N: as an indexed Kubernetes Job of N says
+    #[arg(long, value_name = "I/N|auto|auto/N")]
+    pub shard: Option<ShardChoice>,
 }
 
 /// `tl extract`
@@ -129,6 +134,9 @@ pub struct Extract {
     /// The file to write: .npy, .parquet, .safetensors or .csv
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Go on where a run that was stopped left off
+    #[arg(long)]
+    pub resume: bool,
 }
 
 /// `tl predict`
@@ -162,6 +170,9 @@ pub struct Predict {
     /// The file to write: .csv, .jsonl or .parquet [default: a table on the terminal]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Go on where a run that was stopped left off
+    #[arg(long, requires = "out")]
+    pub resume: bool,
 }
 
 /// `tl models`

@@ -38,6 +38,7 @@ pub mod preprocess;
 pub mod recipe;
 pub mod report;
 pub mod run_folder;
+pub mod shard;
 pub mod signal;
 pub mod strategy;
 pub mod suggest;
