@@ -139,7 +139,7 @@ impl Work {
         let shard = match &images.shard {
             None => None,
             Some(choice) => {
-                let (shard, by) = choice.resolve(|name| std::env::var(name).ok())?;
+                let (shard, by) = choice.resolve(variable)?;
                 if let Some(by) = by {
                     terminal.say(format!("note: shard {shard}, {by}"));
                 }
@@ -163,7 +163,7 @@ impl Work {
         job.with("shard", self.shard.map_or("all".into(), |shard| shard.to_string()))
     }
 
-    /// Gets an output ready, and passes over the images that it holds. `None`: it is complete already.
+    /// Gets an output ready, and passes over the images that it holds; or tells of an output that is complete.
     ///
     /// # Errors
     /// As [`Partial::begin`] and [`Images::pass`].
@@ -194,4 +194,9 @@ impl Work {
         }
         Ok(Ok(partial))
     }
+}
+
+/// A variable of the environment; one that is set to nothing is not set.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }

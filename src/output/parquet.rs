@@ -1,6 +1,6 @@
 //! Parquet, through Arrow, so that `features` reads back as a fixed-size list.
 //!
-//! A row group is closed every 16 MB: that much is held in memory, and a reader can take the file in
+//! A row group is closed every 8 MB: that much is held in memory, and a reader can take the file in
 //! pieces of that size. Text is compressed (snappy); feature values do not compress and are left plain.
 //!
 //! A row group is written whole, so the rows of the open one wait in a file, from which it is then encoded.
@@ -29,7 +29,7 @@ use super::predictions::{PredictionRow, columns};
 use crate::error::{Error, Result};
 
 /// Bytes of values in a row group.
-const ROW_GROUP: u64 = 16 << 20;
+const ROW_GROUP: u64 = 8 << 20;
 
 /// Bytes of values encoded at a time.
 const BATCH: usize = 1 << 20;

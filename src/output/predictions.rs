@@ -89,7 +89,7 @@ pub struct PredictionWriter {
 enum Format {
     Csv(CsvFile),
     Jsonl { file: Part, columns: Vec<String> },
-    Parquet(ParquetPredictions),
+    Parquet(Box<ParquetPredictions>),
 }
 
 impl PredictionWriter {
@@ -101,7 +101,9 @@ impl PredictionWriter {
     pub fn open(path: impl AsRef<Path>, top_k: usize, partial: Box<Partial>) -> Result<Self> {
         let format = match PredictionFormat::of(path)? {
             PredictionFormat::Csv => Format::Csv(CsvFile::open(partial.part("rows.csv")?, columns(top_k))?),
-            PredictionFormat::Parquet => Format::Parquet(ParquetPredictions::open(&partial, top_k)?),
+            PredictionFormat::Parquet => {
+                Format::Parquet(Box::new(ParquetPredictions::open(&partial, top_k)?))
+            }
             PredictionFormat::Jsonl => {
                 Format::Jsonl { file: partial.part("rows.jsonl")?, columns: columns(top_k).collect() }
             }

@@ -195,8 +195,8 @@ fn parquet_features_are_read_back_from_several_row_groups() {
     }
     writer.finish(done(0)).unwrap();
     let (groups, batches) = read_parquet(&path);
-    // 41 MB of values in groups of 16 MB.
-    assert_eq!(groups, 3);
+    // 41 MB of values in groups of 8 MB.
+    assert_eq!(groups, 5);
     let mut row = 0;
     for batch in batches {
         assert!(matches!(batch.schema().field(2).data_type(), DataType::FixedSizeList(_, 2048)));
@@ -404,7 +404,7 @@ fn what_goes_on_ends_with_the_same_bytes() {
         }
         if ending == "parquet" {
             let (groups, batches) = read_parquet(&at("third"));
-            assert_eq!(groups, 3);
+            assert_eq!(groups, 5);
             assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2400);
         }
     }
