@@ -87,7 +87,7 @@ pub struct PredictionWriter {
 }
 
 enum Format {
-    Csv(CsvFile),
+    Csv(Box<CsvFile>),
     Jsonl { file: Part, columns: Vec<String> },
     Parquet(Box<ParquetPredictions>),
 }
@@ -100,7 +100,9 @@ impl PredictionWriter {
     /// [`crate::Error::Usage`] for an unknown ending, [`crate::Error::Io`] if the files cannot be opened.
     pub fn open(path: impl AsRef<Path>, top_k: usize, partial: Box<Partial>) -> Result<Self> {
         let format = match PredictionFormat::of(path)? {
-            PredictionFormat::Csv => Format::Csv(CsvFile::open(partial.part("rows.csv")?, columns(top_k))?),
+            PredictionFormat::Csv => {
+                Format::Csv(Box::new(CsvFile::open(partial.part("rows.csv")?, columns(top_k))?))
+            }
             PredictionFormat::Parquet => {
                 Format::Parquet(Box::new(ParquetPredictions::open(&partial, top_k)?))
             }

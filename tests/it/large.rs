@@ -228,7 +228,8 @@ fn a_full_disk_keeps_what_is_there() {
         let room = if command == "extract" { 900 << 10 } else { 24 << 10 };
         fs::write(&ballast, vec![0; (6 << 20) - room]).unwrap();
         let run = call(command, folder.path(), &["--out", &out]).run().expect(1);
-        run.says(&[&format!("error: cannot write {out}: No space left on device; free some space")]);
+        let told = format!("error: cannot write {out}: No space left on device; free some space");
+        let run = run.says(&[&told]);
         let kept =
             format!("are kept in disk/.x.{ending}.partial; to go on, run the same command with `--resume`");
         assert!(run.stderr.contains(&kept) || command == "predict", "{}", run.stderr);
