@@ -148,6 +148,18 @@ impl FeatureWriter {
         Ok(lengths)
     }
 
+    fn note(&mut self, done: Done, sync: bool) -> Result<()> {
+        let lengths = self.settle()?;
+        if sync {
+            self.sync()?;
+        }
+        self.partial.commit(self.progress(done, lengths), sync)?;
+        match &mut self.format {
+            Format::Parquet(writer) => writer.committed(),
+            _ => Ok(()),
+        }
+    }
+
     fn sync(&self) -> Result<()> {
         self.failures.as_ref().map_or(Ok(()), CsvFile::sync)?;
         match &self.format {
@@ -178,20 +190,14 @@ impl Output for FeatureWriter {
             Format::Parquet(writer) => writer.end_batch()?,
             _ => false,
         };
-        if closed || self.partial.is_due() { self.commit(done) } else { Ok(()) }
+        match closed || self.partial.is_due() {
+            true => self.note(done, self.partial.sync_is_due()),
+            false => Ok(()),
+        }
     }
 
     fn commit(&mut self, done: Done) -> Result<()> {
-        let lengths = self.settle()?;
-        let sync = self.partial.sync_is_due();
-        if sync {
-            self.sync()?;
-        }
-        self.partial.commit(self.progress(done, lengths), sync)?;
-        match &mut self.format {
-            Format::Parquet(writer) => writer.committed(),
-            _ => Ok(()),
-        }
+        self.note(done, true)
     }
 
     fn kept(&self) -> Option<String> {

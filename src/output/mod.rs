@@ -52,7 +52,7 @@ pub trait Output: Sized {
     fn batch_done(&mut self, done: Done) -> Result<()>;
 
     /// Notes that these images are done, where [`Output::batch_done`] could be said, so that a later run can go
-    /// on behind them.
+    /// on behind them, after a power cut too.
     ///
     /// # Errors
     /// [`Error::Io`] if what is not on the disk yet cannot be written.

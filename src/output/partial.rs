@@ -22,10 +22,13 @@ use crate::error::{Error, Result};
 use crate::wording::counted;
 
 /// How often the journal is written: what `kill -9` costs at most.
-const COMMIT: Duration = Duration::from_millis(200);
+const COMMIT: Duration = Duration::from_millis(50);
 
 /// How often what is written is synced: what a power cut costs at most.
 const SYNC: Duration = Duration::from_secs(10);
+
+/// A longer journal is begun anew with its last line.
+const LONGEST_JOURNAL: usize = 1 << 20;
 
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal.jsonl";
@@ -113,6 +116,8 @@ pub struct Partial {
     journal: File,
     job: Job,
     progress: Progress,
+    /// Bytes that were added to the journal.
+    noted: usize,
     committed: Instant,
     synced: Instant,
     started_over: Option<u64>,
@@ -168,6 +173,7 @@ impl Partial {
             journal,
             job: job.clone(),
             progress: begun,
+            noted: 0,
             committed: now,
             synced: now,
             started_over,
@@ -216,10 +222,16 @@ impl Partial {
         let progress = Progress { synced, ..progress };
         let line = line(&progress);
         self.journal.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))?;
+        self.noted += line.len();
         self.committed = Instant::now();
         if synced {
             sync(&self.journal).map_err(Error::io("write", &self.path))?;
             self.synced = self.committed;
+        }
+        if synced && self.noted > LONGEST_JOURNAL {
+            let journal = new_journal(&self.folder, &self.job, &progress);
+            self.journal = journal.map_err(Error::io("write", &self.path))?;
+            self.noted = 0;
         }
         self.progress = progress;
         Ok(())
@@ -399,8 +411,10 @@ fn read_journal(folder: &Path) -> Option<(Header, Progress)> {
                 fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.len() >= length)
             })
     };
-    let lines: Vec<Progress> = lines.map_while(|line| serde_json::from_str(line).ok()).collect();
-    let last = lines.into_iter().rev().find(|progress| (same_boot || progress.synced) && holds(progress));
+    let last = lines
+        .rev()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .find(|progress: &Progress| (same_boot || progress.synced) && holds(progress));
     Some((header, last.unwrap_or_default()))
 }
 

@@ -144,6 +144,18 @@ impl PredictionWriter {
         Ok(lengths)
     }
 
+    fn note(&mut self, done: Done, sync: bool) -> Result<()> {
+        let lengths = self.settle()?;
+        if sync {
+            self.sync()?;
+        }
+        self.partial.commit(done.progress(self.rows, self.failed, lengths), sync)?;
+        match &mut self.format {
+            Format::Parquet(writer) => writer.committed(),
+            _ => Ok(()),
+        }
+    }
+
     fn sync(&self) -> Result<()> {
         match &self.format {
             Format::Csv(file) => file.sync(),
@@ -165,20 +177,14 @@ impl Output for PredictionWriter {
             Format::Parquet(writer) => writer.end_batch()?,
             _ => false,
         };
-        if closed || self.partial.is_due() { self.commit(done) } else { Ok(()) }
+        match closed || self.partial.is_due() {
+            true => self.note(done, self.partial.sync_is_due()),
+            false => Ok(()),
+        }
     }
 
     fn commit(&mut self, done: Done) -> Result<()> {
-        let lengths = self.settle()?;
-        let sync = self.partial.sync_is_due();
-        if sync {
-            self.sync()?;
-        }
-        self.partial.commit(done.progress(self.rows, self.failed, lengths), sync)?;
-        match &mut self.format {
-            Format::Parquet(writer) => writer.committed(),
-            _ => Ok(()),
-        }
+        self.note(done, true)
     }
 
     fn kept(&self) -> Option<String> {

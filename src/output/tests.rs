@@ -337,7 +337,7 @@ fn write_on(writer: &mut FeatureWriter, rows: std::ops::Range<usize>, batch: usi
         }
         if row % batch == batch - 1 {
             writer.batch_done(done(row as u64 + 1)).unwrap();
-            if commit {
+            if commit && row % 100 == 99 {
                 writer.commit(done(row as u64 + 1)).unwrap();
             }
         }

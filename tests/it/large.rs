@@ -90,17 +90,25 @@ fn killed_at_random_moments_ends_with_the_same_bytes() {
         let started = Instant::now();
         call(command, folder.path(), &["--out", &whole]).run().expect(1);
         let time = started.elapsed().as_secs_f64();
-        let (mut killed, mut resumed) = (0, 0);
+        let (mut killed, mut resumed, mut finished) = (0, 0, 0);
         while killed < kills {
             let mut child = call(command, folder.path(), &["--out", &cut, "--resume"]).spawn();
             wait_for(&mut child, folder.path(), &cut, 1);
             let share = f64::from(random.next_u32()) / f64::from(u32::MAX);
-            std::thread::sleep(Duration::from_secs_f64(share * time * 0.3));
-            killed += 1;
+            std::thread::sleep(Duration::from_secs_f64(share * time * 0.1));
             child.kill().unwrap();
             let run = Run::from(child.wait_with_output().unwrap());
             resumed += usize::from(passed(&run).is_some());
-            assert!(matches!(run.code, None | Some(1)), "{run:?}");
+            match run.code {
+                None => killed += 1,
+                // It was too fast, and there is nothing to go on with.
+                Some(_) => {
+                    run.expect(1);
+                    fs::remove_file(folder.path().join(&cut)).unwrap();
+                    finished += 1;
+                    assert!(finished < 100, "{command} {ending}: it is never killed in time");
+                }
+            }
         }
         let run = call(command, folder.path(), &["--out", &cut, "--resume"]).run().expect(1);
         resumed += usize::from(passed(&run).is_some());
@@ -224,8 +232,8 @@ fn a_full_disk_keeps_what_is_there() {
     for (command, ending) in FORMATS {
         let (whole, out) = (format!("whole.{ending}"), format!("disk/x.{ending}"));
         call(command, folder.path(), &["--out", &whole]).run().expect(1);
-        // Room for some of the rows: 1.6 MB of features, or 20 to 40 KB of predictions.
-        let room = if command == "extract" { 900 << 10 } else { 24 << 10 };
+        // Room for some of the rows: of 1.6 MB of features, or of 15 to 40 KB of predictions.
+        let room = if command == "extract" { 900 << 10 } else { 12 << 10 };
         fs::write(&ballast, vec![0; (6 << 20) - room]).unwrap();
         let run = call(command, folder.path(), &["--out", &out]).run().expect(1);
         let told = format!("error: cannot write {out}: No space left on device; free some space");
