@@ -230,7 +230,7 @@ fn a_full_disk_keeps_what_is_there() {
     };
     let ballast = folder.path().join("disk/ballast");
     for (command, ending) in FORMATS {
-        let (whole, out) = (format!("whole.{ending}"), format!("disk/x.{ending}"));
+        let (whole, out) = (format!("{command}.{ending}"), format!("disk/x.{ending}"));
         call(command, folder.path(), &["--out", &whole]).run().expect(1);
         // Room for some of the rows: of 1.6 MB of features, or of 15 to 40 KB of predictions.
         let room = if command == "extract" { 900 << 10 } else { 12 << 10 };
