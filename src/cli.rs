@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::preprocess::{Crops, Decode};
 use crate::recipe::DeviceChoice;
+use crate::shard::ShardChoice;
 
 /// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
 #[derive(Debug, Parser)]
@@ -115,6 +116,10 @@ pub struct Images {
     /// sees, a half, a quarter or an eighth along each side [default: as the model was trained, else exact]
     #[arg(long, value_name = "exact|fast", value_parser = decode)]
     pub decode: Option<Decode>,
+    /// Take part I of N of the images (I from 0), and write a file such as out-00003-of-00016.csv; auto: as
+    /// torchrun or Slurm says, auto/N: as an indexed Kubernetes Job of N says
+    #[arg(long, value_name = "I/N|auto|auto/N")]
+    pub shard: Option<ShardChoice>,
 }
 
 /// `tl extract`
@@ -135,6 +140,9 @@ pub struct Extract {
     /// The file to write: .npy, .parquet, .safetensors or .csv
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Go on where a run that was stopped left off
+    #[arg(long)]
+    pub resume: bool,
 }
 
 /// `tl predict`
@@ -168,6 +176,9 @@ pub struct Predict {
     /// The file to write: .csv, .jsonl or .parquet [default: a table on the terminal]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Go on where a run that was stopped left off
+    #[arg(long, requires = "out")]
+    pub resume: bool,
 }
 
 /// `tl models`

@@ -12,8 +12,9 @@
 //! turns one into the network's input exactly as torchvision does, [`loader`] does so in parallel and in
 //! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them. [`trainer`]
 //! trains by gradient with [`optim`], [`features`] and [`linear`] fit a head on what a frozen network
-//! computes. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file,
-//! [`report`] what people and programs read, [`commands`] what the command line runs.
+//! computes. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file, [`output`]
+//! writes features and predictions of any number of images, of which [`shard`] gives each process a part;
+//! [`report`] is what people and programs read, [`commands`] what the command line runs.
 
 pub mod artifact;
 pub mod averaging;
@@ -38,6 +39,7 @@ pub mod preprocess;
 pub mod recipe;
 pub mod report;
 pub mod run_folder;
+pub mod shard;
 pub mod signal;
 pub mod strategy;
 pub mod suggest;

@@ -1,24 +1,20 @@
 //! `tl extract`: the features that a network computes of images.
 
-use std::cell::RefCell;
-
 use tch::{Device, Kind, Tensor};
 
+use super::stream;
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits};
+use super::{Named, Outcome, Work, limits};
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::features::append;
 use crate::loader::Batching;
 use crate::models::Network;
-use crate::output::{FeatureFormat, FeatureWriter, errors_path};
+use crate::output::{FeatureFormat, FeatureWriter, Job, errors_path};
 use crate::signal::Signals;
 use crate::weights::CLASSIFIER;
 use crate::weights::source::Source;
 use crate::wording::counted;
-
-/// What to say when a signal has ended the work.
-pub const STOPPED: &str = "stopped: nothing was written; run it again to start over";
 
 /// Writes a row for each image that can be read, and lists the others beside the output.
 pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
@@ -33,71 +29,66 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
         }
     };
     let named = Named::find(&args.model, &args.weights, check)?;
-    let work = Work::find(&args.images, common, terminal)?;
-    let classifier = &named.open(&work, terminal, &signals)?;
-    let Classifier { network, preprocessing, .. } = classifier;
-    let Work { inputs, threads, .. } = &work;
+    let mut work = Work::find(&args.images, common, terminal)?;
+    let out = work.out(&args.out);
+    let classifier = named.open(&work, terminal, &signals)?;
+    let (network, preprocessing) = (&classifier.network, &classifier.preprocessing);
     let reading = network.reading(&args.stage)?;
     let side = i64::from(preprocessing.crop_size);
     // One black image tells the length of a row, and whether the network takes images of this size.
     let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
     let length = network.read(&black.f_to_device(network.device())?, reading)?.numel();
 
-    let bar = terminal.images("extracting", inputs.len());
-    // Shared by the two callbacks below, which are never under way at the same time.
-    let writer = RefCell::new(FeatureWriter::create(&args.out, length)?);
-    let limits = limits(&args.images, std::slice::from_ref(classifier));
-    let batching =
-        Batching { preprocessing, batch_size: args.images.batch_size, join_single: false, threads: *threads };
-    let mut rows = Vec::new();
-    batching.run(
-        inputs.len(),
-        |index| preprocessing.read_eval(&inputs[index].path, limits),
-        |index, error| {
-            signals.check(STOPPED)?;
-            bar.inc(1);
-            writer.borrow_mut().write_failure(&inputs[index].name, &reason(&error))
-        },
-        |batch| {
-            signals.check(STOPPED)?;
-            let features = network.read(&batch.images.f_to_device(network.device())?, reading)?;
-            rows.clear();
-            append(&mut rows, &features)?;
-            let mut writer = writer.borrow_mut();
-            for (row, &index) in rows.chunks_exact(length).zip(&batch.indices) {
-                writer.write_row(&inputs[index].name, &inputs[index].label, row)?;
-            }
-            bar.inc(batch.indices.len() as u64);
-            Ok(())
-        },
-    )?;
-    signals.check(STOPPED)?;
-    let written = writer.into_inner().finish()?;
-    bar.finish_and_clear();
-    terminal.say(format!(
-        "{} of {length} numbers (`{}` of {}) in {}",
-        counted(written.rows as usize, "row", "rows"),
-        args.stage,
-        network.architecture.name,
-        args.out.display()
-    ));
-    if written.failures == 0 {
+    let job = classifier.describe(Job::new("extract"), 0).with("stage", &args.stage);
+    let job = work.describe(job.with("--max-pixels", args.images.max_pixels));
+    let limits = limits(&args.images, std::slice::from_ref(&classifier));
+    let job = job.with("--decode", format!("{:?}", limits.decode));
+    let progress = match work.begin(&out, &job, args.resume, terminal)? {
+        Err(complete) => complete,
+        Ok(partial) => {
+            let writer = FeatureWriter::open(&out, length, partial)?;
+            let (batch_size, threads) = (args.images.batch_size, work.threads);
+            let batching = Batching { preprocessing, batch_size, join_single: false, threads };
+            let mut rows = Vec::new();
+            let bar = terminal.images("extracting", 0);
+            let progress = stream::run(work.images, writer, batch_size, &signals, bar, |inputs, sink| {
+                batching.run(
+                    inputs.len(),
+                    |index| preprocessing.read_eval(&inputs[index].path, limits),
+                    |index, error| {
+                        sink.check()?;
+                        sink.put(index, Err(error))
+                    },
+                    |batch| {
+                        sink.check()?;
+                        let features = network.read(&batch.images.f_to_device(network.device())?, reading)?;
+                        rows.clear();
+                        append(&mut rows, &features)?;
+                        for (row, &index) in rows.chunks_exact(length).zip(&batch.indices) {
+                            sink.put(index, Ok(row.to_vec()))?;
+                        }
+                        sink.batch_done()
+                    },
+                )
+            })?;
+            terminal.say(format!(
+                "{} of {length} numbers (`{}` of {}) in {}",
+                counted(progress.rows as usize, "row", "rows"),
+                args.stage,
+                network.architecture.name,
+                out.display()
+            ));
+            progress
+        }
+    };
+    if progress.failures == 0 {
         return Ok(Outcome::Done);
     }
-    let list = errors_path(&args.out);
     warn(format!(
         "{} of {} could not be read: see {}",
-        written.failures,
-        counted(inputs.len(), "image", "images"),
-        list.display()
+        progress.failures,
+        counted(progress.images as usize, "image", "images"),
+        errors_path(&out).display()
     ));
     Ok(Outcome::SomeFailed)
-}
-
-/// An error about a file without the file's name, which stands beside it.
-pub fn reason(error: &Error) -> String {
-    match error {
-        Error::File { message, .. } => message.clone(),
-        other => other.to_string(),
-    }
 }
