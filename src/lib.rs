@@ -26,6 +26,7 @@ pub mod dataset;
 pub mod device;
 pub mod error;
 pub mod features;
+pub mod inference;
 pub mod linear;
 pub mod loader;
 pub mod metrics;

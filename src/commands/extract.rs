@@ -9,8 +9,9 @@ use super::{Classifier, Named, Outcome, Work};
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::features::append;
+use crate::inference::Inference;
 use crate::loader::Batching;
-use crate::models::Network;
+use crate::models::{Folding, Network, Reading};
 use crate::output::{FeatureFormat, FeatureWriter, errors_path};
 use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
@@ -39,9 +40,15 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let Work { inputs, threads, .. } = &work;
     let reading = network.reading(&args.stage)?;
     let side = i64::from(preprocessing.crop_size);
-    // One black image tells the length of a row, and whether the network takes images of this size.
-    let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
-    let length = network.read(&black.f_to_device(network.device())?, reading)?.numel();
+    let length = match reading {
+        Reading::Features => network.feature_length(),
+        Reading::Logits => network.classes(),
+        // One black image tells the length of a row.
+        _ => {
+            let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
+            network.read(&black.f_to_device(network.device())?, reading)?.numel()
+        }
+    };
 
     let bar = terminal.images("extracting", inputs.len());
     // Shared by the two callbacks below, which are never under way at the same time.
@@ -50,24 +57,26 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let batching =
         Batching { preprocessing, batch_size: args.images.batch_size, join_single: false, threads: *threads };
     let mut rows = Vec::new();
-    batching.run(
-        inputs.len(),
+    let inference = Inference::new(&[network], inputs.len(), *threads, Folding::Folded)?;
+    inference.images(
+        &batching,
+        0..inputs.len(),
         |index| Ok(preprocessing.eval_pixels(&decode_file(&inputs[index].path, limits)?)),
+        |network, images, _| network.read(images, reading),
         |index, error| {
             signals.check(STOPPED)?;
             bar.inc(1);
             writer.borrow_mut().write_failure(&inputs[index].name, &reason(&error))
         },
-        |batch| {
+        |indices, features| {
             signals.check(STOPPED)?;
-            let features = network.read(&batch.images.f_to_device(network.device())?, reading)?;
             rows.clear();
             append(&mut rows, &features)?;
             let mut writer = writer.borrow_mut();
-            for (row, &index) in rows.chunks_exact(length).zip(&batch.indices) {
+            for (row, &index) in rows.chunks_exact(length).zip(indices) {
                 writer.write_row(&inputs[index].name, &inputs[index].label, row)?;
             }
-            bar.inc(batch.indices.len() as u64);
+            bar.inc(indices.len() as u64);
             Ok(())
         },
     )?;
