@@ -156,7 +156,8 @@ impl<'a> Inference<'a> {
             };
             Ok((indices, made, failures))
         };
-        self.run(range, self.size(batching), prepare, compute, |_, (indices, made, failures)| {
+        let size = self.size(batching.batch_size, preprocessing.crop_size);
+        self.run(range, size, prepare, compute, |_, (indices, made, failures)| {
             for (index, error) in failures {
                 failed(index, error)?;
             }
@@ -164,11 +165,11 @@ impl<'a> Inference<'a> {
         })
     }
 
-    /// Images in a part, for images that are prepared like this.
-    pub fn size(&self, batching: &Batching) -> usize {
+    /// Images of `side` pixels a side in a part, where a batch has `batch_size`.
+    pub fn size(&self, batch_size: usize, side: u32) -> usize {
         match self.workers {
-            0 => batching.batch_size,
-            _ => micro_batch(self.images, batching.preprocessing.crop_size).min(batching.batch_size),
+            0 => batch_size,
+            _ => micro_batch(self.images, side).min(batch_size),
         }
     }
 }

@@ -121,7 +121,7 @@ pub(super) fn each_batch<T: Send>(
     };
     inference.run(
         0..samples.len(),
-        inference.size(&batching),
+        inference.size(batching.batch_size, preprocessing.crop_size),
         |span| store.read(&span.collect::<Vec<_>>(), folder),
         |networks, rows| {
             let Some(network) = networks.first() else { return Err(Error::run("there is no network")) };
