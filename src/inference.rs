@@ -95,19 +95,23 @@ impl<'a> Inference<'a> {
         let span = Self::parts(range.start, range.end, size);
         if self.workers == 0 {
             let threads = self.threads.clamp(1, count.max(1));
-            return for_each_ordered(count, threads, 2 * threads, |part| prepare(span(part)), |part, made| {
-                each(span(part), compute(&self.networks, made?)?)
-            });
+            return for_each_ordered(
+                count,
+                threads,
+                2 * threads,
+                |part| prepare(span(part)),
+                |part, made| each(span(part), compute(&self.networks, made?)?),
+            );
         }
         let _threads = KeepThreads::new();
         // What the threads share is this alone: a network belongs to one thread at a time.
         let crew = &self.crew;
         let work = |part| {
             compute_alone();
-            let networks = lock(crew).pop().ok_or_else(|| Error::run("there are more threads than networks"))?;
-            let made = prepare(span(part)).and_then(|made| {
-                compute(&networks.iter().collect::<Vec<_>>(), made)
-            });
+            let networks =
+                lock(crew).pop().ok_or_else(|| Error::run("there are more threads than networks"))?;
+            let made =
+                prepare(span(part)).and_then(|made| compute(&networks.iter().collect::<Vec<_>>(), made));
             lock(crew).push(networks);
             made
         };
@@ -129,11 +133,16 @@ impl<'a> Inference<'a> {
         let start = range.start;
         if self.workers == 0 {
             let pixels = |index| pixels(start + index);
-            return batching.run(range.len(), pixels, |index, error| failed(start + index, error), |batch| {
-                let indices: Vec<usize> = batch.indices.iter().map(|index| start + index).collect();
-                let images = batch.images.f_to_device(network.device())?;
-                each(&indices, compute(network, &images, &indices)?)
-            });
+            return batching.run(
+                range.len(),
+                pixels,
+                |index, error| failed(start + index, error),
+                |batch| {
+                    let indices: Vec<usize> = batch.indices.iter().map(|index| start + index).collect();
+                    let images = batch.images.f_to_device(network.device())?;
+                    each(&indices, compute(network, &images, &indices)?)
+                },
+            );
         }
         let preprocessing = batching.preprocessing;
         let prepare = |span: Range<usize>| {
@@ -189,9 +198,14 @@ fn batch(preprocessing: &Preprocessing, inputs: &[Input]) -> Result<Tensor> {
             std::array::from_fn(|value| (value as f32 / 255.0 + shift[channel] - mean) / std)
         });
         let [red, green, blue] = &tables;
-        values.extend(pixels.data.as_chunks::<3>().0.iter().flat_map(|&[r, g, b]| {
-            [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]]
-        }));
+        values.extend(
+            pixels
+                .data
+                .as_chunks::<3>()
+                .0
+                .iter()
+                .flat_map(|&[r, g, b]| [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]]),
+        );
     }
     let side = side as i64;
     Tensor::f_from_slice(&values)
@@ -206,7 +220,11 @@ thread_local! {
 /// From now on, this thread runs its operations by itself.
 fn compute_alone() {
     // OpenMP and MKL keep the number of threads for each thread that asks.
-    ALONE.with(|alone| if !alone.replace(true) { tch::set_num_threads(1) });
+    ALONE.with(|alone| {
+        if !alone.replace(true) {
+            tch::set_num_threads(1)
+        }
+    });
 }
 
 /// libtorch also takes the last number set, by whatever thread, for threads that are yet to come: set it back.
@@ -221,5 +239,152 @@ impl KeepThreads {
 impl Drop for KeepThreads {
     fn drop(&mut self) {
         tch::set_num_threads(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+    use crate::models::{Fill, Reading, find};
+    use crate::preprocess::{Interpolation, RgbImage};
+
+    const PRESET: Preprocessing = Preprocessing {
+        resize_size: 64,
+        crop_size: 64,
+        interpolation: Interpolation::Bilinear,
+        mean: [0.4, 0.5, 0.6],
+        std: [0.2, 0.3, 0.25],
+    };
+
+    fn picture(index: usize) -> Result<RgbImage> {
+        if index % 7 == 3 {
+            return Err(Error::run(format!("image {index} is bad")));
+        }
+        let bytes = (0..64 * 64 * 3).map(|byte| ((byte * (index + 3) + byte / 97) % 251) as u8);
+        Ok(RgbImage { width: 64, height: 64, data: bytes.collect() })
+    }
+
+    fn network(name: &str) -> Network {
+        Network::sized(find(name).unwrap(), 5, 64, Device::Cpu, Fill::Initial { seed: 1 }).unwrap()
+    }
+
+    /// Indices that failed, those that were computed, and the features.
+    fn features(
+        network: &Network,
+        images: usize,
+        start: usize,
+        threads: usize,
+    ) -> (Vec<usize>, Vec<usize>, Tensor) {
+        let batching = Batching { preprocessing: &PRESET, batch_size: 32, join_single: false, threads };
+        let inference = Inference::new(&[network], images, threads, Folding::Folded).unwrap();
+        let (mut bad, mut good, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        let work = inference.images(
+            &batching,
+            start..images,
+            picture,
+            |network, images, indices| {
+                assert_eq!(images.size(), [indices.len() as i64, 3, 64, 64]);
+                network.read(images, Reading::Features)
+            },
+            |index, error| {
+                assert_eq!(error.to_string(), format!("image {index} is bad"));
+                bad.push(index);
+                Ok(())
+            },
+            |indices, features| {
+                good.extend_from_slice(indices);
+                rows.push(features);
+                Ok(())
+            },
+        );
+        work.unwrap();
+        (bad, good, Tensor::cat(&rows, 0))
+    }
+
+    fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
+        let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+        (&a - &b).norm().double_value(&[]) / b.norm().double_value(&[])
+    }
+
+    #[test]
+    fn results_come_in_order_and_are_the_same_for_any_number_of_threads() {
+        let network = network("shufflenet_v2_x0_5");
+        let (bad, good, one) = features(&network, 100, 0, 1);
+        assert!(bad.iter().copied().eq((0..100).filter(|index| index % 7 == 3)));
+        assert!(good.iter().copied().eq((0..100).filter(|index| index % 7 != 3)));
+        let threads = tch::get_num_threads();
+        for workers in [2, 4] {
+            let (_, order, found) = features(&network, 100, 0, workers);
+            assert_eq!(order, good);
+            assert_eq!(found, one, "{workers} threads");
+        }
+        assert_eq!(tch::get_num_threads(), threads, "the caller keeps its threads");
+        // Taken up in the middle, the rest is the same.
+        let (_, rest, found) = features(&network, 100, 51, 3);
+        let done = good.iter().filter(|&&index| index < 51).count();
+        assert_eq!(rest, good[done..]);
+        assert_eq!(found, one.narrow(0, done as i64, rest.len() as i64));
+    }
+
+    /// A single image goes through the network as it is, on all cores.
+    #[test]
+    fn alone_or_among_others_an_image_has_the_same_features_but_for_rounding() {
+        for name in ["shufflenet_v2_x0_5", "alexnet", "squeezenet1_1"] {
+            let network = network(name);
+            let (_, _, many) = features(&network, 40, 0, 2);
+            let (_, _, alone) = features(&network, 1, 0, 2);
+            let error = relative_error(&many.narrow(0, 0, 1), &alone);
+            assert!(error < 1e-5, "{name}: {error:e}");
+        }
+    }
+
+    #[test]
+    fn weights_that_have_changed_are_seen_by_the_next_inference() {
+        let network = network("shufflenet_v2_x0_5");
+        let (_, _, before) = features(&network, 10, 0, 2);
+        for var in network.vars().iter().filter(|var| var.key.ends_with("running_var")) {
+            let _ = tch::no_grad(|| var.tensor.shallow_clone().f_mul_scalar_(1.5)).unwrap();
+        }
+        let (_, good, after) = features(&network, 10, 0, 2);
+        assert!(relative_error(&after, &before) > 1e-2);
+        let inputs: Vec<Input> = good.iter().map(|&index| picture(index).unwrap().into()).collect();
+        let images = batch(&PRESET, &inputs).unwrap();
+        let error = relative_error(&after, &network.read(&images, Reading::Features).unwrap());
+        assert!(error < 1e-5, "{error:e}");
+    }
+
+    #[test]
+    fn a_batch_holds_the_numbers_that_normalisation_gives() {
+        let input: Input = picture(1).unwrap().into();
+        let mut planes = vec![0.; 3 * 64 * 64];
+        PRESET.normalise_into(&input, &mut planes);
+        let found = batch(&PRESET, &[input]).unwrap();
+        assert_eq!(found, Tensor::from_slice(&planes).reshape([1, 3, 64, 64]));
+    }
+
+    #[test]
+    fn micro_batches_follow_from_the_number_of_images_and_their_side() {
+        assert_eq!([1, 40, 100, 256, 1_000_000].map(|images| micro_batch(images, 224)), [1, 1, 3, 8, 8]);
+        assert_eq!([32, 320, 448, 4096].map(|side| micro_batch(1000, side)), [8, 3, 2, 1]);
+    }
+
+    #[test]
+    fn an_error_ends_the_work() {
+        let network = network("alexnet");
+        let inference = Inference::new(&[&network], 50, 2, Folding::Folded).unwrap();
+        let compute = |_: &[&Network], span: Range<usize>| match span.contains(&20) {
+            true => Err(Error::run("enough")),
+            false => Ok(span),
+        };
+        let mut seen = 0;
+        let each = |span: Range<usize>, same: Range<usize>| {
+            assert_eq!(span, same);
+            seen = span.end;
+            Ok(())
+        };
+        let error = inference.run(0..50, 3, Ok, compute, each).unwrap_err();
+        assert_eq!((error.to_string().as_str(), seen), ("enough", 18));
     }
 }

@@ -71,7 +71,8 @@ impl Prepared {
             return Ok(None);
         }
         let scale = || -> Result<Tensor, tch::TchError> {
-            let deviation = norm.running_var.f_to_kind(Kind::Double)?.f_add_scalar(norm.config.eps)?.f_sqrt()?;
+            let deviation =
+                norm.running_var.f_to_kind(Kind::Double)?.f_add_scalar(norm.config.eps)?.f_sqrt()?;
             norm.weight.f_to_kind(Kind::Double)?.f_div(&deviation)
         };
         let weight = self.once(format!("{key} folded"), || {

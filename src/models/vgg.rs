@@ -62,9 +62,10 @@ fn vgg(chain: &mut Chain, convolutions: [usize; 5], variant: Variant) -> Result<
                         let norm = NormConfig::DEFAULT;
                         Box::new(conv_norm(paths, inputs, outputs, config, norm, Activation::Relu)?)
                     }
-                    _ => {
-                        Box::new(InPlace(conv2d(&(&path / index), inputs, outputs, config)?, Activation::Relu))
-                    }
+                    _ => Box::new(InPlace(
+                        conv2d(&(&path / index), inputs, outputs, config)?,
+                        Activation::Relu,
+                    )),
                 };
                 // A convolution and its activation, and a normalisation between them.
                 index += if variant == Variant::BatchNorm { 3 } else { 2 };

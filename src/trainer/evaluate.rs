@@ -26,7 +26,8 @@ pub(super) fn evaluate_from(
 ) -> Result<Evaluation> {
     let mut confusion = Confusion::new(job.classes);
     let mut loss_sum = 0.;
-    let logits = |network: &Network, xs: &Activations| Ok(network.logits_from(xs)?.f_to_device(Device::Cpu)?);
+    let logits =
+        |network: &Network, xs: &Activations| Ok(network.logits_from(xs)?.f_to_device(Device::Cpu)?);
     each_batch(job, network, samples, store, logits, |indices, logits| {
         job.signals.check("stopped while measuring; the training is saved: go on with `--resume`")?;
         let labels = labels_of(indices.iter().map(|&i| &samples[i]))?;
