@@ -10,8 +10,9 @@
 //! [`recipe`] is what the user typed, [`plan`] what will happen; where the method is open, [`strategy`] measures and
 //! chooses. [`dataset`] lists images, [`preprocess`]
 //! turns one into the network's input exactly as torchvision does, [`loader`] does so in parallel and in
-//! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them. [`trainer`]
-//! trains by gradient with [`optim`], [`inference`] runs networks on many images at once, [`features`] and [`linear`] fit a head on what a frozen network
+//! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them, and [`inference`] runs
+//! them on many images at once. [`trainer`]
+//! trains by gradient with [`optim`], [`features`] and [`linear`] fit a head on what a frozen network
 //! computes. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file,
 //! [`report`] what people and programs read, [`commands`] what the command line runs.
 
