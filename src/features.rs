@@ -8,8 +8,9 @@ use tch::{Device, Kind, Tensor};
 use crate::artifact::write_tensors;
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
+use crate::inference::Inference;
 use crate::loader::Batching;
-use crate::models::{Network, Reading};
+use crate::models::{Folding, Network, Reading};
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::signal::Signals;
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
@@ -74,35 +75,40 @@ impl Job<'_> {
             true => self.restore(&listing)?,
             false => Kept { listing, widths: Vec::new(), rows: Vec::new() },
         };
-        let rest = &samples[kept.images().min(samples.len())..];
+        let done = kept.images().min(samples.len());
         let batching = Batching {
             preprocessing: self.preprocessing,
             batch_size: self.batch_size,
             join_single: false,
             threads: self.threads,
         };
-        // What the threads share is images and numbers; the network stays on this one.
-        let (preprocessing, limits) = (self.preprocessing, self.limits);
-        batching.run(
-            rest.len(),
-            |index| preprocessing.read_eval(&rest[index].path, limits),
+        // What the threads share is images and numbers; the network stays on this one, or each has its own.
+        let (preprocessing, limits, readings) = (self.preprocessing, self.limits, self.readings);
+        let inference = Inference::new(&[self.network], samples.len(), self.threads, Folding::Folded)?;
+        inference.images(
+            &batching,
+            done..samples.len(),
+            |index| preprocessing.read_eval(&samples[index].path, limits),
+            |network, images, _| {
+                let vectors = network.read_all(images, readings)?;
+                let widths: Vec<i64> = vectors.iter().map(|vectors| vectors.size()[1]).collect();
+                Ok((widths, Tensor::f_cat(&vectors, 1)?))
+            },
             |_, error| Err(error),
-            |batch| {
+            |_, (widths, vectors)| {
                 self.stop_here(&kept)?;
-                let images = batch.images.f_to_device(self.network.device())?;
-                let vectors = self.network.read_all(&images, self.readings)?;
                 if kept.widths.is_empty() {
-                    kept.widths = vectors.iter().map(|vectors| vectors.size()[1]).collect();
+                    kept.widths = widths;
                     kept.rows.reserve_exact((samples.len() * kept.width()).saturating_sub(kept.rows.len()));
                 }
-                append(&mut kept.rows, &Tensor::f_cat(&vectors, 1)?)?;
+                append(&mut kept.rows, &vectors)?;
                 progress(kept.images());
                 Ok(())
             },
         )?;
         self.stop_here(&kept)?;
         // The fit is still to come, and whatever happens in it, no image has to be seen again.
-        if !rest.is_empty() {
+        if done < samples.len() {
             self.keep(&kept)?;
         }
         let rows =

@@ -8,8 +8,9 @@ use super::{Named, Outcome, Work, limits};
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::features::append;
+use crate::inference::Inference;
 use crate::loader::Batching;
-use crate::models::Network;
+use crate::models::{Folding, Network, Reading};
 use crate::output::{FeatureFormat, FeatureWriter, Job, errors_path};
 use crate::signal::Signals;
 use crate::weights::CLASSIFIER;
@@ -35,9 +36,15 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let (network, preprocessing) = (&classifier.network, &classifier.preprocessing);
     let reading = network.reading(&args.stage)?;
     let side = i64::from(preprocessing.crop_size);
-    // One black image tells the length of a row, and whether the network takes images of this size.
-    let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
-    let length = network.read(&black.f_to_device(network.device())?, reading)?.numel();
+    let length = match reading {
+        Reading::Features => network.feature_length(),
+        Reading::Logits => network.classes(),
+        // One black image tells the length of a row.
+        _ => {
+            let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
+            network.read(&black.f_to_device(network.device())?, reading)?.numel()
+        }
+    };
 
     let job = classifier.describe(Job::new("extract"), 0).with("stage", &args.stage);
     let job = work.describe(job.with("--max-pixels", args.images.max_pixels));
@@ -50,21 +57,27 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
             let (batch_size, threads) = (args.images.batch_size, work.threads);
             let batching = Batching { preprocessing, batch_size, join_single: false, threads };
             let mut rows = Vec::new();
+            let mut inference = None;
             let bar = terminal.images("extracting", 0);
             let progress = stream::run(work.images, writer, batch_size, &signals, bar, |inputs, sink| {
-                batching.run(
-                    inputs.len(),
+                let inference = match &mut inference {
+                    Some(inference) => inference,
+                    none => none.insert(Inference::new(&[network], sink.images(), threads, Folding::Folded)?),
+                };
+                inference.images(
+                    &batching,
+                    0..inputs.len(),
                     |index| preprocessing.read_eval(&inputs[index].path, limits),
+                    |network, images, _| network.read(images, reading),
                     |index, error| {
                         sink.check()?;
                         sink.put(index, Err(error))
                     },
-                    |batch| {
+                    |indices, features| {
                         sink.check()?;
-                        let features = network.read(&batch.images.f_to_device(network.device())?, reading)?;
                         rows.clear();
                         append(&mut rows, &features)?;
-                        for (row, &index) in rows.chunks_exact(length).zip(&batch.indices) {
+                        for (row, &index) in rows.chunks_exact(length).zip(indices) {
                             sink.put(index, Ok(row.to_vec()))?;
                         }
                         sink.batch_done()

@@ -116,11 +116,10 @@ struct Predicting<'a> {
 
 impl Predicting<'_> {
     fn chunk<O: Output<Row = Vec<(String, f32)>>>(&self, inputs: &[Input], sink: &Sink<O>) -> Result<()> {
-        let Averaging { views, batch_size, .. } = self.averaging;
         let limits = self.limits;
-        let mut read = 0;
         self.averaging.run(
             inputs.len(),
+            sink.images(),
             |index| Ok(Picture::File(&inputs[index].path, limits)),
             || sink.check(),
             |index, error| {
@@ -129,12 +128,10 @@ impl Predicting<'_> {
             },
             |batch| {
                 let ranks = ranks(&batch.probabilities, self.top_k, self.classes)?;
-                read += batch.indices.len();
                 for (&index, ranks) in batch.indices.iter().zip(ranks) {
                     sink.put(index, Ok(ranks))?;
                 }
-                // Some views of the next image may have been in this batch.
-                if read * views.count() % batch_size == 0 { sink.batch_done() } else { Ok(()) }
+                sink.batch_done()
             },
         )
     }

@@ -251,6 +251,12 @@ impl<O: Output> Sink<'_, O> {
         state.output.batch_done(done)
     }
 
+    /// How many images the list has, as far as its first chunk tells: the same number for a run that goes on.
+    pub fn images(&self) -> usize {
+        let state = self.state.borrow();
+        (state.images as usize - state.next + state.chunk.len()).min(CHUNK)
+    }
+
     /// Whether to stop: a signal, or a folder that cannot be read.
     pub fn check(&self) -> Result<()> {
         self.signals.check(O::STOPPED)?;

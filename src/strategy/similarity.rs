@@ -12,9 +12,10 @@ use tch::{Kind, Tensor};
 
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
+use crate::inference::Inference;
 use crate::loader::Batching;
-use crate::models::layers::moments::{Moments, moments};
-use crate::models::{Network, Reading, seed_of};
+use crate::models::layers::moments::{Moments, merge, moments};
+use crate::models::{Folding, Network, Reading, seed_of};
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::recipe::Similarity;
 
@@ -168,23 +169,25 @@ impl Job<'_> {
         let mut chances: Vec<Tensor> = Vec::new();
         let mut images = 0;
         let (preprocessing, limits) = (self.preprocessing, self.limits);
-        let (result, layers) = moments(|| {
-            batching.run(
-                chosen.len(),
-                |index| preprocessing.read_eval(&samples[chosen[index]].path, limits),
-                |_, _| Ok(()),
-                |batch| {
-                    progress(images)?;
-                    let logits = self
-                        .network
-                        .read(&batch.images.f_to_device(self.network.device())?, Reading::Logits)?;
-                    images += batch.indices.len();
-                    chances.push(logits.f_softmax(1, Kind::Double)?);
-                    Ok(())
-                },
-            )
-        });
-        result?;
+        let mut layers: Vec<Moments> = Vec::new();
+        // Not folded: what is looked at is what goes into each BatchNorm.
+        let inference = Inference::new(&[self.network], chosen.len(), self.threads, Folding::Unfolded)?;
+        inference.images(
+            &batching,
+            0..chosen.len(),
+            |index| preprocessing.read_eval(&samples[chosen[index]].path, limits),
+            |network, images, _| {
+                let (logits, layers) = moments(|| network.read(images, Reading::Logits));
+                Ok((logits?, layers))
+            },
+            |_, _| Ok(()),
+            |indices, (logits, seen)| {
+                progress(images)?;
+                images += indices.len();
+                chances.push(logits.f_softmax(1, Kind::Double)?);
+                Ok(merge(&mut layers, seen)?)
+            },
+        )?;
         if images == 0 {
             return Err(Error::run(format!(
                 "none of {} training images that were looked at can be read, so that their similarity to the source \

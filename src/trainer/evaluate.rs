@@ -8,7 +8,7 @@ use super::store::Store;
 use crate::dataset::Sample;
 use crate::error::Result;
 use crate::metrics::{Confusion, Evaluation};
-use crate::models::Network;
+use crate::models::{Activations, Network};
 
 /// Measures `network` on `samples`, in inference mode. A signal ends it with
 /// [`Error::Interrupted`](crate::Error::Interrupted).
@@ -26,10 +26,11 @@ pub(super) fn evaluate_from(
 ) -> Result<Evaluation> {
     let mut confusion = Confusion::new(job.classes);
     let mut loss_sum = 0.;
-    each_batch(job, network, samples, store, |indices, xs| {
+    let logits =
+        |network: &Network, xs: &Activations| Ok(network.logits_from(xs)?.f_to_device(Device::Cpu)?);
+    each_batch(job, network, samples, store, logits, |indices, logits| {
         job.signals.check("stopped while measuring; the training is saved: go on with `--resume`")?;
         let labels = labels_of(indices.iter().map(|&i| &samples[i]))?;
-        let logits = network.logits_from(&xs)?.f_to_device(Device::Cpu)?;
         loss_sum += count(&logits, &labels, &mut confusion)?;
         Ok(())
     })?;

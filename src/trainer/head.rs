@@ -14,7 +14,7 @@ use super::kept::{Kept, each_batch};
 use super::{Job, Observer, balanced};
 use crate::error::{Error, Result};
 use crate::linear::{self, LinearConfig};
-use crate::models::Network;
+use crate::models::{Activations, Network};
 use crate::plan::LinearHeadSettings;
 use crate::recipe::ClassWeights;
 
@@ -64,9 +64,11 @@ pub(super) fn fit_head(
     let stopped = "stopped while fitting the head: go on with `--resume`";
     let mut rows = Vec::new();
     let mut done = 0;
-    each_batch(job, network, job.train, kept.train_as_in_evaluation(job), |indices, xs| {
+    let features =
+        |network: &Network, xs: &Activations| Ok(network.features_from(xs)?.f_to_device(Device::Cpu)?);
+    each_batch(job, network, job.train, kept.train_as_in_evaluation(job), features, |indices, features| {
         job.signals.check(stopped)?;
-        rows.push(network.features_from(&xs)?.f_to_device(Device::Cpu)?);
+        rows.push(features);
         done += indices.len();
         observer.preparing("features", done, job.train.len());
         Ok(())
