@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use super::evaluate::labels_of;
 use super::kept::view_of;
 use super::store::Store;
 use super::{Job, Observer, State, Step, batching, diverged, groups};
 use crate::error::{Error, Result};
-use crate::models::{Activations, Network, layers::Mode, seed_of};
+use crate::models::{Activations, Network, channels_last, layers::Mode, seed_of};
 use crate::optim::{Decay, Schedule, clip_grad_norm};
 use crate::plan::{ScheduleSettings, TrainSettings};
 use crate::preprocess::{DrawKey, decode_file};
@@ -40,6 +40,7 @@ pub(super) fn train_epoch(
     let step = state.progress.step;
     let done = if step < steps { step * job.settings.batch_size } else { order.len() };
     let rest = &order[done..];
+    let on_cpu = network.device() == Device::Cpu;
     let (started, mut images) = (Instant::now(), 0);
     let mut step = |indices: &[usize], xs: &dyn Fn() -> Result<Activations>| {
         let global = epoch * steps + state.progress.step;
@@ -114,7 +115,12 @@ pub(super) fn train_epoch(
                     Ok(preprocessing.train_input(augment, &image, key))
                 },
                 |_, error| Err(error),
-                |batch| step(&batch.indices, &|| network.enter(&batch.images.f_to_device(network.device())?)),
+                |batch| {
+                    step(&batch.indices, &|| {
+                        let images = batch.images.f_to_device(network.device())?;
+                        network.enter(&if on_cpu { channels_last(&images)? } else { images })
+                    })
+                },
             )?
         }
     }
