@@ -43,22 +43,26 @@ fn main() {
     compile_shim(&folder);
 }
 
-/// Compiles what tl needs of libtorch beyond `tch` as `torch-sys` compiles its own part.
+/// What tl needs of libtorch beyond `tch`.
+const SHIM: &[&str] = &["src/optim/fused.cpp"];
+
+/// Compiles it as `torch-sys` compiles its own part.
 fn compile_shim(folder: &str) {
-    const SHIM: &str = "src/optim/fused.cpp";
-    println!("cargo::rerun-if-changed={SHIM}");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
     let include = Path::new(folder).parent().unwrap_or(Path::new(folder)).join("include");
-    let compiled = cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .pic(true)
         .warnings(false)
         .flag("-std=c++17")
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
-        .include(include)
-        .file(SHIM)
-        .try_compile("tl_optim");
-    if let Err(error) = compiled {
-        println!("cargo::error={SHIM} cannot be compiled: {error}");
+        .include(include);
+    for file in SHIM {
+        println!("cargo::rerun-if-changed={file}");
+        build.file(file);
+    }
+    if let Err(error) = build.try_compile("tl_shim") {
+        println!("cargo::error=tl's own C++ cannot be compiled: {error}");
     }
 }
