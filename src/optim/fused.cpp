@@ -35,6 +35,17 @@ std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
     return all;
 }
 
+// Whether two tensors of the same shape lie alike in memory. A side of one has no stride to speak of: those of 1x1 kernels
+// and of their gradients differ in name alone.
+bool lie_alike(const at::Tensor &one, const at::Tensor &other) {
+    for (int64_t side = 0; side < one.dim(); ++side) {
+        if (one.size(side) > 1 && one.stride(side) != other.stride(side)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 // The fused operations go through memory and look at no strides: gradients must lie as their parameters do, which
 // autograd sees to in all but rare cases.
 std::vector<at::Tensor> gradients(const std::vector<at::Tensor> &params) {
@@ -42,8 +53,7 @@ std::vector<at::Tensor> gradients(const std::vector<at::Tensor> &params) {
     all.reserve(params.size());
     for (const auto &param : params) {
         const auto &grad = param.grad();
-        all.push_back(
-            grad.strides().equals(param.strides()) ? grad : at::empty_like(param.detach()).copy_(grad));
+        all.push_back(lie_alike(param, grad) ? grad : at::empty_like(param.detach()).copy_(grad));
     }
     return all;
 }
