@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 use super::evaluate::labels_of;
 use super::kept::view_of;
@@ -40,7 +40,7 @@ pub(super) fn train_epoch(
     let step = state.progress.step;
     let done = if step < steps { step * job.settings.batch_size } else { order.len() };
     let rest = &order[done..];
-    let on_cpu = network.device() == Device::Cpu;
+    let arranged = network.trains_channels_last();
     let (started, mut images) = (Instant::now(), 0);
     let mut step = |indices: &[usize], xs: &dyn Fn() -> Result<Activations>| {
         let global = epoch * steps + state.progress.step;
@@ -118,7 +118,7 @@ pub(super) fn train_epoch(
                 |batch| {
                     step(&batch.indices, &|| {
                         let images = batch.images.f_to_device(network.device())?;
-                        network.enter(&if on_cpu { channels_last(&images)? } else { images })
+                        network.enter(&if arranged { channels_last(&images)? } else { images })
                     })
                 },
             )?

@@ -5,17 +5,22 @@ use tch::{Device, Tensor};
 use super::Network;
 use crate::error::{Error, Result};
 
+/// Families that are trained in the standard layout: their one convolution cuts the image into patches, and what follows
+/// has no use for another order, so that it is only undone again.
+const STANDARD: &[&str] = &["Swin Transformer", "Vision Transformer"];
+
 impl Network {
+    /// Whether channels-last is this network's layout in training: on the CPU, for all families but transformers.
+    pub fn trains_channels_last(&self) -> bool {
+        self.device == Device::Cpu && !STANDARD.contains(&self.architecture.family)
+    }
+
     /// Puts the kernels of all convolutions channels-last. A convolution passes this on to what it computes, so
     /// that every layer behind the first works channel by channel where the processor reads in one go:
     /// convolutions, normalisations and poolings, and their gradients, are faster.
     ///
-    /// Nothing but the order in memory changes: shapes, state dict and files stay as they are. It is for the
-    /// CPU; a network on another device is left alone.
+    /// Nothing but the order in memory changes: shapes, state dict and files stay as they are.
     pub fn channels_last(&self) -> Result<()> {
-        if self.device != Device::Cpu {
-            return Ok(());
-        }
         let _guard = tch::no_grad_guard();
         for var in self.vars().iter().chain(self.auxiliary_vars()) {
             if var.tensor.dim() == 4 && var.role.is_parameter() {
