@@ -4,8 +4,9 @@
 ///
 /// A training step frees as much as it takes, gigabytes for a common network, in blocks so large that glibc
 /// asks the system for each and gives it back at once. The system then hands out the same pages anew, cleared,
-/// one fault at a time, in every step. Kept, they cost that once. What the process holds at most stays the same; it
-/// holds it until it ends.
+/// one fault at a time, in every step. Kept, they cost that once. The process holds what it has taken until it ends, and
+/// at most somewhat more than otherwise, for the gaps between kept blocks: with ResNet-18 1697 MB were measured
+/// instead of 1515 MB.
 ///
 /// For commands that train, before they do. C libraries other than glibc are left as they are.
 pub fn keep_freed() {
