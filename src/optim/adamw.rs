@@ -1,6 +1,7 @@
 //! `torch.optim.AdamW` (`torch/optim/adam.py` with decoupled weight decay).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use tch::{TchError, Tensor};
 
@@ -36,9 +37,9 @@ impl AdamW {
                 memory.second = Some(param.f_detach()?.f_zeros_like()?);
             }
             memory.step += 1;
-            if !counts.contains_key(&memory.step) {
+            if let Entry::Vacant(entry) = counts.entry(memory.step) {
                 let count = Tensor::f_from_slice(&[memory.step as f32])?.f_squeeze()?;
-                counts.insert(memory.step, count.f_to_device(param.device())?);
+                entry.insert(count.f_to_device(param.device())?);
             }
         }
         let params: Vec<_> = slots.iter().map(|slot| &slot.param).collect();
