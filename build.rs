@@ -1,5 +1,6 @@
 //! Ties the program, its tests and its benches to the libtorch that `torch-sys` was built against (it declares
-//! `links = "tch"` and says where), so that they start without `LD_LIBRARY_PATH`, with or without CUDA.
+//! `links = "tch"` and says where), so that they start without `LD_LIBRARY_PATH`, with or without CUDA; and compiles
+//! what tl needs of libtorch beyond `tch` against the same headers.
 
 use std::env;
 use std::fs;
@@ -39,6 +40,32 @@ fn main() {
     for word in ["--disable-new-dtags", "-rpath", &folder] {
         println!("cargo::rustc-link-arg=-Xlinker");
         println!("cargo::rustc-link-arg={word}");
+    }
+
+    compile_shim(&folder);
+}
+
+/// What tl needs of libtorch beyond `tch`.
+const SHIM: &[&str] = &["src/optim/fused.cpp"];
+
+/// Compiles it as `torch-sys` compiles its own part.
+fn compile_shim(folder: &str) {
+    let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
+    let include = Path::new(folder).parent().unwrap_or(Path::new(folder)).join("include");
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .pic(true)
+        .warnings(false)
+        .flag("-std=c++17")
+        .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
+        .include(include);
+    for file in SHIM {
+        println!("cargo::rerun-if-changed={file}");
+        build.file(file);
+    }
+    if let Err(error) = build.try_compile("tl_shim") {
+        println!("cargo::error=tl's own C++ cannot be compiled: {error}");
     }
 }
 

@@ -31,6 +31,7 @@ pub mod features;
 pub mod inference;
 pub mod linear;
 pub mod loader;
+pub mod memory;
 pub mod metrics;
 pub mod mixing;
 pub mod models;

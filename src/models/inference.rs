@@ -20,7 +20,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::layers::{BatchNorm2d, Conv2d};
-use super::network::{Network, Reading};
+use super::network::{Network, Reading, channels_last};
 use super::vars::Vars;
 use super::{Architecture, Chain};
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ impl Prepared {
 
     /// A convolution with its kernel channels-last in memory; `key` is its weight's.
     pub fn convolution(&self, key: &str, conv: Conv2d) -> Result<Conv2d> {
-        let weight = self.once(format!("{key} channels-last"), || channels_last(&conv.weight))?;
+        let weight = self.once(format!("{key} channels-last"), || Ok(channels_last(&conv.weight)?))?;
         Ok(Conv2d { weight, direct: self.direct, ..conv })
     }
 
@@ -77,7 +77,7 @@ impl Prepared {
         };
         let weight = self.once(format!("{key} folded"), || {
             let scale = scale()?.f_to_kind(Kind::Float)?.f_view([-1, 1, 1, 1])?;
-            channels_last(&conv.weight.f_mul(&scale)?)
+            Ok(channels_last(&conv.weight.f_mul(&scale)?)?)
         })?;
         let bias = self.once(format!("{key} folded bias"), || {
             let mean = norm.running_mean.f_to_kind(Kind::Double)?;
@@ -147,10 +147,4 @@ impl InferenceNetwork {
             Ok(network)
         })
     }
-}
-
-/// The same values, channel after channel at each place.
-pub fn channels_last(tensor: &Tensor) -> Result<Tensor> {
-    let lying = || tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2]);
-    lying().map_err(Error::torch("lay out a tensor"))
 }

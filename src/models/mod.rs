@@ -36,9 +36,12 @@ mod weights;
 pub use auxiliary::{Auxiliaries, Auxiliary};
 pub use chain::Chain;
 pub use head::{Classifier, Pooling};
-pub use inference::{Folding, InferenceNetwork, channels_last};
+pub use inference::{Folding, InferenceNetwork};
 pub use inspect::{Row, inspect};
-pub use network::{Activations, DEFAULT_SIDE, FEATURES, LOGITS, Network, Reading, StageGroup};
+pub use network::{
+    Activations, DEFAULT_SIDE, FEATURES, LOGITS, Network, Reading, StageGroup, channels_last,
+    is_channels_last,
+};
 pub use stages_head::STAGES_HEAD;
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
@@ -49,7 +52,7 @@ mod prelude {
     pub(super) use tch::Tensor;
 
     pub(super) use super::layers::*;
-    pub(super) use super::{Architecture, Chain, Init, Path, Pooling, Role};
+    pub(super) use super::{Architecture, Chain, Init, Path, Pooling, Role, is_channels_last};
     pub(super) use crate::error::{Error, Result};
 }
 

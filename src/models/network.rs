@@ -4,6 +4,7 @@
 //! stages", features are read after a stage, and a frozen prefix computes the same in every epoch.
 
 mod groups;
+mod layout;
 mod prefix;
 
 use std::ops::Range;
@@ -18,6 +19,7 @@ use super::{Architecture, Auxiliary, suggest_stage};
 use crate::error::{Error, Result};
 
 pub use groups::StageGroup;
+pub use layout::{channels_last, is_channels_last};
 pub use prefix::Activations;
 
 /// Where `features` and `logits` are read in every network.

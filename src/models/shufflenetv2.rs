@@ -100,9 +100,10 @@ impl Layer for InvertedResidual {
 /// Interleaves the channels of the two branches, in whichever order the numbers lie in memory.
 fn channel_shuffle(xs: &Tensor) -> Result<Tensor, tch::TchError> {
     let (n, c, h, w) = xs.size4()?;
-    if xs.is_contiguous() {
-        return xs.f_reshape([n, 2, c / 2, h, w])?.f_transpose(1, 2)?.f_reshape([n, c, h, w]);
+    if is_channels_last(xs) {
+        // As below, in the order of the memory: otherwise the copy comes out channels-first.
+        let xs = xs.f_permute([0, 2, 3, 1])?.f_reshape([n, h, w, 2, c / 2])?.f_transpose(3, 4)?;
+        return xs.f_reshape([n, h, w, c])?.f_permute([0, 3, 1, 2]);
     }
-    let pixels = xs.f_permute([0, 2, 3, 1])?.f_reshape([n, h, w, 2, c / 2])?;
-    pixels.f_transpose(3, 4)?.f_reshape([n, h, w, c])?.f_permute([0, 3, 1, 2])
+    xs.f_reshape([n, 2, c / 2, h, w])?.f_transpose(1, 2)?.f_reshape([n, c, h, w])
 }

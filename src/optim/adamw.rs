@@ -1,8 +1,11 @@
-//! `torch.optim.AdamW` (`torch/optim/adam.py`, `_single_tensor_adam` with decoupled weight decay).
+//! `torch.optim.AdamW` (`torch/optim/adam.py` with decoupled weight decay).
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use tch::{TchError, Tensor};
 
-use super::Memory;
+use super::{Slot, fused};
 
 /// Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019), without AMSGrad.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,34 +26,29 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    pub(super) fn update(
-        &self,
-        param: &mut Tensor,
-        grad: Tensor,
-        memory: &mut Memory,
-        lr: f64,
-        weight_decay: f64,
-    ) -> Result<(), TchError> {
-        if memory.first.is_none() {
-            memory.first = Some(grad.f_zeros_like()?);
-            memory.second = Some(grad.f_zeros_like()?);
+    /// One step of `slots`, all of which have a gradient.
+    pub(super) fn update(&self, slots: Vec<&mut Slot>, lr: f64, weight_decay: f64) -> Result<(), TchError> {
+        let mut slots = slots;
+        // Mostly one: parameters that began together count the same.
+        let mut counts: BTreeMap<i64, Tensor> = BTreeMap::new();
+        for Slot { param, memory, .. } in slots.iter_mut().map(|slot| &mut **slot) {
+            if memory.first.is_none() {
+                memory.first = Some(param.f_detach()?.f_zeros_like()?);
+                memory.second = Some(param.f_detach()?.f_zeros_like()?);
+            }
+            memory.step += 1;
+            if let Entry::Vacant(entry) = counts.entry(memory.step) {
+                let count = Tensor::f_from_slice(&[memory.step as f32])?.f_squeeze()?;
+                entry.insert(count.f_to_device(param.device())?);
+            }
         }
-        let (Some(mean), Some(square)) = (&mut memory.first, &mut memory.second) else {
-            return Ok(());
-        };
-        memory.step += 1;
-        if weight_decay != 0.0 {
-            let _ = param.f_mul_scalar_(1.0 - lr * weight_decay)?;
+        let params: Vec<_> = slots.iter().map(|slot| &slot.param).collect();
+        let means: Vec<_> = slots.iter().filter_map(|slot| slot.memory.first.as_ref()).collect();
+        let squares: Vec<_> = slots.iter().filter_map(|slot| slot.memory.second.as_ref()).collect();
+        let steps: Vec<_> = slots.iter().filter_map(|slot| counts.get(&slot.memory.step)).collect();
+        match params.is_empty() {
+            true => Ok(()),
+            false => fused::adamw(self, &params, &means, &squares, &steps, lr, weight_decay),
         }
-        let _ = mean.f_lerp_(&grad, 1.0 - self.beta1)?;
-        let weighted = grad.f_mul_scalar(1.0 - self.beta2)?;
-        let _ = square.f_mul_scalar_(self.beta2)?.f_addcmul_(&weighted, &grad)?;
-
-        let correction1 = 1.0 - self.beta1.powf(memory.step as f64);
-        let correction2 = 1.0 - self.beta2.powf(memory.step as f64);
-        let denominator = square.f_sqrt()?.f_div_scalar_(correction2.sqrt())?.f_add_scalar_(self.eps)?;
-        let step = mean.f_mul_scalar(-lr / correction1)?;
-        let _ = param.f_addcdiv_(&step, &denominator)?;
-        Ok(())
     }
 }

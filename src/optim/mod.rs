@@ -10,6 +10,7 @@
 mod adamw;
 mod clip;
 mod ema;
+mod fused;
 mod schedule;
 mod sgd;
 #[cfg(test)]
@@ -95,13 +96,10 @@ impl Optimizer {
         Optimizer { config, groups }
     }
 
-    /// Sets every gradient to zero; a parameter that has never had one stays without.
+    /// Lets go of every gradient: what has none in the next backward pass is left alone by [`Optimizer::step`].
     pub fn zero_grad(&mut self) -> Result<()> {
         for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
-            let mut grad = slot.param.f_grad().map_err(Error::torch("read a gradient"))?;
-            if grad.defined() {
-                let _ = grad.f_detach_().and_then(|mut grad| grad.f_zero_()).map_err(torch(&slot.name))?;
-            }
+            fused::drop_gradient(&mut slot.param).map_err(torch(&slot.name))?;
         }
         Ok(())
     }
@@ -113,20 +111,17 @@ impl Optimizer {
         let _guard = tch::no_grad_guard();
         for group in &mut self.groups {
             let lr = group.lr * lr_factor;
+            let mut slots = Vec::with_capacity(group.slots.len());
             for slot in &mut group.slots {
-                let grad = slot.param.f_grad().map_err(Error::torch("read a gradient"))?;
-                if !grad.defined() {
-                    continue;
+                if slot.param.f_grad().map_err(Error::torch("read a gradient"))?.defined() {
+                    slots.push(slot);
                 }
-                let Slot { name, param, memory } = slot;
-                match &self.config {
-                    OptimizerConfig::Sgd(sgd) => sgd.update(param, grad, memory, lr, group.weight_decay),
-                    OptimizerConfig::AdamW(adamw) => {
-                        adamw.update(param, grad, memory, lr, group.weight_decay)
-                    }
-                }
-                .map_err(torch(name))?;
             }
+            match &self.config {
+                OptimizerConfig::Sgd(sgd) => sgd.update(slots, lr, group.weight_decay),
+                OptimizerConfig::AdamW(adamw) => adamw.update(slots, lr, group.weight_decay),
+            }
+            .map_err(Error::torch("update the parameters"))?;
         }
         Ok(())
     }

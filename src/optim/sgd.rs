@@ -1,8 +1,8 @@
-//! `torch.optim.SGD` with dampening 0 (`torch/optim/sgd.py`, `_single_tensor_sgd`).
+//! `torch.optim.SGD` with dampening 0 (`torch/optim/sgd.py`).
 
-use tch::{TchError, Tensor};
+use tch::TchError;
 
-use super::Memory;
+use super::{Slot, fused};
 
 /// Stochastic gradient descent with momentum.
 ///
@@ -17,42 +17,21 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    pub(super) fn update(
-        &self,
-        param: &mut Tensor,
-        grad: Tensor,
-        memory: &mut Memory,
-        lr: f64,
-        weight_decay: f64,
-    ) -> Result<(), TchError> {
-        let grad = match weight_decay {
-            0.0 => grad,
-            decay => param.f_detach()?.f_mul_scalar(decay)?.f_add_(&grad)?,
-        };
-        let step = if self.momentum == 0.0 {
-            grad.f_mul_scalar(-lr)?
-        } else {
-            match &mut memory.first {
-                Some(buffer) => {
-                    let _ = buffer.f_mul_scalar_(self.momentum)?.f_add_(&grad)?;
-                }
-                // A copy: without weight decay `grad` is the gradient itself, which the next
-                // backward pass writes to.
-                empty => {
-                    let mut buffer = grad.f_empty_like()?;
-                    buffer.f_copy_(&grad)?;
-                    *empty = Some(buffer);
-                }
+    /// One step of `slots`, all of which have a gradient.
+    pub(super) fn update(&self, slots: Vec<&mut Slot>, lr: f64, weight_decay: f64) -> Result<(), TchError> {
+        let (first, later): (Vec<_>, Vec<_>) =
+            slots.into_iter().partition(|slot| self.momentum != 0.0 && slot.memory.first.is_none());
+        for (slots, is_first) in [(first, true), (later, false)] {
+            let mut slots = slots;
+            for slot in slots.iter_mut().filter(|_| is_first) {
+                slot.memory.first = Some(slot.param.f_detach()?.f_empty_like()?);
             }
-            match (&memory.first, self.nesterov) {
-                (Some(buffer), true) => {
-                    buffer.f_mul_scalar(self.momentum)?.f_add_(&grad)?.f_mul_scalar_(-lr)?
-                }
-                (Some(buffer), false) => buffer.f_mul_scalar(-lr)?,
-                (None, _) => grad.f_mul_scalar(-lr)?,
+            let params: Vec<_> = slots.iter().map(|slot| &slot.param).collect();
+            let buffers: Vec<_> = slots.iter().filter_map(|slot| slot.memory.first.as_ref()).collect();
+            if !params.is_empty() {
+                fused::sgd(self, &params, &buffers, is_first, lr, weight_decay)?;
             }
-        };
-        let _ = param.f_add_(&step)?;
+        }
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use super::kept::view_of;
 use super::store::Store;
 use super::{Job, Observer, State, Step, batching, diverged, groups};
 use crate::error::{Error, Result};
-use crate::models::{Activations, Network, layers::Mode, seed_of};
+use crate::models::{Activations, Network, channels_last, layers::Mode, seed_of};
 use crate::optim::{Decay, Schedule, clip_grad_norm};
 use crate::plan::{ScheduleSettings, TrainSettings};
 use crate::preprocess::DrawKey;
@@ -40,6 +40,7 @@ pub(super) fn train_epoch(
     let step = state.progress.step;
     let done = if step < steps { step * job.settings.batch_size } else { order.len() };
     let rest = &order[done..];
+    let arranged = network.trains_channels_last();
     let (started, mut images) = (Instant::now(), 0);
     let mut step = |indices: &[usize], xs: &dyn Fn() -> Result<Activations>| {
         let global = epoch * steps + state.progress.step;
@@ -113,7 +114,12 @@ pub(super) fn train_epoch(
                     preprocessing.read_train(augment, &train[rest[index]].path, limits, key)
                 },
                 |_, error| Err(error),
-                |batch| step(&batch.indices, &|| network.enter(&batch.images.f_to_device(network.device())?)),
+                |batch| {
+                    step(&batch.indices, &|| {
+                        let images = batch.images.f_to_device(network.device())?;
+                        network.enter(&if arranged { channels_last(&images)? } else { images })
+                    })
+                },
             )?
         }
     }

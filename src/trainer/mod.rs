@@ -185,6 +185,10 @@ pub fn train_to_the_end(
 
 /// All epochs. Without images to measure on, no model is written.
 fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) -> Result<(State, Kept)> {
+    // Before anything is made after the likeness of the weights.
+    if network.trains_channels_last() {
+        network.channels_last()?;
+    }
     let mut state = State::new(job, network)?;
     if resume {
         let State { optimizer, ema, progress } = &mut state;

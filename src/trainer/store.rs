@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::models::bytes_of;
+use crate::models::{bytes_of, is_channels_last};
 use crate::run_folder::RunFolder;
 
 const FLOAT: usize = size_of::<f32>();
@@ -24,6 +24,9 @@ pub(super) struct Store {
     /// The rest.
     file: Option<File>,
     rows: usize,
+    /// Whether rows of images lie channels-last, as the first ones came: the stages behind then compute as if
+    /// the output had never been put away, to the last bit.
+    channels_last: bool,
 }
 
 impl Store {
@@ -39,12 +42,18 @@ impl Store {
             ))
         })?;
         let file = if in_memory < rows { Some(folder.unnamed_file()?) } else { None };
-        Ok(Store { shape, row, memory: bytes, in_memory, file, rows: 0 })
+        Ok(Store { shape, row, memory: bytes, in_memory, file, rows: 0, channels_last: false })
     }
 
     /// Adds the rows of a float tensor `[N, …]`.
     pub(super) fn push(&mut self, values: &Tensor, folder: &RunFolder) -> Result<()> {
-        let bytes = bytes_of(values)?;
+        if self.rows == 0 {
+            self.channels_last = is_channels_last(values);
+        }
+        let bytes = match self.channels_last {
+            true => bytes_of(&values.f_permute([0, 2, 3, 1])?)?,
+            false => bytes_of(values)?,
+        };
         for row in bytes.chunks_exact(self.row) {
             match &self.file {
                 Some(file) if self.rows >= self.in_memory => {
@@ -76,8 +85,12 @@ impl Store {
                 _ => out.copy_from_slice(&self.memory[row * self.row..][..self.row]),
             }
         }
-        let shape: Vec<i64> = [rows.len() as i64].iter().chain(&self.shape).copied().collect();
+        let mut shape: Vec<i64> = [rows.len() as i64].iter().chain(&self.shape).copied().collect();
+        if self.channels_last {
+            shape[1..].rotate_left(1);
+        }
         Tensor::f_from_data_size(&bytes, &shape, Kind::Float)
+            .and_then(|rows| if self.channels_last { rows.f_permute([0, 3, 1, 2]) } else { Ok(rows) })
             .map_err(Error::torch("read back the frozen stages' output"))
     }
 }
@@ -94,6 +107,7 @@ pub(super) fn gigabytes(bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::channels_last;
 
     #[test]
     fn rows_come_back_from_memory_and_from_the_file() {
@@ -108,6 +122,13 @@ mod tests {
             let read = store.read(&[9, 0, 5, 4], &run).unwrap();
             assert_eq!(read, values.index_select(0, &Tensor::from_slice(&[9i64, 0, 5, 4])));
         }
+        // Channels-last they come back as they went.
+        let images = channels_last(&values.view([5, 3, 2, 2])).unwrap();
+        let mut store = Store::new(vec![3, 2, 2], 5, 48, &run).unwrap();
+        store.push(&images, &run).unwrap();
+        let read = store.read(&[4, 1], &run).unwrap();
+        assert_eq!(read, images.index_select(0, &Tensor::from_slice(&[4i64, 1])));
+        assert!(is_channels_last(&read));
         // The file is there, and nobody sees it.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

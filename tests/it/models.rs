@@ -9,6 +9,7 @@ use tl::artifact::{self, Card, FORMAT, write_tensors};
 use tl::models::layers::Mode;
 use tl::models::{
     Fill, Folding, InferenceNetwork, LOGITS, Network, Reading, Role, Var, architectures, channels_last, find,
+    is_channels_last,
 };
 use tl::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use tl::weights::download::Silent;
@@ -207,13 +208,49 @@ fn a_written_file_has_torchvisions_keys_shapes_and_types() {
 fn a_training_step_has_torchvisions_loss_gradient_and_statistics() {
     for (name, facts) in families().into_iter().flat_map(|family| family.facts) {
         let Some(step) = facts.get("step") else { continue };
-        let mut network = filled::network(&name);
-        let kind = if step["dtype"] == "float64" { Kind::Double } else { Kind::Float };
-        network.vars().iter().for_each(|var| convert(var, kind));
+        // As a network is made, and as the trainer arranges it. In float64 that is slow where the network is large, and
+        // EfficientNet B0 has the layers of the others.
+        let large = ["efficientnet_b5", "efficientnet_v2_s"].contains(&name.as_str());
+        for &arranged in if large { &[false][..] } else { &[false, true] } {
+            let mut network = filled::network(&name);
+            let kind = if step["dtype"] == "float64" { Kind::Double } else { Kind::Float };
+            network.vars().iter().for_each(|var| convert(var, kind));
+            network.freeze(0).unwrap();
+            let images = filled::inputs(4, facts["side"].as_i64().unwrap()).to_kind(kind);
+            let images = if arranged { channels_last(&images).unwrap() } else { images };
+            if arranged {
+                network.channels_last().unwrap();
+            }
+            let logits = network.forward(&images, WITHOUT_DROPOUT).unwrap();
+            check_step(&name, &network, &loss(&logits), step, 1e-4);
+        }
+    }
+}
+
+/// The gradients and values lie in memory as the kernels do, and what is written is the same.
+#[test]
+fn channels_last_is_an_order_in_memory_and_nothing_else() {
+    for name in ["resnet18", "shufflenet_v2_x0_5", "swin_t"] {
+        let mut network = filled::network(name);
         network.freeze(0).unwrap();
-        let images = filled::inputs(4, facts["side"].as_i64().unwrap()).to_kind(kind);
-        let logits = network.forward(&images, WITHOUT_DROPOUT).unwrap();
-        check_step(&name, &network, &loss(&logits), step, 1e-4);
+        let (before, hash) = (state_dict(&network).unwrap(), network.frozen_hash().unwrap());
+        network.channels_last().unwrap();
+        let after = state_dict(&network).unwrap();
+        assert!(before.iter().zip(&after).all(|(a, b)| a.0 == b.0 && a.1.bytes == b.1.bytes), "{name}");
+        assert_eq!(network.frozen_hash().unwrap(), hash);
+        let images = channels_last(&filled::inputs(2, 64)).unwrap();
+        network.forward(&images, Mode::TRAINING).unwrap().square().mean(Kind::Float).backward();
+        let kernels =
+            || network.trained().filter(|(var, _)| var.tensor.dim() == 4 && var.tensor.size()[2] > 1);
+        assert!(kernels().any(|(var, _)| is_channels_last(&var.tensor)), "{name}");
+        for (var, _) in network.trained() {
+            // A side of one has no stride to speak of.
+            let strides = |tensor: &Tensor| -> Vec<i64> {
+                let sides = tensor.stride().into_iter().zip(tensor.size());
+                sides.filter(|(_, side)| *side > 1).map(|(stride, _)| stride).collect()
+            };
+            assert_eq!(strides(&var.tensor.grad()), strides(&var.tensor), "{name} {}", var.key);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::cli::{self, Common};
 use crate::dataset::Sample;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::metrics::Evaluation;
 use crate::models::{Fill, Network};
 use crate::plan::{Data, Overrides, Plan, Settings, TrainSettings};
@@ -62,6 +63,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     device::set_threads(plan.settings.threads);
+    memory::keep_freed();
 
     let bad_images = seconds.of("check", || without_bad_images(&mut plan, &signals, terminal))?;
     introduce(&plan, terminal);
