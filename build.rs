@@ -1,5 +1,6 @@
 //! Ties the program, its tests and its benches to the libtorch that `torch-sys` was built against (it declares
-//! `links = "tch"` and says where), so that they start without `LD_LIBRARY_PATH`, with or without CUDA.
+//! `links = "tch"` and says where), so that they start without `LD_LIBRARY_PATH`, with or without CUDA; and compiles
+//! what tl needs of libtorch beyond `tch` (src/torch/shim.cpp) against the same headers.
 
 use std::env;
 use std::fs;
@@ -37,5 +38,27 @@ fn main() {
     for word in ["--disable-new-dtags", "-rpath", &folder] {
         println!("cargo::rustc-link-arg=-Xlinker");
         println!("cargo::rustc-link-arg={word}");
+    }
+
+    compile_shim(&folder);
+}
+
+/// Compiles src/torch/shim.cpp as `torch-sys` compiles its own part.
+fn compile_shim(folder: &str) {
+    const SHIM: &str = "src/torch/shim.cpp";
+    println!("cargo::rerun-if-changed={SHIM}");
+    let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
+    let include = Path::new(folder).parent().unwrap_or(Path::new(folder)).join("include");
+    let compiled = cc::Build::new()
+        .cpp(true)
+        .pic(true)
+        .warnings(false)
+        .flag("-std=c++17")
+        .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
+        .include(include)
+        .file(SHIM)
+        .try_compile("tl_torch");
+    if let Err(error) = compiled {
+        println!("cargo::error={SHIM} cannot be compiled: {error}");
     }
 }

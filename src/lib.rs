@@ -34,6 +34,7 @@ pub mod models;
 pub mod optim;
 pub mod output;
 pub mod plan;
+pub mod precision;
 pub mod preprocess;
 pub mod recipe;
 pub mod report;
@@ -41,7 +42,9 @@ pub mod run_folder;
 pub mod signal;
 pub mod strategy;
 pub mod suggest;
+mod torch;
 pub mod trainer;
+pub mod transfer;
 pub mod weights;
 pub mod wording;
 
