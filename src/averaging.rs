@@ -12,12 +12,15 @@ use tch::{Device, Kind, Tensor};
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
 use crate::loader::{READ_AHEAD, for_each_ordered, too_large};
+use crate::memory::Parts;
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::{Network, Reading};
+use crate::precision::{Autocast, Precision};
 use crate::preprocess::{DecodeLimits, Preprocessing, RgbImage, Views, Window, decode_file};
 use crate::signal::Signals;
 use crate::suggest::quoted;
 use crate::trainer::{count, labels_of};
+use crate::transfer::upload_images;
 use crate::wording::{first_few, shown};
 
 /// One of the networks whose probabilities are averaged.
@@ -28,6 +31,10 @@ pub struct Member<'a> {
     pub preprocessing: &'a Preprocessing,
     /// For each class of the average its place among the network's logits; `None`: the same place.
     pub order: Option<Vec<i64>>,
+    /// In what numbers it computes.
+    pub precision: Precision,
+    /// How much it sees at once.
+    pub parts: Parts,
 }
 
 /// What is averaged, and how it is computed.
@@ -237,7 +244,12 @@ impl Group<'_> {
 impl Member<'_> {
     /// The softmax for each image, row by row, in the order of the average's classes.
     fn probabilities(&self, images: &Tensor) -> Result<Vec<f32>> {
-        let logits = self.network.read(&images.f_to_device(self.network.device())?, Reading::Logits)?;
+        let device = self.network.device();
+        let logits = self.parts.run_one(images, |images| {
+            let images = upload_images(images, self.preprocessing, device)?;
+            let _autocast = Autocast::begin(device, self.precision)?;
+            self.network.read(&images, Reading::Logits)
+        })?;
         let softmax = || {
             let shares = logits.f_softmax(1, Kind::Float)?.f_to_device(Device::Cpu)?;
             match &self.order {
@@ -426,7 +438,13 @@ mod tests {
             .iter()
             .zip(&presets)
             .enumerate()
-            .map(|(index, (network, preprocessing))| Member { network, preprocessing, order: order(index) })
+            .map(|(index, (network, preprocessing))| Member {
+                network,
+                preprocessing,
+                order: order(index),
+                precision: Precision::Fp32,
+                parts: Parts::new(Device::Cpu),
+            })
             .collect();
         let views = Views { crops: Crops::Ten, scales: vec![47, 40] };
         let expected: Vec<Vec<f64>> =

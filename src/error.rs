@@ -102,6 +102,28 @@ impl Error {
         move |source| Error::Torch { doing, source }
     }
 
+    /// Whether libtorch has found no memory, on a GPU or on the CPU.
+    pub fn is_out_of_memory(&self) -> bool {
+        // c10's CUDA allocator, the driver, cuBLAS, cuDNN; c10's CPU allocator, operator new, oneDNN.
+        const WORDS: [&str; 8] = [
+            "CUDA out of memory",
+            "CUDA error: out of memory",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+            "CUDNN_STATUS_ALLOC_FAILED",
+            "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+            "DefaultCPUAllocator: can't allocate memory",
+            "DefaultCPUAllocator: not enough memory",
+            "std::bad_alloc",
+        ];
+        match self {
+            Error::Torch { source, .. } => {
+                let message = source.to_string();
+                WORDS.iter().any(|words| message.contains(words))
+            }
+            _ => false,
+        }
+    }
+
     /// The process exit code that belongs to this error (the contract is in the README).
     pub fn exit_code(&self) -> u8 {
         match self {

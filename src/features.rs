@@ -9,9 +9,11 @@ use crate::artifact::write_tensors;
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
 use crate::loader::Batching;
+use crate::memory::Parts;
 use crate::models::{Network, Reading};
 use crate::preprocess::{DecodeLimits, Preprocessing, decode_file};
 use crate::signal::Signals;
+use crate::transfer::upload_images;
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::to_tensor;
 
@@ -33,6 +35,8 @@ pub struct Job<'a> {
     pub store: &'a Path,
     /// Asked between two batches.
     pub signals: &'a Signals,
+    /// How much of a batch the network sees at once.
+    pub parts: Parts,
 }
 
 /// Features of the first images of a list: the vectors of all readings one after the other, a row an image.
@@ -89,8 +93,9 @@ impl Job<'_> {
             |_, error| Err(error),
             |batch| {
                 self.stop_here(&kept)?;
-                let images = batch.images.f_to_device(self.network.device())?;
-                let vectors = self.network.read_all(&images, self.readings)?;
+                let images = upload_images(&batch.images, preprocessing, self.network.device())?;
+                let vectors =
+                    self.parts.run(&images, |images| self.network.read_all(images, self.readings))?;
                 if kept.widths.is_empty() {
                     kept.widths = vectors.iter().map(|vectors| vectors.size()[1]).collect();
                     kept.rows.reserve_exact((samples.len() * kept.width()).saturating_sub(kept.rows.len()));

@@ -28,6 +28,7 @@ pub mod error;
 pub mod features;
 pub mod linear;
 pub mod loader;
+pub mod memory;
 pub mod metrics;
 pub mod mixing;
 pub mod models;

@@ -141,7 +141,9 @@ impl LossScale {
     pub fn new(state: LossScaleState, device: Device) -> Result<LossScale> {
         let make = || {
             Ok(LossScale {
-                scale: Tensor::f_from_slice(&[state.scale as f32])?.f_reshape([0i64; 0])?.f_to_device(device)?,
+                scale: Tensor::f_from_slice(&[state.scale as f32])?
+                    .f_reshape([0i64; 0])?
+                    .f_to_device(device)?,
                 good_steps: Tensor::f_from_slice(&[state.good_steps as i32])?
                     .f_reshape([0i64; 0])?
                     .f_to_device(device)?,

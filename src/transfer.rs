@@ -43,12 +43,7 @@ fn normalised(bytes: &Tensor, preprocessing: &Preprocessing) -> Result<Tensor, t
         }
     };
     let (mean, std) = (channels(preprocessing.mean)?, channels(preprocessing.std)?);
-    bytes
-        .f_permute([0, 3, 1, 2])?
-        .f_to_kind(Kind::Float)?
-        .f_div_scalar_(255.)?
-        .f_sub_(&mean)?
-        .f_div_(&std)
+    bytes.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_div_scalar_(255.)?.f_sub_(&mean)?.f_div_(&std)
 }
 
 /// Values on their way to the CPU.

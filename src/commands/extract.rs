@@ -10,10 +10,13 @@ use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::features::append;
 use crate::loader::Batching;
+use crate::memory::Parts;
 use crate::models::Network;
 use crate::output::{FeatureFormat, FeatureWriter, errors_path};
+use crate::precision::Autocast;
 use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
+use crate::transfer::upload_images;
 use crate::weights::CLASSIFIER;
 use crate::weights::source::Source;
 use crate::wording::counted;
@@ -50,6 +53,7 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let batching =
         Batching { preprocessing, batch_size: args.images.batch_size, join_single: false, threads: *threads };
     let mut rows = Vec::new();
+    let parts = Parts::new(network.device());
     batching.run(
         inputs.len(),
         |index| Ok(preprocessing.eval_pixels(&decode_file(&inputs[index].path, limits)?)),
@@ -60,7 +64,12 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
         },
         |batch| {
             signals.check(STOPPED)?;
-            let features = network.read(&batch.images.f_to_device(network.device())?, reading)?;
+            let features = parts.run_one(&batch.images, |images| {
+                let images = upload_images(images, preprocessing, network.device())?;
+                let _autocast = Autocast::begin(network.device(), args.images.precision)?;
+                network.read(&images, reading)
+            })?;
+            parts.note().iter().for_each(|note| bar.suspend(|| terminal.say(format!("note: {note}"))));
             rows.clear();
             append(&mut rows, &features)?;
             let mut writer = writer.borrow_mut();

@@ -118,7 +118,9 @@ impl Work {
     fn find(images: &cli::Images, common: &Common, terminal: Terminal) -> Result<Self> {
         let Listing { inputs, notes } = dataset::list_images(&images.paths)?;
         notes.iter().for_each(|note| terminal.say(format!("note: {note}")));
-        let device = device::choose(common.device.unwrap_or(DeviceChoice::Auto))?;
+        let choice = common.device.unwrap_or(DeviceChoice::Auto);
+        let device = device::choose(choice)?;
+        device::fallen_back(choice).iter().for_each(|note| terminal.say(format!("note: {note}")));
         let threads = common.threads.unwrap_or_else(device::default_threads);
         device::set_threads(threads);
         Ok(Work { inputs, device, threads })

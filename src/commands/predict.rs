@@ -12,8 +12,10 @@ use super::{Classifier, Named, Outcome, Work};
 use crate::averaging::{Averaging, Member, match_classes};
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
+use crate::memory::Parts;
 use crate::models::Network;
 use crate::output::{PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, TableStyle};
+use crate::precision::Precision;
 use crate::preprocess::{DecodeLimits, Preprocessing, Views, decode_file};
 use crate::signal::Signals;
 use crate::weights::source::{Source, Weights};
@@ -39,7 +41,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     }
     let work = Work::find(&args.images, common, terminal)?;
     let classifiers = open(&named, &views, &work, terminal, &signals)?;
-    let members = members(&named, &classifiers, terminal)?;
+    let members = members(&named, &classifiers, args.images.precision, terminal)?;
     let Work { inputs, threads, .. } = &work;
     let classes: &[String] = classifiers.first().map_or(&[], |classifier| &classifier.classes);
     let top_k = args.top_k.min(classes.len());
@@ -81,6 +83,8 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
                 pending.rows.insert(index, row);
             }
             bar.inc(batch.indices.len() as u64);
+            let notes = members.iter().filter_map(|member| member.parts.note());
+            notes.for_each(|note| bar.suspend(|| terminal.say(format!("note: {note}"))));
             // Rows of a table would otherwise be written into the bar.
             bar.suspend(|| pending.write_ready(&mut rows))
         },
@@ -161,6 +165,7 @@ fn different(named: &[Named]) -> Result<()> {
 fn members<'a>(
     named: &[Named],
     classifiers: &'a [Classifier],
+    precision: Precision,
     terminal: Terminal,
 ) -> Result<Vec<Member<'a>>> {
     let Some(first) = classifiers.first() else { return Ok(Vec::new()) };
@@ -178,7 +183,8 @@ fn members<'a>(
                 model.name, named[0].name
             ));
         }
-        members.push(Member { network, preprocessing, order });
+        let parts = Parts::new(network.device());
+        members.push(Member { network, preprocessing, order, precision, parts });
     }
     Ok(members)
 }

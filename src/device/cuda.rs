@@ -102,7 +102,11 @@ impl fmt::Display for NoCuda {
                 }
                 write!(f, "; `TL_CUDA=1 make setup build` installs the one with CUDA and builds with it")
             }
-            NoCuda::NotLoaded(words) => write!(f, "libtorch's CUDA half cannot be loaded ({words})"),
+            NoCuda::NotLoaded(words) => write!(
+                f,
+                "libtorch's CUDA half cannot be loaded ({words}); `TL_CUDA=1 make setup build` installs a whole \
+                 one and builds with it"
+            ),
             NoCuda::OldDriver { driver, libtorch } => write!(
                 f,
                 "the NVIDIA driver is for CUDA {driver} at most, and libtorch needs {libtorch}: update the driver"
@@ -118,7 +122,8 @@ pub fn probe() -> &'static CudaFacts {
     FACTS.get_or_init(|| {
         let libtorch = loaded_folder("libtorch_cpu.so");
         let driver = Driver::ask();
-        let devices = driver.as_ref().map_err(Clone::clone).and_then(|driver| devices(driver, libtorch.as_deref()));
+        let devices =
+            driver.as_ref().map_err(Clone::clone).and_then(|driver| devices(driver, libtorch.as_deref()));
         CudaFacts { driver, libtorch, devices }
     })
 }
@@ -128,14 +133,15 @@ fn devices(driver: &Driver, folder: Option<&Path>) -> Result<usize, NoCuda> {
         return Err(NoCuda::NoDevice);
     }
     load(folder)?;
+    // A driver runs all that was built for its own major version, and nothing newer; libtorch would say so in a
+    // warning of three lines.
+    if let Some(libtorch) = runtime_version().filter(|libtorch| libtorch.0 > driver.cuda.0) {
+        return Err(NoCuda::OldDriver { driver: driver.cuda, libtorch });
+    }
     // libtorch's first look at CUDA.
-    let seen = if Cuda::is_available() { usize::try_from(Cuda::device_count()).unwrap_or(0) } else { 0 };
-    match (seen, runtime_version()) {
-        (0, Some(libtorch)) if libtorch.0 > driver.cuda.0 => {
-            Err(NoCuda::OldDriver { driver: driver.cuda, libtorch })
-        }
-        (0, _) => Err(NoCuda::NotSeen),
-        (seen, _) => Ok(seen),
+    match Cuda::is_available().then(Cuda::device_count).map(usize::try_from) {
+        Some(Ok(seen @ 1..)) => Ok(seen),
+        _ => Err(NoCuda::NotSeen),
     }
 }
 
@@ -181,7 +187,8 @@ fn runtime_version() -> Option<Version> {
     let mut number: c_int = 0;
     // SAFETY: the function of this name has this signature in every CUDA, and the place outlives the call.
     let code = unsafe {
-        let ask = library.get::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"cudaRuntimeGetVersion\0").ok()?;
+        let ask =
+            library.get::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"cudaRuntimeGetVersion\0").ok()?;
         ask(&mut number)
     };
     (code == 0 && number > 0).then(|| version(number))

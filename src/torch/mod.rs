@@ -67,12 +67,7 @@ pub fn autocast_enter(device: Device, kind: Kind) -> Result<Before, TchError> {
     let mut before = Before { enabled: 0, kind: 0 };
     // SAFETY: both places outlive the call.
     checked(unsafe {
-        tl_autocast_enter(
-            c_int::from(device.is_cuda()),
-            number(kind),
-            &mut before.enabled,
-            &mut before.kind,
-        )
+        tl_autocast_enter(c_int::from(device.is_cuda()), number(kind), &mut before.enabled, &mut before.kind)
     })?;
     Ok(before)
 }
@@ -87,9 +82,7 @@ pub fn autocast_leave(device: Device, before: Before) -> Result<(), TchError> {
 pub fn unscale(gradients: &[Tensor], found: &mut Tensor, inverse: &Tensor) -> Result<(), TchError> {
     let pointers: Vec<*const C_tensor> = gradients.iter().map(Tensor::as_ptr).collect();
     // SAFETY: all tensors outlive the call; `C_tensor` is what `at::Tensor` is called here.
-    checked(unsafe {
-        tl_unscale(pointers.as_ptr(), pointers.len(), found.as_mut_ptr(), inverse.as_ptr())
-    })
+    checked(unsafe { tl_unscale(pointers.as_ptr(), pointers.len(), found.as_mut_ptr(), inverse.as_ptr()) })
 }
 
 /// A copy of a CPU tensor on the GPU `index`, without waiting for it.

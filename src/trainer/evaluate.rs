@@ -29,7 +29,8 @@ pub(super) fn evaluate_from(
     each_batch(job, network, samples, store, |indices, xs| {
         job.signals.check("stopped while measuring; the training is saved: go on with `--resume`")?;
         let labels = labels_of(indices.iter().map(|&i| &samples[i]))?;
-        let logits = network.logits_from(&xs)?.f_to_device(Device::Cpu)?;
+        let logits = job.parts.run_one(&xs.values, |values| network.logits_from(&xs.with(values)))?;
+        let logits = logits.f_to_device(Device::Cpu)?;
         loss_sum += count(&logits, &labels, &mut confusion)?;
         Ok(())
     })?;

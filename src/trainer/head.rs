@@ -66,7 +66,8 @@ pub(super) fn fit_head(
     let mut done = 0;
     each_batch(job, network, job.train, kept.train_as_in_evaluation(job), |indices, xs| {
         job.signals.check(stopped)?;
-        rows.push(network.features_from(&xs)?.f_to_device(Device::Cpu)?);
+        let features = job.parts.run_one(&xs.values, |values| network.features_from(&xs.with(values)))?;
+        rows.push(features.f_to_device(Device::Cpu)?);
         done += indices.len();
         observer.preparing("features", done, job.train.len());
         Ok(())

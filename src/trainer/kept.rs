@@ -12,6 +12,7 @@ use crate::loader::Batching;
 use crate::models::{Activations, Network};
 use crate::plan::KeptSettings;
 use crate::preprocess::{DrawKey, decode_file};
+use crate::transfer::{upload, upload_images};
 
 /// What is kept of a run's images; nothing where nothing is frozen.
 #[derive(Default)]
@@ -107,7 +108,7 @@ pub(super) fn each_batch(
     if let Some(store) = store {
         return batching.spans(samples.len()).try_for_each(|span| {
             let rows: Vec<usize> = span.collect();
-            let values = store.read(&rows, job.folder)?.f_to_device(network.device())?;
+            let values = upload(&store.read(&rows, job.folder)?, network.device())?;
             each(&rows, Activations { stages: network.frozen(), values })
         });
     }
@@ -117,7 +118,7 @@ pub(super) fn each_batch(
         |index| Ok(preprocessing.eval_pixels(&decode_file(&samples[index].path, limits)?)),
         |_, error| Err(error),
         |batch| {
-            let images = batch.images.f_to_device(network.device())?;
+            let images = upload_images(&batch.images, preprocessing, network.device())?;
             each(&batch.indices, network.enter(&images)?)
         },
     )
@@ -149,8 +150,9 @@ fn fill(
         |_, error| Err(error),
         |batch| {
             job.signals.check("stopped while computing the frozen stages: go on with `--resume`")?;
-            let prefix = network.prefix(&batch.images.f_to_device(network.device())?)?;
-            store.push(&prefix.values, job.folder)?;
+            let images = upload_images(&batch.images, preprocessing, network.device())?;
+            let values = job.parts.run_one(&images, |images| Ok(network.prefix(images)?.values))?;
+            store.push(&values, job.folder)?;
             progress(batch.indices.len());
             Ok(())
         },

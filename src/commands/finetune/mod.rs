@@ -19,9 +19,11 @@ use crate::cli::{self, Common};
 use crate::dataset::Sample;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::memory::Parts;
 use crate::metrics::Evaluation;
 use crate::models::{Fill, Network};
 use crate::plan::{Data, Overrides, Plan, Settings, TrainSettings};
+use crate::precision::Precision;
 use crate::preprocess::{DecodeLimits, Views};
 use crate::recipe::{BadImages, Method};
 use crate::report::{Best, Frozen, LinearReport, Measured, MeasuredViews, Report, StageRow};
@@ -190,6 +192,7 @@ impl Run<'_> {
             folder: self.folder,
             card: &self.card,
             signals: self.signals,
+            parts: Parts::new(network.device()),
         };
         let mut observer = self.terminal.epochs(settings.epochs);
         // A run that was stopped before its first checkpoint has nothing to go on from.
@@ -205,7 +208,8 @@ impl Run<'_> {
             let test = data.test.as_ref().map(|test| trainer::evaluate(&job, network, test)).transpose()?;
             Ok((val, test))
         })?;
-        let Trained { epochs, linear_head, passes, notes, .. } = trained;
+        let Trained { epochs, linear_head, passes, mut notes, .. } = trained;
+        notes.extend(job.parts.note());
         notes.iter().for_each(|note| self.terminal.say(format!("note: {note}")));
         let (views, linear, stages) = (None, None, Vec::new());
         Ok(Outcomes { epochs, val, test, views, linear, stages, notes, linear_head, passes })
@@ -214,7 +218,9 @@ impl Run<'_> {
     /// The kept model on the validation and the test images, with what it says of several views averaged.
     fn measure_views(&self, network: &Network, views: &Views) -> Result<(Evaluation, Option<Evaluation>)> {
         let Plan { settings, data, .. } = self.plan;
-        let members = [Member { network, preprocessing: &settings.preprocessing, order: None }];
+        let parts = Parts::new(network.device());
+        let preprocessing = &settings.preprocessing;
+        let members = [Member { network, preprocessing, order: None, precision: Precision::Fp32, parts }];
         let batch_size = match (&settings.train, &settings.linear) {
             (Some(train), _) => train.batch_size,
             (None, Some(linear)) => linear.batch_size,

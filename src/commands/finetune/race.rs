@@ -11,6 +11,7 @@ use super::on_features::{chosen, measure};
 use super::{Run, build, card};
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
+use crate::memory::Parts;
 use crate::models::{Network, Reading};
 use crate::output::AtomicFile;
 use crate::plan::{Entrant, LinearSettings, Plan, RaceSettings, SINGLE, TrainSettings};
@@ -294,6 +295,7 @@ impl Heats<'_> {
             folder: &folder,
             card: &card(plan, &network),
             signals: ground.signals,
+            parts: Parts::new(network.device()),
         };
         let mut watch = Watch {
             terminal: ground.terminal,
