@@ -42,6 +42,17 @@ impl Precision {
     }
 }
 
+impl Precision {
+    /// What to say of this precision on a device, if something.
+    pub fn note(self, device: Device) -> Option<String> {
+        (self == Precision::Fp16 && !device.is_cuda()).then(|| {
+            "fp16 is for GPUs: most CPUs compute in it many times slower than in fp32; bf16 is for those that have \
+             instructions for it"
+                .into()
+        })
+    }
+}
+
 impl FromStr for Precision {
     type Err = String;
 
@@ -90,11 +101,6 @@ impl Drop for Autocast {
             let _ = torch::autocast_leave(self.device, before);
         }
     }
-}
-
-/// The same values in single precision, for what leaves an [`Autocast`].
-pub fn to_single(values: &Tensor) -> Result<Tensor> {
-    Ok(values.f_to_kind(Kind::Float)?)
 }
 
 /// Dynamic loss scaling for float16 (Micikevicius et al., "Mixed Precision Training", ICLR 2018), with the numbers
@@ -190,5 +196,70 @@ impl LossScale {
             Ok(found.f_double_value(&[])? == 0.)
         };
         adjust().map_err(Error::torch("unscale the gradients"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// `torch.amp.GradScaler("cpu")` over thousands of steps, to the bit.
+    #[test]
+    fn the_loss_scale_is_pytorchs() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/precision/scaler.json");
+        let facts: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let overflow = |step: u64| match facts["overflows"][step.to_string()].as_str() {
+            Some(number) => number.parse().unwrap(),
+            None => 0.25f32,
+        };
+        let mut scale = LossScale::new(LossScaleState::default(), Device::Cpu).unwrap();
+        let mut param = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+        let mut next = 0;
+        for row in facts["rows"].as_array().unwrap() {
+            let step = row["step"].as_u64().unwrap();
+            for step in next..=step {
+                let seen = scale.scaled(&Tensor::from(1f32)).unwrap().double_value(&[]) as f32;
+                let gradients = [Tensor::from_slice(&[0.5 * seen, overflow(step) * seen, seen])];
+                if scale.unscale(&gradients).unwrap() {
+                    param -= &gradients[0] * f64::powi(2., -12);
+                }
+                // As from a checkpoint.
+                scale = LossScale::new(scale.state().unwrap(), Device::Cpu).unwrap();
+            }
+            next = step + 1;
+            let state = scale.state().unwrap();
+            assert_eq!(state.scale, row["scale"].as_f64().unwrap(), "step {step}");
+            assert_eq!(state.good_steps, row["good_steps"].as_i64().unwrap(), "step {step}");
+            let expected: Vec<f64> =
+                row["param"].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect();
+            assert_eq!(Vec::<f64>::try_from(&param).unwrap(), expected, "step {step}");
+        }
+        assert!(next > 6_000);
+    }
+
+    #[test]
+    fn autocast_ends_with_its_scope_and_nests() {
+        let matrix = Tensor::ones([2, 2], (Kind::Float, Device::Cpu));
+        let kind = || matrix.matmul(&matrix).kind();
+        let cpu = |precision| Autocast::begin(Device::Cpu, precision).unwrap();
+        assert_eq!(kind(), Kind::Float);
+        {
+            let _outer = cpu(Precision::Bf16);
+            assert_eq!(kind(), Kind::BFloat16);
+            {
+                let _inner = cpu(Precision::Fp16);
+                assert_eq!(kind(), Kind::Half);
+            }
+            assert_eq!(kind(), Kind::BFloat16);
+            let _nothing = cpu(Precision::Fp32);
+            assert_eq!(kind(), Kind::BFloat16);
+            // A loss is computed in single precision.
+            let logits = matrix.matmul(&matrix);
+            let labels = Tensor::from_slice(&[0i64, 1]);
+            let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100, 0.);
+            assert_eq!(loss.kind(), Kind::Float);
+        }
+        assert_eq!(kind(), Kind::Float);
     }
 }

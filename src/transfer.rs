@@ -4,6 +4,8 @@
 //! go through pinned memory and are waited for on the device (up) or as late as can be (down). On the CPU all of
 //! this is nothing at all.
 
+use std::collections::VecDeque;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -76,6 +78,34 @@ impl Download {
     }
 }
 
+/// Results on their way to the CPU while the device computes the next ones: they come out in order, one batch after
+/// they went in. On the CPU at once.
+pub struct Behind<T> {
+    most: usize,
+    coming: VecDeque<(T, Download)>,
+}
+
+impl<T> Behind<T> {
+    /// For results of `device`.
+    pub fn new(device: Device) -> Self {
+        Behind { most: usize::from(device.is_cuda()), coming: VecDeque::new() }
+    }
+
+    /// Takes the values of a batch, and gives back the oldest whose turn it is.
+    pub fn push(&mut self, batch: T, values: &Tensor) -> Result<Option<(T, Tensor)>> {
+        self.coming.push_back((batch, Download::begin(values)?));
+        match self.coming.len() > self.most {
+            true => self.pop(),
+            false => Ok(None),
+        }
+    }
+
+    /// The oldest that is left, after the last batch.
+    pub fn pop(&mut self) -> Result<Option<(T, Tensor)>> {
+        self.coming.pop_front().map(|(batch, download)| Ok((batch, download.wait()?))).transpose()
+    }
+}
+
 /// Gives memory that no tensor holds back to the driver of `device`, before something is tried again.
 pub fn release_memory(device: Device) {
     if device.is_cuda() {
@@ -98,6 +128,19 @@ pub fn peak_memory(device: Device) -> Result<Option<u64>> {
 mod tests {
     use super::*;
     use crate::preprocess::{Input, Interpolation, RgbImage};
+
+    #[test]
+    fn results_come_in_order_and_on_the_cpu_at_once() {
+        let mut now = Behind::new(Device::Cpu);
+        let values = Tensor::from_slice(&[1f32, 2.]);
+        assert_eq!(now.push('a', &values).unwrap().unwrap(), ('a', values.shallow_clone()));
+        assert!(now.pop().unwrap().is_none());
+        let mut later = Behind { most: 1, coming: VecDeque::new() };
+        assert!(later.push('a', &values).unwrap().is_none());
+        assert_eq!(later.push('b', &(&values * 2.)).unwrap().unwrap(), ('a', values.shallow_clone()));
+        assert_eq!(later.pop().unwrap().unwrap(), ('b', &values * 2.));
+        assert!(later.pop().unwrap().is_none());
+    }
 
     /// Bytes normalised here are what the CPU's table says, to the rounding of a division.
     #[test]

@@ -16,7 +16,7 @@ use crate::output::{FeatureFormat, FeatureWriter, errors_path};
 use crate::precision::Autocast;
 use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
-use crate::transfer::upload_images;
+use crate::transfer::{Behind, upload_images};
 use crate::weights::CLASSIFIER;
 use crate::weights::source::Source;
 use crate::wording::counted;
@@ -53,6 +53,18 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let batching =
         Batching { preprocessing, batch_size: args.images.batch_size, join_single: false, threads: *threads };
     let mut rows = Vec::new();
+    let mut write = |indices: &[usize], features: &Tensor| -> Result<()> {
+        rows.clear();
+        append(&mut rows, features)?;
+        let mut writer = writer.borrow_mut();
+        for (row, &index) in rows.chunks_exact(length).zip(indices) {
+            writer.write_row(&inputs[index].name, &inputs[index].label, row)?;
+        }
+        bar.inc(indices.len() as u64);
+        Ok(())
+    };
+    // A GPU computes a batch while the rows of the one before are written.
+    let mut behind = Behind::new(network.device());
     let parts = Parts::new(network.device());
     batching.run(
         inputs.len(),
@@ -70,17 +82,17 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
                 network.read(&images, reading)
             })?;
             parts.note().iter().for_each(|note| bar.suspend(|| terminal.say(format!("note: {note}"))));
-            rows.clear();
-            append(&mut rows, &features)?;
-            let mut writer = writer.borrow_mut();
-            for (row, &index) in rows.chunks_exact(length).zip(&batch.indices) {
-                writer.write_row(&inputs[index].name, &inputs[index].label, row)?;
+            if let Some((indices, features)) = behind.push(batch.indices, &features)? {
+                write(&indices, &features)?;
             }
-            bar.inc(batch.indices.len() as u64);
             Ok(())
         },
     )?;
+    while let Some((indices, features)) = behind.pop()? {
+        write(&indices, &features)?;
+    }
     signals.check(STOPPED)?;
+    drop(write);
     let written = writer.into_inner().finish()?;
     bar.finish_and_clear();
     terminal.say(format!(

@@ -120,7 +120,8 @@ impl Work {
         notes.iter().for_each(|note| terminal.say(format!("note: {note}")));
         let choice = common.device.unwrap_or(DeviceChoice::Auto);
         let device = device::choose(choice)?;
-        device::fallen_back(choice).iter().for_each(|note| terminal.say(format!("note: {note}")));
+        let notes = device::fallen_back(choice).into_iter().chain(images.precision.note(device));
+        notes.for_each(|note| terminal.say(format!("note: {note}")));
         let threads = common.threads.unwrap_or_else(device::default_threads);
         device::set_threads(threads);
         Ok(Work { inputs, device, threads })

@@ -65,6 +65,9 @@ impl Plan {
         }
         let device = device(&recipe, overrides, &mut mistakes)?;
         notes.extend(device::fallen_back(overrides.device.or(recipe.device).unwrap_or_default()));
+        if device == DeviceChoice::Cpu {
+            notes.extend(recipe.train.precision.and_then(|precision| precision.note(Device::Cpu)));
+        }
         let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
         let out = overrides.out.clone().unwrap_or_else(|| recipe.out_folder());
         let data = Data::list(&recipe, seed, threads, &mut mistakes, &mut notes);

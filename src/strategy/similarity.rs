@@ -17,6 +17,7 @@ use crate::models::layers::moments::{Moments, moments};
 use crate::models::{Network, Reading, seed_of};
 use crate::preprocess::{DecodeLimits, Preprocessing, decode_file};
 use crate::recipe::Similarity;
+use crate::transfer::upload_images;
 
 /// Images that are looked at: 50 and 400 agree within a fifth on all development tasks.
 pub const SAMPLE: usize = 200;
@@ -178,9 +179,8 @@ impl Job<'_> {
                 |_, _| Ok(()),
                 |batch| {
                     progress(images)?;
-                    let logits = self
-                        .network
-                        .read(&batch.images.f_to_device(self.network.device())?, Reading::Logits)?;
+                    let images = upload_images(&batch.images, preprocessing, self.network.device())?;
+                    let logits = self.network.read(&images, Reading::Logits)?;
                     images += batch.indices.len();
                     chances.push(logits.f_softmax(1, Kind::Double)?);
                     Ok(())

@@ -1,6 +1,6 @@
 //! Measuring a network on images.
 
-use tch::{Device, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
 use super::Job;
 use super::kept::each_batch;
@@ -9,6 +9,7 @@ use crate::dataset::Sample;
 use crate::error::Result;
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::Network;
+use crate::transfer::Behind;
 
 /// Measures `network` on `samples`, in inference mode. A signal ends it with
 /// [`Error::Interrupted`](crate::Error::Interrupted).
@@ -26,14 +27,19 @@ pub(super) fn evaluate_from(
 ) -> Result<Evaluation> {
     let mut confusion = Confusion::new(job.classes);
     let mut loss_sum = 0.;
+    let mut behind = Behind::new(network.device());
     each_batch(job, network, samples, store, |indices, xs| {
         job.signals.check("stopped while measuring; the training is saved: go on with `--resume`")?;
         let labels = labels_of(indices.iter().map(|&i| &samples[i]))?;
         let logits = job.parts.run_one(&xs.values, |values| network.logits_from(&xs.with(values)))?;
-        let logits = logits.f_to_device(Device::Cpu)?;
-        loss_sum += count(&logits, &labels, &mut confusion)?;
+        if let Some((labels, logits)) = behind.push(labels, &logits)? {
+            loss_sum += count(&logits, &labels, &mut confusion)?;
+        }
         Ok(())
     })?;
+    while let Some((labels, logits)) = behind.pop()? {
+        loss_sum += count(&logits, &labels, &mut confusion)?;
+    }
     let loss = loss_sum / confusion.total().max(1) as f64;
     Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
 }

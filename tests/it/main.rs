@@ -10,6 +10,7 @@ mod inspect;
 mod models;
 mod odd;
 mod partial;
+mod precision;
 mod predict;
 mod program;
 mod race;
