@@ -12,7 +12,8 @@
 //! turns one into the network's input exactly as torchvision does, [`loader`] does so in parallel and in
 //! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them. [`trainer`]
 //! trains by gradient with [`optim`], [`features`] and [`linear`] fit a head on what a frozen network
-//! computes. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file,
+//! computes. [`device`] finds a GPU, [`transfer`] carries batches to it, [`precision`] computes in fewer bits,
+//! [`memory`] goes on where memory runs out. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file,
 //! [`report`] what people and programs read, [`commands`] what the command line runs.
 
 pub mod artifact;

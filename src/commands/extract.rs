@@ -92,7 +92,6 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
         write(&indices, &features)?;
     }
     signals.check(STOPPED)?;
-    drop(write);
     let written = writer.into_inner().finish()?;
     bar.finish_and_clear();
     terminal.say(format!(

@@ -179,8 +179,8 @@ impl Job<'_> {
                 |_, _| Ok(()),
                 |batch| {
                     progress(images)?;
-                    let images = upload_images(&batch.images, preprocessing, self.network.device())?;
-                    let logits = self.network.read(&images, Reading::Logits)?;
+                    let pixels = upload_images(&batch.images, preprocessing, self.network.device())?;
+                    let logits = self.network.read(&pixels, Reading::Logits)?;
                     images += batch.indices.len();
                     chances.push(logits.f_softmax(1, Kind::Double)?);
                     Ok(())
