@@ -13,7 +13,7 @@
 //! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them. [`trainer`]
 //! trains by gradient with [`optim`], [`features`] and [`linear`] fit a head on what a frozen network
 //! computes. [`device`] finds a GPU, [`transfer`] carries batches to it, [`precision`] computes in fewer bits,
-//! [`memory`] goes on where memory runs out. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file,
+//! [`parts`] goes on where memory runs out. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file,
 //! [`report`] what people and programs read, [`commands`] what the command line runs.
 
 pub mod artifact;
@@ -29,12 +29,12 @@ pub mod error;
 pub mod features;
 pub mod linear;
 pub mod loader;
-pub mod memory;
 pub mod metrics;
 pub mod mixing;
 pub mod models;
 pub mod optim;
 pub mod output;
+pub mod parts;
 pub mod plan;
 pub mod precision;
 pub mod preprocess;

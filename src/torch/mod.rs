@@ -102,6 +102,9 @@ pub struct Download {
     waiting: *mut RawDownload,
 }
 
+// SAFETY: an event may be waited for and freed by any thread, and a tensor moves between threads as all of tch's do.
+unsafe impl Send for Download {}
+
 impl Download {
     /// Begins to copy a GPU's tensor.
     pub fn begin(values: &Tensor) -> Result<Download, TchError> {

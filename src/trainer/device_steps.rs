@@ -5,9 +5,9 @@ use tch::{Device, Kind, Tensor};
 use super::Job;
 use super::gradient::Learner;
 use crate::error::{Error, Result};
-use crate::memory::place;
 use crate::models::Network;
 use crate::optim::clip_grad_norm;
+use crate::parts::place;
 use crate::precision::LossScale;
 use crate::wording::counted;
 

@@ -4,8 +4,8 @@ use tch::{Kind, Reduction, Tensor};
 
 use super::Job;
 use crate::error::{Error, Result};
-use crate::memory::parts;
 use crate::models::{Activations, Network, Role, layers::Mode};
+use crate::parts::sizes;
 use crate::precision::{Autocast, LossScale};
 use crate::recipe::BatchNormMode;
 
@@ -43,7 +43,7 @@ impl Learner<'_> {
         }
         let whole = self.weight(targets)?;
         let (mut start, mut outcome) = (0, None::<Outcome>);
-        for part in parts(images, most, self.least()) {
+        for part in sizes(images, most, self.least()) {
             let part = part as i64;
             let values = xs.values.f_narrow(0, start, part)?;
             let targets = targets.f_narrow(0, start, part)?;

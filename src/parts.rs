@@ -1,6 +1,6 @@
 //! Going on where memory runs out: the work is done in parts, and the parts are halved until they fit.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::{Device, Tensor};
 
@@ -43,23 +43,25 @@ pub fn place(device: Device) -> &'static str {
 }
 
 /// The sizes of the parts of a batch, `most` images each at most, as even as can be, and none below `least`.
-pub fn parts(images: usize, most: usize, least: usize) -> Vec<usize> {
+pub fn sizes(images: usize, most: usize, least: usize) -> Vec<usize> {
     let count = images.div_ceil(most.max(1)).clamp(1, (images / least.max(1)).max(1));
     (0..count).map(|part| images * (part + 1) / count - images * part / count).collect()
 }
 
 /// How a network sees batches in inference: whole while there is memory for that, in parts after.
+///
+/// Threads may share it: what one of them has found out holds for all.
 #[derive(Debug)]
 pub struct Parts {
     device: Device,
-    most: Cell<usize>,
-    said: Cell<usize>,
+    most: AtomicUsize,
+    said: AtomicUsize,
 }
 
 impl Parts {
     /// For a network on `device`.
     pub fn new(device: Device) -> Parts {
-        Parts { device, most: Cell::new(usize::MAX), said: Cell::new(usize::MAX) }
+        Parts { device, most: AtomicUsize::new(usize::MAX), said: AtomicUsize::new(usize::MAX) }
     }
 
     /// `compute(images)` for images `[N, …]`: each of its outputs has a row an image, and comes whole.
@@ -69,13 +71,13 @@ impl Parts {
         mut compute: impl FnMut(&Tensor) -> Result<Vec<Tensor>>,
     ) -> Result<Vec<Tensor>> {
         let count = images.size().first().map_or(0, |&count| count as usize);
-        let mut most = self.most.get();
+        let mut most = self.most.load(Ordering::Relaxed);
         let done = halving(&mut most, count, 1, self.device, |most| {
             if count <= most {
                 return compute(images);
             }
             let (mut start, mut outputs) = (0, Vec::<Vec<Tensor>>::new());
-            for part in parts(count, most, 1) {
+            for part in sizes(count, most, 1) {
                 let part = part as i64;
                 for (place, output) in compute(&images.f_narrow(0, start, part)?)?.into_iter().enumerate() {
                     match outputs.get_mut(place) {
@@ -87,7 +89,7 @@ impl Parts {
             }
             outputs.iter().map(|rows| Ok(Tensor::f_cat(rows, 0)?)).collect()
         });
-        self.most.set(most);
+        self.most.fetch_min(most, Ordering::Relaxed);
         done
     }
 
@@ -103,8 +105,8 @@ impl Parts {
 
     /// What to say of memory that has run out since the last call, if it has.
     pub fn note(&self) -> Option<String> {
-        let most = self.most.get();
-        (self.said.replace(most) != most).then(|| {
+        let most = self.most.load(Ordering::Relaxed);
+        (self.said.swap(most, Ordering::Relaxed) != most).then(|| {
             format!(
                 "{} has no room for a whole batch: the network sees {} at once from here, with the same results",
                 place(self.device),
@@ -125,12 +127,12 @@ mod tests {
 
     #[test]
     fn parts_are_even_and_none_is_too_small() {
-        assert_eq!(parts(16, 4, 1), [4, 4, 4, 4]);
-        assert_eq!(parts(33, 16, 2), [11, 11, 11]);
-        assert_eq!(parts(5, 2, 2), [2, 3]);
-        assert_eq!(parts(3, 2, 2), [3]);
-        assert_eq!(parts(3, 1, 1), [1, 1, 1]);
-        assert_eq!(parts(1, 8, 2), [1]);
+        assert_eq!(sizes(16, 4, 1), [4, 4, 4, 4]);
+        assert_eq!(sizes(33, 16, 2), [11, 11, 11]);
+        assert_eq!(sizes(5, 2, 2), [2, 3]);
+        assert_eq!(sizes(3, 2, 2), [3]);
+        assert_eq!(sizes(3, 1, 1), [1, 1, 1]);
+        assert_eq!(sizes(1, 8, 2), [1]);
     }
 
     #[test]
