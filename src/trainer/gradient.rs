@@ -67,10 +67,12 @@ impl Learner<'_> {
         self.job.settings.batch_norm == BatchNormMode::Train && self.network.has_running_statistics()
     }
 
-    /// Running statistics as they are now: a forward pass that fails half-way has moved some of them.
+    /// Running statistics as they are now, with their counts: a forward pass that fails half-way has moved some of
+    /// them.
     pub fn statistics(&self) -> Result<Vec<(Tensor, Tensor)>> {
         let vars = self.network.vars().iter().chain(self.network.auxiliary_vars());
-        let moved = vars.filter(|var| self.normalises_batches() && var.role == Role::RunningStatistic);
+        let moves = |role| matches!(role, Role::RunningStatistic | Role::BatchCount);
+        let moved = vars.filter(|var| self.normalises_batches() && moves(var.role));
         let copy = |live: &Tensor| {
             let mut kept = live.f_empty_like()?;
             kept.f_copy_(live)?;
