@@ -16,7 +16,7 @@ export TL := $(or $(CARGO_TARGET_DIR),target)/release/tl
 ORACLE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tl/oracle/bin/python
 PYTHON ?= $(or $(wildcard $(ORACLE)),python3)
 
-.PHONY: help setup build demo test oracle letters transfer experiment fmt fmt-check lint clippy doc clean
+.PHONY: help setup build demo test oracle bench letters transfer experiment fmt fmt-check lint clippy doc clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ test: setup ## run the tests
 
 oracle: build ## compare with PyTorch and torchvision (installs them, 5 GB, into the cache folder)
 	@bash tests/oracle/run.sh
+
+bench: build ## measure speed and memory against torchvision: docs/performance.md (CASES="cold-start …", ARGS=--quick)
+	@bash tests/oracle/run.sh --install
+	@$(ORACLE) benches/bench.py $(CASES) $(ARGS)
 
 letters: build ## render the letters and pretrain the shipped network on them, into runs/
 	@$(PYTHON) scripts/render_letters.py build/letters --install-fonts

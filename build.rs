@@ -1,13 +1,18 @@
 //! Ties the program, its tests and its benches to the libtorch that `torch-sys` was built against (it declares
 //! `links = "tch"` and says where), so that they start without `LD_LIBRARY_PATH`, with or without CUDA; and compiles
-//! what tl needs of libtorch beyond `tch` (src/torch/shim.cpp) against the same headers.
+//! what tl needs of libtorch beyond `tch` against the same headers.
 
 use std::env;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+
+/// What tl has in C++.
+const SHIMS: &[&str] = &["src/torch/shim.cpp"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=TL_COMMIT={}", commit());
     let (Ok(folder), Ok(out)) = (env::var("DEP_TCH_LIBTORCH_LIB"), env::var("OUT_DIR")) else {
         println!("cargo::error=torch-sys did not say where libtorch is: tl builds on Linux only");
         return;
@@ -40,13 +45,14 @@ fn main() {
         println!("cargo::rustc-link-arg={word}");
     }
 
-    compile_shim(&folder);
+    compile_shims(&folder);
 }
 
-/// Compiles src/torch/shim.cpp as `torch-sys` compiles its own part.
-fn compile_shim(folder: &str) {
-    const SHIM: &str = "src/torch/shim.cpp";
-    println!("cargo::rerun-if-changed={SHIM}");
+/// Compiles [`SHIMS`] as `torch-sys` compiles its own part.
+fn compile_shims(folder: &str) {
+    for file in SHIMS {
+        println!("cargo::rerun-if-changed={file}");
+    }
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
     let include = Path::new(folder).parent().unwrap_or(Path::new(folder)).join("include");
     let compiled = cc::Build::new()
@@ -56,9 +62,28 @@ fn compile_shim(folder: &str) {
         .flag("-std=c++17")
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
         .include(include)
-        .file(SHIM)
+        .files(SHIMS)
         .try_compile("tl_torch");
     if let Err(error) = compiled {
-        println!("cargo::error={SHIM} cannot be compiled: {error}");
+        println!("cargo::error={} cannot be compiled: {error}", SHIMS.join(" "));
     }
+}
+
+/// The commit that is built, for `tl doctor`; a package of the sources alone does not know.
+fn commit() -> String {
+    let git = |words: &[&str]| {
+        let output =
+            Command::new("git").args(words).output().ok().filter(|output| output.status.success())?;
+        let text = String::from_utf8(output.stdout).ok()?.trim().to_string();
+        (!text.is_empty()).then_some(text)
+    };
+    // Of this checkout, not of one that the sources happen to lie in.
+    if !Path::new(".git").exists() {
+        return "commit unknown".into();
+    }
+    // Written at every commit and every switch of branches.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "commit unknown".into())
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::output::AtomicFile;
-use crate::preprocess::Preprocessing;
+use crate::preprocess::{Decode, Preprocessing};
 use crate::weights::checkpoint::{Dtype, RawTensor};
 use crate::weights::state_dict;
 
@@ -35,6 +35,9 @@ pub struct Card {
     pub architecture: String,
     /// Class names, in the order of the logits.
     pub classes: Vec<String>,
+    /// How much of a JPEG the network was trained on.
+    #[serde(default, skip_serializing_if = "Decode::is_exact")]
+    pub decode: Decode,
     /// The version of this record: [`FORMAT`].
     pub format: u32,
     /// How an image becomes the network's input.

@@ -4,23 +4,24 @@
 //! An image is decoded once, and resized once for each scale and each way of preprocessing, whatever the
 //! number of networks and crops. Views of several images share a batch.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
-use crate::loader::{READ_AHEAD, for_each_ordered, too_large};
+use crate::inference::Inference;
+use crate::loader::too_large;
 use crate::metrics::{Confusion, Evaluation};
-use crate::models::{Network, Reading};
+use crate::models::{Folding, Network, Reading, channels_last};
 use crate::parts::Parts;
 use crate::precision::{Autocast, Precision};
-use crate::preprocess::{DecodeLimits, Preprocessing, RgbImage, Views, Window, decode_file};
+use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views, Window};
 use crate::signal::Signals;
 use crate::suggest::quoted;
 use crate::trainer::{count, labels_of};
-use crate::transfer::upload_images;
+use crate::transfer::upload;
 use crate::wording::{first_few, shown};
 
 /// One of the networks whose probabilities are averaged.
@@ -35,6 +36,12 @@ pub struct Member<'a> {
     pub precision: Precision,
     /// How much it sees at once.
     pub parts: Parts,
+}
+
+impl Member<'_> {
+    fn way(&self) -> Way<'_> {
+        Way { order: self.order.as_deref(), precision: self.precision, parts: &self.parts }
+    }
 }
 
 /// What is averaged, and how it is computed.
@@ -57,13 +64,6 @@ pub struct Averaged {
     pub probabilities: Tensor,
 }
 
-/// A view that waits for its batch.
-struct Waiting {
-    image: usize,
-    values: Rc<Vec<f32>>,
-    mirrored: bool,
-}
-
 /// A normalised window: a plane a channel.
 struct Input {
     values: Vec<f32>,
@@ -71,62 +71,75 @@ struct Input {
     mirrored: bool,
 }
 
-/// Networks that see the same pixels, and the views that wait for them.
-struct Group<'a> {
-    preprocessing: &'a Preprocessing,
-    members: Vec<&'a Member<'a>>,
-    waiting: VecDeque<Waiting>,
-}
-
-/// The probabilities of an image so far.
-struct Sum {
-    /// Views that are still to be seen, counted for each network.
-    left: usize,
-    total: Vec<f64>,
-}
-
 impl Averaging<'_> {
-    /// Calls `decode(i)` for `i` in `0..count` in parallel and `each` with finished images in order. `check`
-    /// is asked before each batch. An image that fails goes to `failed`, in order too.
-    pub fn run(
+    /// Reads `picture(i)` for `i` in `0..count` in parallel and `each` with finished images in order. `check`
+    /// is asked before each of these calls. An image that fails goes to `failed`, in order too. These are images of a
+    /// list of `listed`, whose number decides how many go through a network together.
+    pub fn run<'p>(
         &self,
         count: usize,
-        decode: impl Fn(usize) -> Result<RgbImage> + Sync,
+        listed: usize,
+        picture: impl Fn(usize) -> Result<Picture<'p>> + Sync,
         mut check: impl FnMut() -> Result<()>,
         mut failed: impl FnMut(usize, Error) -> Result<()>,
         mut each: impl FnMut(Averaged) -> Result<()>,
     ) -> Result<()> {
-        let mut groups = self.groups();
-        let presets: Vec<&Preprocessing> = groups.iter().map(|group| group.preprocessing).collect();
         let views = self.views;
-        let inputs = |index| decode(index).map(|image| inputs(&presets, views, &image));
-        let mut sums: BTreeMap<usize, Sum> = BTreeMap::new();
-        let mut values: Vec<f32> = Vec::new();
-        let most = self.batch_size.min(count.saturating_mul(views.count()));
-        let room = most.saturating_mul(presets.iter().map(|preset| length(preset)).max().unwrap_or(0));
-        values.try_reserve_exact(room).map_err(|_| too_large(room))?;
-        for_each_ordered(count, self.threads, self.window(&presets), inputs, |index, result| {
-            match result {
-                Err(error) => failed(index, error)?,
-                Ok(inputs) => {
-                    let left = views.count() * self.members.len();
-                    sums.insert(index, Sum { left, total: Vec::new() });
-                    groups.iter_mut().zip(inputs).for_each(|(group, inputs)| group.add(index, inputs));
+        let members: Vec<&Network> = self.members.iter().map(|member| member.network).collect();
+        let ways: Vec<Way> = self.members.iter().map(Member::way).collect();
+        // The members share their threads, and so the plainest network that one of them needs.
+        let folding =
+            ways.iter().map(|way| way.precision.folding()).find(|&folding| folding != Folding::Folded);
+        // Networks that see the same pixels share them.
+        let mut presets: Vec<&Preprocessing> = Vec::new();
+        let mut seen: Vec<usize> = Vec::new();
+        for member in self.members {
+            let place = presets.iter().position(|preset| *preset == member.preprocessing);
+            seen.push(place.unwrap_or(presets.len()));
+            if place.is_none() {
+                presets.push(member.preprocessing);
+            }
+        }
+        let side = presets.iter().map(|preset| preset.crop_size).max().unwrap_or(1);
+        let inference = Inference::new(&members, listed, self.threads, folding.unwrap_or(Folding::Folded))?;
+        let most = inference.size(self.batch_size, side);
+        let room = most.min(count.saturating_mul(views.count())).saturating_mul(3 * (side as usize).pow(2));
+        Vec::<f32>::new().try_reserve_exact(room).map_err(|_| too_large(room))?;
+        let prepare = |span: Range<usize>| {
+            let (mut indices, mut images, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+            for index in span {
+                match picture(index).and_then(|picture| inputs(&presets, views, &picture)) {
+                    Ok(inputs) => {
+                        indices.push(index);
+                        images.push(inputs);
+                    }
+                    Err(error) => failures.push((index, error)),
                 }
             }
-            let end = index + 1 == count;
-            for group in &mut groups {
-                while group.waiting.len() >= self.batch_size || (end && !group.waiting.is_empty()) {
-                    check()?;
-                    group.see(self.batch_size, &mut values, &mut sums)?;
-                }
+            Ok((indices, images, failures))
+        };
+        let compute = |networks: &[&Network], (indices, images, failures): (_, Vec<Vec<Vec<Input>>>, _)| {
+            let mut totals: Vec<Vec<f64>> = vec![Vec::new(); images.len()];
+            for ((network, way), &place) in networks.iter().zip(&ways).zip(&seen) {
+                let inputs: Vec<&[Input]> = images.iter().map(|image| &image[place][..]).collect();
+                add(network, *way, presets[place].crop_size, &inputs, most, &mut totals)?;
             }
-            let finished: Vec<usize> =
-                sums.iter().filter(|(_, sum)| sum.left == 0).map(|(&index, _)| index).collect();
-            match finished.is_empty() {
-                true => Ok(()),
-                false => each(self.averaged(finished, &mut sums)?),
+            let parts = (views.count() * networks.len()) as f64;
+            let means = totals.into_iter().flatten().map(|total| (total / parts) as f32).collect::<Vec<_>>();
+            Ok((indices, means, failures))
+        };
+        inference.run(0..count, most / views.count(), prepare, compute, |_, (indices, means, failures)| {
+            check()?;
+            for (index, error) in failures {
+                failed(index, error)?;
             }
+            if indices.is_empty() {
+                return Ok(());
+            }
+            let probabilities = Tensor::f_from_slice(&means)
+                .and_then(|means| means.f_reshape([indices.len() as i64, -1]))
+                .map_err(Error::torch("average probabilities"))?;
+            each(Averaged { indices, probabilities })
         })
     }
 
@@ -144,7 +157,8 @@ impl Averaging<'_> {
         let mut loss_sum = 0.;
         self.run(
             samples.len(),
-            |index| decode_file(&samples[index].path, limits),
+            samples.len(),
+            |index| Ok(Picture::File(&samples[index].path, limits)),
             || signals.check("stopped while measuring; the training is saved: go on with `--resume`"),
             |_, error| Err(error),
             |batch| {
@@ -161,98 +175,70 @@ impl Averaging<'_> {
         let loss = loss_sum / confusion.total().max(1) as f64;
         Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
     }
-
-    /// One for each way of preprocessing.
-    fn groups(&self) -> Vec<Group<'_>> {
-        let mut groups: Vec<Group> = Vec::new();
-        for member in self.members {
-            match groups.iter_mut().find(|group| group.preprocessing == member.preprocessing) {
-                Some(group) => group.members.push(member),
-                None => groups.push(Group {
-                    preprocessing: member.preprocessing,
-                    members: vec![member],
-                    waiting: VecDeque::new(),
-                }),
-            }
-        }
-        groups
-    }
-
-    /// How many images may be decoded ahead: two batches of views, as far as memory allows.
-    fn window(&self, presets: &[&Preprocessing]) -> usize {
-        let numbers: usize = presets.iter().map(|preset| length(preset)).sum();
-        let views = self.views.count();
-        let wanted = (2 * self.batch_size).div_ceil(views).max(self.threads.min(2 * self.batch_size));
-        wanted.min((READ_AHEAD / (numbers * views)).max(self.threads))
-    }
-
-    /// Takes finished images out of `sums`.
-    fn averaged(&self, indices: Vec<usize>, sums: &mut BTreeMap<usize, Sum>) -> Result<Averaged> {
-        let parts = (self.views.count() * self.members.len()) as f64;
-        let finished = indices.iter().filter_map(|index| sums.remove(index));
-        let means: Vec<f32> =
-            finished.flat_map(|sum| sum.total).map(|total| (total / parts) as f32).collect();
-        let probabilities = Tensor::f_from_slice(&means)
-            .and_then(|means| means.f_reshape([indices.len() as i64, -1]))
-            .map_err(Error::torch("average probabilities"))?;
-        Ok(Averaged { indices, probabilities })
-    }
 }
 
-impl Group<'_> {
-    fn add(&mut self, image: usize, inputs: Vec<Input>) {
-        for Input { values, upright, mirrored } in inputs {
-            let values = Rc::new(values);
-            for (seen, mirrored) in [(upright, false), (mirrored, true)] {
-                if seen {
-                    self.waiting.push_back(Waiting { image, values: Rc::clone(&values), mirrored });
-                }
+/// Shows all views of `images` to `network`, at most `most` at once, and adds what it says to the images' `totals`.
+fn add(
+    network: &Network,
+    way: Way,
+    side: u32,
+    images: &[&[Input]],
+    most: usize,
+    totals: &mut [Vec<f64>],
+) -> Result<()> {
+    let seen = |(image, inputs): (usize, &&'_ [Input])| -> Vec<(usize, usize, bool)> {
+        let views = inputs.iter().enumerate().flat_map(|(place, input)| {
+            [(input.upright, false), (input.mirrored, true)]
+                .into_iter()
+                .filter_map(move |(seen, mirrored)| seen.then_some((image, place, mirrored)))
+        });
+        views.collect()
+    };
+    let views: Vec<(usize, usize, bool)> = images.iter().enumerate().flat_map(seen).collect();
+    let length = side as usize;
+    for views in views.chunks(most.max(1)) {
+        let mut values = Vec::with_capacity(views.len() * 3 * length * length);
+        for &(image, place, mirrored) in views {
+            let view = &images[image][place].values;
+            match mirrored {
+                false => values.extend_from_slice(view),
+                true => view.chunks_exact(length).for_each(|row| values.extend(row.iter().rev())),
             }
         }
-    }
-
-    /// Shows at most `most` views to the networks, and adds what they say to `sums`. `values` is scratch.
-    fn see(&mut self, most: usize, values: &mut Vec<f32>, sums: &mut BTreeMap<usize, Sum>) -> Result<()> {
-        let side = self.preprocessing.crop_size as usize;
-        let views: Vec<Waiting> = self.waiting.drain(..most.min(self.waiting.len())).collect();
-        values.clear();
-        for view in &views {
-            match view.mirrored {
-                false => values.extend_from_slice(&view.values),
-                true => view.values.chunks_exact(side).for_each(|row| values.extend(row.iter().rev())),
-            }
-        }
-        let shape = [views.len() as i64, 3, side as i64, side as i64];
-        let images = Tensor::f_from_slice(values.as_slice())
-            .and_then(|images| images.f_reshape(shape))
+        let side = i64::from(side);
+        let batch = Tensor::f_from_slice(&values)
+            .and_then(|values| values.f_reshape([views.len() as i64, 3, side, side]))
             .map_err(Error::torch("make a batch"))?;
-        for member in &self.members {
-            let probabilities = member.probabilities(&images)?;
-            let classes = probabilities.len() / views.len();
-            for (view, shares) in views.iter().zip(probabilities.chunks_exact(classes.max(1))) {
-                if let Some(sum) = sums.get_mut(&view.image) {
-                    sum.total.resize(classes, 0.);
-                    sum.total.iter_mut().zip(shares).for_each(|(total, &share)| *total += f64::from(share));
-                    sum.left -= 1;
-                }
-            }
+        let shares = way.probabilities(network, &channels_last(&batch)?)?;
+        let classes = (shares.len() / views.len()).max(1);
+        for (&(image, ..), shares) in views.iter().zip(shares.chunks_exact(classes)) {
+            totals[image].resize(classes, 0.);
+            totals[image].iter_mut().zip(shares).for_each(|(total, &share)| *total += f64::from(share));
         }
-        Ok(())
     }
+    Ok(())
 }
 
-impl Member<'_> {
+/// A member's way from images to probabilities, which the threads share; each has a network of its own.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    order: Option<&'a [i64]>,
+    precision: Precision,
+    parts: &'a Parts,
+}
+
+impl Way<'_> {
     /// The softmax for each image, row by row, in the order of the average's classes.
-    fn probabilities(&self, images: &Tensor) -> Result<Vec<f32>> {
-        let device = self.network.device();
+    fn probabilities(self, network: &Network, images: &Tensor) -> Result<Vec<f32>> {
+        let device = network.device();
         let logits = self.parts.run_one(images, |images| {
-            let images = upload_images(images, self.preprocessing, device)?;
+            let images = upload(images, device)?;
             let _autocast = Autocast::begin(device, self.precision)?;
-            self.network.read(&images, Reading::Logits)
+            network.read(&images, Reading::Logits)
         })?;
         let softmax = || {
             let shares = logits.f_softmax(1, Kind::Float)?.f_to_device(Device::Cpu)?;
-            match &self.order {
+            match self.order {
                 None => Ok(shares),
                 Some(order) => shares.f_index_select(1, &Tensor::f_from_slice(order)?),
             }
@@ -264,25 +250,28 @@ impl Member<'_> {
 
 /// The normalised windows of an image, for each of `presets`. Those that differ in mean and deviation alone
 /// share the pixels.
-fn inputs(presets: &[&Preprocessing], views: &Views, image: &RgbImage) -> Vec<Vec<Input>> {
+fn inputs(presets: &[&Preprocessing], views: &Views, picture: &Picture<'_>) -> Result<Vec<Vec<Input>>> {
     let same = |a: &Preprocessing, b: &Preprocessing| {
         (a.resize_size, a.crop_size, a.interpolation) == (b.resize_size, b.crop_size, b.interpolation)
     };
-    let mut known: Vec<(&Preprocessing, Vec<Window>)> = Vec::new();
-    let mut inputs = Vec::with_capacity(presets.len());
+    let mut different: Vec<&Preprocessing> = Vec::new();
+    let mut places = Vec::with_capacity(presets.len());
     for preset in presets {
-        let place = known.iter().position(|(other, _)| same(preset, other)).unwrap_or_else(|| {
-            known.push((preset, preset.windows(views, image)));
-            known.len() - 1
-        });
+        places.push(different.iter().position(|other| same(preset, other)).unwrap_or_else(|| {
+            different.push(preset);
+            different.len() - 1
+        }));
+    }
+    let windows = picture.windows(&different, views)?;
+    let normalised = |(preset, place): (&&Preprocessing, usize)| {
         let normalised = |window: &Window| {
             let mut values = vec![0.; length(preset)];
             preset.normalise_pixels(&window.pixels, [0.; 3], &mut values);
             Input { values, upright: window.upright, mirrored: window.mirrored }
         };
-        inputs.push(known[place].1.iter().map(normalised).collect());
-    }
-    inputs
+        windows[place].iter().map(normalised).collect()
+    };
+    Ok(presets.iter().zip(places).map(normalised).collect())
 }
 
 /// Numbers of one view.
@@ -332,7 +321,7 @@ pub fn match_classes(wanted: &[String], found: &[String]) -> Result<Option<Vec<i
 mod tests {
     use super::*;
     use crate::models::{Fill, find};
-    use crate::preprocess::{Crops, Interpolation};
+    use crate::preprocess::{Crops, Interpolation, RgbImage};
 
     fn names(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_string).collect()
@@ -455,7 +444,8 @@ mod tests {
             let (mut order, mut failures, mut checks) = (Vec::new(), Vec::new(), 0);
             let run = averaging.run(
                 4,
-                |index| if index == 3 { Err(Error::run("bad")) } else { Ok(picture(index)) },
+                4,
+                |index| if index == 3 { Err(Error::run("bad")) } else { Ok(Picture::Pixels(picture(index))) },
                 || {
                     checks += 1;
                     Ok(())
@@ -477,8 +467,8 @@ mod tests {
             );
             run.unwrap();
             assert_eq!((order, failures), (vec![0, 1, 2], vec![3]));
-            // Three ways of preprocessing, 3 images of 20 views: never more than a batch at once.
-            assert_eq!(checks, 3 * 60usize.div_ceil(batch_size));
+            // Once a part, and there are more views than a part has room for.
+            assert_eq!(checks, 4);
         }
         assert!(worst < 1e-6, "{worst}");
     }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::precision::Precision;
-use crate::preprocess::Crops;
+use crate::preprocess::{Crops, Decode};
 use crate::recipe::DeviceChoice;
+use crate::shard::ShardChoice;
 
 /// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
 #[derive(Debug, Parser)]
@@ -52,6 +53,8 @@ pub enum Command {
     Models(Models),
     /// Show a network layer by layer: shapes, parameters, multiply-adds
     Inspect(Inspect),
+    /// Show what was found on this machine: libtorch, CUDA, cores, memory, folders
+    Doctor(Doctor),
 }
 
 /// `tl finetune`
@@ -114,6 +117,14 @@ pub struct Images {
     /// The most pixels that an image may have
     #[arg(long, value_name = "N", default_value_t = 178_956_970)]
     pub max_pixels: u64,
+    /// exact: decode every pixel of a JPEG, as Pillow does; fast: of one that is much larger than what the network
+    /// sees, a half, a quarter or an eighth along each side [default: as the model was trained, else exact]
+    #[arg(long, value_name = "exact|fast", value_parser = decode)]
+    pub decode: Option<Decode>,
+    /// Take part I of N of the images (I from 0), and write a file such as out-00003-of-00016.csv; auto: as
+    /// torchrun or Slurm says, auto/N: as an indexed Kubernetes Job of N says
+    #[arg(long, value_name = "I/N|auto|auto/N")]
+    pub shard: Option<ShardChoice>,
 }
 
 /// `tl extract`
@@ -134,6 +145,9 @@ pub struct Extract {
     /// The file to write: .npy, .parquet, .safetensors or .csv
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Go on where a run that was stopped left off
+    #[arg(long)]
+    pub resume: bool,
 }
 
 /// `tl predict`
@@ -167,6 +181,9 @@ pub struct Predict {
     /// The file to write: .csv, .jsonl or .parquet [default: a table on the terminal]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Go on where a run that was stopped left off
+    #[arg(long, requires = "out")]
+    pub resume: bool,
 }
 
 /// `tl models`
@@ -187,6 +204,14 @@ pub struct Inspect {
     /// The side of the input, in pixels [default: as the weights want it]
     #[arg(long, value_name = "SIDE", value_parser = side)]
     pub input: Option<u32>,
+}
+
+/// `tl doctor`
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Print it for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How `tl models` is sorted.
@@ -217,6 +242,10 @@ fn top_k(text: &str) -> Result<usize, String> {
 }
 
 fn crops(text: &str) -> Result<Crops, &'static str> {
+    text.parse()
+}
+
+fn decode(text: &str) -> Result<Decode, &'static str> {
     text.parse()
 }
 

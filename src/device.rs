@@ -1,6 +1,7 @@
 //! Where to compute: CPU threads, and CUDA loaded at run time.
 
 mod cuda;
+mod libtorch;
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -9,8 +10,10 @@ use tch::Device;
 
 use crate::error::{Error, Result};
 use crate::recipe::DeviceChoice;
+use crate::wording::counted;
 
 pub use cuda::{CudaFacts, Driver, Gpu, NoCuda, Version, probe};
+pub use libtorch::{Libtorch, libtorch};
 
 /// Starts the program anew with OpenMP threads that soon go to sleep while they wait, unless the user has
 /// said how they should.
@@ -41,6 +44,17 @@ pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |threads| threads.get())
 }
 
+/// What to say of more threads than cores: they wait for each other.
+pub fn too_many_threads(threads: usize) -> Option<String> {
+    let cores = default_threads();
+    (threads > cores).then(|| {
+        format!(
+            "{threads} threads were asked for, and {} may be used here: more threads than cores make it slower",
+            counted(cores, "core", "cores")
+        )
+    })
+}
+
 /// Tells libtorch how many threads an operation may use. Before the first operation.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(threads.clamp(1, 1024) as i32);
@@ -54,7 +68,8 @@ pub fn choose(choice: DeviceChoice) -> Result<Device> {
         DeviceChoice::Cuda(index) => match &probe().devices {
             Ok(count) => in_range(index, *count),
             Err(reason) => Err(Error::usage(format!(
-                "the device {choice} was asked for, and there is no CUDA: {reason}. Or use `--device cpu` or `auto`"
+                "the device {choice} was asked for, and there is no CUDA: {reason}. Use cpu or auto; `tl doctor` says what \
+                 was found"
             ))),
         },
     }

@@ -8,12 +8,13 @@ use tch::{Device, Kind, Tensor};
 use crate::artifact::write_tensors;
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
+use crate::inference::Inference;
 use crate::loader::Batching;
-use crate::models::{Network, Reading};
+use crate::models::{Folding, Network, Reading};
 use crate::parts::Parts;
-use crate::preprocess::{DecodeLimits, Preprocessing, decode_file};
+use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::signal::Signals;
-use crate::transfer::upload_images;
+use crate::transfer::Download;
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::to_tensor;
 
@@ -78,36 +79,41 @@ impl Job<'_> {
             true => self.restore(&listing)?,
             false => Kept { listing, widths: Vec::new(), rows: Vec::new() },
         };
-        let rest = &samples[kept.images().min(samples.len())..];
+        let done = kept.images().min(samples.len());
         let batching = Batching {
             preprocessing: self.preprocessing,
             batch_size: self.batch_size,
             join_single: false,
             threads: self.threads,
         };
-        // What the threads share is images and numbers; the network stays on this one.
-        let (preprocessing, limits) = (self.preprocessing, self.limits);
-        batching.run(
-            rest.len(),
-            |index| Ok(preprocessing.eval_pixels(&decode_file(&rest[index].path, limits)?)),
+        // What the threads share is images and numbers; the network stays on this one, or each has its own.
+        let (preprocessing, limits, readings, parts) =
+            (self.preprocessing, self.limits, self.readings, &self.parts);
+        let inference = Inference::new(&[self.network], samples.len(), self.threads, Folding::Folded)?;
+        inference.images(
+            &batching,
+            done..samples.len(),
+            |index| preprocessing.read_eval(&samples[index].path, limits),
+            |network, images, _| {
+                let vectors = parts.run(images, |images| network.read_all(images, readings))?;
+                let widths: Vec<i64> = vectors.iter().map(|vectors| vectors.size()[1]).collect();
+                Ok((widths, Download::begin(&Tensor::f_cat(&vectors, 1)?)?))
+            },
             |_, error| Err(error),
-            |batch| {
+            |_, (widths, vectors)| {
                 self.stop_here(&kept)?;
-                let images = upload_images(&batch.images, preprocessing, self.network.device())?;
-                let vectors =
-                    self.parts.run(&images, |images| self.network.read_all(images, self.readings))?;
                 if kept.widths.is_empty() {
-                    kept.widths = vectors.iter().map(|vectors| vectors.size()[1]).collect();
+                    kept.widths = widths;
                     kept.rows.reserve_exact((samples.len() * kept.width()).saturating_sub(kept.rows.len()));
                 }
-                append(&mut kept.rows, &Tensor::f_cat(&vectors, 1)?)?;
+                append(&mut kept.rows, &vectors.wait()?)?;
                 progress(kept.images());
                 Ok(())
             },
         )?;
         self.stop_here(&kept)?;
         // The fit is still to come, and whatever happens in it, no image has to be seen again.
-        if !rest.is_empty() {
+        if done < samples.len() {
             self.keep(&kept)?;
         }
         let rows =

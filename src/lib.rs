@@ -10,11 +10,13 @@
 //! [`recipe`] is what the user typed, [`plan`] what will happen; where the method is open, [`strategy`] measures and
 //! chooses. [`dataset`] lists images, [`preprocess`]
 //! turns one into the network's input exactly as torchvision does, [`loader`] does so in parallel and in
-//! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them. [`trainer`]
+//! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them, and [`inference`] runs
+//! them on many images at once. [`trainer`]
 //! trains by gradient with [`optim`], [`features`] and [`linear`] fit a head on what a frozen network
 //! computes. [`device`] finds a GPU, [`transfer`] carries batches to it, [`precision`] computes in fewer bits,
-//! [`parts`] goes on where memory runs out. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file,
-//! [`report`] what people and programs read, [`commands`] what the command line runs.
+//! [`parts`] goes on where memory runs out. [`averaging`] asks several crops, scales and networks. [`artifact`] is the
+//! model file, [`output`] writes features and predictions of any number of images, of which [`shard`] gives each
+//! process a part; [`report`] is what people and programs read, [`commands`] what the command line runs.
 
 pub mod artifact;
 pub mod averaging;
@@ -27,6 +29,7 @@ pub mod dataset;
 pub mod device;
 pub mod error;
 pub mod features;
+pub mod inference;
 pub mod linear;
 pub mod loader;
 pub mod metrics;
@@ -41,6 +44,7 @@ pub mod preprocess;
 pub mod recipe;
 pub mod report;
 pub mod run_folder;
+pub mod shard;
 pub mod signal;
 pub mod strategy;
 pub mod suggest;

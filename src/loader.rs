@@ -5,12 +5,13 @@
 //! threads there are. At most `window` images are claimed and not yet handed over, which bounds memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::preprocess::{Input, Preprocessing};
+use crate::transfer::upload;
 
 struct State<T> {
     /// The next index to be claimed.
@@ -119,8 +120,48 @@ pub fn for_each_ordered<T: Send>(
 pub struct Batch {
     /// Which of the asked-for images these are: indices into the caller's list.
     pub indices: Vec<usize>,
-    /// `[N, 3, crop_size, crop_size]`, normalised, on the CPU.
+    /// `[N, 3, crop_size, crop_size]`, normalised; on the CPU, and in memory as the [`Layout`] says, unless
+    /// [`Batching::run_on`] has put it elsewhere.
     pub images: Tensor,
+}
+
+/// How the numbers of a batch lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A plane a channel, as torch makes tensors by itself.
+    Planes,
+    /// The channels of a pixel together, torch's channels-last: convolutions keep it, and are faster.
+    ChannelsLast,
+}
+
+/// Images as pixels, to be normalised where the network is: a quarter of the bytes of a [`Batch`] to copy.
+pub struct PixelBatch {
+    /// Which of the asked-for images these are: indices into the caller's list.
+    pub indices: Vec<usize>,
+    /// uint8 `[N, crop_size, crop_size, 3]` on the CPU.
+    pub pixels: Tensor,
+    /// What is added to each image's channels: [`Input::shift`].
+    pub shifts: Vec<[f32; 3]>,
+}
+
+impl PixelBatch {
+    /// The network's input on `device`, `[N, 3, crop_size, crop_size]` in channels-last memory: the numbers of
+    /// [`Preprocessing::normalise_into`], computed there.
+    pub fn normalised(&self, preprocessing: &Preprocessing, device: Device) -> Result<Tensor> {
+        let pixels = upload(&self.pixels, device)?;
+        let row = |values: &[f32]| upload(&Tensor::f_from_slice(values)?.f_reshape([-1, 3, 1, 1])?, device);
+        let normalised = || -> Result<Tensor> {
+            let mut images = pixels.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+            // By tensors: CUDA would multiply by the inverse of a plain number, which rounds otherwise.
+            let _ = images.f_div_(&row(&[255.; 3])?)?;
+            if self.shifts.iter().any(|shift| *shift != [0.; 3]) {
+                let _ = images.f_add_(&row(self.shifts.as_flattened())?)?;
+            }
+            let _ = images.f_sub_(&row(&preprocessing.mean)?)?;
+            Ok(images.f_div_(&row(&preprocessing.std)?)?)
+        };
+        normalised()
+    }
 }
 
 /// The most numbers that are decoded ahead of their batch: a gigabyte.
@@ -170,46 +211,209 @@ impl Batching<'_> {
         &self,
         count: usize,
         pixels: impl Fn(usize) -> Result<P> + Sync,
-        mut failed: impl FnMut(usize, Error) -> Result<()>,
+        failed: impl FnMut(usize, Error) -> Result<()>,
+        each: impl FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        self.run_as(Layout::Planes, count, pixels, failed, each)
+    }
+
+    /// The same, with the numbers in memory as `layout` says.
+    pub fn run_as<P: Into<Input>>(
+        &self,
+        layout: Layout,
+        count: usize,
+        pixels: impl Fn(usize) -> Result<P> + Sync,
+        failed: impl FnMut(usize, Error) -> Result<()>,
         mut each: impl FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
-        let length = 3 * (self.preprocessing.crop_size as usize).pow(2);
-        let mut indices = Vec::new();
-        let mut values: Vec<f32> = Vec::new();
-        let room = (self.batch_size.min(count) + 1).saturating_mul(length);
-        values.try_reserve_exact(room).map_err(|_| too_large(room))?;
-        let window = (2 * self.batch_size).min((READ_AHEAD / length).max(4 * self.threads));
-        let normalised = |index| {
-            pixels(index).map(|image| {
-                let mut values = vec![0.; length];
-                self.preprocessing.normalise_into(&image.into(), &mut values);
-                values
-            })
+        let side = i64::from(self.preprocessing.crop_size);
+        let shape = match layout {
+            Layout::Planes => [3, side, side],
+            Layout::ChannelsLast => [side, side, 3],
         };
-        for_each_ordered(count, self.threads, window, normalised, |index, result| {
+        let fill = |index, slot: &mut [f32]| {
+            let input: Input = pixels(index)?.into();
+            match layout {
+                Layout::Planes => self.preprocessing.normalise_into(&input, slot),
+                Layout::ChannelsLast => self.preprocessing.normalise_pixels_into(&input, slot),
+            }
+            Ok(())
+        };
+        self.run_slots(count, shape, fill, failed, |indices, _, images| {
+            let images = match layout {
+                Layout::Planes => images,
+                Layout::ChannelsLast => {
+                    images.f_permute([0, 3, 1, 2]).map_err(Error::torch("make a batch"))?
+                }
+            };
+            each(Batch { indices, images })
+        })
+    }
+
+    /// The same, with pixels that are not normalised yet.
+    pub fn run_pixels<P: Into<Input>>(
+        &self,
+        count: usize,
+        pixels: impl Fn(usize) -> Result<P> + Sync,
+        failed: impl FnMut(usize, Error) -> Result<()>,
+        mut each: impl FnMut(PixelBatch) -> Result<()>,
+    ) -> Result<()> {
+        let side = i64::from(self.preprocessing.crop_size);
+        let fill = |index, slot: &mut [u8]| {
+            let input: Input = pixels(index)?.into();
+            assert_eq!(slot.len(), input.pixels.data.len(), "a crop is as large as the preprocessing says");
+            slot.copy_from_slice(&input.pixels.data);
+            Ok(input.shift)
+        };
+        self.run_slots(count, [side, side, 3], fill, failed, |indices, shifts, pixels| {
+            each(PixelBatch { indices, pixels, shifts })
+        })
+    }
+
+    /// The same, with batches on `device`: a GPU gets pixels and normalises them, to the same numbers, in channels-last
+    /// memory.
+    pub fn run_on<P: Into<Input>>(
+        &self,
+        device: Device,
+        count: usize,
+        pixels: impl Fn(usize) -> Result<P> + Sync,
+        failed: impl FnMut(usize, Error) -> Result<()>,
+        mut each: impl FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        if !device.is_cuda() {
+            return self.run(count, pixels, failed, each);
+        }
+        self.run_pixels(count, pixels, failed, |batch| {
+            let images = batch.normalised(self.preprocessing, device)?;
+            each(Batch { indices: batch.indices, images })
+        })
+    }
+
+    /// Batches of images of `shape`, each written by `fill` into its place. `each` gets the images' indices,
+    /// what `fill` has returned, and the batch.
+    fn run_slots<E: tch::kind::Element + Send, R: Send>(
+        &self,
+        count: usize,
+        shape: [i64; 3],
+        fill: impl Fn(usize, &mut [E]) -> Result<R> + Sync,
+        mut failed: impl FnMut(usize, Error) -> Result<()>,
+        mut each: impl FnMut(Vec<usize>, Vec<R>, Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let length = 3 * (self.preprocessing.crop_size as usize).pow(2);
+        let window = (2 * self.batch_size).min((READ_AHEAD / length).max(4 * self.threads));
+        let slabs = Slabs::new(self.spans(count).collect(), shape);
+        // Said before an image is read.
+        if let Some(span) = slabs.spans.first() {
+            slabs.slab(0, span.len())?;
+        }
+        let produce = |index| {
+            let (slab, slot) = slabs.place(index)?;
+            // SAFETY: an index is claimed once, by one thread, so that nothing else refers to its slot until
+            // the result has been handed over.
+            let result = fill(index, unsafe { slab.slot(slot) })?;
+            Ok((result, slab, slot))
+        };
+        let (mut indices, mut results) = (Vec::new(), Vec::new());
+        let mut places: Vec<(Arc<Slab<E>>, usize)> = Vec::new();
+        for_each_ordered(count, self.threads, window, produce, |index, result: Result<_>| {
             match result {
-                Ok(image) => {
+                Ok((result, slab, slot)) => {
                     indices.push(index);
-                    values.extend_from_slice(&image);
+                    results.push(result);
+                    places.push((slab, slot));
                 }
                 Err(error) => failed(index, error)?,
             }
+            slabs.done(index);
             let left = count - index - 1;
             let full = indices.len() >= self.batch_size && !(self.joins() && left == 1);
             if full || (left == 0 && !indices.is_empty()) {
-                let images = self.tensor(indices.len(), &values)?;
-                values.clear();
-                each(Batch { indices: std::mem::take(&mut indices), images })?;
+                let images = gather(&places).map_err(Error::torch("make a batch"))?;
+                places.clear();
+                each(std::mem::take(&mut indices), std::mem::take(&mut results), images)?;
             }
             Ok(())
         })
     }
+}
 
-    fn tensor(&self, images: usize, values: &[f32]) -> Result<Tensor> {
-        let side = self.preprocessing.crop_size as i64;
-        Tensor::f_from_slice(values)
-            .and_then(|tensor| tensor.f_reshape([images as i64, 3, side, side]))
-            .map_err(Error::torch("make a batch"))
+/// The memory of a batch, of which each image has its slot.
+struct Slab<E> {
+    tensor: Tensor,
+    start: *mut E,
+    slots: usize,
+    length: usize,
+}
+
+// SAFETY: threads write to slots, each to its own; the tensor is used by the calling thread alone.
+unsafe impl<E: Send> Send for Slab<E> {}
+unsafe impl<E: Send> Sync for Slab<E> {}
+
+impl<E> Slab<E> {
+    /// # Safety
+    /// Nothing else may refer to the same slot.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn slot(&self, slot: usize) -> &mut [E] {
+        assert!(slot < self.slots, "a batch has a slot for each of its images");
+        // SAFETY: the tensor is contiguous, has so many numbers, and lives as long as the slab.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(slot * self.length), self.length) }
+    }
+}
+
+/// The batches that are being filled.
+struct Slabs<E> {
+    /// The images of each batch, if none fails.
+    spans: Vec<std::ops::Range<usize>>,
+    shape: [i64; 3],
+    open: Mutex<BTreeMap<usize, Arc<Slab<E>>>>,
+}
+
+impl<E: tch::kind::Element> Slabs<E> {
+    fn new(spans: Vec<std::ops::Range<usize>>, shape: [i64; 3]) -> Self {
+        Slabs { spans, shape, open: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Where an image goes.
+    fn place(&self, index: usize) -> Result<(Arc<Slab<E>>, usize)> {
+        let batch = self.spans.partition_point(|span| span.end <= index);
+        let span = self.spans.get(batch).ok_or_else(|| Error::run("an image belongs to no batch"))?;
+        Ok((self.slab(batch, span.len())?, index - span.start))
+    }
+
+    fn slab(&self, batch: usize, slots: usize) -> Result<Arc<Slab<E>>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slab) = open.get(&batch) {
+            return Ok(Arc::clone(slab));
+        }
+        let length = self.shape.iter().product::<i64>() as usize;
+        let shape = [slots as i64, self.shape[0], self.shape[1], self.shape[2]];
+        let tensor = Tensor::f_empty(shape, (E::KIND, Device::Cpu))
+            .map_err(|_| too_large(slots.saturating_mul(length)))?;
+        let slab = Arc::new(Slab { start: tensor.data_ptr().cast(), tensor, slots, length });
+        open.insert(batch, Arc::clone(&slab));
+        Ok(slab)
+    }
+
+    /// Image `index` and those before it have come: a batch that ends with it is not written to any more.
+    fn done(&self, index: usize) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|batch, _| self.spans[*batch].end > index + 1);
+    }
+}
+
+/// The images at `places` as one tensor: the batch as it was filled where none has failed, else a copy.
+fn gather<E>(places: &[(Arc<Slab<E>>, usize)]) -> std::result::Result<Tensor, tch::TchError> {
+    let together = |(number, (slab, slot)): (usize, &(Arc<Slab<E>>, usize))| {
+        number == *slot && Arc::ptr_eq(slab, &places[0].0)
+    };
+    match places.first() {
+        Some((slab, _)) if places.iter().enumerate().all(together) => {
+            slab.tensor.f_narrow(0, 0, places.len() as i64)
+        }
+        _ => {
+            let image = |(slab, slot): &(Arc<Slab<E>>, usize)| slab.tensor.f_narrow(0, *slot as i64, 1);
+            Tensor::f_cat(&places.iter().map(image).collect::<std::result::Result<Vec<_>, _>>()?, 0)
+        }
     }
 }
 
@@ -294,6 +498,78 @@ mod tests {
                     assert!(!single, "{case}");
                 }
             }
+        }
+    }
+
+    /// A preset for pictures of 5 × 5 pixels, as many threads as matter, and pictures that differ.
+    fn small() -> Preprocessing {
+        let preprocessing = crate::models::find("alexnet").unwrap().weights()[0].preprocessing.clone();
+        Preprocessing { crop_size: 5, ..preprocessing }
+    }
+
+    fn picture(index: usize) -> Input {
+        let data = (0..75).map(|byte| (byte * 37 + index * 11) as u8).collect();
+        let shift = if index % 2 == 0 { [0.; 3] } else { [0.1, -0.2, index as f32 / 100.] };
+        Input { pixels: RgbImage { width: 5, height: 5, data }, shift }
+    }
+
+    #[test]
+    fn batches_close_up_where_images_fail_and_every_layout_has_the_same_numbers() {
+        let preprocessing = small();
+        let batching =
+            Batching { preprocessing: &preprocessing, batch_size: 4, join_single: true, threads: 3 };
+        let bad_ones: [&[usize]; 6] = [&[], &[0], &[3, 4], &[5], &[20], &(0..21).collect::<Vec<_>>()];
+        for bad in bad_ones {
+            let pixels =
+                |index| if bad.contains(&index) { Err(Error::run("bad")) } else { Ok(picture(index)) };
+            let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor.contiguous().flatten(0, -1)).unwrap();
+            let check = |indices: &[usize], images: &Tensor| {
+                assert_eq!(images.size(), [indices.len() as i64, 3, 5, 5]);
+                for (index, found) in indices.iter().zip(numbers(images).chunks(75)) {
+                    let mut expected = vec![0.; 75];
+                    preprocessing.normalise_into(&picture(*index), &mut expected);
+                    assert_eq!(found, expected, "image {index}");
+                }
+            };
+            let good: Vec<usize> = (0..21).filter(|index| !bad.contains(index)).collect();
+            for layout in [Layout::Planes, Layout::ChannelsLast] {
+                let (mut seen, mut failed, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+                batching
+                    .run_as(
+                        layout,
+                        21,
+                        pixels,
+                        |index, _| {
+                            failed.push(index);
+                            Ok(())
+                        },
+                        |batch| {
+                            check(&batch.indices, &batch.images);
+                            sizes.push(batch.indices.len());
+                            seen.extend(batch.indices);
+                            Ok(())
+                        },
+                    )
+                    .unwrap();
+                assert_eq!((&seen, &failed[..]), (&good, bad));
+                // Only the last batch may be another size; all are full before it.
+                assert!(sizes.iter().rev().skip(1).all(|&size| size == 4), "{sizes:?}");
+            }
+            let mut seen = Vec::new();
+            batching
+                .run_pixels(
+                    21,
+                    pixels,
+                    |_, _| Ok(()),
+                    |batch| {
+                        assert_eq!(batch.pixels.size(), [batch.indices.len() as i64, 5, 5, 3]);
+                        check(&batch.indices, &batch.normalised(&preprocessing, Device::Cpu)?);
+                        seen.extend(batch.indices);
+                        Ok(())
+                    },
+                )
+                .unwrap();
+            assert_eq!(seen, good);
         }
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::models::Folding;
 use crate::torch;
 
 /// In what numbers a network computes.
@@ -38,6 +39,14 @@ impl Precision {
             Precision::Fp32 => None,
             Precision::Bf16 => Some(Kind::BFloat16),
             Precision::Fp16 => Some(Kind::Half),
+        }
+    }
+
+    /// How a network is built once more for inference in this precision.
+    pub fn folding(self) -> Folding {
+        match self {
+            Precision::Fp32 => Folding::Folded,
+            _ => Folding::Plain,
         }
     }
 }

@@ -140,6 +140,11 @@ impl RunFolder {
         Ok(RunFolder { path })
     }
 
+    /// The loser's model of two that were trained, while the winner's stands in its place and the run is not finished.
+    pub fn beaten(&self) -> PathBuf {
+        self.heats().join("beaten.safetensors")
+    }
+
     /// Removes what the methods of a race have left to go on from.
     pub fn drop_heats(&self) -> Result<()> {
         match self.heats() {

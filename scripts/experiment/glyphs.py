@@ -34,7 +34,9 @@ SIDE = textures.SIDE
 
 
 def fonts(split):
-    """(package, path) of the fonts of `train` or `test`."""
+    """(package, path) of the fonts of `train` or `test`, or of `all`."""
+    if split == "all":
+        return fonts("train") + fonts("test")
     return render_letters.font_files(TRAIN_PACKAGES if split == "train" else TEST_PACKAGES)
 
 
@@ -73,6 +75,13 @@ class Glyphs:
 def grey(field):
     """A field in [0, 1] as a grey RGB image."""
     return np.repeat((field * 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def outlined(field):
+    """The edge of the ink alone: the field's gradient."""
+    dy, dx = np.gradient(field)
+    edge = np.hypot(dx, dy)
+    return edge / max(edge.max(), 1e-6)
 
 
 def recoloured(rng, field):

@@ -29,8 +29,10 @@ class Regions:
         return [f"region_{i:02}" for i in range(len(self.corners))]
 
     def crop(self, rng, region, split):
-        """A crop of one cell, enlarged to 64 x 64, with other brightness, contrast and white balance."""
-        cells = [(2, 0), (0, 2)] if split == "test" else [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2)]
+        """A crop of one cell (of any, if the split is "all"), enlarged to 64 x 64, with other brightness, contrast and
+        white balance."""
+        test, train = [(2, 0), (0, 2)], [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2)]
+        cells = {"test": test, "train": train, "all": test + train}[split]
         i, j = cells[int(rng.integers(len(cells)))]
         cell_width, cell_height = self.width / 3, self.height / 3
         side = min(cell_width, cell_height) * rng.uniform(0.7, 1.0)
@@ -115,3 +117,39 @@ def discs(rng, count):
         colour = rng.uniform(170, 255, 3) if brighter else rng.uniform(0, 85, 3)
         ground = colour * inside + ground * (1 - inside)
     return np.clip(ground.round(), 0, 255).astype(np.uint8)
+
+
+BARS = 8
+
+
+def bar(rng, direction):
+    """A bar of random size, place and colours in one of BARS directions, on a textured ground among three discs."""
+    ground = textures.coloured(rng, textures.band(rng, 6, 30)).astype(np.float32)
+    ground = ground.mean((0, 1)) + (ground - ground.mean((0, 1))) * 0.5
+    brighter = ground.mean() < 128
+
+    def paint(distance):
+        nonlocal ground
+        inside = textures.soft(-distance)[..., None]
+        colour = rng.uniform(170, 255, 3) if brighter else rng.uniform(0, 85, 3)
+        ground = colour * inside + ground * (1 - inside)
+
+    for _ in range(3):
+        x, y = rng.uniform(6, SIDE - 6, 2)
+        paint(np.hypot(textures.X - x, textures.Y - y) - rng.uniform(3, 5))
+    angle = np.pi * (direction + rng.uniform(-0.3, 0.3)) / BARS
+    x, y = rng.uniform(20, SIDE - 20, 2)
+    along = (textures.X - x) * np.cos(angle) + (textures.Y - y) * np.sin(angle)
+    across = -(textures.X - x) * np.sin(angle) + (textures.Y - y) * np.cos(angle)
+    paint(np.maximum(np.abs(along) - rng.uniform(9, 16), np.abs(across) - rng.uniform(1.5, 3)))
+    return np.clip(ground.round(), 0, 255).astype(np.uint8)
+
+
+def over_photo(rng, field, regions, split):
+    """A field in [0, 1] as ink of one colour over a region of a photograph."""
+    region = int(rng.integers(len(regions.corners)))
+    ground = regions.crop(rng, region, split).astype(np.float32)
+    brighter = ground.mean() < 128
+    colour = rng.uniform(170, 255, 3) if brighter else rng.uniform(0, 85, 3)
+    image = colour * field[..., None] + ground * (1 - field[..., None])
+    return np.clip(image.round(), 0, 255).astype(np.uint8)

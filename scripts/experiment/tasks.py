@@ -1,7 +1,12 @@
 """The tasks of the experiment: which there are, what each is made of, and which were held out.
 
-The division was made before any result was seen. On the *development* tasks the rule of `strategy: auto` was designed;
-the *held-out* tasks are for the report alone: no threshold, no setting and no measure was chosen on them.
+On the *development* tasks the rule of `strategy: auto` was designed; the *held-out* tasks are for the report alone: no
+threshold, no setting and no measure was chosen on them, and they were chosen before any result of theirs was seen. Seven of the development tasks were held out
+once, for the first rule; when it was changed for what they had shown, six new ones took their place.
+
+The test images of the development tasks are of other fonts, and of other parts of a photograph, than the training images, as
+are those of data/digits; those of the new held-out tasks are drawn as the training images are, since no choice that is
+made on validation images can know of a change that comes after them.
 
 `similar` says to which source a task is meant to be similar ("letters": the shipped ShuffleNetV2; "textures": the
 ShuffleNetV2 x1.0 of pretrain-textures.yaml). It is what a person would say, and only names the corner in the report: neither
@@ -9,13 +14,16 @@ ShuffleNetV2 x1.0 of pretrain-textures.yaml). It is what a person would say, and
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import glyphs
 import scenes
 import textures
 
+DIGITS = Path(__file__).resolve().parent.parent.parent / "data" / "digits"
 SIZES = (5, 20, 100)  # training images a class, of which `tl` keeps a fifth for validation
 LARGE = (5, 20, 100, 500)
 LITTLE = 20  # so many a class or fewer are "little" in the report
@@ -38,13 +46,19 @@ TASKS = (
     Task("textures_new", "development", LARGE, "textures", "ten procedural textures"),
     Task("photo_china", "development", SIZES, "textures", "nine regions of the part of china.jpg that the source never saw"),
     Task("shapes", "development", LARGE, "none", "outlines of ten shapes on a ground"),
-    Task("digits_hand", "held_out", SIZES, "letters", "handwritten digits, data/digits"),
-    Task("digits_blurred", "held_out", LARGE, "letters", "printed digits, blurred as the letters are"),
-    Task("letters_inverted", "held_out", SIZES, "letters", "ten letters, black on white"),
-    Task("digits_noise", "held_out", SIZES, "none", "printed digits of one noise on another"),
-    Task("textures_other", "held_out", LARGE, "textures", "ten other procedural textures"),
-    Task("photo_flower", "held_out", SIZES, "textures", "nine regions of flower.jpg"),
-    Task("counts", "held_out", LARGE, "none", "how many discs, one to eight"),
+    Task("digits_hand", "development", SIZES, "letters", "handwritten digits, data/digits"),
+    Task("digits_blurred", "development", LARGE, "letters", "printed digits, blurred as the letters are"),
+    Task("letters_inverted", "development", SIZES, "letters", "ten letters, black on white"),
+    Task("digits_noise", "development", SIZES, "none", "printed digits of one noise on another"),
+    Task("textures_other", "development", LARGE, "textures", "ten other procedural textures"),
+    Task("photo_flower", "development", SIZES, "textures", "nine regions of flower.jpg"),
+    Task("counts", "development", LARGE, "none", "how many discs, one to eight"),
+    Task("signs_blurred", "held_out", SIZES, "letters", "ten signs (&, %, ? ...), blurred as the letters are"),
+    Task("letters_outlined", "held_out", SIZES, "none", "the outlines of ten letters, in any two colours"),
+    Task("digits_over_photo", "held_out", SIZES, "none", "handwritten digits over regions of a photograph"),
+    Task("bars", "held_out", LARGE, "none", "in which of eight directions a bar lies, among discs"),
+    Task("textures_fourth", "held_out", SIZES, "textures", "again ten other procedural textures"),
+    Task("photos_grey", "held_out", SIZES, "textures", "eight regions of both photographs, without colours"),
 )
 SOURCE_IMAGES = {"train": 300, "val": 40}  # a class of the second source
 
@@ -60,23 +74,58 @@ CHARACTERS = {
     "digits_sharp": "0123456789",
     "digits_blurred": "0123456789",
     "digits_noise": "0123456789",
+    "signs_blurred": "&%?@#$+=!*",
+    "letters_outlined": "CGMSUWZgns",
 }
-FAMILIES = {"textures_new": textures.DEVELOPMENT, "textures_other": textures.HELD_OUT}
+SIGNS = {
+    "&": "ampersand", "%": "percent", "?": "question", "@": "at", "#": "hash",
+    "$": "dollar", "+": "plus", "=": "equals", "!": "exclamation", "*": "asterisk",
+}  # fmt: skip
+FAMILIES = {
+    "textures_new": textures.SECOND,
+    "textures_other": textures.THIRD,
+    "textures_fourth": textures.FOURTH,
+}
 PHOTOS = {"photo_china": ("china.jpg", (420, 640), (160, 427), 3, 3), "photo_flower": ("flower.jpg", (140, 500), (20, 420), 3, 3)}
+# A region of each photograph that is a class of photos_grey by itself.
+GREY_PHOTOS = (("china.jpg", (420, 640), (160, 427), 2, 2), ("flower.jpg", (140, 500), (20, 420), 2, 2))
 SOURCE_PHOTO = ("china.jpg", (0, 420), (130, 427), 4, 4)
+
+
+def character_name(character):
+    if character in SIGNS:
+        return SIGNS[character]
+    return ("digit_" if character.isdigit() else "upper_" if character.isupper() else "lower_") + character
 
 
 def classes(name):
     """The class names of a task (or of `source`), in order."""
     if name in CHARACTERS:
-        return [("digit_" if c.isdigit() else "upper_" if c.isupper() else "lower_") + c for c in CHARACTERS[name]]
+        return [character_name(c) for c in CHARACTERS[name]]
     if name in FAMILIES:
         return [family.__name__ for family in FAMILIES[name]]
     if name in PHOTOS:
         return scenes.Regions(*PHOTOS[name]).names()
     if name == "source":
         return [family.__name__ for family in textures.PRETRAINING] + scenes.Regions(*SOURCE_PHOTO).names()
+    if name == "photos_grey":
+        return [f"{photo[0].removesuffix('.jpg')}_{n}" for photo in GREY_PHOTOS for n in range(4)]
+    if name == "digits_over_photo":
+        return [str(digit) for digit in range(10)]
+    if name == "bars":
+        return [f"bar_{n}" for n in range(scenes.BARS)]
     return list(scenes.SHAPES) if name == "shapes" else [f"discs_{n}" for n in range(1, 9)]
+
+
+def handwritten(rng, digit, split):
+    """A handwritten digit of data/digits, 40 to 60 pixels high, anywhere: 64 x 64, in [0, 1]."""
+    files = sorted((DIGITS / split / str(digit)).glob("*.png"))
+    side = int(rng.integers(40, 61))
+    image = Image.open(files[int(rng.integers(len(files)))]).resize((side, side), Image.Resampling.BICUBIC)
+    left, top = rng.integers(0, scenes.SIDE - side + 1, 2)
+    field = np.zeros((scenes.SIDE, scenes.SIDE), np.float32)
+    field[top : top + side, left : left + side] = np.asarray(image, np.float32)
+    return np.clip(field / max(field.max(), 1) * 1.2, 0, 1)
 
 
 class Maker:
@@ -84,9 +133,11 @@ class Maker:
 
     def __init__(self, name, split):
         self.name, self.split = name, split
-        self.glyphs = glyphs.Glyphs(split) if name in CHARACTERS else None
+        alike = named(name).group == "held_out" if name != "source" else False
+        self.glyphs = glyphs.Glyphs("all" if alike else split) if name in CHARACTERS else None
         photo = SOURCE_PHOTO if name == "source" else PHOTOS.get(name)
         self.regions = scenes.Regions(*photo) if photo else None
+        self.grey = [scenes.Regions(*photo) for photo in GREY_PHOTOS] if name in ("photos_grey", "digits_over_photo") else []
 
     def image(self, label, number):
         """Image `number` of class `label`: 64 x 64 x 3, 8 bits, a function of the task, split, class and number."""
@@ -104,6 +155,8 @@ class Maker:
                 return glyphs.grey(np.rot90(field, -1))
             if name == "letters_inverted":
                 return glyphs.grey(1 - field)
+            if name == "letters_outlined":
+                return glyphs.recoloured(rng, glyphs.outlined(field))
             return glyphs.textured(rng, field) if name == "digits_noise" else glyphs.grey(field)
         if name == "source" and label < len(textures.PRETRAINING):
             return textures.coloured(rng, textures.PRETRAINING[label](rng))
@@ -113,4 +166,11 @@ class Maker:
             return textures.coloured(rng, FAMILIES[name][label](rng))
         if name in PHOTOS:
             return self.regions.crop(rng, label, self.split)
+        if name == "photos_grey":
+            crop = self.grey[label // 4].crop(rng, label % 4, "all")
+            return np.repeat(crop.mean(2, keepdims=True).round().astype(np.uint8), 3, axis=2)
+        if name == "digits_over_photo":
+            return scenes.over_photo(rng, handwritten(rng, label, self.split), self.grey[0], "all")
+        if name == "bars":
+            return scenes.bar(rng, label)
         return scenes.shape(rng, scenes.SHAPES[label]) if name == "shapes" else scenes.discs(rng, label + 1)

@@ -201,7 +201,7 @@ def stars(rng):
     return soft(rng.uniform(9, 13) - first, 2)
 
 
-# A third set, for the tasks that are held out.
+# A third set.
 def ripples(rng):
     field = sum(np.sin(np.hypot(X - rng.uniform(-20, 84), Y - rng.uniform(-20, 84)) * 0.6) for _ in range(2))
     return field
@@ -260,9 +260,80 @@ def worms(rng):
     return np.abs(band(rng, 12, 24)) < 0.35
 
 
+# A fourth set, for the tasks that are held out.
+def hexagons(rng):
+    u, v = turned(rng)
+    p = rng.uniform(13, 19)
+    w = u * np.cos(np.pi / 3) + v * np.sin(np.pi / 3)
+    x = u * np.cos(np.pi / 3) - v * np.sin(np.pi / 3)
+    return np.cos(2 * np.pi * u / p) + np.cos(2 * np.pi * w / p) + np.cos(2 * np.pi * x / p)
+
+
+def truchet(rng):
+    u, v = turned(rng)
+    p = rng.uniform(10, 15)
+    flip = rng.uniform(0, 1, 64)[(np.floor(u / p) * 11 + np.floor(v / p) * 5).astype(int) % 64] < 0.5
+    a, b = saw(u, p), saw(v, p)
+    a = np.where(flip, 1 - a, a)
+    return soft(2 - p * np.minimum(np.abs(np.hypot(a, b) - 0.5), np.abs(np.hypot(1 - a, 1 - b) - 0.5)))
+
+
+def rain(rng):
+    field = np.zeros((SIDE, SIDE), np.float32)
+    u, v = turned(rng)
+    for _ in range(int(rng.integers(40, 60))):
+        a, b = rng.uniform(-30, 130, 2)
+        field = np.maximum(field, (np.abs(u - a) < 1.3) * (np.abs(v - b) < rng.uniform(5, 10)))
+    return field
+
+
+def bubbles(rng):
+    field = np.zeros((SIDE, SIDE), np.float32)
+    for _ in range(int(rng.integers(14, 22))):
+        x, y, r = rng.uniform(-4, 68), rng.uniform(-4, 68), rng.uniform(4, 11)
+        field = np.maximum(field, soft(1.2 - np.abs(np.hypot(X - x, Y - y) - r)))
+    return field
+
+
+def moire(rng):
+    u, _ = turned(rng)
+    v, _ = turned(rng)
+    return (saw(u, rng.uniform(6, 8)) < 0.5) ^ (saw(v, rng.uniform(6, 8)) < 0.5)
+
+
+def halftone(rng):
+    u, v = turned(rng)
+    p = rng.uniform(7, 9)
+    size = 0.12 + 0.35 * unit(band(rng, 30, 80))
+    return soft(p * size - p * np.hypot(saw(u, p) - 0.5, saw(v, p) - 0.5))
+
+
+def contours(rng):
+    return np.abs(saw(band(rng, 18, 60) * 2.5, 1) - 0.5) < 0.12
+
+
+def patches(rng):
+    u, v = turned(rng)
+    p = rng.uniform(18, 26)
+    across = (np.floor(u / p) + np.floor(v / p)) % 2 > 0
+    return saw(np.where(across, u, v), rng.uniform(5, 7)) < 0.5
+
+
+def flames(rng):
+    u, v = turned(rng)
+    return unit(band(rng, 10, 30, angle=rng.uniform(0, np.pi), spread=0.5)) * saw(v, rng.uniform(24, 34))
+
+
+def thorns(rng):
+    u, v = turned(rng)
+    p = rng.uniform(14, 20)
+    return np.abs(saw(v, p) - 0.5) * 2 < 0.15 + 0.6 * np.maximum(0, 1 - saw(u, p / 2) * 2.2)
+
+
 PRETRAINING = (stripes, ramps, checks, blobs, maze, cells, cell_edges, dots, rings, clouds, bricks, waves, needles, spots, grid, grain)
-DEVELOPMENT = (weave, scales, zigzag, plaid, triangles, bent, fur, camouflage, swirl, stars)
-HELD_OUT = (ripples, marble, mosaic, confetti, diamonds, arcs, terraces, crosses, shards, worms)
+SECOND = (weave, scales, zigzag, plaid, triangles, bent, fur, camouflage, swirl, stars)
+THIRD = (ripples, marble, mosaic, confetti, diamonds, arcs, terraces, crosses, shards, worms)
+FOURTH = (hexagons, truchet, rain, bubbles, moire, halftone, contours, patches, flames, thorns)
 
 
 def colours(rng):

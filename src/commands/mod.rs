@@ -1,26 +1,31 @@
 //! The commands, a file each. Only they, [`report`](crate::report) and `main.rs` print.
 
+mod doctor;
 mod extract;
 mod finetune;
 mod inspect;
 mod models;
 mod plan;
 mod predict;
+mod stream;
 mod terminal;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use self::stream::Images;
 use self::terminal::Terminal;
 use crate::cli::{self, Cli, Command, Common};
-use crate::dataset::{self, Input, Listing};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::models::{Fill, Network};
+use crate::output::{Begun, Job, Partial, Progress};
 use crate::plan::fits;
-use crate::preprocess::Preprocessing;
+use crate::preprocess::{Decode, DecodeLimits, Preprocessing};
 use crate::recipe::DeviceChoice;
+use crate::shard::Shard;
 use crate::signal::Signals;
 use crate::weights::source::{Source, Weights, preprocessing_by_tag};
+use crate::wording::counted;
 
 /// How a command that did not fail has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,9 @@ pub enum Outcome {
 /// Runs the command that was asked for.
 pub fn run(cli: &Cli) -> Result<Outcome> {
     device::set_threads(cli.common.threads.unwrap_or_else(device::default_threads));
+    if let Some(note) = cli.common.threads.and_then(device::too_many_threads) {
+        Terminal::new(cli.common.quiet).say(format!("note: {note}"));
+    }
     match &cli.command {
         Command::Finetune(args) => finetune::run(args, &cli.common),
         Command::Plan(args) => plan::run(args, &cli.common),
@@ -41,6 +49,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         Command::Predict(args) => predict::run(args, &cli.common),
         Command::Models(args) => models::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Doctor(args) => doctor::run(args, &cli.common),
     }
 }
 
@@ -55,7 +64,9 @@ struct Named<'a> {
 
 /// The images of a command, and where they are computed on.
 struct Work {
-    inputs: Vec<Input>,
+    images: Images,
+    /// `None`: all of them.
+    shard: Option<Shard>,
     device: tch::Device,
     threads: usize,
 }
@@ -65,6 +76,17 @@ struct Classifier {
     network: Network,
     classes: Vec<String>,
     preprocessing: Preprocessing,
+    /// How much of a JPEG it was trained on.
+    decode: Decode,
+    /// The sha256 of the weights' file, or `none`.
+    weights: String,
+}
+
+/// What decoding may cost: as the command line says, else fast where all of `classifiers` were trained so.
+fn limits(images: &cli::Images, classifiers: &[Classifier]) -> DecodeLimits {
+    let fast = classifiers.iter().all(|classifier| classifier.decode == Decode::Fast);
+    let trained = if fast { Decode::Fast } else { Decode::Exact };
+    DecodeLimits { max_pixels: images.max_pixels, decode: images.decode.unwrap_or(trained) }
 }
 
 impl<'a> Named<'a> {
@@ -108,22 +130,92 @@ impl<'a> Named<'a> {
         if let Some(note) = opened.note(preprocessing.crop_size) {
             terminal.say(format!("note: {note}"));
         }
+        let decode = opened.card.as_ref().map_or(Decode::Exact, |card| card.decode);
+        let weights = opened.file.as_ref().map_or("none".into(), |(_, checkpoint)| checkpoint.sha256.clone());
         let (network, classes) = opened.into_classifier(preprocessing.crop_size, work.device, 0)?;
-        Ok(Classifier { network, classes, preprocessing })
+        Ok(Classifier { network, classes, preprocessing, decode, weights })
+    }
+}
+
+impl Classifier {
+    /// What the network's answers depend on, for a [`Job`].
+    fn describe(&self, job: Job, number: usize) -> Job {
+        let name =
+            |what: &str| if number == 0 { what.into() } else { format!("{what} of model {}", number + 1) };
+        job.with(&name("model"), self.network.architecture.name)
+            .with(&name("weights' sha256"), &self.weights)
+            .with(&name("preprocessing"), serde_json::to_string(&self.preprocessing).unwrap_or_default())
     }
 }
 
 impl Work {
-    /// Lists the images and finds the device.
+    /// Finds the first image and the device.
     fn find(images: &cli::Images, common: &Common, terminal: Terminal) -> Result<Self> {
-        let Listing { inputs, notes } = dataset::list_images(&images.paths)?;
-        notes.iter().for_each(|note| terminal.say(format!("note: {note}")));
+        let shard = match &images.shard {
+            None => None,
+            Some(choice) => {
+                let (shard, by) = choice.resolve(variable)?;
+                if let Some(by) = by {
+                    terminal.say(format!("note: shard {shard}, {by}"));
+                }
+                Some(shard)
+            }
+        };
+        let precision = images.precision;
+        let images = Images::open(&images.paths, shard.unwrap_or(Shard::WHOLE), terminal)?;
         let choice = common.device.unwrap_or(DeviceChoice::Auto);
         let device = device::choose(choice)?;
-        let notes = device::fallen_back(choice).into_iter().chain(images.precision.note(device));
+        let notes = device::fallen_back(choice).into_iter().chain(precision.note(device));
         notes.for_each(|note| terminal.say(format!("note: {note}")));
         let threads = common.threads.unwrap_or_else(device::default_threads);
         device::set_threads(threads);
-        Ok(Work { inputs, device, threads })
+        Ok(Work { images, shard, device, threads })
     }
+
+    /// Where the output goes.
+    fn out(&self, out: &Path) -> PathBuf {
+        self.shard.map_or_else(|| out.into(), |shard| shard.path(out))
+    }
+
+    /// The shard of a [`Job`].
+    fn describe(&self, job: Job) -> Job {
+        job.with("shard", self.shard.map_or("all".into(), |shard| shard.to_string()))
+    }
+
+    /// Gets an output ready, and passes over the images that it holds; or tells of an output that is complete.
+    ///
+    /// # Errors
+    /// As [`Partial::begin`] and [`Images::pass`].
+    fn begin(
+        &mut self,
+        out: &Path,
+        job: &Job,
+        resume: bool,
+        terminal: Terminal,
+    ) -> Result<Result<Box<Partial>, Progress>> {
+        let partial = match Partial::begin(out, job, resume)? {
+            Begun::Complete(progress) => {
+                self.images.same_as(&progress, out)?;
+                return Ok(Err(progress));
+            }
+            Begun::Partial(partial) => partial,
+        };
+        self.images.pass(partial.progress(), out)?;
+        let done = |images: u64| counted(images as usize, "image", "images");
+        if let Some(images) = partial.started_over() {
+            let done = done(images);
+            terminal.say(format!(
+                "note: a run that was stopped had done {done}; started over, as `--resume` would not"
+            ));
+        }
+        if partial.progress().images > 0 {
+            terminal.say(format!("going on after {} that are done", done(partial.progress().images)));
+        }
+        Ok(Ok(partial))
+    }
+}
+
+/// A variable of the environment; one that is set to nothing is not set.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }

@@ -1,22 +1,25 @@
 //! `tl predict`: what is in each image, and how sure the network is.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io::{Stdout, stdout};
 
+use indicatif::ProgressBar;
 use tch::Tensor;
 
-use super::extract::{STOPPED, reason};
+use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work};
+use super::{Classifier, Named, Outcome, Work, limits};
 use crate::averaging::{Averaging, Member, match_classes};
 use crate::cli::{self, Common};
+use crate::dataset::Input;
 use crate::error::{Error, Result};
 use crate::models::Network;
-use crate::output::{PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, TableStyle};
+use crate::output::{
+    Done, Job, Output, PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, Progress,
+    TableStyle,
+};
 use crate::parts::Parts;
 use crate::precision::Precision;
-use crate::preprocess::{DecodeLimits, Preprocessing, Views, decode_file};
+use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views};
 use crate::signal::Signals;
 use crate::weights::source::{Source, Weights};
 use crate::wording::counted;
@@ -39,75 +42,106 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     for model in &named {
         model.preprocessing().map_or(Ok(()), |preprocessing| possible(&views, model, preprocessing))?;
     }
-    let work = Work::find(&args.images, common, terminal)?;
+    let mut work = Work::find(&args.images, common, terminal)?;
     let classifiers = open(&named, &views, &work, terminal, &signals)?;
     let members = members(&named, &classifiers, args.images.precision, terminal)?;
-    let Work { inputs, threads, .. } = &work;
     let classes: &[String] = classifiers.first().map_or(&[], |classifier| &classifier.classes);
     let top_k = args.top_k.min(classes.len());
     if top_k < args.top_k {
         terminal.say(format!("note: the model has {} classes, so each row names {top_k}", classes.len()));
     }
 
-    let stopped = if args.out.is_some() { STOPPED } else { "stopped before the last image" };
-    let bar = terminal.images("predicting", inputs.len());
-    let mut rows = Rows::new(args, top_k)?;
-    let limits = DecodeLimits { max_pixels: args.images.max_pixels };
-    let averaging =
-        Averaging { members: &members, views: &views, batch_size: args.images.batch_size, threads: *threads };
-    // The failed and the classified come in order each, but a failed one may come before the batch that
-    // images ahead of it wait in: rows are held back until their turn.
-    let pending = RefCell::new(Pending::default());
-    let mut failed = 0;
-    averaging.run(
-        inputs.len(),
-        |index| decode_file(&inputs[index].path, limits),
-        || signals.check(stopped),
-        |index, error| {
-            signals.check(stopped)?;
-            failed += 1;
-            bar.inc(1);
-            let row = PredictionRow {
-                path: inputs[index].name.clone(),
-                ranks: Vec::new(),
-                error: Some(reason(&error)),
-            };
-            pending.borrow_mut().rows.insert(index, row);
-            Ok(())
-        },
-        |batch| {
-            let ranks = ranks(&batch.probabilities, top_k, classes)?;
-            let mut pending = pending.borrow_mut();
-            for (&index, ranks) in batch.indices.iter().zip(ranks) {
-                let row = PredictionRow { path: inputs[index].name.clone(), ranks, error: None };
-                pending.rows.insert(index, row);
+    let limits = limits(&args.images, &classifiers);
+    let (batch_size, threads) = (args.images.batch_size, work.threads);
+    let averaging = Averaging { members: &members, views: &views, batch_size, threads };
+    let bar = terminal.images("predicting", 0);
+    let predicting = Predicting { averaging, limits, classes, top_k, terminal, bar: bar.clone() };
+    let progress = match &args.out {
+        None => {
+            let table = PredictionTable::new(stdout(), top_k, TableStyle::of_stdout());
+            let table = Table { table, bar: bar.clone(), images: 0, failed: 0 };
+            stream::run(work.images, table, batch_size, &signals, bar, |inputs, sink| {
+                predicting.chunk(inputs, sink)
+            })?
+        }
+        Some(out) => {
+            let out = work.out(out);
+            let job = job(args, &work, &views, &classifiers, top_k);
+            match work.begin(&out, &job, args.resume, terminal)? {
+                Err(complete) => complete,
+                Ok(partial) => {
+                    let writer = PredictionWriter::open(&out, top_k, partial)?;
+                    let each = |inputs: &[Input], sink: &Sink<_>| predicting.chunk(inputs, sink);
+                    let progress = stream::run(work.images, writer, batch_size, &signals, bar, each)?;
+                    let rows = counted(progress.rows as usize, "row", "rows");
+                    terminal.say(format!("{rows} in {}", out.display()));
+                    progress
+                }
             }
-            bar.inc(batch.indices.len() as u64);
-            let notes = members.iter().filter_map(|member| member.parts.note());
-            notes.for_each(|note| bar.suspend(|| terminal.say(format!("note: {note}"))));
-            // Rows of a table would otherwise be written into the bar.
-            bar.suspend(|| pending.write_ready(&mut rows))
-        },
-    )?;
-    signals.check(stopped)?;
-    pending.borrow_mut().write_ready(&mut rows)?;
-    bar.finish_and_clear();
-    rows.finish()?;
-    if let Some(out) = &args.out {
-        terminal.say(format!("{} in {}", counted(inputs.len(), "row", "rows"), out.display()));
-    }
-    if failed == 0 {
+        }
+    };
+    if progress.failures == 0 {
         return Ok(Outcome::Done);
     }
-    let images = counted(inputs.len(), "image", "images");
+    let images = counted(progress.images as usize, "image", "images");
     warn(format!(
-        "{failed} of {images} could not be read: see `error` in {}",
+        "{} of {images} could not be read: see `error` in {}",
+        progress.failures,
         match args.out {
             Some(_) => "their rows",
             None => "the table",
         }
     ));
     Ok(Outcome::SomeFailed)
+}
+
+/// What the rows depend on.
+fn job(args: &cli::Predict, work: &Work, views: &Views, classifiers: &[Classifier], top_k: usize) -> Job {
+    let job = Job::new("predict");
+    let job = (0..).zip(classifiers).fold(job, |job, (number, model)| model.describe(job, number));
+    work.describe(
+        job.with("--top-k", top_k)
+            .with("--crops", format!("{:?}", views.crops))
+            .with("--scales", format!("{:?}", views.scales))
+            .with("--max-pixels", args.images.max_pixels)
+            .with("--decode", format!("{:?}", limits(&args.images, classifiers).decode))
+            .with("--precision", args.images.precision),
+    )
+}
+
+/// How a chunk of images becomes rows.
+struct Predicting<'a> {
+    averaging: Averaging<'a>,
+    limits: DecodeLimits,
+    classes: &'a [String],
+    top_k: usize,
+    terminal: Terminal,
+    bar: ProgressBar,
+}
+
+impl Predicting<'_> {
+    fn chunk<O: Output<Row = Vec<(String, f32)>>>(&self, inputs: &[Input], sink: &Sink<O>) -> Result<()> {
+        let limits = self.limits;
+        self.averaging.run(
+            inputs.len(),
+            sink.images(),
+            |index| Ok(Picture::File(&inputs[index].path, limits)),
+            || sink.check(),
+            |index, error| {
+                sink.check()?;
+                sink.put(index, Err(error))
+            },
+            |batch| {
+                let notes = self.averaging.members.iter().filter_map(|member| member.parts.note());
+                notes.for_each(|note| self.bar.suspend(|| self.terminal.say(format!("note: {note}"))));
+                let ranks = ranks(&batch.probabilities, self.top_k, self.classes)?;
+                for (&index, ranks) in batch.indices.iter().zip(ranks) {
+                    sink.put(index, Ok(ranks))?;
+                }
+                sink.batch_done()
+            },
+        )
+    }
 }
 
 /// Opens the models.
@@ -170,7 +204,7 @@ fn members<'a>(
 ) -> Result<Vec<Member<'a>>> {
     let Some(first) = classifiers.first() else { return Ok(Vec::new()) };
     let mut members = Vec::new();
-    for (model, Classifier { network, classes, preprocessing }) in named.iter().zip(classifiers) {
+    for (model, Classifier { network, classes, preprocessing, .. }) in named.iter().zip(classifiers) {
         let order = match_classes(&first.classes, classes).map_err(|difference| {
             Error::usage(format!(
                 "{} and {} cannot be averaged, because their classes are not the same: {difference}",
@@ -189,49 +223,42 @@ fn members<'a>(
     Ok(members)
 }
 
-/// Rows that wait for those before them.
-#[derive(Default)]
-struct Pending {
-    next: usize,
-    rows: BTreeMap<usize, PredictionRow>,
+/// A table on the terminal, which nothing can be gone on with.
+struct Table {
+    table: PredictionTable<Stdout>,
+    bar: ProgressBar,
+    images: u64,
+    failed: u64,
 }
 
-impl Pending {
-    fn write_ready(&mut self, rows: &mut Rows) -> Result<()> {
-        while let Some(row) = self.rows.remove(&self.next) {
-            rows.write(&row)?;
-            self.next += 1;
-        }
+impl Output for Table {
+    type Row = Vec<(String, f32)>;
+
+    const STOPPED: &'static str = "stopped before the last image";
+
+    fn write(&mut self, input: &Input, row: Result<Self::Row, String>) -> Result<()> {
+        self.images += 1;
+        self.failed += u64::from(row.is_err());
+        // Rows would otherwise be written into the bar.
+        let Table { table, bar, .. } = self;
+        bar.suspend(|| table.write_row(&PredictionRow::of(input, row)))
+    }
+
+    fn batch_done(&mut self, _: Done) -> Result<()> {
         Ok(())
     }
-}
 
-/// Where rows go.
-enum Rows {
-    File(Box<PredictionWriter>),
-    Table(PredictionTable<Stdout>),
-}
-
-impl Rows {
-    fn new(args: &cli::Predict, top_k: usize) -> Result<Self> {
-        Ok(match &args.out {
-            Some(out) => Rows::File(Box::new(PredictionWriter::create(out, top_k)?)),
-            None => Rows::Table(PredictionTable::new(stdout(), top_k, TableStyle::of_stdout())),
-        })
+    fn commit(&mut self, _: Done) -> Result<()> {
+        Ok(())
     }
 
-    fn write(&mut self, row: &PredictionRow) -> Result<()> {
-        match self {
-            Rows::File(writer) => writer.write_row(row),
-            Rows::Table(table) => table.write_row(row),
-        }
+    fn kept(&self) -> Option<String> {
+        None
     }
 
-    fn finish(self) -> Result<()> {
-        match self {
-            Rows::File(writer) => writer.finish(),
-            Rows::Table(table) => table.finish(),
-        }
+    fn finish(self, done: Done) -> Result<Progress> {
+        self.table.finish()?;
+        Ok(Progress::new(done, self.images, self.failed))
     }
 }
 

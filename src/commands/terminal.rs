@@ -38,7 +38,8 @@ impl Terminal {
 
     /// A bar over `length` images; invisible where there is no terminal.
     pub fn images(&self, what: &str, length: usize) -> ProgressBar {
-        let template = "{prefix} {wide_bar} {pos}/{len} images, {rate}, {eta} left";
+        // The message is a `+` where more images may be found.
+        let template = "{prefix} {wide_bar} {pos}/{len}{msg} images, {rate}, {eta} left";
         self.bar(template, length).with_prefix(what.to_string())
     }
 

@@ -16,7 +16,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use contents::first_of_each_content;
-pub use list::{Input, Listing, list_images};
+pub use list::{Input, Inputs, Listing, list_images};
 pub use split::{Split, split};
 
 use crate::error::{Error, Result};

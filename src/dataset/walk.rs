@@ -1,10 +1,13 @@
 //! Folder -> its images, in the order of their path components, whatever the file system's order is.
 //!
-//! One `readdir` a folder, and no `stat` for plain files where the file system tells their kind.
+//! One `readdir` a folder, and no `stat` for plain files where the file system tells their kind. Folders are
+//! read when the walk comes to them, so that the first image is there at once, and what is held is the names
+//! in the folders around the current one, packed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, FileType, Metadata};
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -95,38 +98,87 @@ pub(super) struct Entry {
     pub is_folder: bool,
 }
 
+/// The names in a folder, sorted by their bytes, packed: a folder may hold a million.
+struct Names {
+    bytes: Vec<u8>,
+    slots: Vec<Slot>,
+}
+
+/// One name, and what `readdir` says of it.
+#[derive(Clone, Copy)]
+struct Slot {
+    start: usize,
+    length: u32,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Folder,
+    Link,
+    Special,
+}
+
+impl Names {
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be read.
+    fn read(folder: &Path, left_out: &mut LeftOut) -> Result<Self> {
+        let cannot = || Error::io("read the folder", folder);
+        let (mut bytes, mut slots) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(folder).map_err(cannot())? {
+            let entry = entry.map_err(cannot())?;
+            let name = entry.file_name();
+            if is_hidden(&name) {
+                left_out.hide(&name);
+                continue;
+            }
+            let kind = entry.file_type().map_err(cannot())?;
+            let kind = match () {
+                () if kind.is_symlink() => Kind::Link,
+                () if kind.is_dir() => Kind::Folder,
+                () if kind.is_file() => Kind::File,
+                () => Kind::Special,
+            };
+            slots.push(Slot { start: bytes.len(), length: name.len() as u32, kind });
+            bytes.extend_from_slice(name.as_bytes());
+        }
+        let name = |slot: &Slot| &bytes[slot.start..slot.start + slot.length as usize];
+        slots.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        Ok(Names { bytes, slots })
+    }
+
+    /// What lies at a name, if it counts.
+    fn entry(&self, folder: &Path, slot: Slot, left_out: &mut LeftOut) -> Option<Entry> {
+        let name = &self.bytes[slot.start..slot.start + slot.length as usize];
+        let path = folder.join(OsStr::from_bytes(name));
+        let kind = match slot.kind {
+            // A link that leads nowhere counts as a file: under an image's name it is told as one that cannot
+            // be read.
+            Kind::Link => match fs::metadata(&path) {
+                Ok(target) if target.is_dir() => Kind::Folder,
+                Ok(target) if !target.is_file() => Kind::Special,
+                _ => Kind::File,
+            },
+            kind => kind,
+        };
+        match kind {
+            Kind::Folder => return Some(Entry { path, is_folder: true }),
+            Kind::Special => left_out.special.push(path.display().to_string()),
+            _ if is_image_name(&path) => return Some(Entry { path, is_folder: false }),
+            _ => left_out.other(&path),
+        }
+        None
+    }
+}
+
 /// The entries of one folder that count (folders and images), sorted by the bytes of their names.
 ///
 /// # Errors
 /// [`Error::Io`] when the folder cannot be read.
 pub(super) fn entries(folder: &Path, left_out: &mut LeftOut) -> Result<Vec<Entry>> {
-    let cannot = || Error::io("read the folder", folder);
-    let mut names: Vec<(OsString, FileType)> = Vec::new();
-    for entry in fs::read_dir(folder).map_err(cannot())? {
-        let entry = entry.map_err(cannot())?;
-        let name = entry.file_name();
-        if is_hidden(&name) {
-            left_out.hide(&name);
-        } else {
-            names.push((name, entry.file_type().map_err(cannot())?));
-        }
-    }
-    names.sort_by(|(a, _), (b, _)| a.as_encoded_bytes().cmp(b.as_encoded_bytes()));
-    let mut entries = Vec::new();
-    for (name, kind) in names {
-        let path = folder.join(name);
-        // A link that leads nowhere counts as a file: under an image's name it is told as one that cannot
-        // be read.
-        let target =
-            if kind.is_symlink() { fs::metadata(&path).ok().map(|m| m.file_type()) } else { Some(kind) };
-        match target {
-            Some(kind) if kind.is_dir() => entries.push(Entry { path, is_folder: true }),
-            Some(kind) if !kind.is_file() => left_out.special.push(path.display().to_string()),
-            _ if is_image_name(&path) => entries.push(Entry { path, is_folder: false }),
-            _ => left_out.other(&path),
-        }
-    }
-    Ok(entries)
+    let names = Names::read(folder, left_out)?;
+    Ok(names.slots.iter().filter_map(|&slot| names.entry(folder, slot, left_out)).collect())
 }
 
 /// Hidden, or made by a system for itself: macOS' archives, Windows' previews, Synology's indices.
@@ -142,28 +194,77 @@ fn is_hidden(name: &OsStr) -> bool {
 /// # Errors
 /// [`Error::Io`] when a folder cannot be read; [`Error::File`] for folders nested, or linked, without end.
 pub(super) fn images(root: &Path, left_out: &mut LeftOut) -> Result<Vec<PathBuf>> {
-    let mut walk =
-        Walk { left_out, images: Vec::new(), around: Vec::new(), read: BTreeSet::new(), repeats: 0 };
-    walk.folder(root)?;
-    Ok(walk.images)
+    let mut walk = Walk::new(root);
+    let mut images = Vec::new();
+    while let Some(image) = walk.next(left_out)? {
+        images.push(image);
+    }
+    Ok(images)
 }
 
-struct Walk<'a> {
-    left_out: &'a mut LeftOut,
-    images: Vec<PathBuf>,
-    /// Device and inode of each folder around the current one.
-    around: Vec<(u64, u64)>,
+/// The images below a folder, one after the other.
+pub(super) struct Walk {
+    /// Not yet entered.
+    root: Option<PathBuf>,
+    /// The folders around the current image.
+    around: Vec<Level>,
     read: BTreeSet<(u64, u64)>,
     repeats: usize,
 }
 
-impl Walk<'_> {
-    /// Depth first in the order of names, which is the order of path components.
-    fn folder(&mut self, folder: &Path) -> Result<()> {
-        let id = identity(&fs::metadata(folder).map_err(Error::io("read the folder", folder))?);
-        if self.around.contains(&id) {
-            self.left_out.loops.push(folder.display().to_string());
-            return Ok(());
+/// A folder that the walk is in.
+struct Level {
+    folder: PathBuf,
+    /// Device and inode.
+    id: (u64, u64),
+    names: Names,
+    /// How many of the names are done.
+    done: usize,
+}
+
+impl Walk {
+    pub(super) fn new(root: &Path) -> Self {
+        Walk { root: Some(root.into()), around: Vec::new(), read: BTreeSet::new(), repeats: 0 }
+    }
+
+    /// The next image: depth first in the order of names, which is the order of path components.
+    ///
+    /// # Errors
+    /// As [`images`]; the walk is then over.
+    pub(super) fn next(&mut self, left_out: &mut LeftOut) -> Result<Option<PathBuf>> {
+        if let Some(root) = self.root.take() {
+            self.enter(root, left_out)?;
+        }
+        while let Some(level) = self.around.last_mut() {
+            let Some(&slot) = level.names.slots.get(level.done) else {
+                self.around.pop();
+                continue;
+            };
+            level.done += 1;
+            match level.names.entry(&level.folder, slot, left_out) {
+                Some(Entry { path, is_folder: true }) => self.enter(path, left_out)?,
+                Some(Entry { path, is_folder: false }) => return Ok(Some(path)),
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn enter(&mut self, folder: PathBuf, left_out: &mut LeftOut) -> Result<()> {
+        let level = self.level(folder, left_out);
+        if level.is_err() {
+            self.around.clear();
+        }
+        self.around.extend(level?);
+        Ok(())
+    }
+
+    /// A folder to go into, if it is not around the current one already.
+    fn level(&mut self, folder: PathBuf, left_out: &mut LeftOut) -> Result<Option<Level>> {
+        let id = identity(&fs::metadata(&folder).map_err(Error::io("read the folder", &folder))?);
+        if self.around.iter().any(|level| level.id == id) {
+            left_out.loops.push(folder.display().to_string());
+            return Ok(None);
         }
         if self.around.len() >= DEEPEST {
             return Err(Error::file(folder, format!("folders nested more than {DEEPEST} deep")));
@@ -179,15 +280,8 @@ impl Walk<'_> {
                 ),
             ));
         }
-        self.around.push(id);
-        for entry in entries(folder, self.left_out)? {
-            match entry.is_folder {
-                true => self.folder(&entry.path)?,
-                false => self.images.push(entry.path),
-            }
-        }
-        self.around.pop();
-        Ok(())
+        let names = Names::read(&folder, left_out)?;
+        Ok(Some(Level { folder, id, names, done: 0 }))
     }
 }
 

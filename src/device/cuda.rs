@@ -13,6 +13,11 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::Cuda;
 
+use super::libtorch::loaded_folder;
+
+/// The file of libtorch that holds all of CUDA.
+pub(super) const CUDA_HALF: &str = "libtorch_cuda.so";
+
 /// What there is of CUDA on this machine.
 #[derive(Clone, Debug)]
 pub struct CudaFacts {
@@ -78,21 +83,37 @@ pub enum NoCuda {
     NotSeen,
 }
 
+impl NoCuda {
+    /// In place of CUDA's number: the driver is so old that it has not all functions.
+    const LACKING: i32 = -1;
+}
+
 impl fmt::Display for NoCuda {
     /// A clause, and what to do about it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NoCuda::NoDriver => write!(f, "no NVIDIA driver was found (libcuda.so.1)"),
-            NoCuda::DriverFails(code) => write!(
-                f,
-                "the NVIDIA driver does not start (CUDA error {code}); `nvidia-smi` may say why, and after an \
-                 update of the driver the machine has to be started anew"
-            ),
+            NoCuda::DriverFails(Self::LACKING) => {
+                write!(f, "the NVIDIA driver lacks functions that CUDA needs; update it")
+            }
+            NoCuda::DriverFails(code) => {
+                write!(f, "the NVIDIA driver does not start (CUDA error {code}); ")?;
+                match code {
+                    803 => write!(
+                        f,
+                        "its library and its kernel module are of different versions: start the machine anew"
+                    ),
+                    _ => write!(f, "see what `nvidia-smi` says, and whether its kernel module is loaded"),
+                }
+            }
             NoCuda::NoDevice => {
                 write!(f, "the NVIDIA driver shows no device to this process")?;
                 match std::env::var("CUDA_VISIBLE_DEVICES") {
-                    Ok(value) => write!(f, " (CUDA_VISIBLE_DEVICES is `{value}`)"),
-                    Err(_) => Ok(()),
+                    Ok(value) => write!(
+                        f,
+                        " (CUDA_VISIBLE_DEVICES is `{value}`); unset that, or name a device there: 0 is the first"
+                    ),
+                    Err(_) => write!(f, "; see what `nvidia-smi` says"),
                 }
             }
             NoCuda::CpuLibtorch(folder) => {
@@ -147,7 +168,6 @@ fn devices(driver: &Driver, folder: Option<&Path>) -> Result<usize, NoCuda> {
 
 /// Loads libtorch's CUDA half from the folder of its CPU half: from another build it would not fit.
 pub(super) fn load(folder: Option<&Path>) -> Result<(), NoCuda> {
-    const CUDA_HALF: &str = "libtorch_cuda.so";
     let path = match folder.map(|folder| folder.join(CUDA_HALF)) {
         Some(path) if !path.exists() => return Err(NoCuda::CpuLibtorch(folder.map(Path::to_path_buf))),
         Some(path) => path,
@@ -169,16 +189,6 @@ fn open(path: &Path) -> Result<(), libloading::Error> {
 fn reason(error: &libloading::Error) -> String {
     use std::error::Error;
     error.source().map_or_else(|| error.to_string(), |source| source.to_string())
-}
-
-/// The folder that this process has a library of this name from.
-fn loaded_folder(name: &str) -> Option<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    // An address range, rights, an offset, a device, an inode, then the path, which may hold blanks.
-    let path = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
-    path.filter(|path| path.file_name().is_some_and(|found| found == name))
-        .find_map(|path| path.parent())
-        .map(Path::to_path_buf)
 }
 
 /// The CUDA that libtorch was built with.
@@ -217,7 +227,7 @@ impl Driver {
         // SAFETY: functions of the driver's API by name, with the signatures of cuda.h; all places outlive the
         // calls, and names are cut off by the driver at the length that it is given.
         unsafe {
-            let unusable = |_| NoCuda::DriverFails(-1);
+            let unusable = |_| NoCuda::DriverFails(NoCuda::LACKING);
             let init = library.get::<Init>(b"cuInit\0").map_err(unusable)?;
             let driver_version = library.get::<GetNumber>(b"cuDriverGetVersion\0").map_err(unusable)?;
             let count_devices = library.get::<GetNumber>(b"cuDeviceGetCount\0").map_err(unusable)?;
@@ -277,13 +287,6 @@ mod tests {
         assert_eq!(version(13_010).to_string(), "13.1");
         assert_eq!(version(12_080), Version(12, 8));
         assert!(Version(12, 8) < Version(13, 0));
-    }
-
-    #[test]
-    fn the_running_libtorch_is_found_and_a_library_that_is_not_loaded_is_not() {
-        let folder = loaded_folder("libtorch_cpu.so").unwrap();
-        assert!(folder.join("libtorch_cpu.so").exists(), "{folder:?}");
-        assert_eq!(loaded_folder("libtorch_no_such.so"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::stop::{Attempt, Stop, unless_told};
 use super::{row_blocks, torch};
 use crate::error::Result;
 
@@ -20,10 +21,14 @@ pub(super) struct Basis {
 
 impl Basis {
     /// Turns `features` (float64 `[N, D]`, centred) into coordinates `[N, M]`, `M = min(N, D)`, in place
-    /// where the shape allows it.
-    pub(super) fn rotate(features: Tensor) -> Result<(Tensor, Basis)> {
+    /// where the shape allows it. `None` if it was told to stop.
+    pub(super) fn rotate(
+        features: Tensor,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Option<(Tensor, Basis)>> {
+        let stop = Stop(should_stop);
         let (n, d) = features.size2().map_err(torch())?;
-        if n < d { in_the_span(&features) } else { in_place(features) }.map_err(torch())
+        unless_told(if n < d { in_the_span(&features, stop) } else { in_place(features, stop) })
     }
 
     /// Weights on the features, `[K, D]`, from weights on the coordinates, `[K, M]`.
@@ -32,24 +37,28 @@ impl Basis {
     }
 }
 
-fn in_the_span(features: &Tensor) -> Result<(Tensor, Basis), tch::TchError> {
+fn in_the_span(features: &Tensor, stop: Stop) -> Attempt<(Tensor, Basis)> {
     // features = lᵀ·qᵀ with q orthonormal to rounding whatever the rank, where the eigenvectors of the
     // images' products would not be.
     let (q, r) = Tensor::f_linalg_qr(&features.tr(), "reduced")?;
+    stop.ask()?;
     let coordinates = r.tr();
     let (_, turn) = r.f_mm(&coordinates)?.f_linalg_eigh("L")?;
+    stop.ask()?;
     Ok((coordinates.f_mm(&turn)?, Basis { axes: q.f_mm(&turn)? }))
 }
 
-fn in_place(features: Tensor) -> Result<(Tensor, Basis), tch::TchError> {
+fn in_place(features: Tensor, stop: Stop) -> Attempt<(Tensor, Basis)> {
     let (n, d) = features.size2()?;
     let mut products = Tensor::f_zeros([d, d], (Kind::Double, features.device()))?;
     for (start, rows) in row_blocks(n, d) {
+        stop.ask()?;
         let block = features.f_narrow(0, start, rows)?;
         let _ = products.f_addmm_(&block.tr(), &block)?;
     }
     let (_, axes) = products.f_linalg_eigh("L")?;
     for (start, rows) in row_blocks(n, d) {
+        stop.ask()?;
         let mut block = features.f_narrow(0, start, rows)?;
         block.f_copy_(&block.f_mm(&axes)?)?;
     }

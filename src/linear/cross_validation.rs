@@ -2,9 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::lbfgs::Settings;
 use super::objective::Problems;
-use super::solve::{Solution, minimise};
+use super::solve::{Settings, Solution, minimise};
 use super::{LinearProgress, penalty, row_blocks, torch};
 use crate::error::Result;
 
@@ -13,13 +12,13 @@ pub(super) fn grid() -> Vec<f64> {
     (0..=20).map(|i| 10f64.powf(f64::from(i) / 2.0 - 6.0)).collect()
 }
 
-/// The path ends when over this many values of C neither accuracy nor log loss was the best so far, and
-/// the log loss is worse than the best by [`CLEARLY_WORSE`].
-const STALE: usize = 4;
-const CLEARLY_WORSE: f64 = 1.1;
+/// The path ends when over this many values of C neither accuracy nor log loss was the best so far, and the
+/// log loss is worse than the best by this factor.
+const ENDS: [(usize, f64); 2] = [(4, 1.1), (2, 1.5)];
 
 /// Float32 is plenty to rank strengths by.
-pub(super) const ROUGH: Settings = Settings { tolerance: 1e-4, max_iterations: 500, noise: 1e-6 };
+pub(super) const ROUGH: Settings =
+    Settings { tolerance: 1.5e-3, max_steps: 30, max_products: 500, noise: 1e-6 };
 
 /// What the folds said about one value of C.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,7 +86,7 @@ pub(super) struct Images<'a> {
     pub intercept: bool,
 }
 
-/// Fits the folds along the grid, each value of C from the solution of the one before; `None` if it was
+/// Fits the folds along the grid, each value of C from where the ones before point to; `None` if it was
 /// told to stop.
 pub(super) fn choose(
     images: &Images,
@@ -112,11 +111,14 @@ pub(super) fn choose(
     let scored = order.held_out.iter().map(ExactSizeIterator::len).sum::<usize>() as f64;
     let mut points = vec![vec![0.0; problems.parameters()]; folds];
     let mut path = Path::default();
+    let mut previous: Option<Vec<Vec<f64>>> = None;
     for (done, &c) in grid.iter().enumerate() {
         progress(LinearProgress::CrossValidation { done, total: grid.len() });
         let penalties: Vec<f64> = totals.iter().map(|&total| penalty(c, total, classes)).collect();
-        let found = minimise(&problems, &points, &penalties, ROUGH, should_stop)?;
+        let starts = previous.as_ref().map_or_else(|| points.clone(), |previous| ahead(previous, &points));
+        let found = minimise(&problems, &starts, &penalties, ROUGH, should_stop)?;
         let Some(solutions) = found else { return Ok(None) };
+        previous = Some(points);
         points = solutions.into_iter().map(|Solution { point, .. }| point).collect();
         let (mut right, mut loss) = (0, 0.0);
         for (point, held_out) in points.iter().zip(&order.held_out) {
@@ -199,8 +201,14 @@ impl Path {
 
     fn ended(&self) -> bool {
         let (Some(row), Some(lowest)) = (self.rows.last(), self.lowest_loss) else { return false };
-        self.stale >= STALE && row.log_loss > CLEARLY_WORSE * lowest
+        ENDS.iter().any(|&(stale, worse)| self.stale >= stale && row.log_loss > worse * lowest)
     }
+}
+
+/// Where the path goes on if it goes straight: the values of C are evenly spaced in their logarithm.
+fn ahead(previous: &[Vec<f64>], points: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let on = |(x, previous): (&f64, &f64)| 2. * x - previous;
+    points.iter().zip(previous).map(|(x, previous)| x.iter().zip(previous).map(on).collect()).collect()
 }
 
 fn mean(points: &[Vec<f64>]) -> Vec<f64> {
@@ -267,7 +275,12 @@ mod tests {
         }
         path.add(row(0.9, 1.2));
         assert!(path.ended());
-        path.add(row(0.95, 1.2));
+        path.add(row(0.95, 1.6));
+        path.add(row(0.94, 1.6));
+        assert!(!path.ended(), "once much worse is not the end");
+        path.add(row(0.94, 1.6));
+        assert!(path.ended(), "twice much worse is");
+        path.add(row(0.96, 1.2));
         assert!(!path.ended(), "a better accuracy goes on");
     }
 }

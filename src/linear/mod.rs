@@ -1,4 +1,4 @@
-//! The linear head: multinomial logistic regression on features, by L-BFGS.
+//! The linear head: multinomial logistic regression on features, by Newton's method.
 //!
 //! [`fit`] minimises what scikit-learn's `LogisticRegression(C)` behind a `StandardScaler` minimises,
 //!
@@ -11,18 +11,19 @@
 //! the logits, with the penalty `½ ‖v‖²`. The softmax optimum has the rows `±v/2`, whose penalty is
 //! `½ · ½ ‖v‖²`; counted twice, both problems have the same solution at the same C, and so it is here.
 //!
-//! The pieces: `standardise` and `basis` prepare the features, `objective` evaluates, `lbfgs`
-//! searches, `solve` joins the two, `cross_validation` chooses C. Equal inputs give equal bits for an
+//! The pieces: `standardise` and `basis` prepare the features, `objective` evaluates,
+//! `solve` searches with the help of `precondition`, `cross_validation` chooses C. Equal inputs give equal bits for an
 //! equal number of libtorch threads.
 
 mod basis;
 mod cross_validation;
 mod head;
-mod lbfgs;
 mod objective;
+mod precondition;
 mod size;
 mod solve;
 mod standardise;
+mod stop;
 #[cfg(test)]
 mod tests;
 
@@ -33,18 +34,17 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use basis::Basis;
 use cross_validation::Images;
-use lbfgs::Settings;
 use objective::Problems;
 use size::Size;
+use solve::Settings;
 use standardise::Scaler;
 
 pub use cross_validation::CvRow;
 pub(crate) use cross_validation::deal;
 pub use head::set_head;
 
-/// The final fit: slopes in scaled variables, so about the error of a weight times the root of its
-/// curvature.
-const TIGHT: Settings = Settings { tolerance: 1e-9, max_iterations: 10_000, noise: 1e-14 };
+/// The final fit: about the error of a weight times the root of its curvature.
+const TIGHT: Settings = Settings { tolerance: 1e-9, max_steps: 200, max_products: 20_000, noise: 1e-14 };
 
 /// Multiplications in a pass over the products of features, and of features and logits, below which one
 /// thread is enough: 1,500 images with 1,024 features and 10 classes are 1.7e9.
@@ -120,8 +120,10 @@ pub enum LinearProgress {
 /// take gigabytes or days (thousands of classes with tens of thousands of images); there the last fit is in
 /// float32 and of a limited number of steps.
 ///
-/// `should_stop` is asked before each evaluation; if it says yes the answer is `None`. Memory: the
-/// features once in float64 and once in float32 besides the caller's own.
+/// `should_stop` is asked about once a second or more often, but not within the decomposition of the features'
+/// covariance (a second for 1,400 features on one thread); if it says yes the answer is `None`. Memory: the
+/// features once in float64 and once in float32 besides the caller's own, up to 1 GB for the second derivative,
+/// and a dozen vectors of all folds' weights.
 ///
 /// # Errors
 /// Shapes or kinds other than these, labels out of range, a class without an image, fewer than two
@@ -150,7 +152,7 @@ pub fn fit(
 
     let _threads = Threads::for_work(features.size(), classes, config.folds);
     let (x, scaler) = standardise::standardise(&features, config.intercept)?;
-    let (x, basis) = Basis::rotate(x)?;
+    let Some((x, basis)) = Basis::rotate(x, should_stop)? else { return Ok(None) };
     let folds = usable_folds(&labels, classes, config.folds);
     let size = Size::of(&x, classes);
     let (mut c, mut cv, mut note, mut start) = (config.c.unwrap_or(1.0), Vec::new(), None, None);

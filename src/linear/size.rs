@@ -4,9 +4,9 @@ use tch::Tensor;
 
 use super::TIGHT;
 use super::cross_validation::ROUGH;
-use super::lbfgs::Settings;
+use super::solve::Settings;
 
-/// Weights of all folds together at most: L-BFGS keeps about 28 vectors of float64 of that length, 3.6 GB.
+/// Weights of all folds together at most: the search keeps a dozen vectors of that length, 1.5 GB.
 const FOLD_WEIGHTS: f64 = 16e6;
 /// Multiplications of a cross-validation at most: hours on a machine of today.
 const VALIDATION: f64 = 5e14;
@@ -14,7 +14,7 @@ const VALIDATION: f64 = 5e14;
 const EVALUATIONS: f64 = 21. * 20.;
 /// Multiplications of the last fit at most: minutes.
 const FIT: f64 = 5e12;
-/// A fit to the tight tolerance takes this many steps or less, mostly.
+/// A fit to the tight tolerance takes this many evaluations or products or less, mostly.
 const STEPS: f64 = 200.;
 /// Fewer steps than this say little. From zero the first one is to the classes' means already, in units of the
 /// features' spread.
@@ -49,9 +49,8 @@ impl Size {
     /// When the last fit stops: at the tight tolerance, unless that would take hours.
     pub(super) fn settings(self) -> Settings {
         let steps = FIT / self.evaluation().max(1.);
-        // Steps come in legs of 20, 40 and so on, of which the last begins below the limit.
         match steps < STEPS {
-            true => Settings { max_iterations: steps.max(LEAST_STEPS) as usize / 2, ..ROUGH },
+            true => Settings { max_products: steps.max(LEAST_STEPS) as usize, ..ROUGH },
             false => TIGHT,
         }
     }
@@ -84,7 +83,7 @@ mod tests {
         for large in [size(10_000, 1024, 10_000), size(30_000, 1024, 10_000), size(1_280_000, 2048, 1000)] {
             assert!(large.too_large_to_validate(2));
             let settings = large.settings();
-            assert!((10..100).contains(&settings.max_iterations), "{settings:?}");
+            assert!((10..100).contains(&settings.max_products), "{settings:?}");
         }
     }
 }

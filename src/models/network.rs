@@ -60,6 +60,7 @@ pub struct Network {
     pub(super) frozen: usize,
     pub(super) device: Device,
     pub(super) pooling: Pooling,
+    side: i64,
     /// In the order of the stages that they read, all of which are trained.
     auxiliaries: Vec<AuxiliaryClassifier>,
     /// Scale and shift of the images' channels, where the weights want them.
@@ -90,16 +91,28 @@ impl Network {
         let mut chain = Chain::new(&vars, classes as i64, side);
         (architecture.build)(&mut chain)?;
         let (stages, head, pooling) = chain.finish();
+        Network::of_parts(architecture, stages, head, pooling, vars, side)
+    }
+
+    /// What a chain was built of, put together.
+    pub(super) fn of_parts(
+        architecture: &'static Architecture,
+        stages: Vec<Stage>,
+        head: Option<Head>,
+        pooling: Pooling,
+        vars: Vars,
+        side: i64,
+    ) -> Result<Self> {
         let head = head.ok_or_else(|| Error::run(format!("{} has no head", architecture.name)))?;
-        let vars = vars.into_inner();
         Ok(Network {
             architecture,
             stages,
             head,
-            vars,
+            device: vars.device(),
+            vars: vars.into_inner(),
             frozen: 0,
-            device,
             pooling,
+            side,
             auxiliaries: Vec::new(),
             transform: None,
         })
@@ -123,6 +136,11 @@ impl Network {
     /// Length of a feature vector.
     pub fn feature_length(&self) -> usize {
         self.head.classifier.weight().size()[1] as usize
+    }
+
+    /// The side of the images in pixels that it was built for.
+    pub fn side(&self) -> i64 {
+        self.side
     }
 
     /// Where the variables live.

@@ -97,8 +97,12 @@ impl Layer for InvertedResidual {
     }
 }
 
-/// Interleaves the channels of the two branches.
+/// Interleaves the channels of the two branches, in whichever order the numbers lie in memory.
 fn channel_shuffle(xs: &Tensor) -> Result<Tensor, tch::TchError> {
     let (n, c, h, w) = xs.size4()?;
-    xs.f_reshape([n, 2, c / 2, h, w])?.f_transpose(1, 2)?.f_reshape([n, c, h, w])
+    if xs.is_contiguous() {
+        return xs.f_reshape([n, 2, c / 2, h, w])?.f_transpose(1, 2)?.f_reshape([n, c, h, w]);
+    }
+    let pixels = xs.f_permute([0, 2, 3, 1])?.f_reshape([n, h, w, 2, c / 2])?;
+    pixels.f_transpose(3, 4)?.f_reshape([n, h, w, c])?.f_permute([0, 3, 1, 2])
 }

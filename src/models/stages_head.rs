@@ -31,6 +31,18 @@ impl Network {
         classes: usize,
         fill: Fill,
     ) -> Result<()> {
+        self.read_stages_over(readings, width, classes, Vars::new(self.device, fill))?;
+        self.freeze(self.frozen)
+    }
+
+    /// The same with the head's variables among `vars`, and without a look at what is frozen.
+    pub(super) fn read_stages_over(
+        &mut self,
+        readings: &[Reading],
+        width: usize,
+        classes: usize,
+        vars: Vars,
+    ) -> Result<()> {
         let place = |reading: &Reading| match *reading {
             Reading::Stage(index) => index,
             _ => usize::MAX,
@@ -47,7 +59,6 @@ impl Network {
             _ => return Err(Error::run("a head on stages has to read one at least, and no logits")),
         };
         self.vars.truncate(end);
-        let vars = Vars::new(self.device, fill);
         let init = LinearInit::weights(Init::Constant(0.));
         let linear = linear(&(vars.root() / STAGES_HEAD), width as i64, classes as i64, init)?;
         self.vars.extend(vars.into_inner());
@@ -55,7 +66,7 @@ impl Network {
         self.head.classifier = Classifier::Linear(linear);
         self.head.vars = end..self.vars.len();
         self.head.reads = readings.to_vec();
-        self.freeze(self.frozen)
+        Ok(())
     }
 
     /// Where the head reads, if it reads several stages.

@@ -238,9 +238,7 @@ impl WindowAttention {
             }
             None => None,
         };
-        let out = xs.f_linear(&self.qkv.weight, bias)?;
-        trace::note(|| "Linear".into(), Some(&self.qkv.weight), &out, self.qkv.weight.size()[1]);
-        Ok(out)
+        self.qkv.with_bias(xs, bias.as_ref())
     }
 }
 

@@ -6,10 +6,12 @@
 
 use std::cell::RefCell;
 use std::ops::{Div, Range};
+use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
+use super::inference::Prepared;
 use crate::error::{Error, Result};
 
 /// What a variable is for.
@@ -83,12 +85,25 @@ pub struct Vars {
     vars: RefCell<Vec<Var>>,
     device: Device,
     fill: Fill,
+    /// The values of a network that is built once more for inference.
+    prepared: Option<Rc<Prepared>>,
 }
 
 impl Vars {
     /// No variables yet.
     pub fn new(device: Device, fill: Fill) -> Self {
-        Vars { vars: RefCell::new(Vec::new()), device, fill }
+        Vars { vars: RefCell::new(Vec::new()), device, fill, prepared: None }
+    }
+
+    /// No variables yet; those that are registered share what is `prepared`. A variable that it lacks has a shape
+    /// only: it belongs to a part of the network that was cut off.
+    pub(super) fn over(prepared: Rc<Prepared>, device: Device) -> Self {
+        Vars { vars: RefCell::new(Vec::new()), device, fill: Fill::Shapes, prepared: Some(prepared) }
+    }
+
+    /// Where the variables live.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// The root of the state dict: keys without a prefix.
@@ -136,6 +151,9 @@ impl Path<'_> {
     /// Registers the parameter or buffer `name` below this path and returns it.
     pub fn var(&self, name: &str, role: Role, shape: &[i64], init: Init) -> Result<Tensor> {
         let key = (self / name).prefix;
+        if let Some(tensor) = self.prepared().and_then(|prepared| prepared.get(&key)) {
+            return Ok(self.register(key, tensor, role));
+        }
         let kind = if role == Role::BatchCount { Kind::Int64 } else { Kind::Float };
         let tensor = fill(&key, kind, shape, init, self.vars.fill)
             .and_then(|tensor| tensor.f_to_device(self.vars.device))
@@ -146,9 +164,22 @@ impl Path<'_> {
     /// Registers the buffer `name`, whose values follow from the architecture, and returns it.
     pub fn constant(&self, name: &str, values: &Tensor) -> Result<Tensor> {
         let key = (self / name).prefix;
+        if let Some(tensor) = self.prepared().and_then(|prepared| prepared.get(&key)) {
+            return Ok(self.register(key, tensor, Role::Constant));
+        }
         let tensor =
             values.f_to_device(self.vars.device).map_err(Error::torch(format!("make room for `{key}`")))?;
         Ok(self.register(key, tensor, Role::Constant))
+    }
+
+    /// What the network is built over, if it is built for inference alone.
+    pub(super) fn prepared(&self) -> Option<&Prepared> {
+        self.vars.prepared.as_deref()
+    }
+
+    /// The key of `name` below this path.
+    pub(super) fn key(&self, name: &str) -> String {
+        (self / name).prefix
     }
 
     fn register(&self, key: String, tensor: Tensor, role: Role) -> Tensor {

@@ -56,20 +56,25 @@ fn vgg(chain: &mut Chain, convolutions: [usize; 5], variant: Variant) -> Result<
                 let path = root / "features";
                 let pointwise = variant == Variant::C && number == 3;
                 let config = if pointwise { POINTWISE } else { CONVOLUTION };
-                let conv = conv2d(&(&path / index), inputs, outputs, config)?;
-                let mut layers: Vec<Box<dyn Layer>> = vec![Box::new(conv)];
-                if variant == Variant::BatchNorm {
-                    layers.push(Box::new(batch_norm2d(
-                        &(&path / (index + 1)),
-                        outputs,
-                        NormConfig::DEFAULT,
-                    )?));
-                }
-                layers.push(Box::new(Activation::Relu));
-                if variant == Variant::LocalResponseNorm && index == 0 {
+                let conv: Box<dyn Layer> = match variant {
+                    Variant::BatchNorm => {
+                        let paths = [&path / index, &path / (index + 1)];
+                        let norm = NormConfig::DEFAULT;
+                        Box::new(conv_norm(paths, inputs, outputs, config, norm, Activation::Relu)?)
+                    }
+                    _ => Box::new(InPlace(
+                        conv2d(&(&path / index), inputs, outputs, config)?,
+                        Activation::Relu,
+                    )),
+                };
+                // A convolution and its activation, and a normalisation between them.
+                index += if variant == Variant::BatchNorm { 3 } else { 2 };
+                let first = number == 1 && block == 1;
+                let mut layers = vec![conv];
+                if variant == Variant::LocalResponseNorm && first {
                     layers.push(local_response_norm());
+                    index += 1;
                 }
-                index += layers.len();
                 if number == count {
                     layers.push(max_pool2d(2, 2, 0));
                     index += 1;

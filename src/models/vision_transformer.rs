@@ -121,10 +121,9 @@ struct SelfAttention {
 fn self_attention(path: &Path, width: i64, heads: i64) -> Result<SelfAttention> {
     let bound = (6. / (4 * width) as f64).sqrt();
     // The names have an underscore where a layer's have a point.
-    let projection = Linear {
-        weight: path.var("in_proj_weight", Role::Weight, &[3 * width, width], Init::Uniform(bound))?,
-        bias: Some(path.var("in_proj_bias", Role::Bias, &[3 * width], Init::Constant(0.))?),
-    };
+    let weight = path.var("in_proj_weight", Role::Weight, &[3 * width, width], Init::Uniform(bound))?;
+    let bias = path.var("in_proj_bias", Role::Bias, &[3 * width], Init::Constant(0.))?;
+    let projection = Linear::over(path, weight, Some(bias));
     let init = LinearInit { bias: Some(Init::Constant(0.)), ..LinearInit::default(width) };
     Ok(SelfAttention { projection, out: linear(&(path / "out_proj"), width, width, init)?, heads })
 }

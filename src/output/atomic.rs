@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+use crate::weights::digest::Hasher;
 
 /// Longer names leave no room for the temporary's own letters (file systems allow 255 bytes).
 const LONGEST_PREFIX: usize = 200;
@@ -121,7 +122,7 @@ impl Seek for AtomicFile {
 }
 
 /// Follows links, and refuses what renaming would destroy.
-fn resolve(path: &Path) -> Result<PathBuf> {
+pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path.into()),
@@ -158,6 +159,22 @@ fn temporary(target: &Path, folder: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
+/// A hidden name beside `target` that is always the same: `.x.npy.partial`.
+pub(super) fn hidden(target: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    match target.file_name() {
+        Some(file) if file.len() <= LONGEST_PREFIX => name.push(file),
+        Some(file) => {
+            let mut hasher = Hasher::new();
+            hasher.update(file.as_encoded_bytes());
+            name.push(format!("tl-{}", hasher.hex()));
+        }
+        None => name.push("tl"),
+    }
+    name.push(ending);
+    target.with_file_name(name)
+}
+
 /// Whether `path` is a temporary that a killed process has left beside `target`.
 pub fn is_temporary_of(target: &Path, path: &Path) -> bool {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -167,7 +184,7 @@ pub fn is_temporary_of(target: &Path, path: &Path) -> bool {
 }
 
 /// The new name survives a power cut only with the folder's own sync; not every system has one.
-fn sync_folder(path: &Path) {
+pub(super) fn sync_folder(path: &Path) {
     if let Some(folder) = path.parent() {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let _ = File::open(folder).and_then(|folder| folder.sync_all());

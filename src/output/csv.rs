@@ -1,37 +1,40 @@
 //! A CSV file under construction (RFC 4180, `\n` line ends, UTF-8, a header row).
 
 use std::io;
-use std::path::Path;
 
-use super::AtomicFile;
-use crate::error::{Error, Result};
+use super::partial::{Lengths, Part};
+use crate::error::Result;
 
 /// A CSV file under construction.
 pub(super) struct CsvFile {
-    writer: csv::Writer<AtomicFile>,
-    path: std::path::PathBuf,
+    writer: csv::Writer<Part>,
 }
 
 impl CsvFile {
-    pub(super) fn create<S: AsRef<str>>(path: &Path, header: impl IntoIterator<Item = S>) -> Result<Self> {
-        let writer =
-            csv::WriterBuilder::new().buffer_capacity(1 << 16).from_writer(AtomicFile::create(path)?);
-        let mut file = Self { writer, path: path.into() };
-        for name in header {
-            file.field(name.as_ref())?;
+    /// Goes on with `part`, or begins it with the header.
+    pub(super) fn open<S: AsRef<str>>(part: Part, header: impl IntoIterator<Item = S>) -> Result<Self> {
+        let begun = part.length() > 0;
+        let writer = csv::WriterBuilder::new().buffer_capacity(1 << 16).from_writer(part);
+        let mut file = Self { writer };
+        if !begun {
+            for name in header {
+                file.field(name.as_ref())?;
+            }
+            file.end_row()?;
         }
-        file.end_row()?;
         Ok(file)
     }
 
     /// Adds a field to the row.
     pub(super) fn field(&mut self, text: &str) -> Result<()> {
-        self.writer.write_field(text).map_err(|error| self.error(error))
+        let written = self.writer.write_field(text);
+        written.map_err(|error| self.error(error))
     }
 
     /// Ends the row.
     pub(super) fn end_row(&mut self) -> Result<()> {
-        self.writer.write_record(None::<&[u8]>).map_err(|error| self.error(error))
+        let written = self.writer.write_record(None::<&[u8]>);
+        written.map_err(|error| self.error(error))
     }
 
     /// Adds a whole row.
@@ -42,17 +45,30 @@ impl CsvFile {
         self.end_row()
     }
 
-    /// The finished file, to be committed.
-    pub(super) fn finish(self) -> Result<AtomicFile> {
-        let Self { writer, path } = self;
-        writer.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))
+    /// As [`Part::name`].
+    pub(super) fn name(&self) -> &'static str {
+        self.writer.get_ref().name()
     }
 
-    fn error(&self, error: csv::Error) -> Error {
+    /// As [`Part::settle`].
+    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+        let flushed = self.writer.flush();
+        let part = self.writer.get_ref();
+        flushed.map_err(|error| part.error(error))?;
+        lengths.insert(part.name().into(), part.length());
+        Ok(())
+    }
+
+    /// As [`Part::sync`].
+    pub(super) fn sync(&self) -> Result<()> {
+        self.writer.get_ref().sync()
+    }
+
+    fn error(&self, error: csv::Error) -> crate::Error {
         let error = match error.into_kind() {
             csv::ErrorKind::Io(error) => error,
             other => io::Error::other(format!("{other:?}")),
         };
-        Error::io("write", &self.path)(error)
+        self.writer.get_ref().error(error)
     }
 }

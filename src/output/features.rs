@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use super::csv::CsvFile;
 use super::npy::NpyWriter;
 use super::parquet::ParquetFeatures;
+use super::partial::{Lengths, Places};
 use super::safetensors::SafetensorsWriter;
-use super::{AtomicFile, by_ending, sibling};
+use super::{Done, Output, Partial, Progress, by_ending, sibling};
+use crate::dataset::Input;
 use crate::error::{Error, Result};
 
 /// A file format for features.
@@ -40,25 +41,18 @@ impl FeatureFormat {
     }
 }
 
-/// How many images ended up where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
-    /// Rows of features.
-    pub rows: u64,
-    /// Rows of `FILE.errors.csv`.
-    pub failures: u64,
-}
-
 /// A file of features under construction, and the `FILE.errors.csv` (`path,error`) of the images that
 /// have none.
 ///
-/// Nothing is in place before [`FeatureWriter::finish`]; dropped without it, the old files stay.
+/// Nothing is in place before [`FeatureWriter::finish`]; what was [committed](Partial) before can be gone on with.
 pub struct FeatureWriter {
-    path: PathBuf,
-    dim: usize,
+    // Before the partial: dropped in this order, the files close before their folder goes.
     format: Format,
     failures: Option<CsvFile>,
-    written: Written,
+    partial: Box<Partial>,
+    dim: usize,
+    rows: u64,
+    failed: u64,
 }
 
 enum Format {
@@ -68,14 +62,16 @@ enum Format {
     Csv(CsvFile),
 }
 
+/// The part that lists failures.
+const ERRORS: &str = "errors.csv";
+
 impl FeatureWriter {
-    /// Starts the file that will replace `path`, for rows of `dim` values, in the format of its ending.
-    /// Missing parent folders are made.
+    /// Goes on with the file that will replace `path`, for rows of `dim` values, in the format of its ending.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown ending, [`Error::Run`] if `dim` is 0, else as
-    /// [`AtomicFile::create`].
-    pub fn create(path: impl AsRef<Path>, dim: usize) -> Result<Self> {
+    /// [`Error::Usage`] for an unknown ending, [`Error::Run`] if `dim` is 0, [`Error::Io`] if the files cannot
+    /// be opened.
+    pub fn open(path: impl AsRef<Path>, dim: usize, partial: Box<Partial>) -> Result<Self> {
         let path = path.as_ref();
         if dim == 0 {
             return Err(Error::run(format!(
@@ -84,15 +80,21 @@ impl FeatureWriter {
             )));
         }
         let format = match FeatureFormat::of(path)? {
-            FeatureFormat::Npy => Format::Npy(NpyWriter::create(path, dim)?),
-            FeatureFormat::Parquet => Format::Parquet(ParquetFeatures::create(path, dim)?),
-            FeatureFormat::Safetensors => Format::Safetensors(SafetensorsWriter::create(path, dim)?),
+            FeatureFormat::Npy => Format::Npy(NpyWriter::open(&partial, dim)?),
+            FeatureFormat::Parquet => Format::Parquet(ParquetFeatures::open(&partial, path, dim)?),
+            FeatureFormat::Safetensors => Format::Safetensors(SafetensorsWriter::open(&partial, dim)?),
             FeatureFormat::Csv => {
                 let header = ["path".into(), "label".into()].into_iter();
-                Format::Csv(CsvFile::create(path, header.chain((0..dim).map(|i| format!("f{i}"))))?)
+                let header = header.chain((0..dim).map(|i| format!("f{i}")));
+                Format::Csv(CsvFile::open(partial.part("rows.csv")?, header)?)
             }
         };
-        Ok(Self { path: path.into(), dim, format, failures: None, written: Written { rows: 0, failures: 0 } })
+        let (rows, failed) = (partial.progress().rows, partial.progress().failures);
+        let mut writer = Self { format, failures: None, partial, dim, rows, failed };
+        if failed > 0 {
+            writer.failures()?;
+        }
+        Ok(writer)
     }
 
     /// Adds a row: `features` are the `dim` values of the image at `path`.
@@ -107,7 +109,7 @@ impl FeatureWriter {
                 features.len()
             )));
         }
-        self.written.rows += 1;
+        self.rows += 1;
         match &mut self.format {
             Format::Npy(writer) => writer.write_row(path, label, features),
             Format::Parquet(writer) => writer.write_row(path, label, features),
@@ -119,50 +121,118 @@ impl FeatureWriter {
     /// Notes that the image at `path` has no features, and why.
     ///
     /// # Errors
-    /// As [`AtomicFile::create`], and [`Error::Io`] if it cannot be written.
+    /// [`Error::Io`] if it cannot be written.
     pub fn write_failure(&mut self, path: &str, error: &str) -> Result<()> {
-        let file = match &mut self.failures {
+        self.failed += 1;
+        self.failures()?.row([path, error])
+    }
+
+    fn failures(&mut self) -> Result<&mut CsvFile> {
+        Ok(match &mut self.failures {
             Some(file) => file,
-            none => none.insert(CsvFile::create(&errors_path(&self.path), ["path", "error"])?),
+            none => none.insert(CsvFile::open(self.partial.part(ERRORS)?, ["path", "error"])?),
+        })
+    }
+
+    fn settle(&mut self) -> Result<Lengths> {
+        let mut lengths = Lengths::new();
+        if let Some(failures) = &mut self.failures {
+            failures.settle(&mut lengths)?;
+        }
+        match &mut self.format {
+            Format::Npy(writer) => writer.settle(&mut lengths),
+            Format::Parquet(writer) => writer.settle(&mut lengths),
+            Format::Safetensors(writer) => writer.settle(&mut lengths),
+            Format::Csv(file) => file.settle(&mut lengths),
+        }?;
+        Ok(lengths)
+    }
+
+    fn note(&mut self, done: Done, sync: bool) -> Result<()> {
+        let lengths = self.settle()?;
+        if sync {
+            self.sync()?;
+        }
+        self.partial.commit(self.progress(done, lengths), sync)?;
+        match &mut self.format {
+            Format::Parquet(writer) => writer.committed(),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.failures.as_ref().map_or(Ok(()), CsvFile::sync)?;
+        match &self.format {
+            Format::Npy(writer) => writer.sync(),
+            Format::Parquet(writer) => writer.sync(),
+            Format::Safetensors(writer) => writer.sync(),
+            Format::Csv(file) => file.sync(),
+        }
+    }
+
+    fn progress(&self, done: Done, lengths: Lengths) -> Progress {
+        done.progress(self.rows, self.failed, lengths)
+    }
+}
+
+impl Output for FeatureWriter {
+    type Row = Vec<f32>;
+
+    fn write(&mut self, input: &Input, row: Result<Vec<f32>, String>) -> Result<()> {
+        match row {
+            Ok(features) => self.write_row(&input.name, &input.label, &features),
+            Err(error) => self.write_failure(&input.name, &error),
+        }
+    }
+
+    fn batch_done(&mut self, done: Done) -> Result<()> {
+        let closed = match &mut self.format {
+            Format::Parquet(writer) => writer.end_batch()?,
+            _ => false,
         };
-        self.written.failures += 1;
-        file.row([path, error])
+        match closed || self.partial.is_due() {
+            true => self.note(done, self.partial.sync_is_due()),
+            false => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, done: Done) -> Result<()> {
+        self.note(done, true)
+    }
+
+    fn kept(&self) -> Option<String> {
+        self.partial.kept()
     }
 
     /// Puts the files in place, the features last. An earlier run's `FILE.errors.csv` goes when nothing
     /// failed.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the last bytes cannot be written; the old files are then as they were.
-    pub fn finish(self) -> Result<Written> {
-        let failed = self.failures.is_some();
-        let mut files = Vec::new();
-        if let Some(failures) = self.failures {
-            files.push(failures.finish()?);
+    fn finish(mut self, done: Done) -> Result<Progress> {
+        self.commit(done.clone())?;
+        let lengths = self.settle()?;
+        let mut places = Places::default();
+        match &self.failures {
+            Some(_) => places.put.push((ERRORS.into(), ERRORS_ENDING.into())),
+            None => places.remove.push(ERRORS_ENDING.into()),
         }
-        files.extend(match self.format {
-            Format::Npy(writer) => writer.finish()?,
-            Format::Parquet(writer) => writer.finish()?,
-            Format::Safetensors(writer) => writer.finish()?,
-            Format::Csv(file) => vec![file.finish()?],
-        });
-        AtomicFile::commit_all(files)?;
-        let stale = errors_path(&self.path);
-        if !failed {
-            match fs::remove_file(&stale) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove the old", stale)(error));
-                }
-                _ => {}
-            }
+        match &mut self.format {
+            Format::Npy(writer) => writer.finish(self.rows, &mut places)?,
+            Format::Parquet(writer) => writer.finish(&mut places)?,
+            Format::Safetensors(writer) => writer.finish(self.rows, &mut places)?,
+            Format::Csv(file) => places.put.push((file.name().into(), String::new())),
         }
-        Ok(self.written)
+        self.settle()?;
+        self.sync()?;
+        let progress = self.progress(done, lengths);
+        self.partial.complete(progress, places)
     }
 }
 
+/// What is added to the output's name for the list of images that failed.
+const ERRORS_ENDING: &str = ".errors.csv";
+
 /// Where the images that failed are listed: `x.npy` → `x.npy.errors.csv`.
 pub fn errors_path(path: &Path) -> PathBuf {
-    sibling(path, ".errors.csv")
+    sibling(path, ERRORS_ENDING)
 }
 
 fn write_csv_row(file: &mut CsvFile, path: &str, label: &str, features: &[f32]) -> Result<()> {

@@ -1,15 +1,16 @@
 //! What `extract` and `predict` leave: features and predictions, in the format that the file's ending
 //! names, streamed row by row and put in place whole.
 //!
-//! Rows come out in the order in which they are written. Memory does not grow with their number, except
-//! for `.safetensors`, whose header holds every path (at most 100 MB, its own limit). An output that is
-//! not finished leaves the old files as they were.
+//! Rows come out in the order in which they are written, and memory does not grow with their number. An output
+//! that is not finished leaves the old files as they were, and can be gone on with ([`Partial`]).
 
 mod atomic;
 mod csv;
 mod features;
+mod job;
 mod npy;
 mod parquet;
+mod partial;
 mod predictions;
 mod safetensors;
 mod table;
@@ -21,10 +22,60 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use self::atomic::{AtomicFile, is_temporary_of};
-pub use self::features::{FeatureFormat, FeatureWriter, Written, errors_path};
+pub use self::features::{FeatureFormat, FeatureWriter, errors_path};
+pub use self::job::Job;
+pub use self::partial::{Begun, Partial, Progress};
 pub use self::predictions::{PredictionFormat, PredictionRow, PredictionWriter};
 pub use self::table::{PredictionTable, TableStyle};
+use crate::dataset::Input;
 use crate::error::{Error, Result};
+
+/// What `extract` and `predict` write rows to, in the order of the images.
+pub trait Output: Sized {
+    /// What is written of an image that could be read.
+    type Row;
+
+    /// What to say when a signal has ended the work and there is nothing to go on from.
+    const STOPPED: &'static str = "stopped: nothing was written; run it again to start over";
+
+    /// Adds the row of the next image, or why it has none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    fn write(&mut self, input: &Input, row: Result<Self::Row, String>) -> Result<()>;
+
+    /// Says that a run which begins behind these images would write the same from here on. Now and then that is
+    /// noted.
+    ///
+    /// # Errors
+    /// As [`Output::commit`].
+    fn batch_done(&mut self, done: Done) -> Result<()>;
+
+    /// Notes that these images are done, where [`Output::batch_done`] could be said, so that a later run can go
+    /// on behind them, after a power cut too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if what is not on the disk yet cannot be written.
+    fn commit(&mut self, done: Done) -> Result<()>;
+
+    /// What a later run can go on from, in words, if there is anything.
+    fn kept(&self) -> Option<String>;
+
+    /// Completes the output and puts it in place.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the last bytes cannot be written; the old files are then as they were.
+    fn finish(self, done: Done) -> Result<Progress>;
+}
+
+/// Images whose rows are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// How many.
+    pub images: u64,
+    /// A digest of their names and labels.
+    pub listing: String,
+}
 
 /// A path as the outputs spell it. All of them are UTF-8: a byte of a name that is not becomes `�`.
 pub fn path_text(path: &Path) -> Cow<'_, str> {

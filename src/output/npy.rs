@@ -1,11 +1,8 @@
 //! NumPy's `.npy`, version 1.0 (`numpy/lib/format.py`): float32, little-endian, C order, `[N, D]`; with
 //! `FILE.index.csv` of `path,label`, a row a row.
 
-use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
-
 use super::csv::CsvFile;
-use super::{AtomicFile, sibling};
+use super::partial::{Lengths, Part, Partial, Places};
 use crate::error::Result;
 
 /// What NumPy itself uses for two dimensions: a multiple of 64, with room for any number of rows.
@@ -13,37 +10,46 @@ const HEADER: usize = 128;
 
 /// An `.npy` file and its index, under construction.
 pub(super) struct NpyWriter {
-    file: AtomicFile,
+    array: Part,
     index: CsvFile,
     dim: usize,
-    rows: u64,
     bytes: Vec<u8>,
 }
 
 impl NpyWriter {
-    pub(super) fn create(path: &Path, dim: usize) -> Result<Self> {
-        let mut file = AtomicFile::create(path)?;
-        // Written again at the end, when the number of rows is known.
-        file.write_all(&header(0, dim)).map_err(|error| file.error(error))?;
-        let index = CsvFile::create(&sibling(path, ".index.csv"), ["path", "label"])?;
-        Ok(Self { file, index, dim, rows: 0, bytes: Vec::with_capacity(4 * dim) })
+    pub(super) fn open(partial: &Partial, dim: usize) -> Result<Self> {
+        let mut array = partial.part("array.npy")?;
+        if array.length() == 0 {
+            // Written again at the end, when the number of rows is known.
+            array.put(&header(0, dim))?;
+        }
+        let index = CsvFile::open(partial.part("index.csv")?, ["path", "label"])?;
+        Ok(Self { array, index, dim, bytes: Vec::with_capacity(4 * dim) })
     }
 
     pub(super) fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
         self.bytes.clear();
         self.bytes.extend(features.iter().flat_map(|value| value.to_le_bytes()));
-        self.file.write_all(&self.bytes).map_err(|error| self.file.error(error))?;
-        self.rows += 1;
+        self.array.put(&self.bytes)?;
         self.index.row([path, label])
     }
 
+    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+        self.index.settle(lengths)?;
+        self.array.settle(lengths)
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        self.index.sync()?;
+        self.array.sync()
+    }
+
     /// The index, then the array: whoever sees the new array sees its index too.
-    pub(super) fn finish(self) -> Result<Vec<AtomicFile>> {
-        let mut file = self.file;
-        file.seek(SeekFrom::Start(0))
-            .and_then(|_| file.write_all(&header(self.rows, self.dim)))
-            .map_err(|error| file.error(error))?;
-        Ok(vec![self.index.finish()?, file])
+    pub(super) fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()> {
+        self.array.patch_start(&header(rows, self.dim))?;
+        places.put.push(("index.csv".into(), ".index.csv".into()));
+        places.put.push(("array.npy".into(), String::new()));
+        Ok(())
     }
 }
 

@@ -1,45 +1,84 @@
 //! Parquet, through Arrow, so that `features` reads back as a fixed-size list.
 //!
-//! A row group is closed every 16 MB: that much is held in memory, and a reader can take the file in
+//! A row group is closed every 8 MB: that much is held in memory, and a reader can take the file in
 //! pieces of that size. Text is compressed (snappy); feature values do not compress and are left plain.
+//!
+//! A row group is written whole, so the rows of the open one wait in a file, from which it is then encoded.
+//! A Parquet file ends with a list of its row groups; until the end, what it will say of each is kept in
+//! another file. So a run that goes on needs to read neither of the groups before.
 
 use std::error::Error as _;
-use std::io;
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};
-use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    FileMetaData, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData,
+};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::AtomicFile;
+use super::partial::{Lengths, Part, Partial, Places};
 use super::predictions::{PredictionRow, columns};
 use crate::error::{Error, Result};
 
 /// Bytes of values in a row group.
-const ROW_GROUP: usize = 16 << 20;
+const ROW_GROUP: u64 = 8 << 20;
 
 /// Bytes of values encoded at a time.
 const BATCH: usize = 1 << 20;
 
-/// A Parquet file under construction: batches in, row groups out.
+/// What a Parquet file begins and ends with.
+const MAGIC: &[u8] = b"PAR1";
+
+/// A Parquet file under construction: rows in, row groups out.
 struct ParquetFile {
-    writer: ArrowWriter<AtomicFile>,
-    path: std::path::PathBuf,
+    data: Part,
+    /// The rows of the open group.
+    rows: Part,
+    /// What the file's end will say of each group: a length in 8 bytes, then that much of Parquet metadata.
+    groups: Part,
     schema: SchemaRef,
-    /// Bytes in the open row group.
-    open: usize,
+    properties: WriterProperties,
+    /// Whether the rows are in a group already, and can go once that is noted.
+    closed: bool,
+}
+
+/// Takes the row group out of what Parquet writes: not the file's first bytes, and not its end.
+struct Splice<'a> {
+    data: &'a mut Part,
+    skip: usize,
+    ended: bool,
+}
+
+impl Write for Splice<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let skipped = if self.ended { bytes.len() } else { self.skip.min(bytes.len()) };
+        self.skip -= skipped.min(self.skip);
+        self.data.write_all(&bytes[skipped..])?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl ParquetFile {
-    fn create(path: &Path, fields: Vec<Field>, plain: Option<&[&str]>) -> Result<Self> {
-        let schema = Arc::new(Schema::new(fields));
-        let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    fn open(partial: &Partial, fields: Vec<Field>, plain: Option<&[&str]>) -> Result<Self> {
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            // A page index would stand after the groups, where the next group goes.
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true)
+            // A group ends where it is told to.
+            .set_max_row_group_row_count(None);
         if let Some(column) = plain {
             let column = ColumnPath::new(column.iter().map(ToString::to_string).collect());
             properties = properties
@@ -47,28 +86,171 @@ impl ParquetFile {
                 .set_column_dictionary_enabled(column.clone(), false)
                 .set_column_statistics_enabled(column, EnabledStatistics::None);
         }
-        let file = AtomicFile::create(path)?;
-        let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties.build()))
-            .map_err(|error| failed(path, error))?;
-        Ok(Self { writer, path: path.into(), schema, open: 0 })
+        let mut data = partial.part("data.parquet")?;
+        if data.length() == 0 {
+            data.put(MAGIC)?;
+        }
+        Ok(Self {
+            data,
+            rows: partial.part("rows")?,
+            groups: partial.part("groups")?,
+            schema: Arc::new(Schema::new(fields)),
+            properties: properties.build(),
+            closed: false,
+        })
     }
 
-    fn write(&mut self, arrays: Vec<ArrayRef>, bytes: usize) -> Result<()> {
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays)
-            .map_err(|error| failed(&self.path, error.into()))?;
-        self.writer.write(&batch).map_err(|error| failed(&self.path, error))?;
-        self.open += bytes;
-        if self.open >= ROW_GROUP {
-            self.writer.flush().map_err(|error| failed(&self.path, error))?;
-            self.open = 0;
+    /// Closes the row group if it is large enough. `batch` reads the next rows as columns.
+    fn end_batch(
+        &mut self,
+        batch: impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>>,
+    ) -> Result<bool> {
+        if self.rows.length() < ROW_GROUP {
+            return Ok(false);
+        }
+        self.close_group(batch)?;
+        Ok(true)
+    }
+
+    fn close_group(
+        &mut self,
+        mut batch: impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>>,
+    ) -> Result<()> {
+        let path = self.data.path().to_path_buf();
+        let failed = |error| failed(&path, error);
+        let start = self.data.length() as i64;
+        let mut rows = BufReader::with_capacity(1 << 18, self.rows.read()?);
+        let splice = Splice { data: &mut self.data, skip: MAGIC.len(), ended: false };
+        let schema = Arc::clone(&self.schema);
+        let mut writer =
+            ArrowWriter::try_new(splice, schema, Some(self.properties.clone())).map_err(failed)?;
+        while let Some(arrays) = batch(&mut rows).map_err(Error::io("read back the rows of", &path))? {
+            let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
+            writer.write(&batch.map_err(|error| failed(error.into()))?).map_err(failed)?;
+        }
+        writer.flush().map_err(failed)?;
+        // Parquet's own buffer still holds the end of the group.
+        writer.sync().map_err(Error::io("write", &path))?;
+        writer.inner_mut().ended = true;
+        let metadata = writer.close().map_err(failed)?;
+        let shift = start - MAGIC.len() as i64;
+        let groups = metadata.row_groups().iter().map(|group| shifted(group, shift));
+        let groups = groups.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let bytes = end(metadata.file_metadata().clone(), groups).map_err(failed)?;
+        self.groups.put(&(bytes.len() as u64).to_le_bytes())?;
+        self.groups.put(&bytes)?;
+        self.closed = true;
+        Ok(())
+    }
+
+    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+        self.data.settle(lengths)?;
+        self.groups.settle(lengths)?;
+        self.rows.settle(lengths)?;
+        if self.closed {
+            lengths.insert(self.rows.name().into(), 0);
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Vec<AtomicFile>> {
-        let file = self.writer.into_inner().map_err(|error| failed(&self.path, error))?;
-        Ok(vec![file])
+    fn sync(&self) -> Result<()> {
+        [&self.data, &self.groups, &self.rows].into_iter().try_for_each(Part::sync)
     }
+
+    /// The journal knows of the group: its rows need not be kept.
+    fn committed(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.closed) { self.rows.empty() } else { Ok(()) }
+    }
+
+    /// Closes the last group and writes the end of the file.
+    fn finish(
+        &mut self,
+        batch: impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>>,
+        places: &mut Places,
+    ) -> Result<()> {
+        if !self.closed && self.rows.length() > 0 {
+            self.close_group(batch)?;
+        }
+        let path = self.data.path().to_path_buf();
+        let failed = |error| failed(&path, error);
+        let mut groups = Vec::new();
+        let mut file = None;
+        let mut kept = BufReader::new(self.groups.read()?);
+        let reading = || Error::io("read back the row groups of", &path);
+        loop {
+            let mut length = [0; 8];
+            match kept.read_exact(&mut length) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                read => read.map_err(reading())?,
+            }
+            let mut bytes = vec![0; u64::from_le_bytes(length) as usize];
+            kept.read_exact(&mut bytes).map_err(reading())?;
+            let metadata = ParquetMetaDataReader::decode_metadata(&bytes).map_err(failed)?;
+            groups.extend(metadata.row_groups().iter().cloned());
+            file = Some(metadata.file_metadata().clone());
+        }
+        let file = match file {
+            Some(file) => file,
+            // No row at all: a file of nothing tells what an end looks like.
+            None => {
+                let (schema, properties) = (Arc::clone(&self.schema), self.properties.clone());
+                let writer = ArrowWriter::try_new(io::sink(), schema, Some(properties)).map_err(failed)?;
+                writer.close().map_err(failed)?.file_metadata().clone()
+            }
+        };
+        let end = end(file, groups).map_err(failed)?;
+        self.data.put(&end)?;
+        self.data.put(&(end.len() as u32).to_le_bytes())?;
+        self.data.put(MAGIC)?;
+        places.put.push((self.data.name().into(), String::new()));
+        Ok(())
+    }
+}
+
+/// A row group that stands `shift` bytes further on.
+fn shifted(group: &RowGroupMetaData, shift: i64) -> Result<RowGroupMetaData, ParquetError> {
+    let columns = group.columns().iter().map(|column| {
+        let dictionary = column.dictionary_page_offset().map(|offset| offset + shift);
+        column
+            .clone()
+            .into_builder()
+            .set_data_page_offset(column.data_page_offset() + shift)
+            .set_dictionary_page_offset(dictionary)
+            .build()
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let builder = group.clone().into_builder().set_column_metadata(columns);
+    match group.file_offset() {
+        Some(offset) => builder.set_file_offset(offset + shift).build(),
+        None => builder.build(),
+    }
+}
+
+/// The metadata of a file with these row groups, as its end has them.
+fn end(file: FileMetaData, groups: Vec<RowGroupMetaData>) -> Result<Vec<u8>, ParquetError> {
+    let mut numbered = Vec::with_capacity(groups.len());
+    for (ordinal, group) in groups.into_iter().enumerate() {
+        // A file of more than 32,767 row groups leaves the numbers out.
+        let builder = group.into_builder();
+        numbered.push(match i16::try_from(ordinal) {
+            Ok(ordinal) => builder.set_ordinal(ordinal.into()).build()?,
+            Err(_) => builder.build()?,
+        });
+    }
+    let rows = numbered.iter().map(RowGroupMetaData::num_rows).sum();
+    let file = FileMetaData::new(
+        file.version(),
+        rows,
+        file.created_by().map(Into::into),
+        file.key_value_metadata().cloned(),
+        file.schema_descr_ptr(),
+        file.column_orders().cloned(),
+    );
+    let mut bytes = Vec::new();
+    ParquetMetaDataWriter::new(&mut bytes, &ParquetMetaData::new(file, numbered)).finish()?;
+    // Its length and the magic follow; they are the caller's to write.
+    bytes.truncate(bytes.len() - 8);
+    Ok(bytes)
 }
 
 /// Parquet wraps what the disk said; the user wants to know what the disk said.
@@ -84,19 +266,49 @@ fn failed(path: &Path, error: ParquetError) -> Error {
     Error::io("write", path)(error)
 }
 
+/// Adds text to a row that waits: its length in 4 bytes, then itself. `None` has no text and the length -1.
+fn put_text(bytes: &mut Vec<u8>, text: Option<&str>) {
+    let length = text.map_or(u32::MAX, |text| text.len() as u32);
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(text.unwrap_or_default().as_bytes());
+}
+
+/// The next four bytes; `None` at the end.
+fn get_word(rows: &mut dyn Read) -> io::Result<Option<[u8; 4]>> {
+    let mut word = [0; 4];
+    match rows.read_exact(&mut word) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        read => read.map(|()| Some(word)),
+    }
+}
+
+fn get_text(rows: &mut dyn Read, length: [u8; 4]) -> io::Result<Option<String>> {
+    let length = u32::from_le_bytes(length);
+    if length == u32::MAX {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    match rows.take(length.into()).read_to_string(&mut text)? == length as usize {
+        true => Ok(Some(text)),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn next_text(rows: &mut dyn Read) -> io::Result<Option<String>> {
+    let length = get_word(rows)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    get_text(rows, length)
+}
+
 /// Columns `path`, `label`, `features`.
 pub(super) struct ParquetFeatures {
     file: ParquetFile,
     element: FieldRef,
     size: i32,
-    paths: StringBuilder,
-    labels: StringBuilder,
-    values: Vec<f32>,
-    bytes: usize,
+    bytes: Vec<u8>,
 }
 
 impl ParquetFeatures {
-    pub(super) fn create(path: &Path, dim: usize) -> Result<Self> {
+    pub(super) fn open(partial: &Partial, path: &Path, dim: usize) -> Result<Self> {
         let size = i32::try_from(dim).map_err(|_| {
             Error::file(path, format!("a Parquet list holds at most {} values, a row has {dim}", i32::MAX))
         })?;
@@ -106,39 +318,64 @@ impl ParquetFeatures {
             Field::new("label", DataType::Utf8, false),
             Field::new("features", DataType::FixedSizeList(Arc::clone(&element), size), false),
         ];
-        Ok(Self {
-            file: ParquetFile::create(path, fields, Some(&["features", "list", "element"]))?,
-            element,
-            size,
-            paths: StringBuilder::new(),
-            labels: StringBuilder::new(),
-            values: Vec::new(),
-            bytes: 0,
-        })
+        let file = ParquetFile::open(partial, fields, Some(&["features", "list", "element"]))?;
+        Ok(Self { file, element, size, bytes: Vec::new() })
     }
 
     pub(super) fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
-        self.paths.append_value(path);
-        self.labels.append_value(label);
-        self.values.extend_from_slice(features);
-        self.bytes += path.len() + label.len() + 4 * features.len();
-        if self.bytes >= BATCH { self.write_batch() } else { Ok(()) }
+        self.bytes.clear();
+        put_text(&mut self.bytes, Some(path));
+        put_text(&mut self.bytes, Some(label));
+        self.bytes.extend(features.iter().flat_map(|value| value.to_le_bytes()));
+        self.file.rows.put(&self.bytes)
     }
 
-    fn write_batch(&mut self) -> Result<()> {
-        let values = Arc::new(Float32Array::from(std::mem::take(&mut self.values)));
-        let features = FixedSizeListArray::try_new(Arc::clone(&self.element), self.size, values, None)
-            .map_err(|error: ArrowError| failed(&self.file.path, error.into()))?;
-        let arrays: Vec<ArrayRef> =
-            vec![Arc::new(self.paths.finish()), Arc::new(self.labels.finish()), Arc::new(features)];
-        self.file.write(arrays, std::mem::take(&mut self.bytes))
-    }
-
-    pub(super) fn finish(mut self) -> Result<Vec<AtomicFile>> {
-        if self.bytes > 0 {
-            self.write_batch()?;
+    /// Reads rows back, about [`BATCH`] bytes of them.
+    fn columns(
+        element: FieldRef,
+        size: i32,
+    ) -> impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>> {
+        move |rows| {
+            let (mut paths, mut labels) = (StringBuilder::new(), StringBuilder::new());
+            let mut values: Vec<f32> = Vec::new();
+            let mut row = vec![0; 4 * size as usize];
+            while 4 * values.len() < BATCH {
+                let Some(length) = get_word(rows)? else { break };
+                paths.append_value(get_text(rows, length)?.unwrap_or_default());
+                labels.append_value(next_text(rows)?.unwrap_or_default());
+                rows.read_exact(&mut row)?;
+                values.extend(row.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+            }
+            if values.is_empty() {
+                return Ok(None);
+            }
+            let values = Arc::new(Float32Array::from(values));
+            let features = FixedSizeListArray::try_new(Arc::clone(&element), size, values, None)
+                .map_err(io::Error::other)?;
+            Ok(Some(vec![Arc::new(paths.finish()), Arc::new(labels.finish()), Arc::new(features)]))
         }
-        self.file.finish()
+    }
+
+    pub(super) fn end_batch(&mut self) -> Result<bool> {
+        let columns = Self::columns(Arc::clone(&self.element), self.size);
+        self.file.end_batch(columns)
+    }
+
+    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+        self.file.settle(lengths)
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync()
+    }
+
+    pub(super) fn committed(&mut self) -> Result<()> {
+        self.file.committed()
+    }
+
+    pub(super) fn finish(&mut self, places: &mut Places) -> Result<()> {
+        let columns = Self::columns(Arc::clone(&self.element), self.size);
+        self.file.finish(columns, places)
     }
 }
 
@@ -146,50 +383,85 @@ impl ParquetFeatures {
 pub(super) struct ParquetPredictions {
     file: ParquetFile,
     top_k: usize,
-    rows: Vec<PredictionRow>,
-    bytes: usize,
+    bytes: Vec<u8>,
 }
 
 impl ParquetPredictions {
-    pub(super) fn create(path: &Path, top_k: usize) -> Result<Self> {
+    pub(super) fn open(partial: &Partial, top_k: usize) -> Result<Self> {
         let fields = columns(top_k).map(|name| {
             let kind = if name.starts_with("confidence") { DataType::Float32 } else { DataType::Utf8 };
             let nullable = name != "path";
             Field::new(name, kind, nullable)
         });
-        let file = ParquetFile::create(path, fields.collect(), None)?;
-        Ok(Self { file, top_k, rows: Vec::new(), bytes: 0 })
+        let file = ParquetFile::open(partial, fields.collect(), None)?;
+        Ok(Self { file, top_k, bytes: Vec::new() })
     }
 
     pub(super) fn write_row(&mut self, row: &PredictionRow) -> Result<()> {
-        let labels: usize = row.ranks.iter().map(|(label, _)| label.len() + 4).sum();
-        self.bytes += row.path.len() + labels + row.error.as_ref().map_or(0, String::len);
-        self.rows.push(row.clone());
-        if self.bytes >= BATCH { self.write_batch() } else { Ok(()) }
-    }
-
-    fn write_batch(&mut self) -> Result<()> {
-        let rows = std::mem::take(&mut self.rows);
-        let text = |values: Vec<Option<&str>>| -> ArrayRef {
-            let bytes = values.iter().flatten().map(|text| text.len()).sum();
-            let mut builder = StringBuilder::with_capacity(values.len(), bytes);
-            values.into_iter().for_each(|value| builder.append_option(value));
-            Arc::new(builder.finish())
-        };
-        let mut arrays = vec![text(rows.iter().map(|row| Some(row.path.as_str())).collect())];
+        self.bytes.clear();
+        put_text(&mut self.bytes, Some(&row.path));
         for rank in 0..self.top_k {
-            arrays.push(text(rows.iter().map(|row| row.rank(rank).map(|(label, _)| label)).collect()));
-            let confidences = rows.iter().map(|row| row.rank(rank).map(|(_, confidence)| confidence));
-            arrays.push(Arc::new(confidences.collect::<Float32Array>()));
+            let (label, confidence) = row.rank(rank).unzip();
+            put_text(&mut self.bytes, label);
+            self.bytes.extend(confidence.unwrap_or_default().to_le_bytes());
         }
-        arrays.push(text(rows.iter().map(|row| row.error.as_deref()).collect()));
-        self.file.write(arrays, std::mem::take(&mut self.bytes))
+        put_text(&mut self.bytes, row.error.as_deref());
+        self.file.rows.put(&self.bytes)
     }
 
-    pub(super) fn finish(mut self) -> Result<Vec<AtomicFile>> {
-        if !self.rows.is_empty() {
-            self.write_batch()?;
+    /// Reads rows back, about [`BATCH`] bytes of them. A rank without a label has no confidence either.
+    fn columns(top_k: usize) -> impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>> {
+        move |rows| {
+            let (mut paths, mut errors) = (StringBuilder::new(), StringBuilder::new());
+            let mut labels: Vec<StringBuilder> = (0..top_k).map(|_| StringBuilder::new()).collect();
+            let mut confidences: Vec<Vec<Option<f32>>> = vec![Vec::new(); top_k];
+            let mut bytes = 0;
+            while bytes < BATCH {
+                let Some(length) = get_word(rows)? else { break };
+                let path = get_text(rows, length)?.unwrap_or_default();
+                bytes += path.len() + 4;
+                paths.append_value(path);
+                for (labels, confidences) in labels.iter_mut().zip(&mut confidences) {
+                    let label = next_text(rows)?;
+                    let confidence = get_word(rows)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                    bytes += label.as_ref().map_or(0, String::len) + 8;
+                    confidences.push(label.is_some().then_some(f32::from_le_bytes(confidence)));
+                    labels.append_option(label);
+                }
+                let error = next_text(rows)?;
+                bytes += error.as_ref().map_or(0, String::len);
+                errors.append_option(error);
+            }
+            if bytes == 0 {
+                return Ok(None);
+            }
+            let mut arrays: Vec<ArrayRef> = vec![Arc::new(paths.finish())];
+            for (mut labels, confidences) in labels.into_iter().zip(confidences) {
+                arrays.push(Arc::new(labels.finish()));
+                arrays.push(Arc::new(Float32Array::from(confidences)));
+            }
+            arrays.push(Arc::new(errors.finish()));
+            Ok(Some(arrays))
         }
-        self.file.finish()
+    }
+
+    pub(super) fn end_batch(&mut self) -> Result<bool> {
+        self.file.end_batch(Self::columns(self.top_k))
+    }
+
+    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+        self.file.settle(lengths)
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync()
+    }
+
+    pub(super) fn committed(&mut self) -> Result<()> {
+        self.file.committed()
+    }
+
+    pub(super) fn finish(&mut self, places: &mut Places) -> Result<()> {
+        self.file.finish(Self::columns(self.top_k), places)
     }
 }

@@ -7,7 +7,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::csv::CsvFile;
 use super::parquet::ParquetPredictions;
-use super::{AtomicFile, by_ending};
+use super::partial::{Lengths, Part, Places};
+use super::{Done, Output, Partial, Progress, by_ending};
+use crate::dataset::Input;
 use crate::error::Result;
 
 /// The prediction for one image, or why there is none.
@@ -22,6 +24,15 @@ pub struct PredictionRow {
 }
 
 impl PredictionRow {
+    /// The row of an image: its ranks, or why there are none.
+    pub fn of(input: &Input, ranks: Result<Vec<(String, f32)>, String>) -> Self {
+        let path = input.name.clone();
+        match ranks {
+            Ok(ranks) => PredictionRow { path, ranks, error: None },
+            Err(error) => PredictionRow { path, ranks: Vec::new(), error: Some(error) },
+        }
+    }
+
     /// The label and confidence of rank `rank`, counted from 0. A failed image has none.
     pub fn rank(&self, rank: usize) -> Option<(&str, f32)> {
         if self.error.is_some() {
@@ -64,34 +75,43 @@ impl PredictionFormat {
 
 /// A file of predictions under construction.
 ///
-/// Nothing is in place before [`PredictionWriter::finish`]; dropped without it, the old file stays.
+/// Nothing is in place before [`PredictionWriter::finish`]; what was [committed](Partial) before can be gone on
+/// with.
 pub struct PredictionWriter {
-    top_k: usize,
+    // Before the partial: dropped in this order, the files close before their folder goes.
     format: Format,
+    partial: Box<Partial>,
+    top_k: usize,
+    rows: u64,
+    failed: u64,
 }
 
 enum Format {
-    Csv(CsvFile),
-    Jsonl { file: AtomicFile, columns: Vec<String> },
-    Parquet(ParquetPredictions),
+    Csv(Box<CsvFile>),
+    Jsonl { file: Part, columns: Vec<String> },
+    Parquet(Box<ParquetPredictions>),
 }
 
 impl PredictionWriter {
-    /// Starts the file that will replace `path`, with `top_k` labels an image, in the format of its
-    /// ending. Missing parent folders are made.
+    /// Goes on with the file that will replace `path`, with `top_k` labels an image, in the format of its
+    /// ending.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] for an unknown ending, else as [`AtomicFile::create`].
-    pub fn create(path: impl AsRef<Path>, top_k: usize) -> Result<Self> {
-        let path = path.as_ref();
+    /// [`crate::Error::Usage`] for an unknown ending, [`crate::Error::Io`] if the files cannot be opened.
+    pub fn open(path: impl AsRef<Path>, top_k: usize, partial: Box<Partial>) -> Result<Self> {
         let format = match PredictionFormat::of(path)? {
-            PredictionFormat::Csv => Format::Csv(CsvFile::create(path, columns(top_k))?),
-            PredictionFormat::Parquet => Format::Parquet(ParquetPredictions::create(path, top_k)?),
+            PredictionFormat::Csv => {
+                Format::Csv(Box::new(CsvFile::open(partial.part("rows.csv")?, columns(top_k))?))
+            }
+            PredictionFormat::Parquet => {
+                Format::Parquet(Box::new(ParquetPredictions::open(&partial, top_k)?))
+            }
             PredictionFormat::Jsonl => {
-                Format::Jsonl { file: AtomicFile::create(path)?, columns: columns(top_k).collect() }
+                Format::Jsonl { file: partial.part("rows.jsonl")?, columns: columns(top_k).collect() }
             }
         };
-        Ok(Self { top_k, format })
+        let (rows, failed) = (partial.progress().rows, partial.progress().failures);
+        Ok(Self { format, partial, top_k, rows, failed })
     }
 
     /// Adds a row. Ranks beyond `top_k` are left out, missing ones are empty.
@@ -99,6 +119,8 @@ impl PredictionWriter {
     /// # Errors
     /// [`crate::Error::Io`] if it cannot be written.
     pub fn write_row(&mut self, row: &PredictionRow) -> Result<()> {
+        self.rows += 1;
+        self.failed += u64::from(row.error.is_some());
         match &mut self.format {
             Format::Csv(file) => write_csv_row(file, row, self.top_k),
             Format::Parquet(writer) => writer.write_row(row),
@@ -112,16 +134,75 @@ impl PredictionWriter {
         }
     }
 
-    /// Puts the file in place.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`] if the last bytes cannot be written; the old file is then as it was.
-    pub fn finish(self) -> Result<()> {
-        match self.format {
-            Format::Csv(file) => file.finish()?.commit(),
-            Format::Jsonl { file, .. } => file.commit(),
-            Format::Parquet(writer) => AtomicFile::commit_all(writer.finish()?),
+    fn settle(&mut self) -> Result<Lengths> {
+        let mut lengths = Lengths::new();
+        match &mut self.format {
+            Format::Csv(file) => file.settle(&mut lengths),
+            Format::Jsonl { file, .. } => file.settle(&mut lengths),
+            Format::Parquet(writer) => writer.settle(&mut lengths),
+        }?;
+        Ok(lengths)
+    }
+
+    fn note(&mut self, done: Done, sync: bool) -> Result<()> {
+        let lengths = self.settle()?;
+        if sync {
+            self.sync()?;
         }
+        self.partial.commit(done.progress(self.rows, self.failed, lengths), sync)?;
+        match &mut self.format {
+            Format::Parquet(writer) => writer.committed(),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync(&self) -> Result<()> {
+        match &self.format {
+            Format::Csv(file) => file.sync(),
+            Format::Jsonl { file, .. } => file.sync(),
+            Format::Parquet(writer) => writer.sync(),
+        }
+    }
+}
+
+impl Output for PredictionWriter {
+    type Row = Vec<(String, f32)>;
+
+    fn write(&mut self, input: &Input, row: Result<Self::Row, String>) -> Result<()> {
+        self.write_row(&PredictionRow::of(input, row))
+    }
+
+    fn batch_done(&mut self, done: Done) -> Result<()> {
+        let closed = match &mut self.format {
+            Format::Parquet(writer) => writer.end_batch()?,
+            _ => false,
+        };
+        match closed || self.partial.is_due() {
+            true => self.note(done, self.partial.sync_is_due()),
+            false => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, done: Done) -> Result<()> {
+        self.note(done, true)
+    }
+
+    fn kept(&self) -> Option<String> {
+        self.partial.kept()
+    }
+
+    fn finish(mut self, done: Done) -> Result<Progress> {
+        self.commit(done.clone())?;
+        let lengths = self.settle()?;
+        let mut places = Places::default();
+        match &mut self.format {
+            Format::Csv(file) => places.put.push((file.name().into(), String::new())),
+            Format::Jsonl { file, .. } => places.put.push((file.name().into(), String::new())),
+            Format::Parquet(writer) => writer.finish(&mut places)?,
+        }
+        self.settle()?;
+        self.sync()?;
+        self.partial.complete(done.progress(self.rows, self.failed, lengths), places)
     }
 }
 

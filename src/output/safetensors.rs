@@ -1,14 +1,10 @@
 //! `.safetensors`: the tensor `features` (F32 `[N, D]`), with `paths` and `labels` in the metadata, each
 //! a JSON array as text (metadata values can only be text).
 //!
-//! The header stands before the numbers and holds every path, so the numbers wait in a temporary file
-//! without a name until the header is known.
+//! The header stands before the numbers and holds every path, so numbers, paths and labels wait in files of
+//! their own, the text as the header will have it, until all are known.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::Path;
-
-use super::AtomicFile;
+use super::partial::{Lengths, Part, Partial, Places};
 use crate::error::{Error, Result};
 
 /// Readers refuse a longer header (`MAX_HEADER_SIZE` in `safetensors/src/tensor.rs`).
@@ -19,31 +15,23 @@ const FRAME: u64 = 512;
 
 /// A `.safetensors` file of features, under construction.
 pub(super) struct SafetensorsWriter {
-    file: AtomicFile,
-    numbers: BufWriter<File>,
+    whole: Part,
+    numbers: Part,
+    /// Items of JSON arrays, escaped as a JSON string is, a comma before each but the first.
+    paths: Part,
+    labels: Part,
     dim: usize,
-    rows: u64,
-    /// JSON arrays, still without the closing bracket.
-    paths: String,
-    labels: String,
-    /// What both will take in the header.
-    header: u64,
     bytes: Vec<u8>,
 }
 
 impl SafetensorsWriter {
-    pub(super) fn create(path: &Path, dim: usize) -> Result<Self> {
-        let file = AtomicFile::create(path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let numbers = tempfile::tempfile_in(folder).map_err(|error| file.error(error))?;
+    pub(super) fn open(partial: &Partial, dim: usize) -> Result<Self> {
         Ok(Self {
-            file,
-            numbers: BufWriter::with_capacity(1 << 18, numbers),
+            whole: partial.part("whole.safetensors")?,
+            numbers: partial.part("numbers")?,
+            paths: partial.part("paths")?,
+            labels: partial.part("labels")?,
             dim,
-            rows: 0,
-            paths: "[".into(),
-            labels: "[".into(),
-            header: FRAME,
             bytes: Vec::with_capacity(4 * dim),
         })
     }
@@ -51,59 +39,62 @@ impl SafetensorsWriter {
     pub(super) fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
         self.bytes.clear();
         self.bytes.extend(features.iter().flat_map(|value| value.to_le_bytes()));
-        self.numbers.write_all(&self.bytes).map_err(|error| self.file.error(error))?;
-        self.header += push_item(&mut self.paths, path) + push_item(&mut self.labels, label);
-        self.rows += 1;
-        if self.header > MAX_HEADER {
-            let message = format!(
-                "a .safetensors header holds at most 100 MB of paths and labels, which row {} exceeds; write .npy, \
-                 .parquet or .csv instead",
-                self.rows
-            );
-            return Err(Error::file(self.file.path(), message));
+        for (part, text) in [(&mut self.paths, path), (&mut self.labels, label)] {
+            let item = item(text, part.length() == 0);
+            part.put(item.as_bytes())?;
         }
-        Ok(())
+        if self.paths.length() + self.labels.length() + FRAME > MAX_HEADER {
+            return Err(Error::file(
+                self.numbers.path(),
+                "a .safetensors header holds at most 100 MB of paths and labels, and these images have more; write \
+                 .npy, .parquet or .csv instead, or several files with `--shard`",
+            ));
+        }
+        self.numbers.put(&self.bytes)
     }
 
-    pub(super) fn finish(mut self) -> Result<Vec<AtomicFile>> {
-        self.assemble().map_err(|error| self.file.error(error))?;
-        Ok(vec![self.file])
+    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+        [&mut self.paths, &mut self.labels, &mut self.numbers]
+            .into_iter()
+            .try_for_each(|part| part.settle(lengths))
     }
 
-    fn assemble(&mut self) -> io::Result<()> {
-        self.paths.push(']');
-        self.labels.push(']');
-        let size = self.rows * self.dim as u64 * 4;
-        let mut header = format!(
-            r#"{{"__metadata__":{{"labels":{},"paths":{}}},"features":{{"dtype":"F32","shape":[{},{}],"data_offsets":[0,{size}]}}}}"#,
-            serde_json::to_string(&self.labels)?,
-            serde_json::to_string(&self.paths)?,
-            self.rows,
-            self.dim,
+    pub(super) fn sync(&self) -> Result<()> {
+        [&self.whole, &self.paths, &self.labels, &self.numbers].into_iter().try_for_each(Part::sync)
+    }
+
+    /// Puts the parts together.
+    pub(super) fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()> {
+        let Self { whole, numbers, paths, labels, dim, .. } = self;
+        let size = rows * *dim as u64 * 4;
+        let features = format!(
+            r#"]"}},"features":{{"dtype":"F32","shape":[{rows},{dim}],"data_offsets":[0,{size}]}}}}"#
         );
+        let pieces = [r#"{"__metadata__":{"labels":"["#, r#"]","paths":"["#, &features];
+        let frame: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let length = frame as u64 + paths.length() + labels.length();
         // The numbers start at a multiple of 8, so that a reader can map them.
-        while header.len() % 8 != 0 {
-            header.push(' ');
-        }
-        self.file.write_all(&(header.len() as u64).to_le_bytes())?;
-        self.file.write_all(header.as_bytes())?;
-        self.numbers.flush()?;
-        let mut numbers = self.numbers.get_ref();
-        numbers.seek(SeekFrom::Start(0))?;
-        io::copy(&mut numbers, &mut self.file)?;
+        let padded = length.next_multiple_of(8);
+        whole.empty()?;
+        whole.put(&padded.to_le_bytes())?;
+        whole.put(pieces[0].as_bytes())?;
+        whole.append_file(labels.read()?)?;
+        whole.put(pieces[1].as_bytes())?;
+        whole.append_file(paths.read()?)?;
+        whole.put(pieces[2].as_bytes())?;
+        whole.put(&b"        "[..(padded - length) as usize])?;
+        whole.append_file(numbers.read()?)?;
+        places.put.push((whole.name().into(), String::new()));
         Ok(())
     }
 }
 
-/// Adds a string to an unfinished JSON array, and returns how many bytes that is once the array is a
-/// JSON string itself.
-fn push_item(array: &mut String, item: &str) -> u64 {
-    let before = array.len();
-    if before > 1 {
-        array.push(',');
-    }
-    array.push_str(&serde_json::Value::from(item).to_string());
-    array.as_bytes()[before..].iter().map(|byte| if matches!(byte, b'"' | b'\\') { 2 } else { 1 }).sum()
+/// A string as an item of a JSON array that is itself text in JSON.
+fn item(text: &str, first: bool) -> String {
+    let array = serde_json::Value::from(text).to_string();
+    let quoted = serde_json::Value::from(array).to_string();
+    let comma = if first { "" } else { "," };
+    format!("{comma}{}", &quoted[1..quoted.len() - 1])
 }
 
 #[cfg(test)]
@@ -111,30 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_headers_length_is_known_as_it_grows() {
-        let mut array = String::from("[");
-        let mut length = 3 + 1;
-        for item in ["a.png", "", "q\"uo\\te.png", "new\nline", "ä…🦀"] {
-            length += push_item(&mut array, item);
-        }
-        array.push(']');
-        assert_eq!(serde_json::to_string(&array).unwrap().len() as u64, length);
-        let items: Vec<String> = serde_json::from_str(&array).unwrap();
-        assert_eq!(items[2..4], ["q\"uo\\te.png", "new\nline"]);
-    }
-
-    #[test]
-    fn too_many_paths_are_refused_before_the_work_is_done() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.safetensors");
-        let mut writer = SafetensorsWriter::create(&path, 1).unwrap();
-        let long = "p".repeat(30 << 20);
-        for _ in 0..3 {
-            writer.write_row(&long, "", &[0.0]).unwrap();
-        }
-        let message = writer.write_row(&long, "", &[0.0]).unwrap_err().to_string();
-        assert!(message.contains("row 4") && message.contains(".parquet"), "{message}");
-        drop(writer);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    fn items_make_an_array_inside_a_string() {
+        let names = ["a.png", "", "q\"uo\\te.png", "new\nline", "ä…🦀"];
+        let items: String = names.iter().enumerate().map(|(i, name)| item(name, i == 0)).collect();
+        let array: String = serde_json::from_str(&format!("\"[{items}]\"")).unwrap();
+        let read: Vec<String> = serde_json::from_str(&array).unwrap();
+        assert_eq!(read, names);
     }
 }

@@ -30,14 +30,32 @@ fn features(row: usize) -> [f32; DIM] {
     [row as f32, odd[row % 8], odd[(row + 1) % 8], -odd[(row + 2) % 8], (row as f32).sqrt()]
 }
 
+/// A file of features from its first row on.
+fn create(path: impl AsRef<Path>, dim: usize) -> Result<FeatureWriter> {
+    FeatureWriter::open(&path, dim, begin(path.as_ref(), false)?)
+}
+
+/// The rest of an output.
+fn begin(path: &Path, resume: bool) -> Result<Box<Partial>> {
+    match Partial::begin(path, &Job::new("test"), resume)? {
+        Begun::Partial(partial) => Ok(partial),
+        Begun::Complete(_) => Err(Error::run("it is complete")),
+    }
+}
+
+fn done(images: u64) -> Done {
+    Done { images, listing: format!("the first {images}") }
+}
+
 fn write_features(folder: &Path, file: &str, rows: usize) -> PathBuf {
     let path = folder.join(file);
-    let mut writer = FeatureWriter::create(&path, DIM).unwrap();
+    let mut writer = create(&path, DIM).unwrap();
     for row in 0..rows {
         let (name, label) = NAMES[row % NAMES.len()];
         writer.write_row(name, label, &features(row)).unwrap();
     }
-    assert_eq!(writer.finish().unwrap(), Written { rows: rows as u64, failures: 0 });
+    let progress = writer.finish(done(rows as u64)).unwrap();
+    assert_eq!((progress.rows, progress.failures), (rows as u64, 0));
     path
 }
 
@@ -58,9 +76,9 @@ fn predictions() -> Vec<PredictionRow> {
 
 fn write_predictions(folder: &Path, file: &str, top_k: usize) -> PathBuf {
     let path = folder.join(file);
-    let mut writer = PredictionWriter::create(&path, top_k).unwrap();
+    let mut writer = PredictionWriter::open(&path, top_k, begin(&path, false).unwrap()).unwrap();
     predictions().iter().for_each(|row| writer.write_row(row).unwrap());
-    writer.finish().unwrap();
+    writer.finish(done(0)).unwrap();
     path
 }
 
@@ -68,6 +86,8 @@ fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        // The record of a finished run.
+        .filter(|name| !(name.starts_with('.') && name.ends_with(".job")))
         .collect();
     names.sort();
     names
@@ -101,9 +121,9 @@ fn every_format_for_other_readers() {
         write_features(&folder, &format!("features.{ending}"), 100);
         write_features(&folder, &format!("empty.{ending}"), 0);
     }
-    let mut writer = FeatureWriter::create(folder.join("failures.npy"), DIM).unwrap();
+    let mut writer = create(folder.join("failures.npy"), DIM).unwrap();
     writer.write_failure("bad, file.jpg", "cannot decode \"it\"").unwrap();
-    writer.finish().unwrap();
+    writer.finish(done(0)).unwrap();
     for ending in ["csv", "jsonl", "parquet"] {
         write_predictions(&folder, &format!("predictions.{ending}"), 3);
     }
@@ -165,15 +185,18 @@ fn parquet_features_are_read_back_from_several_row_groups() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.parquet");
     let (dim, rows) = (2048, 5000);
-    let mut writer = FeatureWriter::create(&path, dim).unwrap();
+    let mut writer = create(&path, dim).unwrap();
     for row in 0..rows {
         let values: Vec<f32> = (0..dim).map(|i| (row * dim + i) as f32).collect();
         writer.write_row(&format!("{row}.jpg"), NAMES[row % 6].1, &values).unwrap();
+        if row % 10 == 9 {
+            writer.batch_done(done(row as u64 + 1)).unwrap();
+        }
     }
-    writer.finish().unwrap();
+    writer.finish(done(0)).unwrap();
     let (groups, batches) = read_parquet(&path);
-    // 41 MB of values in groups of 16 MB.
-    assert_eq!(groups, 3);
+    // 41 MB of values in groups of 8 MB.
+    assert_eq!(groups, 5);
     let mut row = 0;
     for batch in batches {
         assert!(matches!(batch.schema().field(2).data_type(), DataType::FixedSizeList(_, 2048)));
@@ -247,18 +270,19 @@ fn endings_choose_and_unknown_ones_list_the_known() {
 fn failures_are_listed_and_a_stale_list_goes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.csv");
-    let mut writer = FeatureWriter::create(&path, 1).unwrap();
+    let mut writer = create(&path, 1).unwrap();
     writer.write_failure("bad, file.jpg", "cannot decode \"it\"").unwrap();
     writer.write_row("good.jpg", "", &[1.0]).unwrap();
-    assert_eq!(writer.finish().unwrap(), Written { rows: 1, failures: 1 });
+    let progress = writer.finish(done(2)).unwrap();
+    assert_eq!((progress.rows, progress.failures), (1, 1));
     assert_eq!(names(folder.path()), ["x.csv", "x.csv.errors.csv"]);
     let errors = read_csv(&folder.path().join("x.csv.errors.csv"));
     assert_eq!(errors, [["path", "error"], ["bad, file.jpg", "cannot decode \"it\""]]);
 
     // Not before the new output is complete.
-    let writer = FeatureWriter::create(&path, 1).unwrap();
+    let writer = create(&path, 1).unwrap();
     assert!(folder.path().join("x.csv.errors.csv").exists());
-    writer.finish().unwrap();
+    writer.finish(done(0)).unwrap();
     assert_eq!(names(folder.path()), ["x.csv"]);
 }
 
@@ -268,7 +292,7 @@ fn an_unfinished_output_leaves_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = write_features(folder.path(), &format!("x.{ending}"), 10);
         let before = (names(folder.path()), fs::read(&path).unwrap());
-        let mut writer = FeatureWriter::create(&path, 3).unwrap();
+        let mut writer = create(&path, 3).unwrap();
         writer.write_row("a", "b", &[1.0, 2.0, 3.0]).unwrap();
         writer.write_failure("c", "d").unwrap();
         let message = writer.write_row("a", "b", &[1.0]).unwrap_err().to_string();
@@ -284,7 +308,199 @@ fn an_output_that_cannot_be_written_is_said_at_the_start() {
     fs::write(folder.path().join("file"), b"").unwrap();
     for ending in ["npy", "parquet", "safetensors", "csv"] {
         let path = folder.path().join(format!("file/x.{ending}"));
-        let message = FeatureWriter::create(&path, 3).map(drop).unwrap_err().to_string();
+        let message = create(&path, 3).map(drop).unwrap_err().to_string();
         assert!(message.starts_with("cannot write") && message.contains(ending), "{message}");
     }
+}
+
+#[test]
+fn too_many_paths_for_a_header_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = create(folder.path().join("x.safetensors"), 1).unwrap();
+    let long = "p".repeat(30 << 20);
+    for _ in 0..3 {
+        writer.write_row(&long, "", &[0.0]).unwrap();
+    }
+    let message = writer.write_row(&long, "", &[0.0]).unwrap_err().to_string();
+    assert!(message.contains("100 MB") && message.contains(".parquet"), "{message}");
+    drop(writer);
+    assert!(names(folder.path()).is_empty());
+}
+
+/// Rows and failures `from..to`, in batches of `batch`.
+fn write_on(writer: &mut FeatureWriter, rows: std::ops::Range<usize>, batch: usize, commit: bool) {
+    for row in rows {
+        let (name, label) = NAMES[row % NAMES.len()];
+        match row % 13 {
+            12 => writer.write_failure(name, "broken, \"quite\"").unwrap(),
+            _ => writer.write_row(&format!("{row}/{name}"), label, &wide(row)).unwrap(),
+        }
+        if row % batch == batch - 1 {
+            writer.batch_done(done(row as u64 + 1)).unwrap();
+            if commit && row % 100 == 99 {
+                writer.commit(done(row as u64 + 1)).unwrap();
+            }
+        }
+    }
+}
+
+fn wide(row: usize) -> Vec<f32> {
+    (0..WIDE).map(|i| ((row * WIDE + i) as f32).sin()).collect()
+}
+
+const WIDE: usize = 4096;
+
+/// Forgets a writer as a killed process does: nothing is flushed, nothing cleared away.
+fn kill<T>(writer: T) {
+    std::mem::forget(writer);
+}
+
+#[test]
+fn what_goes_on_ends_with_the_same_bytes() {
+    let rows = 2600;
+    for ending in ["npy", "parquet", "safetensors", "csv"] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(format!("{name}.{ending}"));
+        let mut whole = create(at("whole"), WIDE).unwrap();
+        write_on(&mut whole, 0..rows, 10, false);
+        whole.finish(done(rows as u64)).unwrap();
+
+        // The lock of a process that was killed is the system's to take back, and this one lives on.
+        let moved = |from: &str, to: &str| {
+            let hidden = |name: &str| folder.path().join(format!(".{name}.{ending}.partial"));
+            fs::rename(hidden(from), hidden(to)).unwrap();
+            fs::remove_file(hidden(to).join("lock")).unwrap();
+        };
+        // Behind the first row group, and then once more.
+        let mut first = create(at("first"), WIDE).unwrap();
+        write_on(&mut first, 0..1300, 10, true);
+        write_on(&mut first, 1300..1307, 1000, false);
+        kill(first);
+        moved("first", "second");
+        let partial = begin(&at("second"), true).unwrap();
+        assert_eq!(
+            (partial.progress().images, partial.progress().listing.as_str()),
+            (1300, "the first 1300")
+        );
+        let mut second = FeatureWriter::open(at("second"), WIDE, partial).unwrap();
+        write_on(&mut second, 1300..1800, 10, true);
+        write_on(&mut second, 1800..1805, 1000, false);
+        kill(second);
+        moved("second", "third");
+        // A line that was not written to its end.
+        let journal = folder.path().join(format!(".third.{ending}.partial/journal.jsonl"));
+        let mut bytes = fs::read(&journal).unwrap();
+        bytes.extend(b"{\"images\":1805,\"listi");
+        fs::write(&journal, bytes).unwrap();
+        let partial = begin(&at("third"), true).unwrap();
+        assert_eq!(partial.progress().images, 1800);
+        let mut third = FeatureWriter::open(at("third"), WIDE, partial).unwrap();
+        write_on(&mut third, 1800..rows, 10, false);
+        let progress = third.finish(done(rows as u64)).unwrap();
+        assert_eq!((progress.rows, progress.failures), (2400, 200));
+        for companion in ["", ".index.csv", ".errors.csv"] {
+            let read = |name: &str| fs::read(format!("{}{companion}", at(name).display())).ok();
+            assert!(read("whole") == read("third"), "{ending}{companion}");
+        }
+        if ending == "parquet" {
+            let (groups, batches) = read_parquet(&at("third"));
+            assert_eq!(groups, 5);
+            assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2400);
+        }
+    }
+}
+
+#[test]
+fn predictions_that_go_on_end_with_the_same_bytes() {
+    let row = |number: usize| PredictionRow {
+        path: format!("{}/{}", "long ".repeat(200), number),
+        ranks: vec![(format!("class {}", number % 7), number as f32 / 9.), ("other".into(), f32::NAN)],
+        error: (number % 11 == 10).then(|| "broken".into()),
+    };
+    let write = |writer: &mut PredictionWriter, rows: std::ops::Range<usize>| {
+        for number in rows {
+            writer.write_row(&row(number)).unwrap();
+            if number % 5 == 4 {
+                writer.batch_done(done(number as u64 + 1)).unwrap();
+            }
+        }
+    };
+    for ending in ["csv", "jsonl", "parquet"] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(format!("{name}.{ending}"));
+        let rows = 36_000;
+        let open = |name: &str, resume| {
+            PredictionWriter::open(at(name), 3, begin(&at(name), resume).unwrap()).unwrap()
+        };
+        let mut whole = open("whole", false);
+        write(&mut whole, 0..rows);
+        whole.finish(done(rows as u64)).unwrap();
+        let mut cut = open("cut", false);
+        write(&mut cut, 0..20_000);
+        cut.commit(done(20_000)).unwrap();
+        write(&mut cut, 20_000..20_003);
+        drop(cut);
+        let mut cut = open("cut", true);
+        write(&mut cut, 20_000..rows);
+        let progress = cut.finish(done(rows as u64)).unwrap();
+        assert_eq!(progress.rows, rows as u64);
+        assert_eq!(progress.failures, (0..rows).filter(|number| number % 11 == 10).count() as u64);
+        assert!(fs::read(at("whole")).unwrap() == fs::read(at("cut")).unwrap(), "{ending}");
+        if ending == "parquet" {
+            let (groups, batches) = read_parquet(&at("cut"));
+            assert!(groups > 1, "{groups}");
+            assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), rows);
+        }
+    }
+}
+
+#[test]
+fn a_finished_output_is_left_alone_and_another_job_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.npy");
+    let begin = |job: &Job| Partial::begin(&path, job, true);
+    let job = Job::new("test").with("stage", "a");
+    let Begun::Partial(partial) = begin(&job).unwrap() else { panic!("nothing is there") };
+    let mut writer = FeatureWriter::open(&path, 1, partial).unwrap();
+    writer.write_row("a", "", &[1.]).unwrap();
+    writer.commit(done(1)).unwrap();
+    // Held by the writer.
+    let message = begin(&job).map(drop).unwrap_err().to_string();
+    assert!(message.contains("another process is writing it"), "{message}");
+    drop(writer);
+    let other = Job::new("test").with("stage", "b");
+    let refused = |message: &str| {
+        let error = begin(&other).map(drop).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(message), "{error}");
+    };
+    refused("the stage was a, is b");
+    let Begun::Partial(partial) = begin(&job).unwrap() else { panic!("it is not complete") };
+    FeatureWriter::open(&path, 1, partial).unwrap().finish(done(1)).unwrap();
+    assert_eq!(names(folder.path()), ["x.npy", "x.npy.index.csv"]);
+    let Begun::Complete(progress) = begin(&job).unwrap() else { panic!("it is complete") };
+    assert_eq!((progress.images, progress.rows), (1, 1));
+    refused("the stage was a, is b");
+    fs::write(&path, "something else").unwrap();
+    refused("cannot tell what wrote it");
+}
+
+/// Stopped when some files are in their places, and others are not.
+#[test]
+fn a_run_that_was_stopped_between_two_renames_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.npy");
+    let mut writer = create(&path, 1).unwrap();
+    writer.write_row("a", "", &[1.]).unwrap();
+    writer.commit(done(1)).unwrap();
+    // The index cannot take its place.
+    fs::create_dir(folder.path().join("x.npy.index.csv")).unwrap();
+    assert!(writer.finish(done(1)).is_err());
+    assert!(!path.exists());
+    fs::remove_dir(folder.path().join("x.npy.index.csv")).unwrap();
+    let Begun::Complete(progress) = Partial::begin(&path, &Job::new("test"), true).unwrap() else {
+        panic!("all rows were there")
+    };
+    assert_eq!(progress.rows, 1);
+    assert_eq!(names(folder.path()), ["x.npy", "x.npy.index.csv"]);
 }

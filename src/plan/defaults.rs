@@ -41,7 +41,9 @@ const MOST_EPOCHS: usize = 100;
 const ADAMW_LR_FACTOR: f64 = 0.01;
 
 /// The images in a step: small enough for a few hundred images to make some steps an epoch.
-pub const BATCH_SIZE: usize = 32;
+const BATCH_SIZE: usize = 32;
+/// Where an epoch would have fewer steps than this, steps of half as many images.
+const FEW_STEPS: usize = 20;
 /// SGD's momentum in every course and reference recipe (AlexNet, VGG, ResNet).
 pub const MOMENTUM: f64 = 0.9;
 /// AlexNet's and VGG's weight decay for SGD.
@@ -74,6 +76,14 @@ pub const RANDAUGMENT_OPS: u32 = 2;
 /// See [`RANDAUGMENT_OPS`].
 pub const RANDAUGMENT_MAGNITUDE: u32 = 9;
 
+/// The images in a step of the methods that train by gradient.
+pub fn batch_size(images: usize) -> usize {
+    match images.div_ceil(BATCH_SIZE) < FEW_STEPS {
+        true => BATCH_SIZE / 2,
+        false => BATCH_SIZE,
+    }
+}
+
 impl Defaults {
     /// Passes over `images` training images in steps of `batch_size`.
     pub fn epochs_for(&self, images: usize, batch_size: usize) -> usize {
@@ -83,8 +93,9 @@ impl Defaults {
         by_rule.max(LEAST_STEPS.div_ceil(steps).min(MOST_EPOCHS))
     }
 
-    /// The settings of a method that trains by gradient.
-    pub fn of(method: Method, optimizer: OptimizerChoice) -> Self {
+    /// The settings of a method that trains by gradient; `statistics` says whether BatchNorm follows the batches, which
+    /// bears higher rates.
+    pub fn of(method: Method, optimizer: OptimizerChoice, statistics: bool) -> Self {
         let sgd = match method {
             // Few stages move, from features that are near already; statistics of small batches would only
             // add noise to a frozen body's scale (LP-FT, Kumar et al. 2022, keeps BatchNorm in inference
@@ -97,10 +108,12 @@ impl Defaults {
                 warmup_epochs: 1,
                 linear_head_first: true,
             },
-            // VTAB-1k's rate; the body adapts its statistics to the new images.
+            // VTAB-1k's rate where nothing holds the activations' scale. With BatchNorm four times as much: on six
+            // development tasks with 16 images a class the mean test accuracy was 50 % at 0.01, and 56 % at 0.04 in steps
+            // of half as many images; with 80 a class it was 59 % against 61 to 64 %.
             Method::Full => Defaults {
                 epochs: 30,
-                lr: 0.01,
+                lr: if statistics { 0.04 } else { 0.01 },
                 head_lr: 0.1,
                 batch_norm: BatchNormMode::Train,
                 warmup_epochs: 1,
@@ -132,7 +145,7 @@ mod tests {
 
     #[test]
     fn epochs_follow_the_size_of_the_dataset() {
-        let epochs = |method, images| Defaults::of(method, OptimizerChoice::Sgd).epochs_for(images, 32);
+        let epochs = |method, images| Defaults::of(method, OptimizerChoice::Sgd, true).epochs_for(images, 32);
         // Few images: 200 steps, in 100 epochs at most.
         assert_eq!(epochs(Method::Full, 50), 100);
         assert_eq!(epochs(Method::Full, 160), 40);

@@ -79,11 +79,24 @@ pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
     }
 }
 
-pub(super) fn train(recipe: &Recipe, method: Method, holds_linear: bool, images: usize) -> TrainSettings {
+/// What the defaults of a training depend on, besides the method.
+pub(super) struct Trained {
+    /// Whether the network's head can be fitted.
+    pub holds_linear: bool,
+    /// Whether the network has BatchNorm.
+    pub normalises: bool,
+    /// Training images.
+    pub images: usize,
+}
+
+pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> TrainSettings {
+    let Trained { holds_linear, normalises, images } = *trained;
     let typed = &recipe.train;
     let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
-    let by_method = Defaults::of(method, choice);
-    let batch_size = typed.batch_size.unwrap_or(defaults::BATCH_SIZE);
+    let inference =
+        typed.batch_norm == Some(BatchNormMode::Inference) || typed.linear_head_first == Some(true);
+    let by_method = Defaults::of(method, choice, normalises && !inference);
+    let batch_size = typed.batch_size.unwrap_or(defaults::batch_size(images));
     let epochs = typed.epochs.unwrap_or_else(|| by_method.epochs_for(images, batch_size));
     let (optimizer, weight_decay) = match choice {
         OptimizerChoice::Sgd => {
@@ -188,16 +201,20 @@ pub(super) fn auxiliary_weight(
     None
 }
 
+/// Whether a network has BatchNorm.
+pub(super) fn normalises(network: &Network) -> bool {
+    network.vars().iter().any(|var| var.role == Role::RunningStatistic)
+}
+
 /// BatchNorm cannot normalise one image by itself: where its input is one pixel, the variance of a single
 /// number is not a number, and everywhere else it is that image's own.
 pub(super) fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> Option<Mistake> {
-    let normalises = network.vars().iter().any(|var| var.role == Role::RunningStatistic);
     let key = match (train.batch_size, train.micro_batch) {
         (1, _) => "train.batch_size",
         (_, Some(1)) => "train.micro_batch",
         _ => return None,
     };
-    (train.batch_norm == BatchNormMode::Train && normalises).then(|| {
+    (train.batch_norm == BatchNormMode::Train && normalises(network)).then(|| {
         let message = "BatchNorm cannot learn from one image at a time: take 2 or more, or set \
                        `train.batch_norm: inference`";
         recipe.mistake(key, message)
@@ -207,7 +224,7 @@ pub(super) fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Ne
 /// What parts of a batch mean to BatchNorm.
 pub(super) fn small_batches(train: &TrainSettings, network: &Network) -> Option<String> {
     let most = train.micro_batch?;
-    (train.batch_norm == BatchNormMode::Train && network.has_running_statistics()).then(|| {
+    (train.batch_norm == BatchNormMode::Train && normalises(network)).then(|| {
         format!(
             "`micro_batch: {most}` is not the same training as `batch_size: {}` at once: BatchNorm normalises {most} \
              images; with `batch_norm: inference` it would be",

@@ -29,7 +29,7 @@ pub use strategy::Watch;
 
 use crate::mixing::Mixing;
 use crate::precision::Precision;
-use crate::preprocess::{Augmentation, Preprocessing, Views};
+use crate::preprocess::{Augmentation, Decode, DecodeLimits, Preprocessing, Views};
 use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Method, Recipe};
 use crate::strategy::Strategy;
 use crate::weights::source::{Opened, Source};
@@ -76,6 +76,9 @@ pub struct Settings {
     /// What is measured first, where the method is open until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub race: Option<RaceSettings>,
+    /// What is trained beside the method, the better of the two to be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rival: Option<Entrant>,
     /// For `linear` and `stages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearSettings>,
@@ -121,8 +124,17 @@ pub struct DataSettings {
     pub bad_images: BadImages,
     /// The most pixels that an image may have.
     pub max_pixels: u64,
+    /// How much of a JPEG is decoded.
+    pub decode: Decode,
     /// sha256 over the names, labels and parts of all images: another listing is another run.
     pub listing: String,
+}
+
+impl DataSettings {
+    /// What decoding an image may cost.
+    pub fn limits(&self) -> DecodeLimits {
+        DecodeLimits { max_pixels: self.max_pixels, decode: self.decode }
+    }
 }
 
 /// Settings of the methods that fit a head to features.

@@ -18,7 +18,7 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method) ->
     let linear_keys = ["train.batch_size", "train.c", "train.folds", "train.class_weights"];
     let unused_by = |method: Method, key: &str| match (method, key) {
         // They are what `auto` decides by.
-        (_, "strategy.size" | "strategy.little_below") if asked == Method::Auto => None,
+        (_, "strategy.size" | "strategy.little_below" | "strategy.rival") if asked == Method::Auto => None,
         (_, "strategy.similarity" | "strategy.similar_below" | "strategy.similar_above")
             if asked == Method::Auto =>
         {
@@ -27,6 +27,7 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method) ->
         (
             _,
             "strategy.size"
+            | "strategy.rival"
             | "strategy.little_below"
             | "strategy.similarity"
             | "strategy.similar_below"

@@ -68,7 +68,19 @@ impl Entrant {
 }
 
 impl Settings {
-    /// Makes the winner of a race what the run trains, as if the recipe had named it.
+    /// The method as it stands, to be adopted again.
+    pub fn entrant(&self) -> Entrant {
+        Entrant {
+            method: self.method,
+            frozen_stages: self.frozen_stages.clone(),
+            trained_stages: self.trained_stages.clone(),
+            linear: self.linear.clone(),
+            train: self.train.clone(),
+            augment: self.augment.clone(),
+        }
+    }
+
+    /// Makes one of several methods what the run trains, as if the recipe had named it.
     pub fn adopt(&mut self, winner: Entrant, reason: String) {
         let Entrant { method, frozen_stages, trained_stages, linear, train, augment } = winner;
         if method == Method::Scratch {

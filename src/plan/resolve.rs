@@ -7,7 +7,9 @@ use tch::Device;
 
 use super::augment::augmentation;
 use super::data::Data;
-use super::method::{auxiliary_weight, frozen, linear, read, single_images, small_batches, train};
+use super::method::{
+    Trained, auxiliary_weight, frozen, linear, normalises, read, single_images, small_batches, train,
+};
 use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
 use super::race::{self, Entrant};
@@ -16,7 +18,7 @@ use super::{DataSettings, Plan, Settings, fine_tuning};
 use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
-use crate::preprocess::{DecodeLimits, Preprocessing, Views};
+use crate::preprocess::{Preprocessing, Views};
 use crate::recipe::{BadImages, DeviceChoice, Method, Mistake, Recipe, ValChoice};
 use crate::run_folder::PLAN as PLAN_FILE;
 use crate::weights::source::{Opened, Source, Weights};
@@ -80,7 +82,7 @@ impl Plan {
                 source,
                 preprocessing,
                 data: &data,
-                limits: DecodeLimits { max_pixels: recipe.data.max_pixels.unwrap_or(MAX_PIXELS) },
+                limits: data_settings(&recipe, &data).limits(),
                 seed,
                 device,
                 threads,
@@ -104,7 +106,12 @@ impl Plan {
         });
         let methods = match method {
             Method::Race => race::methods(&recipe, source.as_ref(), probe.as_ref(), &data, &mut mistakes),
-            method => vec![method],
+            method => {
+                let rival = decided.as_ref().and_then(|decided| decided.choice.rival);
+                // A model that `stages` made has its stages chosen.
+                let chosen = probe.as_ref().is_some_and(|probe| !probe.head_readings().is_empty());
+                std::iter::once(method).chain(rival.filter(|_| !chosen)).collect()
+            }
         };
         let mut entrants = Vec::new();
         for &method in &methods {
@@ -138,6 +145,9 @@ impl Plan {
             let side = preprocessing.crop_size;
             notes.extend(opened.as_ref().map_or_else(|| source.note(side), |opened| opened.note(side)));
         }
+        // Of `--threads` the command has spoken.
+        let typed = recipe.threads.filter(|_| overrides.threads.is_none());
+        notes.extend(typed.and_then(device::too_many_threads));
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
         notes.extend(unused_keys(&recipe, &methods, asked));
         notes.extend(methods.iter().flat_map(|&method| warnings(&recipe, &source, method)));
@@ -146,8 +156,8 @@ impl Plan {
         notes.retain(|note| said.insert(note.clone()));
         let race =
             (method == Method::Race).then(|| race::settings(&recipe, entrants.clone(), &data, &mut notes));
-        let alone = if race.is_none() { entrants.pop() } else { None };
-        let how = alone.unwrap_or_else(|| Entrant::unknown(method));
+        let mut alone = if race.is_none() { entrants } else { Vec::new() }.into_iter();
+        let how = alone.next().unwrap_or_else(|| Entrant::unknown(method));
         drop(probe);
         let settings = Settings {
             model: source.architecture.name.into(),
@@ -163,6 +173,7 @@ impl Plan {
             frozen_stages: how.frozen_stages,
             trained_stages: how.trained_stages,
             race,
+            rival: alone.next(),
             linear: how.linear,
             train: how.train,
             augment: how.augment,
@@ -190,8 +201,12 @@ fn entrant(
     let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
     let by_gradient = method.is_by_gradient();
     let augment = by_gradient.then(|| augmentation(recipe, preprocessing, mistakes));
-    let fits_head = probe.as_ref().is_some_and(|probe| probe.holds_linear());
-    let mut train = by_gradient.then(|| train(recipe, method, fits_head, data.train.len()));
+    let trained = Trained {
+        holds_linear: probe.as_ref().is_some_and(|probe| probe.holds_linear()),
+        normalises: probe.as_ref().is_some_and(|probe| normalises(probe)),
+        images: data.train.len(),
+    };
+    let mut train = by_gradient.then(|| train(recipe, method, &trained));
     if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
         probe.freeze(frozen)?;
         let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
@@ -272,6 +287,7 @@ fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
         classes: data.classes.len(),
         bad_images: typed.bad_images.unwrap_or(BadImages::Skip),
         max_pixels: typed.max_pixels.unwrap_or(MAX_PIXELS),
+        decode: typed.decode.unwrap_or_default(),
         listing: data.listing(),
     }
 }

@@ -58,7 +58,7 @@ impl Decision<'_> {
             rate,
         };
         if asked != Method::Auto {
-            let choice = Choice { method: asked, reason: "the recipe says so".into() };
+            let choice = Choice { method: asked, rival: None, reason: "the recipe says so".into() };
             return Ok(decided(forced.map(Likeness::forced), choice, None));
         }
         let (similarity, rate) = match forced {
@@ -69,7 +69,8 @@ impl Decision<'_> {
                 (Some(Likeness::of(measured)), rate)
             }
         };
-        let choice = choose(&Strategy { size: size.clone(), similarity: similarity.clone() });
+        let mut choice = choose(&Strategy { size: size.clone(), similarity: similarity.clone() });
+        choice.rival = choice.rival.filter(|_| typed.rival.unwrap_or(true));
         Ok(decided(similarity, choice, rate))
     }
 

@@ -19,6 +19,16 @@ impl Plan {
             Some(race) if settings.method == Method::Race => lines.extend(race.lines()),
             _ => lines.extend(self.method_lines()),
         }
+        lines.extend(settings.rival.iter().map(|rival| {
+            let what = match rival.linear {
+                Some(_) => "one pass of the images, and a fit",
+                None => "trained too",
+            };
+            format!(
+                "rival       {}: {what}; the better of the two on the validation images is kept",
+                rival.method
+            )
+        }));
         let test = match settings.data.test_images {
             Some(test) => format!(", {} to test on at the end", counted(test, "image", "images")),
             None => String::new(),
@@ -37,7 +47,7 @@ impl Plan {
         let training = match (&settings.train, &settings.linear) {
             (Some(train), _) => format!("training    {}", training(train, settings.data.train_images)),
             (None, Some(linear)) => format!(
-                "training    logistic regression (L-BFGS), its strength {}",
+                "training    logistic regression (Newton's method), its strength {}",
                 match linear.c {
                     Some(c) => format!("C = {c}, as the recipe says"),
                     None =>
@@ -54,15 +64,17 @@ impl Plan {
         let (rate, settings) = (self.rate?, &self.settings);
         let measured = settings.data.val_images + settings.data.test_images.unwrap_or_default();
         let train = settings.data.train_images;
-        let passes = match &settings.train {
+        let passes = |method, training: &Option<TrainSettings>| match training {
             None => (train + measured) as f64,
             Some(training) => {
                 // A step is about three passes where all stages learn: forward, and twice as much backward.
-                let step = if settings.method == Method::Partial { 2. } else { 3. };
+                let step = if method == Method::Partial { 2. } else { 3. };
                 let epochs = training.epochs as f64;
                 epochs * (step * train as f64 + settings.data.val_images as f64) + measured as f64
             }
         };
+        let rival = settings.rival.as_ref().map_or(0., |rival| passes(rival.method, &rival.train));
+        let passes = passes(settings.method, &settings.train) + rival;
         Some(format!(
             "time        about {} ({rate:.0} images/s through the network on {})",
             duration(passes / rate),

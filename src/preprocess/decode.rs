@@ -5,9 +5,14 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
+use serde::{Deserialize, Serialize};
+
+use super::orientation::Orientation;
+use super::resize::{Target, resize};
 use super::sniff::{self, Format};
 use super::{RgbImage, bmp, gif, jpeg, png, pnm, tiff, webp};
 
@@ -23,17 +28,52 @@ const ENDINGS: [&str; 16] = [
     "ppm", "pnm",
 ];
 
-/// What an image may cost.
+/// How much of a JPEG is decoded, where the network sees a smaller image. Other formats know one way only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decode {
+    /// Every pixel, as Pillow does.
+    #[default]
+    Exact,
+    /// At 1/2, 1/4 or 1/8 of its size, the least that leaves two pixels for each of the resized image along both
+    /// sides; the resize does the rest. Pixels differ a little from [`Decode::Exact`]: see docs/decoding.md.
+    Fast,
+}
+
+impl Decode {
+    /// For metadata that do not mention the default.
+    pub fn is_exact(&self) -> bool {
+        *self == Decode::Exact
+    }
+}
+
+impl FromStr for Decode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "exact" => Ok(Decode::Exact),
+            "fast" => Ok(Decode::Fast),
+            _ => Err("expected exact or fast"),
+        }
+    }
+}
+
+/// What decoding an image may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// The most pixels (width × height), checked against the header before anything is decoded.
+    /// The most pixels (width × height), checked against the header before anything is decoded. They are those
+    /// of the file, however few of them are decoded: reading it takes as long, and a progressive JPEG as much
+    /// memory.
     pub max_pixels: u64,
+    /// Whether a JPEG may be decoded at a smaller size.
+    pub decode: Decode,
 }
 
 impl Default for DecodeLimits {
     /// Pillow's limit: twice a quarter of a gigabyte at three bytes a pixel.
     fn default() -> Self {
-        DecodeLimits { max_pixels: 178_956_970 }
+        DecodeLimits { max_pixels: 178_956_970, decode: Decode::Exact }
     }
 }
 
@@ -81,6 +121,24 @@ pub fn is_image_name(path: &Path) -> bool {
 /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is no image, a damaged or truncated
 /// one, or over the limits.
 pub fn decode_file(path: &Path, limits: DecodeLimits) -> Result<RgbImage> {
+    decode_bytes(&read_image(path)?, limits).map_err(|message| Error::file(path, message))
+}
+
+/// Reads the file at `path` for those targets that `plan` names for an upright image of so many columns and
+/// rows: what [`resize`] makes of the decoded image, without more of it than is needed.
+///
+/// # Errors
+/// Those of [`decode_file`].
+pub(super) fn read_targets(
+    path: &Path,
+    limits: DecodeLimits,
+    plan: impl FnOnce(u32, u32) -> Vec<Target>,
+) -> Result<Vec<RgbImage>> {
+    decode_targets(&read_image(path)?, limits, plan).map_err(|message| Error::file(path, message))
+}
+
+/// The bytes of a file whose beginning is that of an image.
+fn read_image(path: &Path) -> Result<Vec<u8>> {
     // Before opening it, which would wait for ever on a pipe.
     let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
     if !metadata.is_file() {
@@ -99,7 +157,7 @@ pub fn decode_file(path: &Path, limits: DecodeLimits) -> Result<RgbImage> {
     // The limit holds here too: a file may grow while it is read.
     bytes.reserve_exact(metadata.len().saturating_sub(bytes.len() as u64) as usize);
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    decode_bytes(&bytes, limits).map_err(|message| Error::file(path, message))
+    Ok(bytes)
 }
 
 /// Decodes an image in memory to 8-bit RGB, upright as its EXIF orientation says.
@@ -108,9 +166,26 @@ pub fn decode_file(path: &Path, limits: DecodeLimits) -> Result<RgbImage> {
 /// A message that says what is wrong, without the file's name.
 pub fn decode_bytes(bytes: &[u8], limits: DecodeLimits) -> Result<RgbImage, String> {
     let format = sniff::format(bytes)?;
-    // libjpeg reports its errors by unwinding; the other decoders should never panic, and if one does on
-    // some hostile file, only that file is lost.
-    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
+    let (image, orientation) = guarded(format, || decode_as(format, bytes, limits))?;
+    Ok(orientation.apply(image))
+}
+
+/// The same as [`read_targets`] of bytes in memory.
+pub(super) fn decode_targets(
+    bytes: &[u8],
+    limits: DecodeLimits,
+    plan: impl FnOnce(u32, u32) -> Vec<Target>,
+) -> Result<Vec<RgbImage>, String> {
+    let format = sniff::format(bytes)?;
+    if format == Format::Jpeg {
+        return guarded(format, || jpeg::targets(bytes, limits, plan));
+    }
+    let image = decode_bytes(bytes, limits)?;
+    Ok(plan(image.width, image.height).iter().map(|target| resize(&image, target)).collect())
+}
+
+fn decode_as(format: Format, bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
+    match format {
         Format::Jpeg => jpeg::decode(bytes, limits),
         Format::Png => png::decode(bytes, limits),
         Format::Gif => gif::decode(bytes, limits),
@@ -118,10 +193,14 @@ pub fn decode_bytes(bytes: &[u8], limits: DecodeLimits) -> Result<RgbImage, Stri
         Format::Bmp => bmp::decode(bytes, limits),
         Format::Tiff => tiff::decode(bytes, limits),
         Format::Pnm => pnm::decode(bytes, limits),
-    }))
-    .unwrap_or_else(|payload| Err(format!("cannot be decoded as {}: {}", format.name(), words(payload))));
-    let (image, orientation) = decoded?;
-    Ok(orientation.apply(image))
+    }
+}
+
+/// libjpeg reports its errors by unwinding; the other decoders should never panic, and if one does on some
+/// hostile file, only that file is lost.
+fn guarded<T>(format: Format, decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|payload| Err(format!("cannot be decoded as {}: {}", format.name(), words(payload))))
 }
 
 /// What was thrown, in words: libjpeg's message, or nothing that a user could use.

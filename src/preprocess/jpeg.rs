@@ -1,94 +1,204 @@
 //! JPEG through mozjpeg's decoder, which is libjpeg-turbo's: slow integer DCT and smooth chroma upsampling,
 //! Pillow's settings.
+//!
+//! Where a network sees a smaller image, no more is decoded than it depends on: lines above are skipped
+//! (their blocks are read, but not transformed), those below are never read, and neither are columns beside.
+//! The bytes are the same.
 
-use std::cell::Cell;
-use std::io::{self, BufRead, Read};
-
-use mozjpeg::{ColorSpace, Decompress, Marker};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::RgbImage;
-use super::decode::{DecodeLimits, buffer, cmyk_to_rgb, to_rgb};
+use super::decode::{Decode, DecodeLimits, buffer, cmyk_to_rgb};
+use super::libjpeg::{Decoder, Lines, Space, Truncated};
 use super::orientation::Orientation;
+use super::resize::{Resizer, Stored, Target};
 
 /// The most scans. Real files have at most a dozen or so; a small file with thousands of scans over a large
 /// image would decode for hours.
 const MAX_SCANS: usize = 500;
 
+/// The sizes, in eighths, that libjpeg-turbo decodes at faster than at the whole size: it has vector code for
+/// them, or nothing but the blocks' averages to compute.
+const EIGHTHS: [u32; 3] = [1, 2, 4];
+
 /// Decodes a JPEG. libjpeg's own errors unwind with a `String`.
 pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
-    if scans(bytes) > MAX_SCANS {
+    whole(|| {
+        let Opened { jpeg, orientation, .. } = open(bytes, limits)?;
+        let (width, height) = jpeg.size();
+        let space = output_space(jpeg.space());
+        let mut lines = jpeg.start(space, 8).map_err(damaged)?;
+        let mut data = buffer(width, height, 3)?;
+        let stride = width as usize * 3;
+        if lines.channels() == 3 {
+            for line in data.chunks_exact_mut(stride) {
+                lines.read(line).map_err(damaged)?;
+            }
+        } else {
+            each_line(&mut lines, 0..height as usize, |y, line| {
+                data[y * stride..(y + 1) * stride].copy_from_slice(line);
+            })?;
+        }
+        // Pillow does not look for the end marker either: every pixel is there.
+        Ok((RgbImage { width, height, data }, orientation))
+    })
+}
+
+/// The parts that `plan` names for an upright image of so many columns and rows, resized.
+pub(super) fn targets(
+    bytes: &[u8],
+    limits: DecodeLimits,
+    plan: impl FnOnce(u32, u32) -> Vec<Target>,
+) -> Result<Vec<RgbImage>, String> {
+    whole(|| {
+        let Opened { jpeg, orientation, complete } = open(bytes, limits)?;
+        let full = jpeg.size();
+        let (width, height) = orientation.upright(full);
+        let targets = plan(width, height);
+        let eighths = match limits.decode {
+            Decode::Exact => 8,
+            Decode::Fast => EIGHTHS.into_iter().find(|&eighths| suffices(eighths, &targets)).unwrap_or(8),
+        };
+        let stored = Stored { full, eighths, orientation };
+        let mut resizers: Vec<Resizer> = targets.iter().map(|target| Resizer::new(target, stored)).collect();
+        let wanted = |range: fn(&Resizer) -> Range<usize>| {
+            let ranges = || resizers.iter().map(range).filter(|range| !range.is_empty());
+            let start = ranges().map(|range| range.start).min().unwrap_or(0);
+            start..ranges().map(|range| range.end).max().unwrap_or(start)
+        };
+        let (columns, rows) = (wanted(Resizer::columns), wanted(Resizer::lines));
+        let (across, down, usual) = jpeg.blocks();
+        let plain = usual && !jpeg.has_many_scans();
+        let block = |side: u32| (side * eighths / 8) as usize;
+        let space = output_space(jpeg.space());
+        let mut lines = jpeg.start(space, eighths).map_err(damaged)?;
+        let (width, height) = lines.size();
+        let mut first = 0;
+        let mut next = 0;
+        if plain && columns.len() >= LEAST {
+            // The smooth upsampling of chroma looks at a neighbour: a block more on either side.
+            let left = columns.start.saturating_sub(block(across));
+            let right = (columns.end + block(across)).min(width);
+            if right - left < width {
+                first = lines.crop(left..right);
+            }
+        }
+        if plain && rows.len() >= LEAST {
+            next = (rows.start / block(down)).saturating_sub(1) * block(down);
+            lines.skip(next);
+        }
+        // Whether a file without an end is truncated only shows when all of it has been read.
+        let end = if complete { rows.end } else { height };
+        each_line(&mut lines, next..end, |y, line| {
+            resizers.iter_mut().for_each(|resizer| resizer.push(y, line, first));
+        })?;
+        Ok(resizers.into_iter().map(Resizer::finish).collect())
+    })
+}
+
+/// Fewer columns or lines are not worth leaving the rest out, and libjpeg has special cases for very few.
+const LEAST: usize = 64;
+
+/// Whether so many eighths of an image leave two pixels for each pixel of `targets`, along both sides.
+fn suffices(eighths: u32, targets: &[Target]) -> bool {
+    let leaves = |side: u32, size: u64| u64::from(side) * u64::from(eighths) >= 2 * 8 * size;
+    targets.iter().all(|target| {
+        leaves(target.region.width, target.size.0) && leaves(target.region.height, target.size.1)
+    })
+}
+
+/// Reads lines `rows` and hands each over as RGB.
+fn each_line(
+    lines: &mut Lines<'_>,
+    rows: Range<usize>,
+    mut each: impl FnMut(usize, &[u8]),
+) -> Result<(), String> {
+    let (width, channels) = (lines.size().0, lines.channels());
+    let mut line = vec![0; width * channels];
+    let mut pixels = vec![0; if channels == 4 { width * 3 } else { 0 }];
+    for y in rows {
+        lines.read(&mut line).map_err(damaged)?;
+        if channels == 3 {
+            each(y, &line);
+            continue;
+        }
+        for (pixel, ink) in pixels.chunks_exact_mut(3).zip(line.chunks_exact(4)) {
+            // Adobe stores ink inverted, and nobody else writes CMYK.
+            pixel.copy_from_slice(&cmyk_to_rgb(&[255 - ink[0], 255 - ink[1], 255 - ink[2], 255 - ink[3]]));
+        }
+        each(y, &pixels);
+    }
+    Ok(())
+}
+
+/// A JPEG whose header has been read.
+struct Opened<'a> {
+    jpeg: Decoder<'a>,
+    orientation: Orientation,
+    /// Whether its end marker is there.
+    complete: bool,
+}
+
+fn open(bytes: &[u8], limits: DecodeLimits) -> Result<Opened<'_>, String> {
+    let (scans, complete) = scans(bytes);
+    if scans > MAX_SCANS {
         return Err(format!("the JPEG has more than {MAX_SCANS} scans, as only a malicious file does"));
     }
-    let ended = Cell::new(false);
-    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        read(Source { rest: bytes, ended: &ended }, limits)
-    }));
-    match decoded {
-        Ok(Ok(decoded)) => Ok(decoded),
-        _ if ended.get() => Err("the JPEG is truncated; copy or download it again".to_string()),
-        Ok(Err(message)) => Err(message),
-        Err(payload) => std::panic::resume_unwind(payload),
+    let jpeg = Decoder::new(bytes).map_err(damaged)?;
+    let (width, height) = jpeg.size();
+    limits.check(width, height)?;
+    let orientation = orientation(&jpeg);
+    Ok(Opened { jpeg, orientation, complete })
+}
+
+/// libjpeg makes RGB of all but ink.
+fn output_space(space: Space) -> Space {
+    match space {
+        Space::JCS_CMYK | Space::JCS_YCCK => Space::JCS_CMYK,
+        _ => Space::JCS_RGB,
     }
 }
 
-fn read(source: Source<'_>, limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
-    let damaged = |error: io::Error| format!("the JPEG is damaged: {error}");
-    let jpeg = Decompress::with_markers(&[Marker::APP(1)]).from_reader(source).map_err(damaged)?;
-    let (width, height) = (side(jpeg.width())?, side(jpeg.height())?);
-    limits.check(width, height)?;
-    let orientation = orientation(&jpeg);
-    let (space, channels) = match jpeg.color_space() {
-        ColorSpace::JCS_GRAYSCALE => (ColorSpace::JCS_GRAYSCALE, 1),
-        ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK => (ColorSpace::JCS_CMYK, 4),
-        _ => (ColorSpace::JCS_RGB, 3),
-    };
-    let mut started = jpeg.to_colorspace(space).map_err(damaged)?;
-    let mut samples = buffer(width, height, channels)?;
-    started.read_scanlines_into(&mut samples).map_err(damaged)?;
-    // Pillow does not look for the end marker either: every pixel is there.
-    drop(started);
-    let image = match channels {
-        1 => to_rgb((width, height), &samples, 1, |grey| [grey[0]; 3])?,
-        // Adobe stores ink inverted, and nobody else writes CMYK.
-        4 => to_rgb((width, height), &samples, 4, |ink| {
-            cmyk_to_rgb(&[255 - ink[0], 255 - ink[1], 255 - ink[2], 255 - ink[3]])
-        })?,
-        _ => RgbImage { width, height, data: samples },
-    };
-    Ok((image, orientation))
+/// Runs `read`, and says in words that the file has ended too early.
+fn whole<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|payload| match payload.is::<Truncated>() {
+        true => Err("the JPEG is truncated; copy or download it again".to_string()),
+        false => resume_unwind(payload),
+    })
 }
 
-fn side(pixels: usize) -> Result<u32, String> {
-    u32::try_from(pixels).map_err(|_| format!("the JPEG claims a side of {pixels} pixels"))
+fn damaged(message: String) -> String {
+    format!("the JPEG is damaged: {message}")
 }
 
 /// EXIF blocks are joined, as a long one is split over markers; the last XMP packet counts.
-fn orientation<R>(jpeg: &Decompress<R>) -> Orientation {
+fn orientation(jpeg: &Decoder) -> Orientation {
     const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
     let mut exif: Option<Vec<u8>> = None;
     let mut xmp = None;
-    for marker in jpeg.markers() {
-        if let Some(block) = marker.data.strip_prefix(b"Exif\0\0") {
+    for data in jpeg.markers() {
+        if let Some(block) = data.strip_prefix(b"Exif\0\0") {
             exif.get_or_insert_default().extend_from_slice(block);
-        } else if let Some(packet) = marker.data.strip_prefix(XMP) {
+        } else if let Some(packet) = data.strip_prefix(XMP) {
             xmp = Some(packet);
         }
     }
     Orientation::find(exif.as_deref(), xmp)
 }
 
-/// Counts the scans up to the end marker, or a few more than are allowed.
-fn scans(bytes: &[u8]) -> usize {
+/// Counts the scans up to the end marker, or a few more than are allowed, and says whether the marker is there.
+fn scans(bytes: &[u8]) -> (usize, bool) {
     let mut count = 0;
     let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|&byte| byte == 0xFF) {
+    while let Some(at) = memchr::memchr(0xFF, rest) {
         rest = &rest[at + 1..];
         let [marker, following @ ..] = rest else { break };
         match marker {
             // A fill byte, a stuffed zero, a marker without a body.
             0xFF => continue,
             0x00 | 0x01 | 0xD0..=0xD8 => rest = following,
-            0xD9 => break,
+            0xD9 => return (count, true),
             _ => {
                 count += usize::from(*marker == 0xDA);
                 if count > MAX_SCANS {
@@ -102,33 +212,5 @@ fn scans(bytes: &[u8]) -> usize {
             }
         }
     }
-    count
-}
-
-/// The bytes as libjpeg asks for them. Their end is an error, where libjpeg would go on with grey pixels.
-struct Source<'a> {
-    rest: &'a [u8],
-    ended: &'a Cell<bool>,
-}
-
-impl BufRead for Source<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.rest.is_empty() {
-            self.ended.set(true);
-            return Err(io::Error::other("the data ends too early"));
-        }
-        Ok(self.rest)
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.rest = self.rest.get(amount..).unwrap_or_default();
-    }
-}
-
-impl Read for Source<'_> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(to)?;
-        self.consume(count);
-        Ok(count)
-    }
+    (count, false)
 }

@@ -16,24 +16,33 @@ mod bmp;
 mod decode;
 mod gif;
 mod jpeg;
+mod libjpeg;
 mod orientation;
 mod png;
 mod pnm;
 mod resize;
+mod simd;
 mod sniff;
+mod taps;
 #[cfg(test)]
 mod tests;
 mod tiff;
 mod views;
 mod webp;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-pub use augment::{Augmentation, ColorJitter, CropBox, DrawKey, Policy};
-pub use decode::{DecodeLimits, decode_bytes, decode_file, is_image_name};
-pub use views::{Crops, Views, Window};
+use crate::error::Result;
 
-use resize::{View, resize};
+pub use augment::{Augmentation, ColorJitter, CropBox, DrawKey, Policy};
+pub use decode::{Decode, DecodeLimits, decode_bytes, decode_file, is_image_name};
+pub use simd::jpeg_simd;
+pub use views::{Crops, Picture, Views, Window};
+
+use decode::read_targets;
+use resize::{Target, rectangle, resize};
 
 /// An 8-bit RGB image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,10 +152,36 @@ impl Preprocessing {
     ///
     /// torchvision's `resize` and `center_crop` on a Pillow image, byte for byte.
     pub fn eval_pixels(&self, image: &RgbImage) -> RgbImage {
-        let (width, height) = resized_size(self.resize_size, image.width, image.height);
+        let (target, place) = self.eval_target(image.width, image.height);
+        self.padded(resize(image, &target), place)
+    }
+
+    /// The same of the image file at `path`, of which no more is decoded than is needed.
+    ///
+    /// # Errors
+    /// Those of [`decode_file`].
+    pub fn read_eval(&self, path: &Path, limits: DecodeLimits) -> Result<RgbImage> {
+        let mut place = (0, 0);
+        let parts = read_targets(path, limits, |width, height| {
+            let (target, its_place) = self.eval_target(width, height);
+            place = its_place;
+            vec![target]
+        })?;
+        Ok(self.padded(parts.into_iter().next().unwrap_or(RgbImage::black(0, 0)), place))
+    }
+
+    /// What evaluation sees of an image of so many columns and rows, and its place in the crop.
+    fn eval_target(&self, image_width: u32, image_height: u32) -> (Target, (usize, usize)) {
+        let (width, height) = resized_size(self.resize_size, image_width, image_height);
         let (columns, left) = central_window(width, self.crop_size);
         let (rows, top) = central_window(height, self.crop_size);
-        let window = resize(View::whole(image), (width, height), self.interpolation, columns, rows);
+        let region = rectangle((image_width, image_height), 0, 0, image_width, image_height);
+        let interpolation = self.interpolation;
+        (Target { region, size: (width, height), columns, rows, interpolation }, (left, top))
+    }
+
+    /// `window` at its place in a black crop.
+    fn padded(&self, window: RgbImage, (left, top): (usize, usize)) -> RgbImage {
         if window.width == self.crop_size && window.height == self.crop_size {
             return window;
         }
@@ -171,6 +206,27 @@ impl Preprocessing {
         self.normalise_pixels(&input.pixels, input.shift, out);
     }
 
+    /// The same with the numbers of a pixel together: `height × width × 3`.
+    ///
+    /// # Panics
+    /// If `out` does not have exactly `3 × height × width` elements.
+    pub fn normalise_pixels_into(&self, input: &Input, out: &mut [f32]) {
+        let bytes = &input.pixels.data;
+        assert_eq!(out.len(), bytes.len(), "one float a byte");
+        let [red, green, blue] = std::array::from_fn(|channel| self.table(channel, input.shift[channel]));
+        for (to, from) in out.chunks_exact_mut(3).zip(bytes.chunks_exact(3)) {
+            to[0] = red[usize::from(from[0])];
+            to[1] = green[usize::from(from[1])];
+            to[2] = blue[usize::from(from[2])];
+        }
+    }
+
+    /// What becomes of each value of a channel.
+    fn table(&self, channel: usize, shift: f32) -> [f32; 256] {
+        let (mean, std) = (self.mean[channel], self.std[channel]);
+        std::array::from_fn(|value| (value as f32 / 255.0 + shift - mean) / std)
+    }
+
     /// The same for pixels that a view shares.
     pub fn normalise_pixels(&self, pixels: &RgbImage, shift: [f32; 3], out: &mut [f32]) {
         assert_eq!(out.len(), pixels.data.len(), "one float a byte");
@@ -179,8 +235,7 @@ impl Preprocessing {
             return;
         }
         for (channel, plane) in out.chunks_exact_mut(plane).enumerate() {
-            let (mean, std, shift) = (self.mean[channel], self.std[channel], shift[channel]);
-            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 + shift - mean) / std);
+            let table = self.table(channel, shift[channel]);
             for (number, pixel) in plane.iter_mut().zip(pixels.data.chunks_exact(3)) {
                 *number = table[usize::from(pixel[channel])];
             }

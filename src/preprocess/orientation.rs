@@ -26,38 +26,31 @@ impl Orientation {
         }
     }
 
+    /// Whether the columns of the file, and its lines, are mirrored.
+    pub(super) fn mirrors(self) -> (bool, bool) {
+        (matches!(self.0, 2 | 3 | 7 | 8), matches!(self.0, 3 | 4 | 6 | 7))
+    }
+
+    /// Whether, when that is undone, lines of the file are columns of the upright image.
+    pub(super) fn transposes(self) -> bool {
+        self.0 >= 5
+    }
+
+    /// The upright image's columns and rows, for a file of so many.
+    pub(super) fn upright(self, (width, height): (u32, u32)) -> (u32, u32) {
+        if self.transposes() { (height, width) } else { (width, height) }
+    }
+
     /// The image upright.
     pub(super) fn apply(self, mut image: RgbImage) -> RgbImage {
-        match self.0 {
-            2 => {
-                image.flip_horizontally();
-                image
-            }
-            3 => {
-                flip_vertically(&mut image);
-                image.flip_horizontally();
-                image
-            }
-            4 => {
-                flip_vertically(&mut image);
-                image
-            }
-            5 => transpose(&image),
-            6 => {
-                flip_vertically(&mut image);
-                transpose(&image)
-            }
-            7 => {
-                flip_vertically(&mut image);
-                image.flip_horizontally();
-                transpose(&image)
-            }
-            8 => {
-                image.flip_horizontally();
-                transpose(&image)
-            }
-            _ => image,
+        let (columns, lines) = self.mirrors();
+        if columns {
+            image.flip_horizontally();
         }
+        if lines {
+            image.flip_vertically();
+        }
+        if self.transposes() { image.transposed() } else { image }
     }
 }
 
@@ -84,31 +77,22 @@ fn from_xmp(packet: &[u8]) -> Option<u32> {
     })
 }
 
-fn flip_vertically(image: &mut RgbImage) {
-    let stride = image.width as usize * 3;
-    if stride == 0 {
-        return;
-    }
-    let mut rows = image.data.chunks_exact_mut(stride);
-    while let (Some(upper), Some(lower)) = (rows.next(), rows.next_back()) {
-        upper.swap_with_slice(lower);
-    }
-}
-
-/// Rows become columns. In tiles, so that both sides stay in the cache.
-fn transpose(image: &RgbImage) -> RgbImage {
-    const TILE: usize = 32;
-    let (width, height) = (image.width as usize, image.height as usize);
-    let mut out = RgbImage::black(image.height, image.width);
-    for top in (0..height).step_by(TILE) {
-        for left in (0..width).step_by(TILE) {
-            for y in top..(top + TILE).min(height) {
-                for x in left..(left + TILE).min(width) {
-                    let (from, to) = ((y * width + x) * 3, (x * height + y) * 3);
-                    out.data[to..to + 3].copy_from_slice(&image.data[from..from + 3]);
+impl RgbImage {
+    /// Rows become columns. In tiles, so that both sides stay in the cache.
+    pub(super) fn transposed(&self) -> RgbImage {
+        const TILE: usize = 32;
+        let (width, height) = (self.width as usize, self.height as usize);
+        let mut out = RgbImage::black(self.height, self.width);
+        for top in (0..height).step_by(TILE) {
+            for left in (0..width).step_by(TILE) {
+                for y in top..(top + TILE).min(height) {
+                    for x in left..(left + TILE).min(width) {
+                        let (from, to) = ((y * width + x) * 3, (x * height + y) * 3);
+                        out.data[to..to + 3].copy_from_slice(&self.data[from..from + 3]);
+                    }
                 }
             }
         }
+        out
     }
-    out
 }

@@ -1,114 +1,208 @@
-//! Pillow's antialiased resize, byte for byte.
+//! Pillow's antialiased resize, byte for byte, of lines as they come.
 //!
-//! The numbers are those of `src/libImaging/Resample.c`: weights in double precision, normalised, then
-//! rounded to 22-bit fixed point; two passes with an 8-bit image between them, of which a pass whose size
-//! does not change is left out. Since the image between is rounded, the order matters: see
+//! Two passes with an 8-bit image between them, of which a pass whose size does not change is left out (see
+//! [`Taps`] for the numbers). Since the image between is rounded, the order matters: see
 //! [`vertical_first`]. Only the window of the output that the caller keeps is computed, because a pixel's
-//! value does not depend on which others are wanted.
+//! value does not depend on which others are wanted, and only those lines and columns of the input are read
+//! that this window depends on. A line is used when it arrives: the image as a whole need never be in memory.
 
 use std::ops::Range;
 
-use super::{Interpolation, RgbImage};
+use super::orientation::Orientation;
+use super::taps::Taps;
+use super::{CropBox, Interpolation, RgbImage};
 
-/// Pillow's `PRECISION_BITS`: 32 bits, less 8 for a pixel's value, less 2 for the filter's overshoot.
-const PRECISION_BITS: u32 = 32 - 8 - 2;
-
-/// A rectangle of an image, without a copy.
-#[derive(Clone, Copy)]
-pub(super) struct View<'a> {
-    image: &'a RgbImage,
-    left: usize,
-    top: usize,
-    width: usize,
-    height: usize,
+/// A part of an upright image, resized, of which a window is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// What is resized. It lies inside the image.
+    pub region: CropBox,
+    /// Columns and rows after resizing. They are 64-bit because the long side of a resized strip can exceed 32
+    /// bits even though the window of interest is small.
+    pub size: (u64, u64),
+    /// The columns that are kept, of `size.0`.
+    pub columns: Range<u64>,
+    /// The rows that are kept, of `size.1`.
+    pub rows: Range<u64>,
+    /// The filter.
+    pub interpolation: Interpolation,
 }
 
-impl<'a> View<'a> {
-    /// The whole image.
-    pub(super) fn whole(image: &'a RgbImage) -> Self {
-        View { image, left: 0, top: 0, width: image.width as usize, height: image.height as usize }
+/// An image as it is stored in its file: lines that may be reduced, mirrored or turned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored {
+    /// Columns and lines of the file's header.
+    pub full: (u32, u32),
+    /// Pixels that come for eight pixels of the file along each side.
+    pub eighths: u32,
+    /// How the lines lie.
+    pub orientation: Orientation,
+}
+
+impl Stored {
+    /// An upright image in memory.
+    pub(super) fn upright(width: u32, height: u32) -> Self {
+        Stored { full: (width, height), eighths: 8, orientation: Orientation::UPRIGHT }
     }
 
-    /// The rectangle at (`left`, `top`), which the caller knows to lie inside the image.
-    pub(super) fn rectangle(image: &'a RgbImage, left: u32, top: u32, width: u32, height: u32) -> Self {
-        let whole = View::whole(image);
-        let (left, top) = ((left as usize).min(whole.width), (top as usize).min(whole.height));
-        let (width, height) = (width as usize, height as usize);
-        View {
-            image,
-            left,
-            top,
-            width: width.min(whole.width - left),
-            height: height.min(whole.height - top),
+    /// Pixels of a side, rounded up as libjpeg does.
+    fn reduced(&self, side: u32) -> usize {
+        (u64::from(side) * u64::from(self.eighths)).div_ceil(8) as usize
+    }
+}
+
+/// What becomes of lines.
+pub(super) struct Resizer {
+    columns: Taps,
+    /// In the order of the lines.
+    rows: Taps,
+    /// Whether the last line of the window comes first.
+    upside_down: bool,
+    transposed: bool,
+    lines_first: bool,
+    /// Whether the first pass takes columns over as they are.
+    copies: bool,
+    /// The last lines, as wide as the second pass wants them: line `y` is at `y % kept`.
+    ring: Vec<u8>,
+    kept: usize,
+    stride: usize,
+    /// The next output that waits for lines.
+    next: usize,
+    between: Vec<u8>,
+    out: RgbImage,
+}
+
+impl Resizer {
+    /// `target` of an image that is stored like this.
+    pub(super) fn new(target: &Target, stored: Stored) -> Self {
+        let orientation = stored.orientation;
+        let transposed = orientation.transposes();
+        let (width, height) = stored.full;
+        let region = target.region;
+        // Upright axes, then their places in the file.
+        let across = (region.left, region.width, target.size.0, target.columns.clone());
+        let down = (region.top, region.height, target.size.1, target.rows.clone());
+        let (across, down) = if transposed { (down, across) } else { (across, down) };
+        let (mirrored, upside_down) = orientation.mirrors();
+        let interpolation = target.interpolation;
+        let columns = axis(across, stored, width, mirrored, interpolation);
+        let rows = axis(down, stored, height, upside_down, interpolation);
+        let (out_width, out_height) = (columns.len(), rows.len());
+        let out = RgbImage::black(out_width as u32, out_height as u32);
+        let shrinks = (stored.reduced(region.width), stored.reduced(region.height));
+        // A pass that copies has no place in the order.
+        let lines_first = vertical_first(shrinks, target.size) != transposed;
+        let stride = if lines_first { columns.inputs().len() } else { out_width } * 3;
+        let kept = rows.most().max(1);
+        let between = vec![0; if lines_first { stride } else { 0 }];
+        let ring = vec![0; if out.data.is_empty() { 0 } else { stride * kept }];
+        let copies = lines_first || columns.is_copy();
+        // Outputs are made in the order in which their lines come.
+        let rows = if upside_down { rows.reversed() } else { rows };
+        Resizer {
+            columns,
+            rows,
+            upside_down,
+            transposed,
+            lines_first,
+            copies,
+            ring,
+            kept,
+            stride,
+            next: 0,
+            between,
+            out,
         }
     }
 
-    /// The bytes of a row, columns `columns` of the view.
-    fn row(&self, y: usize, columns: Range<usize>) -> &'a [u8] {
-        let start = ((self.top + y) * self.image.width as usize + self.left) * 3;
-        &self.image.data[start + columns.start * 3..start + columns.end * 3]
+    /// The columns of the file's lines that are read.
+    pub(super) fn columns(&self) -> Range<usize> {
+        self.columns.inputs()
+    }
+
+    /// The lines that are read.
+    pub(super) fn lines(&self) -> Range<usize> {
+        if self.out.data.is_empty() { 0..0 } else { self.rows.inputs() }
+    }
+
+    /// Takes line `y`, of which `line` holds the columns from `first` on. Lines come from the top; those outside
+    /// [`Resizer::lines`] may be left out.
+    pub(super) fn push(&mut self, y: usize, line: &[u8], first: usize) {
+        if !self.lines().contains(&y) {
+            return;
+        }
+        let place = y % self.kept * self.stride;
+        let slot = &mut self.ring[place..place + self.stride];
+        let columns = self.columns.inputs();
+        let from = &line[(columns.start - first) * 3..(columns.end - first) * 3];
+        match self.copies {
+            true => slot.copy_from_slice(from),
+            false => self.columns.blend_pixels(from, columns.start, slot),
+        }
+        while self.next < self.rows.len() && self.rows.inputs_of(self.next).end <= y + 1 {
+            self.emit();
+        }
+    }
+
+    /// Makes the next output of lines that have come.
+    fn emit(&mut self) {
+        let row = if self.upside_down { self.rows.len() - 1 - self.next } else { self.next };
+        let length = self.columns.len() * 3;
+        let to = &mut self.out.data[row * length..(row + 1) * length];
+        let (ring, kept, stride) = (&self.ring, self.kept, self.stride);
+        let line = |y: usize| &ring[y % kept * stride..][..stride];
+        if self.lines_first {
+            self.rows.blend_rows(self.next, line, &mut self.between);
+            self.columns.blend_pixels(&self.between, self.columns.inputs().start, to);
+        } else {
+            self.rows.blend_rows(self.next, line, to);
+        }
+        self.next += 1;
+    }
+
+    /// The window, upright, when the last line has come.
+    pub(super) fn finish(mut self) -> RgbImage {
+        while !self.out.data.is_empty() && self.next < self.rows.len() {
+            self.emit();
+        }
+        if self.transposed { self.out.transposed() } else { self.out }
     }
 }
 
-/// Resizes `view` to `width` × `height` and returns the part of it in `columns` × `rows`.
-///
-/// The sizes are 64-bit because the long side of a resized strip can exceed 32 bits even though the
-/// window of interest is small. Both ranges must lie inside the output.
-pub(super) fn resize(
-    view: View<'_>,
-    (width, height): (u64, u64),
+/// The taps of one axis of the file: of `start..start + length` of the upright axis, resized to `size`, of
+/// which `wanted` is kept.
+fn axis(
+    (start, length, size, wanted): (u32, u32, u64, Range<u64>),
+    stored: Stored,
+    full: u32,
+    mirrored: bool,
     interpolation: Interpolation,
-    columns: Range<u64>,
-    rows: Range<u64>,
-) -> RgbImage {
-    let out_width = (columns.end - columns.start) as usize;
-    let out_height = (rows.end - rows.start) as usize;
-    let mut out = RgbImage::black(out_width as u32, out_height as u32);
-    if out.data.is_empty() || view.width == 0 || view.height == 0 {
-        return out;
+) -> Taps {
+    // Where a decoder has reduced the image, pixels begin between pixels, and the last may be cut.
+    let scale = f64::from(stored.eighths) / 8.0;
+    let from = if mirrored { full - start - length } else { start };
+    let (from, to) = (f64::from(from) * scale, f64::from(from + length) * scale);
+    let (low, high) = (from.floor(), to.ceil());
+    let extent = if mirrored { high - to..high - from } else { from - low..to - low };
+    let count = (high - low) as usize;
+    let taps = Taps::new(count, extent, size, wanted, interpolation);
+    taps.moved(low as usize, mirrored.then_some(count))
+}
+
+/// Resizes `target` of an upright image.
+pub(super) fn resize(image: &RgbImage, target: &Target) -> RgbImage {
+    let mut resizer = Resizer::new(target, Stored::upright(image.width, image.height));
+    let stride = image.width as usize * 3;
+    for y in resizer.lines() {
+        resizer.push(y, &image.data[y * stride..(y + 1) * stride], 0);
     }
-    let horizontal =
-        (width != view.width as u64).then(|| Taps::new(view.width, width, columns.clone(), interpolation));
-    let vertical =
-        (height != view.height as u64).then(|| Taps::new(view.height, height, rows.clone(), interpolation));
-    let (kept_columns, kept_rows) = (narrow(columns), narrow(rows));
-    let stride = out_width * 3;
-    match (horizontal, vertical) {
-        (None, None) => {
-            for (y, to) in kept_rows.zip(out.data.chunks_exact_mut(stride)) {
-                to.copy_from_slice(view.row(y, kept_columns.clone()));
-            }
-        }
-        (Some(horizontal), None) => {
-            for (y, to) in kept_rows.zip(out.data.chunks_exact_mut(stride)) {
-                horizontal.blend_pixels(view.row(y, 0..view.width), to);
-            }
-        }
-        (None, Some(vertical)) => {
-            vertical.blend_rows(stride, |y| view.row(y, kept_columns.clone()), &mut out.data)
-        }
-        (Some(mut horizontal), Some(vertical))
-            if vertical_first((view.width, view.height), (width, height)) =>
-        {
-            let inputs = horizontal.inputs();
-            let between_stride = inputs.len() * 3;
-            let mut between = vec![0; out_height * between_stride];
-            vertical.blend_rows(between_stride, |y| view.row(y, inputs.clone()), &mut between);
-            horizontal.starts.iter_mut().for_each(|start| *start -= inputs.start);
-            for (from, to) in between.chunks_exact(between_stride).zip(out.data.chunks_exact_mut(stride)) {
-                horizontal.blend_pixels(from, to);
-            }
-        }
-        (Some(horizontal), Some(vertical)) => {
-            let inputs = vertical.inputs();
-            let mut between = vec![0; inputs.len() * stride];
-            for (y, to) in inputs.clone().zip(between.chunks_exact_mut(stride)) {
-                horizontal.blend_pixels(view.row(y, 0..view.width), to);
-            }
-            vertical.blend_rows(stride, |y| &between[(y - inputs.start) * stride..][..stride], &mut out.data);
-        }
-    }
-    out
+    resizer.finish()
+}
+
+/// The columns and rows of an image from (`left`, `top`) on that lie inside it.
+pub(super) fn rectangle(image: (u32, u32), left: u32, top: u32, width: u32, height: u32) -> CropBox {
+    let (left, top) = (left.min(image.0), top.min(image.1));
+    CropBox { left, top, width: width.min(image.0 - left), height: height.min(image.1 - top) }
 }
 
 /// Whether the vertical pass comes first: since Pillow 13, if the height shrinks by more than twice as many
@@ -116,131 +210,4 @@ pub(super) fn resize(
 fn vertical_first((width, height): (usize, usize), (new_width, new_height): (u64, u64)) -> bool {
     let less = |old: usize, new: u64| old as i128 - i128::from(new);
     less(height, new_height) > (2 * less(width, new_width)).max(0)
-}
-
-/// A range of output positions that exist in memory.
-fn narrow(range: Range<u64>) -> Range<usize> {
-    range.start as usize..range.end as usize
-}
-
-/// For each output position of one axis: the first input position, and the weights from there on.
-struct Taps {
-    starts: Vec<usize>,
-    /// `weights[ends[i - 1]..ends[i]]` belong to output `i`.
-    ends: Vec<usize>,
-    weights: Vec<i32>,
-}
-
-impl Taps {
-    /// `precompute_coeffs` and `normalize_coeffs_8bpc`, for the outputs in `wanted` only.
-    fn new(in_size: usize, out_size: u64, wanted: Range<u64>, interpolation: Interpolation) -> Self {
-        // Pillow keeps the box in single precision.
-        let scale = f64::from(in_size as f32) / out_size as f64;
-        let filter_scale = scale.max(1.0);
-        let support = interpolation.support() * filter_scale;
-        let count = (wanted.end - wanted.start) as usize;
-        let mut taps = Taps {
-            starts: Vec::with_capacity(count),
-            ends: Vec::with_capacity(count),
-            weights: Vec::with_capacity(count * (support.ceil() as usize * 2 + 1)),
-        };
-        let mut exact = Vec::new();
-        for position in wanted {
-            let center = (position as f64 + 0.5) * scale;
-            // Casts truncate and saturate: a negative start becomes 0, as in Pillow.
-            let start = (center - support + 0.5) as usize;
-            let end = ((center + support + 0.5) as usize).min(in_size);
-            let start = start.min(end);
-            exact.clear();
-            exact.extend(
-                (start..end).map(|x| interpolation.weight((x as f64 - center + 0.5) * (1.0 / filter_scale))),
-            );
-            let total: f64 = exact.iter().sum();
-            taps.weights.extend(exact.iter().map(|weight| {
-                let normalised = if total != 0.0 { weight / total } else { *weight };
-                let scaled = normalised * f64::from(1u32 << PRECISION_BITS);
-                if scaled < 0.0 { (scaled - 0.5) as i32 } else { (scaled + 0.5) as i32 }
-            }));
-            taps.starts.push(start);
-            taps.ends.push(taps.weights.len());
-        }
-        taps
-    }
-
-    /// The input positions that any output reads.
-    fn inputs(&self) -> Range<usize> {
-        let start = self.starts.iter().copied().min().unwrap_or(0);
-        let end = self.iter().map(|(start, weights)| start + weights.len()).max().unwrap_or(0);
-        start..end
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
-        let mut from = 0;
-        self.starts.iter().zip(&self.ends).map(move |(&start, &end)| {
-            let weights = &self.weights[from..end];
-            from = end;
-            (start, weights)
-        })
-    }
-
-    /// One row, horizontally: `to` gets a pixel for each output.
-    fn blend_pixels(&self, from: &[u8], to: &mut [u8]) {
-        for ((start, weights), pixel) in self.iter().zip(to.chunks_exact_mut(3)) {
-            let mut sums = [HALF; 3];
-            for (source, &weight) in from[start * 3..].chunks_exact(3).zip(weights) {
-                for (sum, &value) in sums.iter_mut().zip(source) {
-                    *sum += i32::from(value) * weight;
-                }
-            }
-            for (value, sum) in pixel.iter_mut().zip(sums) {
-                *value = clip(sum);
-            }
-        }
-    }
-
-    /// All rows, vertically: `to` gets a row of `stride` bytes for each output.
-    fn blend_rows<'r>(&self, stride: usize, row: impl Fn(usize) -> &'r [u8], to: &mut [u8]) {
-        let mut sums = vec![0; stride];
-        for ((start, weights), out) in self.iter().zip(to.chunks_exact_mut(stride)) {
-            sums.fill(HALF);
-            for (y, &weight) in (start..).zip(weights) {
-                for (sum, &value) in sums.iter_mut().zip(row(y)) {
-                    *sum += i32::from(value) * weight;
-                }
-            }
-            for (value, &sum) in out.iter_mut().zip(sums.iter()) {
-                *value = clip(sum);
-            }
-        }
-    }
-}
-
-/// One half in fixed point: sums start with it, so that the shift rounds.
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
-
-/// `clip8`.
-fn clip(sum: i32) -> u8 {
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
-}
-
-impl Interpolation {
-    /// The filter's half width in source pixels, at a scale of 1.
-    fn support(self) -> f64 {
-        match self {
-            Interpolation::Bilinear => 1.0,
-            Interpolation::Bicubic => 2.0,
-        }
-    }
-
-    /// The filter: a triangle, or Keys' cubic with a = -0.5.
-    fn weight(self, x: f64) -> f64 {
-        const A: f64 = -0.5;
-        let x = x.abs();
-        match self {
-            Interpolation::Bilinear if x < 1.0 => 1.0 - x,
-            Interpolation::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-            Interpolation::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            _ => 0.0,
-        }
-    }
 }

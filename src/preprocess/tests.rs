@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::augment::draw_crop_box;
 use super::*;
 
-const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 1_000_000 };
+const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 1_000_000, decode: Decode::Exact };
 
 /// `tests/fixtures/pixels`, or the folder that `PIXELS` names: `--many` images, for the tests named `…torchvision`.
 fn fixtures() -> PathBuf {
@@ -46,6 +46,65 @@ fn crc(bytes: impl IntoIterator<Item = u8>) -> String {
 
 fn crc_of(image: &RgbImage) -> String {
     crc(image.data.iter().copied())
+}
+
+/// Reading a file no further than is needed gives what decoding all of it gives.
+#[test]
+fn files_read_as_far_as_needed_equal_torchvision() {
+    for row in rows("expected.csv") {
+        let path = fixtures().join(&row[0]);
+        let limits = DecodeLimits::default();
+        let image = decode_file(&path, limits).unwrap();
+        let [first, second, third] = presets();
+        for preset in [&first, &second, &third] {
+            assert_eq!(preset.read_eval(&path, limits).unwrap(), preset.eval_pixels(&image), "{}", row[0]);
+            for (draw, range) in
+                [None, None, Some([preset.crop_size, 2 * preset.crop_size])].iter().enumerate()
+            {
+                let augmentation = Augmentation {
+                    random_resized_crop: range.is_none(),
+                    scale_jitter: *range,
+                    ..Augmentation::default()
+                };
+                let key = DrawKey { seed: 1, epoch: draw as u64, image: 7 };
+                assert_eq!(
+                    preset.read_train(&augmentation, &path, limits, key).unwrap(),
+                    preset.train_input(&augmentation, &image, key),
+                    "{}",
+                    row[0]
+                );
+            }
+        }
+        let views = Views { crops: Crops::Ten, scales: vec![first.crop_size, third.crop_size * 2] };
+        let windows = Picture::File(&path, limits).windows(&[&first, &second], &views).unwrap();
+        assert_eq!(windows, [first.windows(&views, &image), second.windows(&views, &image)], "{}", row[0]);
+    }
+}
+
+/// Reduced by the decoder, the network's input stays near what it was, upright and in place; and files that
+/// cannot be reduced stay the same.
+#[test]
+fn fast_decoding_moves_pixels_little() {
+    let preset = preset(6, 5, Interpolation::Bilinear);
+    let fast = DecodeLimits { decode: Decode::Fast, ..DecodeLimits::default() };
+    let mut reduced = 0;
+    for row in rows("expected.csv") {
+        let path = fixtures().join(&row[0]);
+        let image = decode_file(&path, fast).unwrap();
+        assert_eq!(crc_of(&image), row[3], "{}: only where a network sees less", row[0]);
+        let exact = preset.eval_pixels(&image);
+        let found = preset.read_eval(&path, fast).unwrap();
+        let jpeg = fs::read(&path).unwrap().starts_with(b"\xFF\xD8\xFF");
+        if !jpeg || image.width.min(image.height) < 24 {
+            assert_eq!(found, exact, "{}", row[0]);
+            continue;
+        }
+        reduced += 1;
+        let differences = exact.data.iter().zip(&found.data).map(|(a, b)| f64::from(a.abs_diff(*b)));
+        let mean = differences.sum::<f64>() / exact.data.len() as f64;
+        assert!(mean < 4.0, "{}: {mean} levels", row[0]);
+    }
+    assert!(reduced >= 10, "{reduced}");
 }
 
 fn open(name: &str) -> RgbImage {
@@ -227,8 +286,13 @@ fn the_limit_is_checked_before_pixels_are_decoded() {
     for row in rows("expected.csv") {
         let bytes = fs::read(fixtures().join(&row[0])).unwrap();
         let pixels = row[1].parse::<u64>().unwrap() * row[2].parse::<u64>().unwrap();
-        assert!(decode_bytes(&bytes, DecodeLimits { max_pixels: pixels }).is_ok(), "{}", row[0]);
-        let message = decode_bytes(&bytes, DecodeLimits { max_pixels: pixels - 1 }).unwrap_err();
+        assert!(
+            decode_bytes(&bytes, DecodeLimits { max_pixels: pixels, decode: Decode::Exact }).is_ok(),
+            "{}",
+            row[0]
+        );
+        let message =
+            decode_bytes(&bytes, DecodeLimits { max_pixels: pixels - 1, decode: Decode::Exact }).unwrap_err();
         assert!(
             message.contains("over the limit of") && message.contains("max_pixels"),
             "{}: {message}",

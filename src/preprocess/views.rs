@@ -9,12 +9,15 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::resize::{View, resize};
+use super::decode::{DecodeLimits, read_targets};
+use super::resize::{Target, rectangle, resize};
 use super::{Preprocessing, RgbImage, central_window};
+use crate::error::Result;
 
 /// How many crops are cut out of a resized image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,39 +167,139 @@ impl Preprocessing {
     /// Byte for byte torchvision's `resize`, then `center_crop` or `ten_crop`, on a Pillow image, in another
     /// order. Expects `views` without a [`Views::mistake`].
     pub fn windows(&self, views: &Views, image: &RgbImage) -> Vec<Window> {
-        let mut windows = Vec::new();
-        for scale in views.resolved(self).scales {
+        let plans = self.scale_plans(views, (image.width, image.height));
+        let windows = |plan: ScalePlan| {
+            let parts: Vec<RgbImage> = plan.targets.iter().map(|target| resize(image, target)).collect();
+            plan.windows(&parts)
+        };
+        plans.into_iter().flat_map(windows).collect()
+    }
+
+    /// What the views take of an image of so many columns and rows, scale by scale.
+    fn scale_plans(&self, views: &Views, (width, height): (u32, u32)) -> Vec<ScalePlan> {
+        let plan = |scale| {
             let scaled = Preprocessing { resize_size: scale, ..self.clone() };
-            let (width, height) = super::resized_size(scaled.resize_size, image.width, image.height);
+            let size = super::resized_size(scale, width, height);
             let crop = u64::from(self.crop_size);
             // Too small only for an image without pixels, and for views that have a mistake.
-            if views.crops == Crops::One || width < crop || height < crop {
-                let pixels = scaled.eval_pixels(image);
-                windows.push(Window { pixels, upright: true, mirrored: false });
-            } else {
-                let resized = Resized::new(image, (width, height), &scaled);
-                ten_crop(resized, &mut windows);
+            match views.crops == Crops::One || size.0 < crop || size.1 < crop {
+                true => ScalePlan::centre(scaled, (width, height)),
+                false => ScalePlan::ten_crop(scaled, (width, height), size),
             }
-        }
-        windows
+        };
+        views.resolved(self).scales.into_iter().map(plan).collect()
     }
 }
 
-fn ten_crop(mut resized: Resized, windows: &mut Vec<Window>) {
-    let (columns, rows) = (resized.columns.clone(), resized.rows.clone());
-    for top in [0, rows.last] {
-        for left in [0, columns.last] {
-            windows.push(Window { pixels: resized.window(left, top), upright: true, mirrored: true });
-        }
+/// Where an image comes from.
+pub enum Picture<'a> {
+    /// From memory.
+    Pixels(RgbImage),
+    /// From a file, of which no more is decoded than is needed.
+    File(&'a Path, DecodeLimits),
+}
+
+impl Picture<'_> {
+    /// [`Preprocessing::windows`] for each of `presets`.
+    ///
+    /// # Errors
+    /// Those of [`decode_file`](super::decode_file).
+    pub fn windows(&self, presets: &[&Preprocessing], views: &Views) -> Result<Vec<Vec<Window>>> {
+        let (path, limits) = match self {
+            Picture::Pixels(image) => {
+                return Ok(presets.iter().map(|preset| preset.windows(views, image)).collect());
+            }
+            Picture::File(path, limits) => (path, limits),
+        };
+        let mut plans = Vec::new();
+        let parts = read_targets(path, *limits, |width, height| {
+            plans = presets.iter().map(|preset| preset.scale_plans(views, (width, height))).collect();
+            plans.iter().flatten().flat_map(|plan: &ScalePlan| plan.targets.iter().cloned()).collect()
+        })?;
+        let mut rest = &parts[..];
+        let mut windows = |plan: ScalePlan| {
+            let (own, others) = rest.split_at(plan.targets.len().min(rest.len()));
+            rest = others;
+            plan.windows(own)
+        };
+        Ok(plans.into_iter().map(|plans| plans.into_iter().flat_map(&mut windows).collect()).collect())
     }
-    // The centre of the mirrored image is the mirrored centre, unless an odd number of columns is left out:
-    // then the same half is rounded from the other side.
-    let there_and_back = columns.centre == columns.mirrored;
-    let pixels = resized.window(columns.centre, rows.centre);
-    windows.push(Window { pixels, upright: true, mirrored: there_and_back });
-    if !there_and_back {
-        let pixels = resized.window(columns.mirrored, rows.centre);
-        windows.push(Window { pixels, upright: false, mirrored: true });
+}
+
+/// What is resized for the crops at one scale, and how they are cut out of it.
+struct ScalePlan {
+    preprocessing: Preprocessing,
+    targets: Vec<Target>,
+    /// Black margins before the part, where the crop is larger than the image.
+    place: (usize, usize),
+    crops: Vec<Crop>,
+}
+
+/// A crop: the part that holds it, and its upper left corner there.
+struct Crop {
+    part: usize,
+    left: u32,
+    top: u32,
+    upright: bool,
+    mirrored: bool,
+}
+
+impl ScalePlan {
+    fn centre(preprocessing: Preprocessing, (width, height): (u32, u32)) -> Self {
+        let (target, place) = preprocessing.eval_target(width, height);
+        let crops = vec![Crop { part: 0, left: 0, top: 0, upright: true, mirrored: false }];
+        ScalePlan { preprocessing, targets: vec![target], place, crops }
+    }
+
+    /// The corners and the centre of an image that is resized to `size`.
+    fn ten_crop(preprocessing: Preprocessing, image: (u32, u32), size: (u64, u64)) -> Self {
+        let [columns, rows] = [size.0, size.1].map(|size| Axis::new(size, preprocessing.crop_size));
+        let corners = [0, rows.last].into_iter().flat_map(|top| [(0, top), (columns.last, top)]);
+        let mut wanted: Vec<(u64, u64, bool, bool)> =
+            corners.map(|(left, top)| (left, top, true, true)).collect();
+        // The centre of the mirrored image is the mirrored centre, unless an odd number of columns is left out:
+        // then the same half is rounded from the other side.
+        let there_and_back = columns.centre == columns.mirrored;
+        wanted.push((columns.centre, rows.centre, true, there_and_back));
+        if !there_and_back {
+            wanted.push((columns.mirrored, rows.centre, false, true));
+        }
+        let mut parts: Vec<(usize, usize)> = Vec::new();
+        let mut crops = Vec::new();
+        for (left, top, upright, mirrored) in wanted {
+            let ((column, left), (row, top)) = (columns.part(left), rows.part(top));
+            let part = parts.iter().position(|part| *part == (column, row)).unwrap_or_else(|| {
+                parts.push((column, row));
+                parts.len() - 1
+            });
+            crops.push(Crop { part, left, top, upright, mirrored });
+        }
+        let target = |(column, row): (usize, usize)| Target {
+            region: rectangle(image, 0, 0, image.0, image.1),
+            size,
+            columns: columns.parts[column].clone(),
+            rows: rows.parts[row].clone(),
+            interpolation: preprocessing.interpolation,
+        };
+        let targets = parts.into_iter().map(target).collect();
+        ScalePlan { preprocessing, targets, place: (0, 0), crops }
+    }
+
+    /// The crops, of what the targets have become.
+    fn windows(&self, parts: &[RgbImage]) -> Vec<Window> {
+        let side = self.preprocessing.crop_size;
+        let window = |crop: &Crop| {
+            let part = parts.get(crop.part)?;
+            let width = side.min(part.width.saturating_sub(crop.left));
+            let height = side.min(part.height.saturating_sub(crop.top));
+            let (stride, left, length) =
+                (part.width as usize * 3, crop.left as usize * 3, width as usize * 3);
+            let rows = (crop.top as usize..).take(height as usize);
+            let data = rows.flat_map(|y| &part.data[y * stride + left..][..length]).copied().collect();
+            let pixels = self.preprocessing.padded(RgbImage { width, height, data }, self.place);
+            Some(Window { pixels, upright: crop.upright, mirrored: crop.mirrored })
+        };
+        self.crops.iter().filter_map(window).collect()
     }
 }
 
@@ -234,41 +337,6 @@ impl Axis {
         let holds = |part: &Range<u64>| part.start <= start && start + self.crop <= part.end;
         let part = self.parts.iter().position(holds).unwrap_or(0);
         (part, start.saturating_sub(self.parts[part].start) as u32)
-    }
-}
-
-/// An image of another size, of which parts are computed when they are wanted, each once.
-struct Resized<'a> {
-    image: &'a RgbImage,
-    size: (u64, u64),
-    preprocessing: &'a Preprocessing,
-    columns: Axis,
-    rows: Axis,
-    parts: Vec<((usize, usize), RgbImage)>,
-}
-
-impl<'a> Resized<'a> {
-    fn new(image: &'a RgbImage, size: (u64, u64), preprocessing: &'a Preprocessing) -> Self {
-        let [columns, rows] = [size.0, size.1].map(|size| Axis::new(size, preprocessing.crop_size));
-        Resized { image, size, preprocessing, columns, rows, parts: Vec::new() }
-    }
-
-    /// The crop whose upper left corner this is.
-    fn window(&mut self, left: u64, top: u64) -> RgbImage {
-        let (column, left) = self.columns.part(left);
-        let (row, top) = self.rows.part(top);
-        let interpolation = self.preprocessing.interpolation;
-        let known = self.parts.iter().position(|(part, _)| *part == (column, row)).unwrap_or_else(|| {
-            let (columns, rows) = (self.columns.parts[column].clone(), self.rows.parts[row].clone());
-            let part = resize(View::whole(self.image), self.size, interpolation, columns, rows);
-            self.parts.push(((column, row), part));
-            self.parts.len() - 1
-        });
-        // To its own size: a copy.
-        let side = self.preprocessing.crop_size;
-        let view = View::rectangle(&self.parts[known].1, left, top, side, side);
-        let side = u64::from(side);
-        resize(view, (side, side), interpolation, 0..side, 0..side)
     }
 }
 
@@ -336,8 +404,14 @@ mod tests {
         let parts = preset(25, 8).windows(&views, &image);
         let (width, height) = crate::preprocess::resized_size(25, 97, 20);
         assert_eq!(Axis::new(width, 8).parts.len(), 3);
-        let whole =
-            resize(View::whole(&image), (width, height), Interpolation::Bilinear, 0..width, 0..height);
+        let target = Target {
+            region: rectangle((97, 20), 0, 0, 97, 20),
+            size: (width, height),
+            columns: 0..width,
+            rows: 0..height,
+            interpolation: Interpolation::Bilinear,
+        };
+        let whole = resize(&image, &target);
         let cut = preset(25, 8).windows(&views, &whole);
         assert_eq!(parts, cut);
     }

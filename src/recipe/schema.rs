@@ -152,6 +152,13 @@ pub const KEYS: &[Key] = &[
         "An image of more pixels than this counts as one that cannot be read; the size is checked before \
             decoding. The default is Pillow's limit.",
     ),
+    key(
+        "data.decode",
+        Choice(&["exact", "fast"]),
+        "`exact`",
+        "How much of a JPEG is decoded: every pixel, as Pillow does, or, where it is much larger than what the \
+            network sees, a half, a quarter or an eighth along each side ([decoding.md](decoding.md)).",
+    ),
     key("strategy", Section, "all `auto`", "How much of the network to retrain."),
     key(
         "strategy.size",
@@ -195,6 +202,13 @@ pub const KEYS: &[Key] = &[
             share are `similar`.",
     ),
     key(
+        "strategy.rival",
+        Bool,
+        "`true`",
+        "For `auto`, where images are different: train `stages` and `full` and keep the better one on the \
+            validation images, because no measurement beforehand tells which it is.",
+    ),
+    key(
         "strategy.train_from",
         Name,
         "by model",
@@ -236,7 +250,7 @@ pub const KEYS: &[Key] = &[
         "How often each training image is seen.",
     )
     .also(&["num_epochs", "n_epochs", "max_epochs"]),
-    key("train.batch_size", Whole(1, 65_536), "`32`", "Images per step.").also(&["batch", "bs"]),
+    key("train.batch_size", Whole(1, 65_536), "`32`; `16` where an epoch would have fewer than 20 steps", "Images per step.").also(&["batch", "bs"]),
     key(
         "train.micro_batch",
         Whole(1, 65_536),
@@ -260,7 +274,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.lr",
         Number(Limits::Positive),
-        "by method: `partial` and `full` 0.01, `scratch` 0.02; with `adamw` a hundredth of that",
+        "by method: `partial` 0.01, `full` 0.04 with BatchNorm and 0.01 without, `scratch` 0.02; with `adamw` a hundredth of that",
         "The peak learning rate of everything but the head; with `layer_decay` that of the last stages.",
     )
     .also(&["learning_rate"]),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::choices::*;
 use super::is_default;
 use crate::precision::Precision;
-use crate::preprocess::Crops;
+use crate::preprocess::{Crops, Decode};
 
 /// `preprocess:`, in one of its two forms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub struct DataSection {
     /// The most pixels that an image may have, 1 to 4294967295.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_pixels: Option<u64>,
+    /// How much of a JPEG is decoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode: Option<Decode>,
 }
 
 /// `data.val:`, in one of its two forms.
@@ -99,6 +102,9 @@ pub struct StrategySection {
     /// A greater share of information than this is similar, above 0, up to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub similar_above: Option<f64>,
+    /// Whether the table's choice is trained beside its rival.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rival: Option<bool>,
     /// The stages whose features `stages` compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,

@@ -60,6 +60,9 @@ impl Report {
         if let Some(race) = &self.race {
             super::race::table(race, out)?;
         }
+        if let Some(contest) = &self.contest {
+            super::race::contest(contest, out)?;
+        }
         if !self.bad_images.is_empty() {
             write!(out, "<h2>{} images left out</h2><ul>", self.bad_images.len())?;
             for image in &self.bad_images {

@@ -14,10 +14,10 @@ use crate::error::{Error, Result};
 use crate::linear::LinearFit;
 use crate::metrics::Evaluation;
 use crate::output::AtomicFile;
-use crate::preprocess::Views;
+use crate::preprocess::{Decode, Views};
 use crate::recipe::{DeviceChoice, Method};
 use crate::run_folder::RunFolder;
-use crate::strategy::{Race, Strategy};
+use crate::strategy::{Contest, Race, Strategy};
 use crate::trainer::{EpochRow, LinearHead, Pass};
 
 /// `report.json`. Accuracies are in [0, 1], losses in nats.
@@ -34,6 +34,9 @@ pub struct Report {
     /// For `race`: how the method was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub race: Option<Race>,
+    /// Where two methods were trained: what each did on the validation images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contest: Option<Contest>,
     /// torchvision's name of the network.
     pub model: String,
     /// Where its first values came from.
@@ -46,6 +49,8 @@ pub struct Report {
     pub device: DeviceChoice,
     /// CPU threads.
     pub threads: usize,
+    /// How much of a JPEG was decoded.
+    pub decode: Decode,
     /// Trained on.
     pub train: Images,
     /// Measured on after each epoch; the figures are the kept model's.
@@ -184,7 +189,7 @@ pub struct LinearReport {
     pub c: f64,
     /// The values of C that cross-validation compared; empty where the recipe fixed it.
     pub cross_validation: Vec<CrossValidated>,
-    /// Iterations of L-BFGS in the last fit.
+    /// Steps of Newton's method in the last fit.
     pub iterations: usize,
     /// Whether the last fit reached its tolerance.
     pub converged: bool,

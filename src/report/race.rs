@@ -1,13 +1,13 @@
-//! A race in `report.html`.
+//! Methods that were compared, in `report.html`.
 
 use std::fmt::Write;
 
 use super::html::percent;
-use crate::strategy::Race;
-use crate::strategy::race::Difference;
+use crate::strategy::race::{Difference, Row};
+use crate::strategy::{Contest, Race};
 use crate::wording::counted;
 
-/// The methods, the best first.
+/// The methods of a race, the best first.
 pub(super) fn table(race: &Race, out: &mut String) -> std::fmt::Result {
     write!(
         out,
@@ -20,7 +20,24 @@ pub(super) fn table(race: &Race, out: &mut String) -> std::fmt::Result {
         counted(race.epochs, "epoch", "epochs"),
         race.images
     )?;
-    for (place, row) in race.methods.iter().enumerate() {
+    rows(&race.methods, out)
+}
+
+/// Two methods on the validation images, the one that is kept first.
+pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
+    write!(
+        out,
+        "<h2>Two methods</h2><p class=\"soft\">Both learnt from the training images; the upper one is kept for what it \
+         did on the {} validation images. Intervals are at 95 %; a difference whose interval holds 0 is not told \
+         apart.</p><div class=\"wide\"><table><thead><tr><th>method<th>accuracy<th>interval<th>less the kept one's\
+         <th>interval<th>seconds</thead><tbody>",
+        contest.images
+    )?;
+    rows(&contest.methods, out)
+}
+
+fn rows(methods: &[Row], out: &mut String) -> std::fmt::Result {
+    for (place, row) in methods.iter().enumerate() {
         write!(
             out,
             "<tr{}><td>{}<td>{}<td>{} to {}",

@@ -8,6 +8,8 @@ use crate::recipe::{DatasetSize, Method, Similarity};
 pub struct Choice {
     /// The method.
     pub method: Method,
+    /// What is trained beside it, where the measurements cannot tell which is better: see [`super::rival`].
+    pub rival: Option<Method>,
     /// Why.
     pub reason: String,
 }
@@ -18,31 +20,37 @@ pub fn choose(strategy: &Strategy) -> Choice {
     let Some(similarity) = &strategy.similarity else {
         return Choice {
             method: Method::Scratch,
+            rival: None,
             reason: "there are no pretrained weights to transfer from: all stages are trained".into(),
         };
     };
-    let (method, what) = corner(size, similarity);
-    Choice { method, reason: format!("{}, {}: {what}", size.short(), similarity.short()) }
+    let (method, rival, what) = corner(size, similarity);
+    Choice { method, rival, reason: format!("{}, {}: {what}", size.short(), similarity.short()) }
 }
 
-fn corner(size: &Size, similarity: &Likeness) -> (Method, &'static str) {
+fn corner(size: &Size, similarity: &Likeness) -> (Method, Option<Method>, &'static str) {
     match (size.verdict, similarity.verdict) {
         (DatasetSize::Little, Similarity::Similar) => (
             Method::Linear,
+            None,
             "a linear classifier on the top features cannot overfit much, and they fit the images",
         ),
         (DatasetSize::Little, _) => (
             Method::Stages,
+            Some(Method::Full),
             "too few images to retrain the network, and its top features are made for others: linear classifiers on \
              the features of several stages",
         ),
         (_, Similarity::Similar) => (
             Method::Partial,
+            None,
             "the features nearly fit: a linear classifier first, then the last stages are fine-tuned from it",
         ),
-        _ => {
-            (Method::Full, "the features do not fit, and there are images enough: all stages are fine-tuned")
-        }
+        _ => (
+            Method::Full,
+            Some(Method::Stages),
+            "the features do not fit, and there are images enough: all stages are fine-tuned",
+        ),
     }
 }
 
@@ -52,16 +60,16 @@ mod tests {
 
     #[test]
     fn each_corner_has_its_method() {
-        for (images, similarity, method) in [
-            (5, Similarity::Similar, Method::Linear),
-            (5, Similarity::Different, Method::Stages),
-            (100, Similarity::Similar, Method::Partial),
-            (100, Similarity::Different, Method::Full),
+        for (images, similarity, method, rival) in [
+            (5, Similarity::Similar, Method::Linear, None),
+            (5, Similarity::Different, Method::Stages, Some(Method::Full)),
+            (100, Similarity::Similar, Method::Partial, None),
+            (100, Similarity::Different, Method::Full, Some(Method::Stages)),
         ] {
             let size = Size::of(&[images, images], None, 20);
             let strategy = Strategy { size, similarity: Some(Likeness::forced(similarity)) };
             let choice = choose(&strategy);
-            assert_eq!(choice.method, method);
+            assert_eq!((choice.method, choice.rival), (method, rival));
             assert!(choice.reason.contains(&format!("({images} images a class)")), "{}", choice.reason);
         }
         let none = Strategy { size: Size::of(&[9, 9], None, 20), similarity: None };

@@ -12,12 +12,12 @@ use tch::{Kind, Tensor};
 
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
+use crate::inference::Inference;
 use crate::loader::Batching;
-use crate::models::layers::moments::{Moments, moments};
-use crate::models::{Network, Reading, seed_of};
-use crate::preprocess::{DecodeLimits, Preprocessing, decode_file};
+use crate::models::layers::moments::{Moments, merge, moments};
+use crate::models::{Folding, Network, Reading, seed_of};
+use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::recipe::Similarity;
-use crate::transfer::upload_images;
 
 /// Images that are looked at: 50 and 400 agree within a fifth on all development tasks.
 pub const SAMPLE: usize = 200;
@@ -169,25 +169,25 @@ impl Job<'_> {
         let mut chances: Vec<Tensor> = Vec::new();
         let mut images = 0;
         let (preprocessing, limits) = (self.preprocessing, self.limits);
-        let (result, layers) = moments(|| {
-            batching.run(
-                chosen.len(),
-                |index| {
-                    let image = decode_file(&samples[chosen[index]].path, limits)?;
-                    Ok(preprocessing.eval_pixels(&image))
-                },
-                |_, _| Ok(()),
-                |batch| {
-                    progress(images)?;
-                    let pixels = upload_images(&batch.images, preprocessing, self.network.device())?;
-                    let logits = self.network.read(&pixels, Reading::Logits)?;
-                    images += batch.indices.len();
-                    chances.push(logits.f_softmax(1, Kind::Double)?);
-                    Ok(())
-                },
-            )
-        });
-        result?;
+        let mut layers: Vec<Moments> = Vec::new();
+        // Not folded: what is looked at is what goes into each BatchNorm.
+        let inference = Inference::new(&[self.network], chosen.len(), self.threads, Folding::Unfolded)?;
+        inference.images(
+            &batching,
+            0..chosen.len(),
+            |index| preprocessing.read_eval(&samples[chosen[index]].path, limits),
+            |network, images, _| {
+                let (logits, layers) = moments(|| network.read(images, Reading::Logits));
+                Ok((logits?, layers))
+            },
+            |_, _| Ok(()),
+            |indices, (logits, seen)| {
+                progress(images)?;
+                images += indices.len();
+                chances.push(logits.f_softmax(1, Kind::Double)?);
+                Ok(merge(&mut layers, seen)?)
+            },
+        )?;
         if images == 0 {
             return Err(Error::run(format!(
                 "none of {} training images that were looked at can be read, so that their similarity to the source \

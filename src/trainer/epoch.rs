@@ -18,9 +18,9 @@ use crate::models::{Activations, Network, layers::Mode, seed_of};
 use crate::optim::{Decay, Schedule};
 use crate::parts::halving;
 use crate::plan::{ScheduleSettings, TrainSettings};
-use crate::preprocess::{DrawKey, decode_file};
+use crate::preprocess::DrawKey;
 use crate::recipe::BatchNormMode;
-use crate::transfer::{upload, upload_images};
+use crate::transfer::upload;
 
 /// Runs the steps of one epoch that `progress` has not done yet; returns the last learning rate. Where the
 /// output of the frozen stages was `kept`, no image is decoded.
@@ -118,19 +118,15 @@ pub(super) fn train_epoch(
         None => {
             // What the threads share is images and numbers; the rest of the job stays on this one.
             let Job { train, preprocessing, augment, limits, seed, .. } = *job;
-            batching.run(
+            batching.run_on(
+                device,
                 rest.len(),
                 |index| {
                     let key = DrawKey { seed, epoch: view as u64, image: rest[index] as u64 };
-                    let image = decode_file(&train[rest[index]].path, limits)?;
-                    Ok(preprocessing.train_input(augment, &image, key))
+                    preprocessing.read_train(augment, &train[rest[index]].path, limits, key)
                 },
                 |_, error| Err(error),
-                |batch| {
-                    step(&batch.indices, &|| {
-                        network.enter(&upload_images(&batch.images, preprocessing, device)?)
-                    })
-                },
+                |batch| step(&batch.indices, &|| network.enter(&batch.images)),
             )?
         }
     }

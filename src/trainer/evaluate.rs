@@ -8,8 +8,8 @@ use super::store::Store;
 use crate::dataset::Sample;
 use crate::error::Result;
 use crate::metrics::{Confusion, Evaluation};
-use crate::models::Network;
-use crate::transfer::Behind;
+use crate::models::{Activations, Network};
+use crate::transfer::Download;
 
 /// Measures `network` on `samples`, in inference mode. A signal ends it with
 /// [`Error::Interrupted`](crate::Error::Interrupted).
@@ -27,19 +27,16 @@ pub(super) fn evaluate_from(
 ) -> Result<Evaluation> {
     let mut confusion = Confusion::new(job.classes);
     let mut loss_sum = 0.;
-    let mut behind = Behind::new(network.device());
-    each_batch(job, network, samples, store, |indices, xs| {
+    let parts = &job.parts;
+    let logits = |network: &Network, xs: &Activations| {
+        Download::begin(&parts.run_one(&xs.values, |values| network.logits_from(&xs.with(values)))?)
+    };
+    each_batch(job, network, samples, store, logits, |indices, logits| {
         job.signals.check("stopped while measuring; the training is saved: go on with `--resume`")?;
         let labels = labels_of(indices.iter().map(|&i| &samples[i]))?;
-        let logits = job.parts.run_one(&xs.values, |values| network.logits_from(&xs.with(values)))?;
-        if let Some((labels, logits)) = behind.push(labels, &logits)? {
-            loss_sum += count(&logits, &labels, &mut confusion)?;
-        }
+        loss_sum += count(&logits.wait()?, &labels, &mut confusion)?;
         Ok(())
     })?;
-    while let Some((labels, logits)) = behind.pop()? {
-        loss_sum += count(&logits, &labels, &mut confusion)?;
-    }
     let loss = loss_sum / confusion.total().max(1) as f64;
     Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
 }

@@ -7,16 +7,17 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::evaluate::{evaluate_from, labels_of};
 use super::kept::{Kept, each_batch};
 use super::{Job, Observer, balanced};
 use crate::error::{Error, Result};
 use crate::linear::{self, LinearConfig};
-use crate::models::Network;
+use crate::models::{Activations, Network};
 use crate::plan::LinearHeadSettings;
 use crate::recipe::ClassWeights;
+use crate::transfer::Download;
 
 /// The head that fine-tuning began with, and what it was worth by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ pub struct LinearHead {
     pub val_accuracy: f64,
     /// Mean cross-entropy on the validation images, in nats.
     pub val_loss: f64,
-    /// Iterations of L-BFGS.
+    /// Steps of Newton's method.
     pub iterations: usize,
     /// Whether the fit reached its tolerance.
     pub converged: bool,
@@ -64,10 +65,13 @@ pub(super) fn fit_head(
     let stopped = "stopped while fitting the head: go on with `--resume`";
     let mut rows = Vec::new();
     let mut done = 0;
-    each_batch(job, network, job.train, kept.train_as_in_evaluation(job), |indices, xs| {
+    let parts = &job.parts;
+    let features = |network: &Network, xs: &Activations| {
+        Download::begin(&parts.run_one(&xs.values, |values| network.features_from(&xs.with(values)))?)
+    };
+    each_batch(job, network, job.train, kept.train_as_in_evaluation(job), features, |indices, features| {
         job.signals.check(stopped)?;
-        let features = job.parts.run_one(&xs.values, |values| network.features_from(&xs.with(values)))?;
-        rows.push(features.f_to_device(Device::Cpu)?);
+        rows.push(features.wait()?);
         done += indices.len();
         observer.preparing("features", done, job.train.len());
         Ok(())

@@ -8,11 +8,12 @@ use super::store::{Store, gigabytes, row_bytes};
 use super::{Job, Observer, batching};
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
+use crate::inference::Inference;
 use crate::loader::Batching;
-use crate::models::{Activations, Network};
+use crate::models::{Activations, Folding, Network, channels_last};
 use crate::plan::KeptSettings;
-use crate::preprocess::{DrawKey, decode_file};
-use crate::transfer::{upload, upload_images};
+use crate::preprocess::DrawKey;
+use crate::transfer::{Download, upload};
 
 /// What is kept of a run's images; nothing where nothing is frozen.
 #[derive(Default)]
@@ -95,32 +96,42 @@ pub(super) fn view_of(job: &Job, epoch: usize) -> usize {
     }
 }
 
-/// Calls `each` with the evaluation batches of `samples`: the indices, and what the first stages made of
-/// them, from `store` where it has them.
-pub(super) fn each_batch(
+/// Calls `compute` with the evaluation batches of `samples`, as the first stages have left them, from `store` where it
+/// has them; then `each` with the indices and what came of it, in order. The network is as it is now, folded.
+pub(super) fn each_batch<T: Send>(
     job: &Job,
     network: &Network,
     samples: &[Sample],
     store: Option<&Store>,
-    mut each: impl FnMut(&[usize], Activations) -> Result<()>,
+    compute: impl Fn(&Network, &Activations) -> Result<T> + Sync,
+    mut each: impl FnMut(&[usize], T) -> Result<()>,
 ) -> Result<()> {
     let batching = Batching { join_single: false, ..batching(job) };
-    if let Some(store) = store {
-        return batching.spans(samples.len()).try_for_each(|span| {
-            let rows: Vec<usize> = span.collect();
-            let values = upload(&store.read(&rows, job.folder)?, network.device())?;
-            each(&rows, Activations { stages: network.frozen(), values })
-        });
-    }
-    let (preprocessing, limits) = (job.preprocessing, job.limits);
-    batching.run(
-        samples.len(),
-        |index| Ok(preprocessing.eval_pixels(&decode_file(&samples[index].path, limits)?)),
-        |_, error| Err(error),
-        |batch| {
-            let images = upload_images(&batch.images, preprocessing, network.device())?;
-            each(&batch.indices, network.enter(&images)?)
+    let inference = Inference::new(&[network], samples.len(), job.threads, Folding::Folded)?;
+    let (preprocessing, limits, folder, frozen) =
+        (job.preprocessing, job.limits, job.folder, network.frozen());
+    let Some(store) = store else {
+        return inference.images(
+            &batching,
+            0..samples.len(),
+            |index| preprocessing.read_eval(&samples[index].path, limits),
+            |network, images, _| compute(network, &network.enter(images)?),
+            |_, error| Err(error),
+            each,
+        );
+    };
+    inference.run(
+        0..samples.len(),
+        inference.size(batching.batch_size, preprocessing.crop_size),
+        |span| store.read(&span.collect::<Vec<_>>(), folder),
+        |networks, rows| {
+            let Some(network) = networks.first() else { return Err(Error::run("there is no network")) };
+            // As the stage before left them.
+            let values = if rows.dim() == 4 { channels_last(&rows)? } else { rows };
+            let values = upload(&values, network.device())?;
+            compute(network, &Activations { stages: frozen, values })
         },
+        |span, made| each(&span.collect::<Vec<_>>(), made),
     )
 }
 
@@ -134,26 +145,29 @@ fn fill(
     progress: &mut dyn FnMut(usize),
 ) -> Result<()> {
     let batching = Batching { join_single: false, ..batching(job) };
-    let Job { preprocessing, augment, limits, seed, .. } = *job;
-    batching.run(
-        samples.len(),
+    let Job { preprocessing, augment, limits, seed, ref parts, .. } = *job;
+    let inference = Inference::new(&[network], samples.len(), job.threads, Folding::Folded)?;
+    inference.images(
+        &batching,
+        0..samples.len(),
         |index| {
-            let image = decode_file(&samples[index].path, limits)?;
-            Ok(match view {
-                None => preprocessing.eval_pixels(&image).into(),
+            let path = &samples[index].path;
+            match view {
+                None => Ok(preprocessing.read_eval(path, limits)?.into()),
                 Some(view) => {
                     let key = DrawKey { seed, epoch: view as u64, image: index as u64 };
-                    preprocessing.train_input(augment, &image, key)
+                    preprocessing.read_train(augment, path, limits, key)
                 }
-            })
+            }
+        },
+        |network, images, _| {
+            Download::begin(&parts.run_one(images, |images| Ok(network.prefix(images)?.values))?)
         },
         |_, error| Err(error),
-        |batch| {
+        |indices, values| {
             job.signals.check("stopped while computing the frozen stages: go on with `--resume`")?;
-            let images = upload_images(&batch.images, preprocessing, network.device())?;
-            let values = job.parts.run_one(&images, |images| Ok(network.prefix(images)?.values))?;
-            store.push(&values, job.folder)?;
-            progress(batch.indices.len());
+            store.push(&values.wait()?, job.folder)?;
+            progress(indices.len());
             Ok(())
         },
     )

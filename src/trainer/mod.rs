@@ -36,6 +36,7 @@ use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
 use crate::recipe::{BatchNormMode, ClassWeights};
 use crate::run_folder::RunFolder;
 use crate::signal::Signals;
+use crate::strategy::rival;
 use crate::wording::counted;
 
 pub use evaluate::{count, evaluate, labels_of};
@@ -76,6 +77,8 @@ pub struct Job<'a> {
     pub folder: &'a RunFolder,
     /// What the model file says about itself.
     pub card: &'a Card,
+    /// A validation accuracy that another method has reached: a training that is far behind is given up.
+    pub to_beat: Option<f64>,
     /// Asked between two steps.
     pub signals: &'a Signals,
     /// How much of a batch is measured at once.
@@ -218,6 +221,7 @@ fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) 
     }
     while state.progress.history.len() < job.settings.epochs
         && !stalled(job.settings, &state.progress.history)
+        && !hopeless(job, &state.progress.history)
     {
         let started = Instant::now();
         let before = state.progress.images;
@@ -378,6 +382,13 @@ fn stalled(settings: &TrainSettings, history: &[EpochRow]) -> bool {
         (Some(patience), Some(best)) => history.len() - best.epoch >= patience,
         _ => false,
     }
+}
+
+/// Whether the validation accuracy is too far behind what is [to be beaten](Job::to_beat).
+fn hopeless(job: &Job, history: &[EpochRow]) -> bool {
+    job.to_beat.zip(best(history)).is_some_and(|(to_beat, best)| {
+        rival::hopeless(best.val_accuracy, to_beat, job.val.len(), history.len(), job.settings.epochs)
+    })
 }
 
 /// Each class's weight in the loss: `total / (classes * images of the class)`, as scikit-learn's

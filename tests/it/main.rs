@@ -2,11 +2,13 @@
 
 mod augment;
 mod digits;
+mod doctor;
 mod dropping;
 mod extract;
 mod filled;
 mod finetune;
 mod inspect;
+mod large;
 mod models;
 mod odd;
 mod partial;
@@ -16,6 +18,8 @@ mod program;
 mod race;
 mod recipes;
 mod resume;
+mod rival;
+mod shards;
 mod sizes;
 mod stages;
 mod strategy;

@@ -196,11 +196,11 @@ fn a_driver_that_cannot_be_used_is_told() {
     };
     said(100, "cuda").expect(2).says(&[
         "the device cuda:0 was asked for, and there is no CUDA: the NVIDIA driver shows no device to this process",
-        "Or use `--device cpu` or `auto`",
+        "Use cpu or auto; `tl doctor` says what was found",
     ]);
     said(803, "cuda:1")
         .expect(2)
-        .says(&["the NVIDIA driver does not start (CUDA error 803); `nvidia-smi` may say why"]);
+        .says(&["the NVIDIA driver does not start (CUDA error 803); its library and its kernel module are of different"]);
     said(803, "auto")
         .expect(0)
         .says(&["note: there is an NVIDIA driver, and yet it computes on the CPU: the NVIDIA"]);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::digits::{Lab, images, recipe};
@@ -393,12 +394,17 @@ fn may(script: &str) -> bool {
 }
 
 /// A small file system of its own, gone when the test ends.
-struct Mount(String);
+pub struct Mount(String);
 
 impl Mount {
     fn new(lab: &Lab, name: &str, options: &str) -> Option<Self> {
-        fs::create_dir(lab.path(name)).unwrap();
-        let path = lab.path(name).display().to_string();
+        Mount::at(&lab.path(name), options)
+    }
+
+    /// Mounts it at a folder, which is made; `None` without the rights for that.
+    pub fn at(path: &Path, options: &str) -> Option<Self> {
+        fs::create_dir(path).unwrap();
+        let path = path.display().to_string();
         may(&format!("mount -t tmpfs -o {options} tmpfs '{path}'")).then_some(Mount(path))
     }
 }

@@ -39,9 +39,11 @@ fn result(lab: &Lab, out: &str) -> (Vec<u8>, Value, Vec<Value>) {
     };
     let mut report = lab.json(&format!("{out}/report.json"));
     report.as_object_mut().unwrap().remove("seconds");
-    let race = report.pointer_mut("/race/methods").and_then(Value::as_array_mut);
-    for method in race.into_iter().flatten() {
-        method.as_object_mut().unwrap().remove("seconds");
+    for methods in ["/race/methods", "/contest/methods"] {
+        let methods = report.pointer_mut(methods).and_then(Value::as_array_mut);
+        for method in methods.into_iter().flatten() {
+            method.as_object_mut().unwrap().remove("seconds");
+        }
     }
     for epoch in report["epochs"].as_array_mut().unwrap() {
         *epoch = timeless(epoch.take());

@@ -6,6 +6,7 @@
 # tests/oracle/check_*.py TL                 compares the program at TL with PyTorch; a non-zero exit is a failure
 #
 # run.sh [NAME...]   only these scripts (`run.sh pixels check_logits`)
+# run.sh --install   only install; `make bench` needs the same
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -44,6 +45,7 @@ install_oracle() {
 make_cache_folder
 ORACLE=$CACHE/oracle
 oracle_is_whole || install_oracle
+[[ ${1:-} != --install ]] || exit 0
 
 # chosen NAME SELECTION...: whether NAME is to run.
 chosen() {

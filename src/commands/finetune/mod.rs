@@ -2,6 +2,7 @@
 
 mod on_features;
 mod race;
+mod rival;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -76,33 +77,44 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
             Some(found)
         }
     };
-    let mut network = seconds.of("load", || network(&mut plan, device, &terminal.downloads(&signals)))?;
+    let opened = seconds.of("load", || opened(&mut plan, &terminal.downloads(&signals)))?;
+    let mut network = seconds.of("load", || alone(&plan, opened.as_ref(), device))?;
     // Only now that nothing is known to stand in the way: an earlier run is not given up for one that
     // cannot begin.
     if raced.is_none() {
         folder.begin(&plan.settings, start)?;
     }
-    let run = Run {
-        card: card(&plan, &network),
-        limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
-        plan: &plan,
-        folder: &folder,
-        signals: &signals,
-        terminal,
-        resume: start == Start::Checkpoint,
+    let resume = start == Start::Checkpoint;
+    let mut contest = None;
+    let mut result = match plan.settings.rival.take() {
+        None => {
+            let run = Run::of(&plan, &network, &folder, &signals, terminal, resume);
+            let before = network.frozen_hash()?;
+            let result = run.train(&mut network, &mut seconds)?;
+            // A head on several stages has shortened the chain, and has looked before.
+            if network.head_readings().is_empty() {
+                run.verify_frozen(&network, &before)?;
+            }
+            result
+        }
+        Some(rival) => {
+            drop(network);
+            let ground = rival::Ground {
+                opened: opened.as_ref(),
+                folder: &folder,
+                signals: &signals,
+                terminal,
+                device,
+                resume,
+            };
+            let (kept, result, found) = rival::contest(&mut plan, rival, &ground, &mut seconds)?;
+            (network, contest) = (kept, Some(found));
+            result
+        }
     };
-    let before = network.frozen_hash()?;
-    let mut result = match (&plan.settings.linear, &plan.settings.train) {
-        (Some(settings), _) => run.on_features(&mut network, settings, &mut seconds)?,
-        (None, Some(settings)) => run.by_gradient(&network, settings, &mut seconds)?,
-        (None, None) => return Err(Error::run("the plan names no way to train")),
-    };
+    let run = Run::of(&plan, &network, &folder, &signals, terminal, resume);
     if let Some(views) = &plan.settings.eval {
         result.views = Some(seconds.of("evaluate", || run.measure_views(&network, views))?);
-    }
-    // A head on several stages has shortened the chain, and has looked before.
-    if network.head_readings().is_empty() {
-        run.verify_frozen(&network, &before)?;
     }
     let frozen = Frozen {
         stages: network.stage_names().take(network.frozen()).map(str::to_string).collect(),
@@ -110,9 +122,10 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     };
     let chance = chance::note(&result.val.confusion, &plan.data.classes);
     result.notes.extend(chance.clone());
-    let report = Report { race: raced, ..run.report(result, frozen, bad_images, seconds) };
+    let report = Report { race: raced, contest, ..run.report(result, frozen, bad_images, seconds) };
     report.write(&folder)?;
     folder.drop_features()?;
+    folder.drop_heats()?;
     conclude(&report, chance, &folder, terminal);
     Ok(Outcome::Done)
 }
@@ -152,9 +165,32 @@ struct Run<'a> {
     signals: &'a Signals,
     terminal: Terminal,
     resume: bool,
+    /// A validation accuracy that another method has reached.
+    to_beat: Option<f64>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn of(
+        plan: &'a Plan,
+        network: &Network,
+        folder: &'a RunFolder,
+        signals: &'a Signals,
+        terminal: Terminal,
+        resume: bool,
+    ) -> Self {
+        let limits = plan.settings.data.limits();
+        Run { plan, card: card(plan, network), limits, folder, signals, terminal, resume, to_beat: None }
+    }
+
+    /// Trains what the plan says.
+    fn train(&self, network: &mut Network, seconds: &mut Seconds) -> Result<Outcomes> {
+        match (&self.plan.settings.linear, &self.plan.settings.train) {
+            (Some(settings), _) => self.on_features(network, settings, seconds),
+            (None, Some(settings)) => self.by_gradient(network, settings, seconds),
+            (None, None) => Err(Error::run("the plan names no way to train")),
+        }
+    }
+
     /// That no frozen weight or running statistic has moved since their hash was `before`.
     fn verify_frozen(&self, network: &Network, before: &str) -> Result<()> {
         let after = network.frozen_hash()?;
@@ -191,6 +227,7 @@ impl Run<'_> {
             threads: plan.threads,
             folder: self.folder,
             card: &self.card,
+            to_beat: self.to_beat,
             signals: self.signals,
             parts: Parts::new(network.device()),
         };
@@ -272,12 +309,14 @@ impl Run<'_> {
             reason: settings.reason.clone(),
             strategy: settings.strategy.clone(),
             race: None,
+            contest: None,
             model: settings.model.clone(),
             weights: settings.weights.clone(),
             classes: data.classes.clone(),
             seed: settings.seed,
             device: settings.device,
             threads: settings.threads,
+            decode: settings.data.decode,
             train: crate::report::Images { images: data.train.len() },
             val: measured(&outcomes.val, data.val.len()),
             test: outcomes
@@ -311,7 +350,7 @@ fn introduce(plan: &Plan, terminal: Terminal) {
 
 /// Decodes every image once, before anything is trained on it, and takes the bad ones out of the plan.
 fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) -> Result<Vec<BadImage>> {
-    let limits = DecodeLimits { max_pixels: plan.settings.data.max_pixels };
+    let limits = plan.settings.data.limits();
     let samples: Vec<&Sample> = plan.data.all().map(|(_, sample)| sample).collect();
     let bar = terminal.images("checking", samples.len());
     let bad = check::find_bad_images(&samples, limits, plan.settings.threads, signals, || bar.inc(1));
@@ -354,6 +393,7 @@ fn card(plan: &Plan, network: &Network) -> Card {
         architecture: plan.settings.model.clone(),
         classes: plan.data.classes.clone(),
         format: FORMAT,
+        decode: plan.settings.data.decode,
         preprocessing: plan.settings.preprocessing.clone(),
         reads: network.head_reading_names(),
         recipe: plan.recipe.to_json(),
@@ -361,16 +401,19 @@ fn card(plan: &Plan, network: &Network) -> Card {
     }
 }
 
+/// The source's values, where the method begins with them.
+fn opened(plan: &mut Plan, downloads: &DownloadBar) -> Result<Option<Opened>> {
+    match (plan.settings.method, plan.opened.take()) {
+        (Method::Scratch, _) => Ok(None),
+        (_, Some(opened)) => Ok(Some(opened)),
+        (_, None) => plan.source.open(downloads).map(Some),
+    }
+}
+
 /// The network with its first values, its head and its frozen stages.
-fn network(plan: &mut Plan, device: Device, downloads: &DownloadBar) -> Result<Network> {
-    let opened = plan.opened.take();
-    let opened = match (plan.settings.method, opened) {
-        (Method::Scratch, _) => None,
-        (_, Some(opened)) => Some(opened),
-        (_, None) => Some(plan.source.open(downloads)?),
-    };
+fn alone(plan: &Plan, opened: Option<&Opened>, device: Device) -> Result<Network> {
     let Settings { method, frozen_stages, train, .. } = &plan.settings;
-    build(plan, opened.as_ref(), *method, frozen_stages.len(), train.as_ref(), device)
+    build(plan, opened, *method, frozen_stages.len(), train.as_ref(), device)
 }
 
 /// The network of `plan` as a method begins with it: with the values of `opened` or, for `scratch`, without.

@@ -15,7 +15,6 @@ use crate::models::{Network, Reading};
 use crate::output::AtomicFile;
 use crate::parts::Parts;
 use crate::plan::{Entrant, LinearSettings, Plan, RaceSettings, SINGLE, TrainSettings};
-use crate::preprocess::DecodeLimits;
 use crate::recipe::Method;
 use crate::run_folder::{RunFolder, Start};
 use crate::signal::Signals;
@@ -227,12 +226,13 @@ impl Heats<'_> {
         let started = Instant::now();
         let run = Run {
             card: card(plan, &network),
-            limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
+            limits: plan.settings.data.limits(),
             plan,
             folder: ground.folder,
             signals: ground.signals,
             terminal: ground.terminal,
             resume: true,
+            to_beat: None,
         };
         let samples: Vec<&Sample> = plan.data.train.iter().collect();
         let store = ground.folder.heat("features")?.features();
@@ -284,7 +284,7 @@ impl Heats<'_> {
             settings: &settings,
             preprocessing: &plan.settings.preprocessing,
             augment: &augment,
-            limits: DecodeLimits { max_pixels: plan.settings.data.max_pixels },
+            limits: plan.settings.data.limits(),
             listing: &self.listing,
             train: &train,
             val: &[],
@@ -294,6 +294,7 @@ impl Heats<'_> {
             threads: plan.settings.threads,
             folder: &folder,
             card: &card(plan, &network),
+            to_beat: None,
             signals: ground.signals,
             parts: Parts::new(network.device()),
         };

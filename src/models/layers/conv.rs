@@ -92,11 +92,22 @@ pub struct Conv2d {
     pub weight: Tensor,
     /// `[outputs]`
     pub bias: Option<Tensor>,
-    config: ConvConfig,
+    pub(in crate::models) config: ConvConfig,
+    /// Whether it goes to oneDNN without PyTorch's own choice: see [`crate::models::InferenceNetwork`].
+    pub(in crate::models) direct: bool,
 }
 
 /// A convolution from `inputs` to `outputs` channels at `path`.
 pub fn conv2d(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Result<Conv2d> {
+    let conv = own_conv2d(path, inputs, outputs, config)?;
+    match path.prepared() {
+        Some(prepared) => prepared.convolution(&path.key("weight"), conv),
+        None => Ok(conv),
+    }
+}
+
+/// The same as it is trained.
+fn own_conv2d(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Result<Conv2d> {
     let ConvConfig { kernel: [height, width], groups, .. } = config;
     let fan_in = (inputs / groups * height * width) as f64;
     // As PyTorch counts it: the groups do not shrink it.
@@ -116,16 +127,28 @@ pub fn conv2d(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Res
         true => Some(path.var("bias", Role::Bias, &[outputs], bias_init)?),
         false => None,
     };
-    Ok(Conv2d { weight, bias, config })
+    Ok(Conv2d { weight, bias, config, direct: false })
+}
+
+impl Conv2d {
+    /// Whether the kernel fits into the padded input everywhere; libtorch says it where it does not.
+    fn fits(&self, xs: &Tensor) -> bool {
+        let ConvConfig { kernel, padding, dilation, .. } = self.config;
+        let sides = &xs.size()[2..];
+        xs.dim() == 4 && (0..2).all(|side| sides[side] + 2 * padding[side] > dilation * (kernel[side] - 1))
+    }
 }
 
 impl Layer for Conv2d {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
         let ConvConfig { stride, padding, dilation, groups, .. } = self.config;
         let (stride, dilation) = ([stride, stride], [dilation, dilation]);
-        let out = xs
-            .f_conv2d(&self.weight, self.bias.as_ref(), stride, padding, dilation, groups)
-            .map_err(|error| input_too_small(error, xs, self.config.kernel[1]))?;
+        let (weight, bias) = (&self.weight, self.bias.as_ref());
+        let out = match self.direct && self.fits(xs) {
+            true => xs.f_mkldnn_convolution(weight, bias, padding, stride, dilation, groups),
+            false => xs.f_conv2d(weight, bias, stride, padding, dilation, groups),
+        };
+        let out = out.map_err(|error| input_too_small(error, xs, self.config.kernel[1]))?;
         let [height, width] = self.config.kernel;
         let per_output = self.weight.size()[1] * height * width;
         trace::note(|| format!("Conv2d {height}×{width}"), Some(&self.weight), &out, per_output);
@@ -149,7 +172,8 @@ fn input_too_small(error: tch::TchError, xs: &Tensor, kernel: i64) -> Error {
 /// are made of.
 pub struct ConvNorm {
     conv: Conv2d,
-    norm: BatchNorm2d,
+    /// Nothing where it is folded into the convolution.
+    norm: Option<BatchNorm2d>,
     activation: Activation,
 }
 
@@ -162,16 +186,26 @@ pub fn conv_norm<'a, P: Borrow<Path<'a>>>(
     norm_config: NormConfig,
     activation: Activation,
 ) -> Result<ConvNorm> {
-    Ok(ConvNorm {
-        conv: conv2d(conv.borrow(), inputs, outputs, config)?,
-        norm: batch_norm2d(norm.borrow(), outputs, norm_config)?,
-        activation,
-    })
+    let (conv, norm) = (conv.borrow(), norm.borrow());
+    let own = own_conv2d(conv, inputs, outputs, config)?;
+    let norm = batch_norm2d(norm, outputs, norm_config)?;
+    let Some(prepared) = conv.prepared() else {
+        return Ok(ConvNorm { conv: own, norm: Some(norm), activation });
+    };
+    let key = conv.key("weight");
+    match prepared.fold(&key, &own, &norm)? {
+        Some(folded) => Ok(ConvNorm { conv: folded, norm: None, activation }),
+        None => Ok(ConvNorm { conv: prepared.convolution(&key, own)?, norm: Some(norm), activation }),
+    }
 }
 
 impl Layer for ConvNorm {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let xs = self.norm.forward(&self.conv.forward(xs, mode)?, mode)?;
+        let xs = self.conv.forward(xs, mode)?;
+        let xs = match &self.norm {
+            Some(norm) => norm.forward(&xs, mode)?,
+            None => xs,
+        };
         self.activation.apply_in_place(xs)
     }
 }

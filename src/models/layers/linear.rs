@@ -12,7 +12,13 @@ pub struct Linear {
     pub weight: Tensor,
     /// `[outputs]`
     pub bias: Option<Tensor>,
+    /// Whether it goes to oneDNN: see [`crate::models::InferenceNetwork`].
+    direct: bool,
 }
+
+/// Fewer rows than this are left to libtorch's matrix product: oneDNN first lays the weights out anew, which is then
+/// most of the work.
+const DIRECT_ROWS: i64 = 64;
 
 /// The initial values of a fully connected layer: its weights', its bias's.
 #[derive(Clone, Copy, Debug)]
@@ -50,14 +56,43 @@ impl LinearInit {
 pub fn linear(path: &Path, inputs: i64, outputs: i64, init: LinearInit) -> Result<Linear> {
     let weight = path.var("weight", Role::Weight, &[outputs, inputs], init.weight)?;
     let bias = init.bias.map(|init| path.var("bias", Role::Bias, &[outputs], init)).transpose()?;
-    Ok(Linear { weight, bias })
+    Ok(Linear::over(path, weight, bias))
+}
+
+impl Linear {
+    /// The layer of a weight and a bias that are registered below `path`.
+    pub fn over(path: &Path, weight: Tensor, bias: Option<Tensor>) -> Self {
+        Linear { weight, bias, direct: path.prepared().is_some_and(|prepared| prepared.direct) }
+    }
+
+    /// The layer with another bias in the place of its own.
+    pub fn with_bias(&self, xs: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let inputs = self.weight.size()[1];
+        let rows = xs.numel() as i64 / inputs.max(1);
+        let out = match self.direct && rows >= DIRECT_ROWS {
+            true => self.as_convolution(xs, bias, rows),
+            false => xs.f_linear(&self.weight, bias),
+        };
+        let out = out.map_err(Error::torch("run a linear layer"))?;
+        trace::note(|| "Linear".into(), Some(&self.weight), &out, inputs);
+        Ok(out)
+    }
+
+    /// The rows are the places of an image whose channels lie together: a 1×1 convolution, and no copy.
+    fn as_convolution(&self, xs: &Tensor, bias: Option<&Tensor>, rows: i64) -> Result<Tensor, tch::TchError> {
+        let (outputs, inputs) = self.weight.size2()?;
+        let mut shape = xs.size();
+        shape.pop();
+        shape.push(outputs);
+        let image = xs.f_reshape([1, rows, 1, inputs])?.f_permute([0, 3, 1, 2])?;
+        let kernel = self.weight.f_view([outputs, inputs, 1, 1])?;
+        let out = image.f_mkldnn_convolution(&kernel, bias, [0, 0], [1, 1], [1, 1], 1)?;
+        out.f_permute([0, 2, 3, 1])?.f_reshape(shape)
+    }
 }
 
 impl Layer for Linear {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
-        let out =
-            xs.f_linear(&self.weight, self.bias.as_ref()).map_err(Error::torch("run a linear layer"))?;
-        trace::note(|| "Linear".into(), Some(&self.weight), &out, self.weight.size()[1]);
-        Ok(out)
+        self.with_bias(xs, self.bias.as_ref())
     }
 }

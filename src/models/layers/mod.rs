@@ -128,11 +128,20 @@ impl Activation {
     /// The same in the memory of `xs`, where no gradient needs what stood there: behind a normalisation or a
     /// convolution, which keep their inputs and not their outputs.
     pub fn apply_in_place(self, mut xs: Tensor) -> Result<Tensor> {
-        match self {
-            Activation::Identity => Ok(xs),
-            Activation::Relu => xs.f_relu_().map_err(Error::torch("run an activation")),
-            other => other.apply(&xs),
-        }
+        let in_place = match self {
+            Activation::Identity => return Ok(xs),
+            Activation::Relu => xs.f_relu_(),
+            // The gradient of a ReLU follows from its output, that of the others from their input.
+            other if xs.requires_grad() => return other.apply(&xs),
+            Activation::Relu6 => xs.f_clamp_(0., 6.),
+            Activation::Silu => xs.f_silu_(),
+            Activation::Hardswish => xs.f_hardswish_(),
+            Activation::Gelu => xs.f_gelu_("none"),
+            Activation::Sigmoid => xs.f_sigmoid_(),
+            Activation::Hardsigmoid => xs.f_hardsigmoid_(),
+            Activation::Tanh => xs.f_tanh_(),
+        };
+        in_place.map_err(Error::torch("run an activation"))
     }
 }
 

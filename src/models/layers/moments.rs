@@ -44,24 +44,32 @@ pub(super) fn note(xs: &Tensor, mean: &Tensor, var: &Tensor, eps: f64) -> Result
         // Squares of float32 in float32: their mean is needed to a few digits.
         let squares = xs.f_square()?.f_sum_dim_intlist(sides, false, Kind::Double)?;
         let count = (xs.numel() as i64 / sum.size()[0].max(1)) as f64;
-        match moments.iter_mut().find(|known| known.layer == layer) {
-            Some(known) => {
-                known.count += count;
-                let _ = known.sum.f_add_(&sum)?;
-                let _ = known.squares.f_add_(&squares)?;
-            }
-            None => moments.push(Moments {
-                layer,
-                count,
-                sum,
-                squares,
-                running_mean: mean.f_to_kind(Kind::Double)?,
-                running_var: var.f_to_kind(Kind::Double)?.f_add_scalar(eps)?,
-                eps,
-            }),
-        }
-        Ok(())
+        let seen = Moments {
+            layer,
+            count,
+            sum,
+            squares,
+            running_mean: mean.f_to_kind(Kind::Double)?,
+            running_var: var.f_to_kind(Kind::Double)?.f_add_scalar(eps)?,
+            eps,
+        };
+        merge(moments, vec![seen])
     })
+}
+
+/// Adds what more images have shown to `known`, layer by layer.
+pub fn merge(known: &mut Vec<Moments>, seen: Vec<Moments>) -> Result<(), TchError> {
+    for Moments { layer, count, sum, squares, .. } in &seen {
+        if let Some(known) = known.iter_mut().find(|known| known.layer == *layer) {
+            known.count += count;
+            let _ = known.sum.f_add_(sum)?;
+            let _ = known.squares.f_add_(squares)?;
+        }
+    }
+    let new = |seen: &Moments| known.iter().all(|known| known.layer != seen.layer);
+    let new: Vec<Moments> = seen.into_iter().filter(new).collect();
+    known.extend(new);
+    Ok(())
 }
 
 impl Moments {

@@ -22,12 +22,12 @@ impl NormConfig {
 
 /// Batch normalisation over images (`nn.BatchNorm2d`; Ioffe and Szegedy, 2015).
 pub struct BatchNorm2d {
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
+    pub(in crate::models) weight: Tensor,
+    pub(in crate::models) bias: Tensor,
+    pub(in crate::models) running_mean: Tensor,
+    pub(in crate::models) running_var: Tensor,
     batches: Tensor,
-    config: NormConfig,
+    pub(in crate::models) config: NormConfig,
 }
 
 /// A batch normalisation of `channels` at `path`.

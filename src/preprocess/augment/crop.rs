@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::draws::Draws;
 use super::{Augmentation, Preprocessing, RgbImage};
-use crate::preprocess::resize::{View, resize};
+use crate::preprocess::resize::{Target, rectangle, resize};
 use crate::preprocess::resized_size;
 
 /// A rectangle to cut out, in pixels of the source image.
@@ -27,34 +27,54 @@ impl Preprocessing {
     /// The filter does not look beyond the rectangle. A rectangle that reaches outside the image is cut
     /// at its edges.
     pub fn resized_crop(&self, image: &RgbImage, crop: CropBox) -> RgbImage {
+        resize(image, &self.resized_crop_target((image.width, image.height), crop))
+    }
+
+    /// What [`Preprocessing::resized_crop`] makes of an image of so many columns and rows.
+    pub(super) fn resized_crop_target(&self, image: (u32, u32), crop: CropBox) -> Target {
         let size = u64::from(self.crop_size);
-        let view = View::rectangle(image, crop.left, crop.top, crop.width, crop.height);
-        resize(view, (size, size), self.interpolation, 0..size, 0..size)
+        Target {
+            region: rectangle(image, crop.left, crop.top, crop.width, crop.height),
+            size: (size, size),
+            columns: 0..size,
+            rows: 0..size,
+            interpolation: self.interpolation,
+        }
     }
 
     /// torchvision's `Resize(shorter)`, then the `crop_size` squared at (`left`, `top`) of what that gives.
     ///
     /// A `shorter` below `crop_size` is raised to it, and a place that reaches outside is moved inside.
     pub fn scaled_crop(&self, image: &RgbImage, shorter: u32, left: u64, top: u64) -> RgbImage {
+        resize(image, &self.scaled_crop_target((image.width, image.height), shorter, left, top))
+    }
+
+    fn scaled_crop_target(&self, image: (u32, u32), shorter: u32, left: u64, top: u64) -> Target {
         let size = u64::from(self.crop_size);
-        let (width, height) = resized_size(shorter.max(self.crop_size), image.width, image.height);
+        let (width, height) = resized_size(shorter.max(self.crop_size), image.0, image.1);
         let (left, top) = (left.min(width.saturating_sub(size)), top.min(height.saturating_sub(size)));
-        resize(View::whole(image), (width, height), self.interpolation, left..left + size, top..top + size)
+        Target {
+            region: rectangle(image, 0, 0, image.0, image.1),
+            size: (width, height),
+            columns: left..left + size,
+            rows: top..top + size,
+            interpolation: self.interpolation,
+        }
     }
 
     /// The scale jitter of a stream: the shorter side, then the place.
     pub(super) fn jittered_crop(
         &self,
-        image: &RgbImage,
+        image: (u32, u32),
         [least, most]: [u32; 2],
         draws: &mut Draws,
-    ) -> RgbImage {
+    ) -> Target {
         let shorter = least + draws.integer(u64::from(most.saturating_sub(least))) as u32;
-        let (width, height) = resized_size(shorter.max(self.crop_size), image.width, image.height);
+        let (width, height) = resized_size(shorter.max(self.crop_size), image.0, image.1);
         let room = |side: u64| side.saturating_sub(u64::from(self.crop_size));
         let top = draws.integer(room(height));
         let left = draws.integer(room(width));
-        self.scaled_crop(image, shorter, left, top)
+        self.scaled_crop_target(image, shorter, left, top)
     }
 }
 

@@ -19,9 +19,14 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+use super::decode::{DecodeLimits, read_targets};
+use super::resize::{Target, resize};
 use super::{Input, Preprocessing, RgbImage};
+use crate::error::Result;
 use draws::{Draws, Purpose};
 
 pub use color::ColorJitter;
@@ -161,7 +166,31 @@ pub struct DrawKey {
 impl Preprocessing {
     /// `image` as training's input: [`Preprocessing::train_pixels`], and a shift of colours with them.
     pub fn train_input(&self, augmentation: &Augmentation, image: &RgbImage, key: DrawKey) -> Input {
-        let pixels = self.train_pixels(augmentation, image, key);
+        self.shifted(augmentation, self.train_pixels(augmentation, image, key), key)
+    }
+
+    /// The same of the image file at `path`, of which no more is decoded than is needed.
+    ///
+    /// # Errors
+    /// Those of [`decode_file`](super::decode_file).
+    pub fn read_train(
+        &self,
+        augmentation: &Augmentation,
+        path: &Path,
+        limits: DecodeLimits,
+        key: DrawKey,
+    ) -> Result<Input> {
+        let mut pad = None;
+        let parts = read_targets(path, limits, |width, height| {
+            let (target, place) = self.train_target(augmentation, (width, height), key);
+            pad = place;
+            vec![target]
+        })?;
+        let pixels = parts.into_iter().next().unwrap_or(RgbImage::black(0, 0));
+        Ok(self.shifted(augmentation, self.varied(augmentation, pixels, pad, key), key))
+    }
+
+    fn shifted(&self, augmentation: &Augmentation, pixels: RgbImage, key: DrawKey) -> Input {
         let shift = match augmentation.pca_color {
             0.0 => [0.0; 3],
             sigma => pca::draw(sigma, &mut Draws::new(key, Purpose::PcaColor)),
@@ -171,16 +200,45 @@ impl Preprocessing {
 
     /// The pixels of `image` for training: `crop_size` × `crop_size`, drawn by `key`.
     pub fn train_pixels(&self, augmentation: &Augmentation, image: &RgbImage, key: DrawKey) -> RgbImage {
+        let (target, place) = self.train_target(augmentation, (image.width, image.height), key);
+        self.varied(augmentation, resize(image, &target), place, key)
+    }
+
+    /// What training sees of an image of so many columns and rows; and its place in the crop, if it is that of
+    /// evaluation.
+    fn train_target(
+        &self,
+        augmentation: &Augmentation,
+        (width, height): (u32, u32),
+        key: DrawKey,
+    ) -> (Target, Option<(usize, usize)>) {
         let mut draws = Draws::new(key, Purpose::Crop);
-        let flip = draws.unit() < augmentation.flip;
-        let mut pixels = if let Some(range) = augmentation.scale_jitter {
-            self.jittered_crop(image, range, &mut draws)
+        // The flip's draw comes first.
+        draws.unit();
+        if let Some(range) = augmentation.scale_jitter {
+            (self.jittered_crop((width, height), range, &mut draws), None)
         } else if augmentation.random_resized_crop {
-            let crop = draws.crop_box(augmentation, image.width, image.height);
-            self.resized_crop(image, crop)
+            let crop = draws.crop_box(augmentation, width, height);
+            (self.resized_crop_target((width, height), crop), None)
         } else {
-            self.eval_pixels(image)
+            let (target, place) = self.eval_target(width, height);
+            (target, Some(place))
+        }
+    }
+
+    /// All that comes after the crop, in pixels.
+    fn varied(
+        &self,
+        augmentation: &Augmentation,
+        pixels: RgbImage,
+        place: Option<(usize, usize)>,
+        key: DrawKey,
+    ) -> RgbImage {
+        let mut pixels = match place {
+            Some(place) => self.padded(pixels, place),
+            None => pixels,
         };
+        let flip = Draws::new(key, Purpose::Crop).unit() < augmentation.flip;
         if flip {
             pixels.flip_horizontally();
         }

@@ -54,6 +54,19 @@ pub struct Outcomes {
     pub seconds: f64,
 }
 
+impl Outcomes {
+    /// On how many images it was right.
+    pub(super) fn right(&self) -> usize {
+        self.right.iter().filter(|right| **right).count()
+    }
+
+    /// On how many images it was right and `other` was not, and the reverse.
+    pub(super) fn against(&self, other: &Outcomes) -> (usize, usize) {
+        let pairs = || self.right.iter().zip(&other.right);
+        (pairs().filter(|(s, o)| **s && !**o).count(), pairs().filter(|(s, o)| !**s && **o).count())
+    }
+}
+
 /// What a race has found, as the report holds it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Race {
@@ -93,33 +106,33 @@ pub struct Difference {
     pub interval: Interval,
 }
 
+/// A row for each, all compared with the first one.
+pub(super) fn rows(outcomes: &[Outcomes]) -> Vec<Row> {
+    let row = |(place, of): (usize, &Outcomes)| {
+        let (images, right) = (of.right.len(), of.right());
+        let (won, lost) = of.against(&outcomes[0]);
+        Row {
+            method: of.method,
+            accuracy: right as f64 / images.max(1) as f64,
+            interval: share(right, images),
+            difference: (place > 0).then(|| Difference {
+                mean: (won as f64 - lost as f64) / images.max(1) as f64,
+                interval: difference(won, lost, images),
+            }),
+            seconds: of.seconds,
+        }
+    };
+    outcomes.iter().enumerate().map(row).collect()
+}
+
 impl Race {
     /// Compares methods, given in the order of their cost: the more accurate wins, of two that are right on as many
     /// images the cheaper one.
     pub fn of(mut outcomes: Vec<Outcomes>, folds: usize, epochs: usize) -> Self {
-        let right = |outcomes: &Outcomes| outcomes.right.iter().filter(|right| **right).count();
         // Stable, so that the cheaper of two equals stays before the other.
-        outcomes.sort_by_key(|outcomes| std::cmp::Reverse(right(outcomes)));
+        outcomes.sort_by_key(|outcomes| std::cmp::Reverse(outcomes.right()));
         let images = outcomes.first().map_or(0, |winner| winner.right.len());
-        let row = |(place, of): (usize, &Outcomes)| {
-            let winner = &outcomes[0];
-            let count = |wanted: (bool, bool)| {
-                winner.right.iter().zip(&of.right).filter(|(w, o)| (**w, **o) == wanted).count()
-            };
-            let (lost, won) = (count((true, false)), count((false, true)));
-            Row {
-                method: of.method,
-                accuracy: right(of) as f64 / images.max(1) as f64,
-                interval: share(right(of), images),
-                difference: (place > 0).then(|| Difference {
-                    mean: (won as f64 - lost as f64) / images.max(1) as f64,
-                    interval: difference(won, lost, images),
-                }),
-                seconds: of.seconds,
-            }
-        };
-        let methods = outcomes.iter().enumerate().map(row).collect();
-        Race { folds, epochs, images, methods }
+        Race { folds, epochs, images, methods: rows(&outcomes) }
     }
 
     /// The best method.

@@ -1,0 +1,59 @@
+//! What an output is computed from: two runs with equal jobs and equal images write the same rows.
+
+use serde::{Deserialize, Serialize};
+
+/// What a run was asked for, as names and values, in the order in which differences are told.
+///
+/// The images are not part of it (their names are hashed as they are done), nor is what changes rounding alone:
+/// batch size, threads, device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job(Vec<(String, String)>);
+
+impl Job {
+    /// A job of a command of this version of `tl`.
+    pub fn new(command: &str) -> Self {
+        Job::default().with("command", command).with("version of tl", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// Adds something that the rows depend on.
+    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.0.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// What is another in `now`, a phrase each.
+    pub fn differences(&self, now: &Job) -> Vec<String> {
+        let find = |job: &Job, name: &str| {
+            job.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+        };
+        let shown = |value: Option<String>| value.unwrap_or_else(|| "absent".into());
+        let lost = self.0.iter().filter(|(name, _)| find(now, name).is_none());
+        now.0
+            .iter()
+            .chain(lost)
+            .map(|(name, _)| (name, find(self, name), find(now, name)))
+            .filter(|(_, was, is)| was != is)
+            .map(|(name, was, is)| format!("the {name} was {}, is {}", shown(was), shown(is)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_told_by_name() {
+        let job = Job::new("extract").with("stage", "layer3").with("shard", "0/2");
+        assert!(job.differences(&job.clone()).is_empty());
+        let other = Job::new("extract").with("stage", "layer4").with("max-pixels", 9);
+        assert_eq!(
+            job.differences(&other),
+            [
+                "the stage was layer3, is layer4",
+                "the max-pixels was absent, is 9",
+                "the shard was 0/2, is absent"
+            ]
+        );
+    }
+}

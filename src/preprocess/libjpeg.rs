@@ -1,0 +1,230 @@
+//! libjpeg-turbo's decoder as mozjpeg has it: a safe interface to as much of it as reading lines takes.
+//!
+//! libjpeg reports errors by calling a function that must not return; here it unwinds, with a `String` that
+//! begins with `libjpeg fatal error: `, or with [`Truncated`]. Every method may do so.
+
+use std::marker::PhantomData;
+use std::mem;
+use std::ops::Range;
+use std::os::raw::{c_int, c_long};
+use std::panic::resume_unwind;
+use std::ptr;
+
+use mozjpeg_sys as ffi;
+
+pub(super) use ffi::J_COLOR_SPACE as Space;
+
+/// What is thrown where the data ends before the image does. libjpeg would go on with grey pixels.
+pub(super) struct Truncated;
+
+/// The EXIF and XMP marker, APP1.
+const APP1: c_int = 0xE1;
+
+/// A JPEG whose header has been read.
+pub(super) struct Decoder<'a> {
+    /// libjpeg's parts point at each other, so that they stay where they are.
+    info: Box<ffi::jpeg_decompress_struct>,
+    _error: Box<ffi::jpeg_error_mgr>,
+    _source: Box<ffi::jpeg_source_mgr>,
+    bytes: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Decoder<'a> {
+    /// Reads the header, and keeps the markers that may tell the orientation.
+    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, String> {
+        let mut source = Box::new(ffi::jpeg_source_mgr {
+            next_input_byte: bytes.as_ptr(),
+            bytes_in_buffer: bytes.len(),
+            init_source: Some(nothing),
+            fill_input_buffer: Some(ended),
+            skip_input_data: Some(skip),
+            resync_to_restart: Some(ffi::jpeg_resync_to_restart),
+            term_source: Some(nothing),
+        });
+        // SAFETY: both are structs of C for which zeros are a value, and libjpeg sets them before it reads them.
+        // What it is given lives as long as the decoder, and so do the bytes.
+        unsafe {
+            let mut error: Box<ffi::jpeg_error_mgr> = Box::new(mem::zeroed());
+            ffi::jpeg_std_error(&mut error);
+            error.error_exit = Some(throw);
+            error.emit_message = Some(silence);
+            let mut info: Box<ffi::jpeg_decompress_struct> = Box::new(mem::zeroed());
+            info.common.err = &mut *error;
+            ffi::jpeg_create_decompress(&mut *info);
+            info.src = &mut *source;
+            let mut decoder = Decoder { info, _error: error, _source: source, bytes: PhantomData };
+            ffi::jpeg_save_markers(&mut decoder.info, APP1, 0xFFFF);
+            match ffi::jpeg_read_header(&mut decoder.info, 0) {
+                1 => Ok(decoder),
+                _ => Err("no image in the JPEG file".to_string()),
+            }
+        }
+    }
+
+    /// Columns and lines of the header.
+    pub(super) fn size(&self) -> (u32, u32) {
+        (self.info.image_width, self.info.image_height)
+    }
+
+    /// What the components mean.
+    pub(super) fn space(&self) -> Space {
+        self.info.jpeg_color_space
+    }
+
+    /// Whether all of the file is read before the first line comes, as a progressive one is.
+    pub(super) fn has_many_scans(&self) -> bool {
+        // SAFETY: the header has been read.
+        unsafe { ffi::jpeg_has_multiple_scans(&self.info) != 0 }
+    }
+
+    /// Columns and lines of the blocks in which components are stored together, and whether each component has
+    /// as many samples as the first, or is halved along a side.
+    pub(super) fn blocks(&self) -> (u32, u32, bool) {
+        if self.info.comp_info.is_null() {
+            return (8, 8, false);
+        }
+        // SAFETY: libjpeg has made this array for the header's components.
+        let components =
+            unsafe { std::slice::from_raw_parts(self.info.comp_info, self.info.num_components as usize) };
+        let most = |factor: fn(&ffi::jpeg_component_info) -> c_int| {
+            components.iter().map(factor).max().unwrap_or(1).max(1) as u32
+        };
+        let (across, down) = (most(|c| c.h_samp_factor), most(|c| c.v_samp_factor));
+        let usual = |(place, component): (usize, &ffi::jpeg_component_info)| {
+            let wanted = if place == 0 { (across, down) } else { (1, 1) };
+            (component.h_samp_factor as u32, component.v_samp_factor as u32) == wanted
+        };
+        (8 * across, 8 * down, across <= 2 && down <= 2 && components.iter().enumerate().all(usual))
+    }
+
+    /// The data of the APP1 markers, in order.
+    pub(super) fn markers(&self) -> impl Iterator<Item = &[u8]> {
+        let mut next = self.info.marker_list;
+        std::iter::from_fn(move || {
+            // SAFETY: libjpeg's list, which lives as long as the decoder.
+            let marker = unsafe { next.as_ref()? };
+            next = marker.next;
+            match marker.data.is_null() {
+                true => Some(&[][..]),
+                // SAFETY: libjpeg has kept so many bytes.
+                false => {
+                    Some(unsafe { std::slice::from_raw_parts(marker.data, marker.data_length as usize) })
+                }
+            }
+        })
+    }
+
+    /// Begins decoding to `space`, at so many eighths of the size along each side: slow integer DCT and smooth
+    /// chroma upsampling, which are libjpeg's defaults and Pillow's settings.
+    pub(super) fn start(mut self, space: Space, eighths: u32) -> Result<Lines<'a>, String> {
+        self.info.out_color_space = space;
+        self.info.scale_num = eighths;
+        self.info.scale_denom = 8;
+        // SAFETY: the header has been read.
+        match unsafe { ffi::jpeg_start_decompress(&mut self.info) } {
+            0 => Err("the decoder has stopped".to_string()),
+            _ => Ok(Lines { decoder: self }),
+        }
+    }
+}
+
+impl Drop for Decoder<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it was created, and this releases all that libjpeg has allocated, in whatever state.
+        unsafe { ffi::jpeg_destroy_decompress(&mut self.info) }
+    }
+}
+
+/// A JPEG that is being decoded, line by line.
+pub(super) struct Lines<'a> {
+    decoder: Decoder<'a>,
+}
+
+impl Lines<'_> {
+    /// Columns of a line, and how many lines there are.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.decoder.info.output_width as usize, self.decoder.info.output_height as usize)
+    }
+
+    /// Bytes of a pixel.
+    pub(super) fn channels(&self) -> usize {
+        self.decoder.info.output_components as usize
+    }
+
+    /// Restricts the lines to `columns`, and some before them; the first column that comes is returned. To be
+    /// called before any line is read. Columns at both ends, of which libjpeg does not see the neighbours, may
+    /// differ from those of whole lines.
+    pub(super) fn crop(&mut self, columns: Range<usize>) -> usize {
+        let (mut left, mut width) = (columns.start as u32, columns.len() as u32);
+        // SAFETY: decoding has been started. libjpeg refuses columns that are not there.
+        unsafe { ffi::jpeg_crop_scanline(&mut self.decoder.info, &mut left, &mut width) };
+        left as usize
+    }
+
+    /// Leaves out so many lines.
+    pub(super) fn skip(&mut self, lines: usize) {
+        // SAFETY: decoding has been started.
+        unsafe { ffi::jpeg_skip_scanlines(&mut self.decoder.info, lines as u32) };
+    }
+
+    /// Reads the next line.
+    ///
+    /// # Errors
+    /// If there is no next line, or `line` has not the length of one.
+    pub(super) fn read(&mut self, line: &mut [u8]) -> Result<(), String> {
+        let info = &mut self.decoder.info;
+        if line.len() != info.output_width as usize * info.output_components as usize {
+            return Err(format!("a line has {} columns", info.output_width));
+        }
+        let mut line = line.as_mut_ptr();
+        // SAFETY: decoding has been started, and the line is as long as libjpeg says.
+        match unsafe { ffi::jpeg_read_scanlines(info, ptr::addr_of_mut!(line), 1) } {
+            1 => Ok(()),
+            _ => Err("there are too few lines".to_string()),
+        }
+    }
+}
+
+extern "C-unwind" fn nothing(_: &mut ffi::jpeg_decompress_struct) {}
+
+#[cold]
+extern "C-unwind" fn ended(_: &mut ffi::jpeg_decompress_struct) -> ffi::boolean {
+    resume_unwind(Box::new(Truncated))
+}
+
+extern "C-unwind" fn skip(info: &mut ffi::jpeg_decompress_struct, count: c_long) {
+    // SAFETY: the source that `Decoder::new` has set.
+    let Some(source) = (unsafe { info.src.as_mut() }) else { return };
+    match usize::try_from(count) {
+        Ok(count) if count <= source.bytes_in_buffer => {
+            // SAFETY: so many bytes are left.
+            source.next_input_byte = unsafe { source.next_input_byte.add(count) };
+            source.bytes_in_buffer -= count;
+        }
+        Ok(_) => resume_unwind(Box::new(Truncated)),
+        // libjpeg says to ignore it.
+        Err(_) => (),
+    }
+}
+
+#[cold]
+extern "C-unwind" fn silence(_: &mut ffi::jpeg_common_struct, _: c_int) {}
+
+#[cold]
+extern "C-unwind" fn throw(info: &mut ffi::jpeg_common_struct) {
+    // SAFETY: the error manager that `Decoder::new` has set.
+    let error = unsafe { info.err.as_ref() };
+    let code = error.map_or(0, |error| error.msg_code);
+    let mut text = [0u8; 80];
+    if let Some(format) = error.and_then(|error| error.format_message) {
+        // SAFETY: the function writes to its argument, at most 80 bytes, which the binding does not say.
+        unsafe {
+            let format: unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, *mut u8) =
+                mem::transmute(format);
+            format(info, text.as_mut_ptr());
+        }
+    }
+    let words = text.split(|&byte| byte == 0).next().map(String::from_utf8_lossy).unwrap_or_default();
+    let words = if words.is_empty() { format!("code {code}").into() } else { words };
+    resume_unwind(Box::new(format!("libjpeg fatal error: {words}")))
+}
