@@ -509,7 +509,7 @@ mod tests {
 
     fn picture(index: usize) -> Input {
         let data = (0..75).map(|byte| (byte * 37 + index * 11) as u8).collect();
-        let shift = if index % 2 == 0 { [0.; 3] } else { [0.1, -0.2, index as f32 / 100.] };
+        let shift = if index.is_multiple_of(2) { [0.; 3] } else { [0.1, -0.2, index as f32 / 100.] };
         Input { pixels: RgbImage { width: 5, height: 5, data }, shift }
     }
 

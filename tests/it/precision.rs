@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -156,19 +157,27 @@ fn features_in_bf16_are_near_those_in_fp32_and_are_written_in_fp32() {
     let lab = Lab::of("linear", 1);
     let model = repository("data/shufflenet_v2_x0_5-letters.safetensors");
     let image = repository("data/samples/one.png");
-    let features = |precision: &str| -> Vec<f32> {
+    // One image goes through the network as it is, more of them through one a core.
+    let copies: Vec<_> = (0..6).map(|number| lab.path(&format!("{number}.png"))).collect();
+    for copy in &copies {
+        fs::copy(&image, copy).unwrap();
+    }
+    let features = |precision: &str, images: &[PathBuf]| -> Vec<f32> {
         let args =
             ["extract", "--precision", precision, "--out", "x.csv", "--model", model.to_str().unwrap()];
-        lab.tl(&args).arg(&image).run().expect(0);
+        lab.tl(&args).args(images).run().expect(0);
         let text = String::from_utf8(lab.read("x.csv")).unwrap();
-        let row = text.lines().nth(1).unwrap().split(',').skip(2);
-        row.map(|number| number.parse().unwrap()).collect()
+        let rows = text.lines().skip(1).flat_map(|line| line.split(',').skip(2));
+        rows.map(|number| number.parse().unwrap()).collect()
     };
-    let (fp32, bf16) = (features("fp32"), features("bf16"));
-    let most = fp32.iter().fold(0f32, |most, x| most.max(x.abs()));
-    let off = fp32.iter().zip(&bf16).map(|(a, b)| (a - b).abs()).fold(0., f32::max) / most;
-    println!("features in bf16: {off:.1e} of the largest");
-    assert!(off > 1e-5 && off < 0.1, "{off}");
+    for images in [&[image.clone()][..], &copies] {
+        let (fp32, bf16) = (features("fp32", images), features("bf16", images));
+        let most = fp32.iter().fold(0f32, |most, x| most.max(x.abs()));
+        let off = fp32.iter().zip(&bf16).map(|(a, b)| (a - b).abs()).fold(0., f32::max) / most;
+        println!("features of {} in bf16: {off:.1e} of the largest", images.len());
+        // Far above the rounding of fp32, at the rounding of 8 bits.
+        assert!(off > 1e-4 && off < 0.1, "{off}");
+    }
 
     let args = ["predict", "--precision", "bf16", "--out", "p.csv", "--model", model.to_str().unwrap()];
     lab.tl(&args).arg(&image).run().expect(0);
