@@ -124,7 +124,11 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
     let batch_norm = if linear_head { BatchNormMode::Inference } else { by_method.batch_norm };
     // With one rate typed the other follows it, in the method's own proportion. A head that comes fitted has
     // nothing to catch up with.
-    let proportion = if linear_head { 1. } else { by_method.head_lr / by_method.lr };
+    let proportion = match (linear_head, typed.lr) {
+        (true, _) => 1.,
+        (false, Some(_)) => Defaults::of(method, choice, false).proportion(),
+        (false, None) => by_method.proportion(),
+    };
     let lr = typed.lr.unwrap_or(by_method.lr);
     TrainSettings {
         epochs,

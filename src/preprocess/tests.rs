@@ -102,7 +102,7 @@ fn fast_decoding_moves_pixels_little() {
         reduced += 1;
         let differences = exact.data.iter().zip(&found.data).map(|(a, b)| f64::from(a.abs_diff(*b)));
         let mean = differences.sum::<f64>() / exact.data.len() as f64;
-        assert!(mean < 4.0, "{}: {mean} levels", row[0]);
+        assert!(mean < 6.0, "{}: {mean} levels", row[0]);
     }
     assert!(reduced >= 10, "{reduced}");
 }

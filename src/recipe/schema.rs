@@ -274,14 +274,14 @@ pub const KEYS: &[Key] = &[
     key(
         "train.lr",
         Number(Limits::Positive),
-        "by method: `partial` 0.01, `full` 0.04 with BatchNorm and 0.01 without, `scratch` 0.02; with `adamw` a hundredth of that",
+        "by method: `partial` 0.01, `full` 0.04 with BatchNorm and 0.01 without, `scratch` 0.02; with `adamw` 0.0001 and 0.0002",
         "The peak learning rate of everything but the head; with `layer_decay` that of the last stages.",
     )
     .also(&["learning_rate"]),
     key(
         "train.head_lr",
         Number(Limits::Positive),
-        "the same as `lr`; for `partial` and `full` without `linear_head_first` 10 × `lr`",
+        "the same as `lr`; for `partial` and `full` without `linear_head_first` 10 × `lr`, and 0.1 for `full` where `lr` is left out",
         "The peak learning rate of the head.",
     )
     .also(&["head_learning_rate", "lr_head"]),

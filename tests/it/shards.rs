@@ -13,6 +13,17 @@ fn paths(text: &str) -> Vec<String> {
     reader.records().map(|row| row.unwrap()[0].to_string()).collect()
 }
 
+/// The same path and label, and the same numbers to 1e-5: one or two images alone go through the network unfolded.
+fn alike(a: &str, b: &str) -> bool {
+    let fields = |line: &str| line.split(',').map(str::to_string).collect::<Vec<_>>();
+    let (a, b) = (fields(a), fields(b));
+    let near = |a: &String, b: &String| match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(x), Ok(y)) => (x - y).abs() <= 1e-5 * (1. + x.abs()),
+        _ => a == b,
+    };
+    a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| near(a, b))
+}
+
 #[test]
 fn the_parts_are_the_whole() {
     let folder = pictures();
@@ -32,7 +43,7 @@ fn the_parts_are_the_whole() {
             for (number, line) in text.lines().skip(1).enumerate() {
                 // Every `count`-th image from `index` on.
                 let row = index + number * count;
-                assert_eq!(line, lines[row + 1], "part {shard}");
+                assert!(alike(line, lines[row + 1]), "part {shard}: {line}");
                 found[row] = Some(index);
             }
         }
