@@ -7,6 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// What tl has in C++.
+const SHIMS: &[&str] = &["src/optim/fused.cpp", "src/torch/shim.cpp"];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-env=TL_COMMIT={}", commit());
@@ -42,30 +45,27 @@ fn main() {
         println!("cargo::rustc-link-arg={word}");
     }
 
-    compile_shim(&folder);
+    compile_shims(&folder);
 }
 
-/// What tl needs of libtorch beyond `tch`.
-const SHIM: &[&str] = &["src/optim/fused.cpp"];
-
-/// Compiles it as `torch-sys` compiles its own part.
-fn compile_shim(folder: &str) {
+/// Compiles [`SHIMS`] as `torch-sys` compiles its own part.
+fn compile_shims(folder: &str) {
+    for file in SHIMS {
+        println!("cargo::rerun-if-changed={file}");
+    }
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
     let include = Path::new(folder).parent().unwrap_or(Path::new(folder)).join("include");
-    let mut build = cc::Build::new();
-    build
+    let compiled = cc::Build::new()
         .cpp(true)
         .pic(true)
         .warnings(false)
         .flag("-std=c++17")
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={abi}"))
-        .include(include);
-    for file in SHIM {
-        println!("cargo::rerun-if-changed={file}");
-        build.file(file);
-    }
-    if let Err(error) = build.try_compile("tl_shim") {
-        println!("cargo::error=tl's own C++ cannot be compiled: {error}");
+        .include(include)
+        .files(SHIMS)
+        .try_compile("tl_torch");
+    if let Err(error) = compiled {
+        println!("cargo::error={} cannot be compiled: {error}", SHIMS.join(" "));
     }
 }
 

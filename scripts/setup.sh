@@ -58,10 +58,23 @@ libtorch_problem() {
 }
 
 # libtorch_gaps DIR: the shared libraries that libtorch asks for and the system does not find.
-libtorch_gaps() {
+libtorch_gaps() { library_gaps "$1/lib/libtorch_cpu.so"; }
+
+library_gaps() {
     command -v ldd >/dev/null || return 0
     # Without LD_LIBRARY_PATH, as the finished program runs.
-    env -u LD_LIBRARY_PATH ldd "$1/lib/libtorch_cpu.so" 2>&1 | awk '/not found/ { printf "%s%s", sep, $1; sep = ", " }'
+    env -u LD_LIBRARY_PATH ldd "$1" 2>&1 | awk '/not found/ { printf "%s%s", sep, $1; sep = ", " }'
+}
+
+# cuda_problem DIR: why the libtorch in DIR will not do where CUDA is asked for (TL_CUDA=1).
+cuda_problem() {
+    local gaps
+    [[ ${TL_CUDA:-} == 1 ]] || return 0
+    if [[ ! -f $1/lib/libtorch_cuda.so ]]; then
+        printf 'it is the one for the CPU alone'
+    elif gaps=$(library_gaps "$1/lib/libtorch_cuda.so") && [[ -n $gaps ]]; then
+        printf 'its CUDA half needs libraries that are not there (%s)' "$gaps"
+    fi
 }
 
 # --- The ways to one; each sets LIBTORCH_DIR and HOW, or leaves them ------------------------------------------------
@@ -78,6 +91,8 @@ from_environment() {
     if [[ -n $gaps ]]; then
         die "LIBTORCH=$LIBTORCH will not do: it needs libraries that are not there ($gaps); install them, or unset LIBTORCH"
     fi
+    problem=$(cuda_problem "$LIBTORCH_DIR")
+    [[ -z $problem ]] || die "LIBTORCH=$LIBTORCH will not do with TL_CUDA=1: $problem; unset one of them"
     HOW="from LIBTORCH"
 }
 
@@ -99,6 +114,7 @@ PYTHON
         gaps=$(libtorch_gaps "$folder")
         [[ -z $gaps ]] || problem="it needs libraries that are not there ($gaps)"
     fi
+    [[ -n $problem ]] || problem=$(cuda_problem "$folder")
     if [[ -n $problem ]]; then
         say "not using python3's PyTorch in $folder: $problem"
         return 0
@@ -296,7 +312,7 @@ settled() {
     known=$(recorded)
     [[ -n $known && -z $(libtorch_problem "$known") ]] || return 1
     [[ -z ${LIBTORCH:-} || $(absolute "$LIBTORCH") == "$known" ]] || return 1
-    [[ ${TL_CUDA:-} != 1 || $known != */libtorch-"$TORCH_VERSION"-cpu/torch ]]
+    [[ -z $(cuda_problem "$known") ]]
 }
 
 main() {

@@ -15,10 +15,13 @@ use crate::inference::Inference;
 use crate::loader::too_large;
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::{Folding, Network, Reading, channels_last};
+use crate::parts::Parts;
+use crate::precision::{Autocast, Precision};
 use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views, Window};
 use crate::signal::Signals;
 use crate::suggest::quoted;
 use crate::trainer::{count, labels_of};
+use crate::transfer::upload;
 use crate::wording::{first_few, shown};
 
 /// One of the networks whose probabilities are averaged.
@@ -29,6 +32,16 @@ pub struct Member<'a> {
     pub preprocessing: &'a Preprocessing,
     /// For each class of the average its place among the network's logits; `None`: the same place.
     pub order: Option<Vec<i64>>,
+    /// In what numbers it computes.
+    pub precision: Precision,
+    /// How much it sees at once.
+    pub parts: Parts,
+}
+
+impl Member<'_> {
+    fn way(&self) -> Way<'_> {
+        Way { order: self.order.as_deref(), precision: self.precision, parts: &self.parts }
+    }
 }
 
 /// What is averaged, and how it is computed.
@@ -73,7 +86,10 @@ impl Averaging<'_> {
     ) -> Result<()> {
         let views = self.views;
         let members: Vec<&Network> = self.members.iter().map(|member| member.network).collect();
-        let orders: Vec<Option<&[i64]>> = self.members.iter().map(|member| member.order.as_deref()).collect();
+        let ways: Vec<Way> = self.members.iter().map(Member::way).collect();
+        // The members share their threads, and so the plainest network that one of them needs.
+        let folding =
+            ways.iter().map(|way| way.precision.folding()).find(|&folding| folding != Folding::Folded);
         // Networks that see the same pixels share them.
         let mut presets: Vec<&Preprocessing> = Vec::new();
         let mut seen: Vec<usize> = Vec::new();
@@ -85,7 +101,7 @@ impl Averaging<'_> {
             }
         }
         let side = presets.iter().map(|preset| preset.crop_size).max().unwrap_or(1);
-        let inference = Inference::new(&members, listed, self.threads, Folding::Folded)?;
+        let inference = Inference::new(&members, listed, self.threads, folding.unwrap_or(Folding::Folded))?;
         let most = inference.size(self.batch_size, side);
         let room = most.min(count.saturating_mul(views.count())).saturating_mul(3 * (side as usize).pow(2));
         Vec::<f32>::new().try_reserve_exact(room).map_err(|_| too_large(room))?;
@@ -104,9 +120,9 @@ impl Averaging<'_> {
         };
         let compute = |networks: &[&Network], (indices, images, failures): (_, Vec<Vec<Vec<Input>>>, _)| {
             let mut totals: Vec<Vec<f64>> = vec![Vec::new(); images.len()];
-            for ((network, order), &place) in networks.iter().zip(&orders).zip(&seen) {
+            for ((network, way), &place) in networks.iter().zip(&ways).zip(&seen) {
                 let inputs: Vec<&[Input]> = images.iter().map(|image| &image[place][..]).collect();
-                add(network, *order, presets[place].crop_size, &inputs, most, &mut totals)?;
+                add(network, *way, presets[place].crop_size, &inputs, most, &mut totals)?;
             }
             let parts = (views.count() * networks.len()) as f64;
             let means = totals.into_iter().flatten().map(|total| (total / parts) as f32).collect::<Vec<_>>();
@@ -164,7 +180,7 @@ impl Averaging<'_> {
 /// Shows all views of `images` to `network`, at most `most` at once, and adds what it says to the images' `totals`.
 fn add(
     network: &Network,
-    order: Option<&[i64]>,
+    way: Way,
     side: u32,
     images: &[&[Input]],
     most: usize,
@@ -193,7 +209,7 @@ fn add(
         let batch = Tensor::f_from_slice(&values)
             .and_then(|values| values.f_reshape([views.len() as i64, 3, side, side]))
             .map_err(Error::torch("make a batch"))?;
-        let shares = probabilities(network, order, &channels_last(&batch)?)?;
+        let shares = way.probabilities(network, &channels_last(&batch)?)?;
         let classes = (shares.len() / views.len()).max(1);
         for (&(image, ..), shares) in views.iter().zip(shares.chunks_exact(classes)) {
             totals[image].resize(classes, 0.);
@@ -203,18 +219,33 @@ fn add(
     Ok(())
 }
 
-/// The softmax for each image, row by row, in the order of the average's classes.
-fn probabilities(network: &Network, order: Option<&[i64]>, images: &Tensor) -> Result<Vec<f32>> {
-    let logits = network.read(&images.f_to_device(network.device())?, Reading::Logits)?;
-    let softmax = || {
-        let shares = logits.f_softmax(1, Kind::Float)?.f_to_device(Device::Cpu)?;
-        match order {
-            None => Ok(shares),
-            Some(order) => shares.f_index_select(1, &Tensor::f_from_slice(order)?),
-        }
-    };
-    let shares = softmax().map_err(Error::torch("compute probabilities"))?;
-    Ok(Vec::<f32>::try_from(shares.f_flatten(0, -1)?)?)
+/// A member's way from images to probabilities, which the threads share; each has a network of its own.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    order: Option<&'a [i64]>,
+    precision: Precision,
+    parts: &'a Parts,
+}
+
+impl Way<'_> {
+    /// The softmax for each image, row by row, in the order of the average's classes.
+    fn probabilities(self, network: &Network, images: &Tensor) -> Result<Vec<f32>> {
+        let device = network.device();
+        let logits = self.parts.run_one(images, |images| {
+            let images = upload(images, device)?;
+            let _autocast = Autocast::begin(device, self.precision)?;
+            network.read(&images, Reading::Logits)
+        })?;
+        let softmax = || {
+            let shares = logits.f_softmax(1, Kind::Float)?.f_to_device(Device::Cpu)?;
+            match self.order {
+                None => Ok(shares),
+                Some(order) => shares.f_index_select(1, &Tensor::f_from_slice(order)?),
+            }
+        };
+        let shares = softmax().map_err(Error::torch("compute probabilities"))?;
+        Ok(Vec::<f32>::try_from(shares.f_flatten(0, -1)?)?)
+    }
 }
 
 /// The normalised windows of an image, for each of `presets`. Those that differ in mean and deviation alone
@@ -396,7 +427,13 @@ mod tests {
             .iter()
             .zip(&presets)
             .enumerate()
-            .map(|(index, (network, preprocessing))| Member { network, preprocessing, order: order(index) })
+            .map(|(index, (network, preprocessing))| Member {
+                network,
+                preprocessing,
+                order: order(index),
+                precision: Precision::Fp32,
+                parts: Parts::new(Device::Cpu),
+            })
             .collect();
         let views = Views { crops: Crops::Ten, scales: vec![47, 40] };
         let expected: Vec<Vec<f64>> =

@@ -14,6 +14,7 @@ use crate::artifact::write_tensors;
 use crate::error::{Error, Result};
 use crate::models::{Network, bytes_of};
 use crate::optim::{Ema, Optimizer};
+use crate::precision::LossScaleState;
 use crate::trainer::{EpochRow, LinearHead};
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::{assign, state_dict, to_tensor};
@@ -34,6 +35,12 @@ pub struct Progress {
     pub correct: u64,
     /// Images of the epoch under way that were trained on.
     pub images: usize,
+    /// The loss scale of float16, between two steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScaleState>,
+    /// The most images that went through the network at once, where that is not all of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_at_once: Option<usize>,
 }
 
 const KEY: &str = "progress";

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::precision::Precision;
 use crate::preprocess::{Crops, Decode};
 use crate::recipe::DeviceChoice;
 use crate::shard::ShardChoice;
@@ -109,6 +110,10 @@ pub struct Images {
     /// Images (in `predict`, views of images) in a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = batch_size)]
     pub batch_size: usize,
+    /// In what numbers the network computes: fp32, or bf16 or fp16 where that is safe (as torch.autocast has
+    /// it); what is written is fp32
+    #[arg(long, value_name = "P", default_value = "fp32")]
+    pub precision: Precision,
     /// The most pixels that an image may have
     #[arg(long, value_name = "N", default_value_t = 178_956_970)]
     pub max_pixels: u64,

@@ -1,21 +1,19 @@
 //! Where to compute: CPU threads, and CUDA loaded at run time.
-//!
-//! The linker drops `libtorch_cuda.so` because nothing refers to it, and a program without it says that
-//! there is no CUDA on a machine that has it. So it is loaded here, before libtorch is first asked about
-//! CUDA (it remembers the answer), and only where there is a driver: loading costs 0.15 s.
 
-pub mod probe;
+mod cuda;
+mod libtorch;
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::OnceLock;
 
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use tch::{Cuda, Device};
+use tch::Device;
 
 use crate::error::{Error, Result};
 use crate::recipe::DeviceChoice;
 use crate::wording::counted;
+
+pub use cuda::{CudaFacts, Driver, Gpu, NoCuda, Version, probe};
+pub use libtorch::{Libtorch, libtorch};
 
 /// Starts the program anew with OpenMP threads that soon go to sleep while they wait, unless the user has
 /// said how they should.
@@ -66,57 +64,54 @@ pub fn set_threads(threads: usize) {
 pub fn choose(choice: DeviceChoice) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(if count_cuda() > 0 { Device::Cuda(0) } else { Device::Cpu }),
-        DeviceChoice::Cuda(index) => match count_cuda() {
-            0 => Err(Error::usage(format!(
-                "the device {choice} was asked for, and there is no CUDA: {}. Use cpu or auto; `tl doctor` says what was found",
-                why_no_cuda()
-            ))),
-            count if index < count => Ok(Device::Cuda(index)),
-            count => Err(Error::usage(format!(
-                "the device {choice} was asked for, and the last of {count} is cuda:{}",
-                count - 1
+        DeviceChoice::Auto => Ok(probe().devices.as_ref().map_or(Device::Cpu, |_| Device::Cuda(0))),
+        DeviceChoice::Cuda(index) => match &probe().devices {
+            Ok(count) => in_range(index, *count),
+            Err(reason) => Err(Error::usage(format!(
+                "the device {choice} was asked for, and there is no CUDA: {reason}. Use cpu or auto; `tl doctor` says what \
+                 was found"
             ))),
         },
     }
 }
 
-/// Why [`count_cuda`] found none.
-pub fn why_no_cuda() -> String {
-    match load_cuda() {
-        Err(reason) => match probe::obstacle(probe::driver().as_ref(), probe::libtorch().as_ref()) {
-            Some((why, _)) => why,
-            None => reason.clone(),
-        },
-        Ok(()) => match probe::obstacle(probe::driver().as_ref(), probe::libtorch().as_ref()) {
-            Some((why, _)) => why,
-            None => "libtorch sees no NVIDIA device".into(),
-        },
+fn in_range(index: usize, count: usize) -> Result<Device> {
+    match count {
+        _ if index < count => Ok(Device::Cuda(index)),
+        1 => Err(Error::usage(format!(
+            "the device cuda:{index} was asked for, and there is one, cuda:0 (they are counted from 0)"
+        ))),
+        _ => Err(Error::usage(format!(
+            "the device cuda:{index} was asked for, and there are {count}, cuda:0 to cuda:{}",
+            count - 1
+        ))),
     }
 }
 
-/// CUDA devices that libtorch can use.
-pub fn count_cuda() -> usize {
-    match load_cuda() {
-        Ok(()) if Cuda::is_available() => usize::try_from(Cuda::device_count()).unwrap_or(0),
-        _ => 0,
+/// What to say where `auto` has taken the CPU of a machine with an NVIDIA driver.
+pub fn fallen_back(choice: DeviceChoice) -> Option<String> {
+    match (choice, &probe().devices) {
+        // No driver is no GPU, and nothing to say; a hidden one was hidden by somebody.
+        (DeviceChoice::Auto, Err(NoCuda::NoDriver | NoCuda::NoDevice) | Ok(_)) => None,
+        (DeviceChoice::Auto, Err(reason)) => {
+            Some(format!("there is an NVIDIA driver, and yet it computes on the CPU: {reason}"))
+        }
+        _ => None,
     }
 }
 
-/// Loads libtorch's CUDA half once, where there is a driver for it.
-fn load_cuda() -> &'static Result<(), String> {
-    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
-    LOADED.get_or_init(|| {
-        open("libcuda.so.1").map_err(|_| "no NVIDIA driver was found (libcuda.so.1)".to_string())?;
-        open("libtorch_cuda.so").map_err(|error| format!("libtorch's CUDA half cannot be loaded ({error})"))
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Loads a library for good, its symbols visible to all others.
-fn open(name: &str) -> Result<(), libloading::Error> {
-    // SAFETY: the initialisers of the NVIDIA driver and of libtorch's CUDA half are those that every
-    // PyTorch program runs; the library is never unloaded, so no symbol can dangle.
-    let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL)? };
-    std::mem::forget(library);
-    Ok(())
+    #[test]
+    fn a_device_that_is_not_there_is_refused_with_those_that_are() {
+        assert_eq!(in_range(1, 2).unwrap(), Device::Cuda(1));
+        let said = |index, count| in_range(index, count).unwrap_err().to_string();
+        assert_eq!(said(7, 2), "the device cuda:7 was asked for, and there are 2, cuda:0 to cuda:1");
+        assert_eq!(
+            said(1, 1),
+            "the device cuda:1 was asked for, and there is one, cuda:0 (they are counted from 0)"
+        );
+    }
 }

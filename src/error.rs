@@ -102,6 +102,31 @@ impl Error {
         move |source| Error::Torch { doing, source }
     }
 
+    /// Whether libtorch has found no memory, on a GPU or on the CPU.
+    pub fn is_out_of_memory(&self) -> bool {
+        // c10's CUDA allocator, the driver, cuBLAS, cuDNN; c10's CPU allocator, operator new, oneDNN (which says
+        // nothing else where its code or its scratch memory finds no room).
+        const WORDS: [&str; 10] = [
+            "CUDA out of memory",
+            "CUDA error: out of memory",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+            "CUDNN_STATUS_ALLOC_FAILED",
+            "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+            "DefaultCPUAllocator: can't allocate memory",
+            "DefaultCPUAllocator: not enough memory",
+            "std::bad_alloc",
+            "could not create a primitive",
+            "could not create a memory object",
+        ];
+        match self {
+            Error::Torch { source, .. } => {
+                let message = source.to_string();
+                WORDS.iter().any(|words| message.contains(words))
+            }
+            _ => false,
+        }
+    }
+
     /// The process exit code that belongs to this error (the contract is in the README).
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -146,4 +171,19 @@ fn io_reason(source: &io::Error) -> String {
 fn torch_reason(source: &tch::TchError) -> String {
     let words = source.to_string();
     words.lines().next().unwrap_or_default().trim().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn memory_that_libtorch_does_not_find_is_told_from_other_failures() {
+        let error = Tensor::f_empty([1i64 << 55], (Kind::Float, Device::Cpu)).unwrap_err();
+        assert!(Error::from(error).is_out_of_memory());
+        let error = Tensor::from(1.).f_matmul(&Tensor::from(1.)).unwrap_err();
+        assert!(!Error::from(error).is_out_of_memory());
+        assert!(!Error::run("CUDA out of memory").is_out_of_memory());
+    }
 }

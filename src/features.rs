@@ -11,8 +11,10 @@ use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::loader::Batching;
 use crate::models::{Folding, Network, Reading};
+use crate::parts::Parts;
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::signal::Signals;
+use crate::transfer::Download;
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::to_tensor;
 
@@ -34,6 +36,8 @@ pub struct Job<'a> {
     pub store: &'a Path,
     /// Asked between two batches.
     pub signals: &'a Signals,
+    /// How much of a batch the network sees at once.
+    pub parts: Parts,
 }
 
 /// Features of the first images of a list: the vectors of all readings one after the other, a row an image.
@@ -83,16 +87,17 @@ impl Job<'_> {
             threads: self.threads,
         };
         // What the threads share is images and numbers; the network stays on this one, or each has its own.
-        let (preprocessing, limits, readings) = (self.preprocessing, self.limits, self.readings);
+        let (preprocessing, limits, readings, parts) =
+            (self.preprocessing, self.limits, self.readings, &self.parts);
         let inference = Inference::new(&[self.network], samples.len(), self.threads, Folding::Folded)?;
         inference.images(
             &batching,
             done..samples.len(),
             |index| preprocessing.read_eval(&samples[index].path, limits),
             |network, images, _| {
-                let vectors = network.read_all(images, readings)?;
+                let vectors = parts.run(images, |images| network.read_all(images, readings))?;
                 let widths: Vec<i64> = vectors.iter().map(|vectors| vectors.size()[1]).collect();
-                Ok((widths, Tensor::f_cat(&vectors, 1)?))
+                Ok((widths, Download::begin(&Tensor::f_cat(&vectors, 1)?)?))
             },
             |_, error| Err(error),
             |_, (widths, vectors)| {
@@ -101,7 +106,7 @@ impl Job<'_> {
                     kept.widths = widths;
                     kept.rows.reserve_exact((samples.len() * kept.width()).saturating_sub(kept.rows.len()));
                 }
-                append(&mut kept.rows, &vectors)?;
+                append(&mut kept.rows, &vectors.wait()?)?;
                 progress(kept.images());
                 Ok(())
             },

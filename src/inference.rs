@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::loader::{Batching, for_each_ordered};
 use crate::models::{Folding, InferenceNetwork, Network};
 use crate::preprocess::{Input, Preprocessing};
+use crate::transfer::Behind;
 
 /// Images that go through a network together on one core, at most.
 const MICRO_BATCH: usize = 8;
@@ -74,6 +75,10 @@ impl<'a> Inference<'a> {
         Ok(Inference { networks: networks.to_vec(), crew: Mutex::new(crew), workers, threads, images })
     }
 
+    fn device(&self) -> Device {
+        self.networks.first().map_or(Device::Cpu, |network| network.device())
+    }
+
     /// Cuts a list, of which the items before `start` are done, into parts of `size`: the same parts wherever it is
     /// taken up, if that is between two of them.
     fn parts(start: usize, end: usize, size: usize) -> impl Fn(usize) -> Range<usize> {
@@ -81,7 +86,8 @@ impl<'a> Inference<'a> {
     }
 
     /// For each part, `size` items of `range` (the last may have fewer): `prepare` on any thread, then `compute`
-    /// with the networks, then `each` on the calling thread and in order. An error of any of them ends the work.
+    /// with the networks, then `each` on the calling thread and in order, on a GPU when the next part is on its way. An
+    /// error of any of them ends the work.
     pub fn run<A: Send, B: Send>(
         &self,
         range: Range<usize>,
@@ -95,13 +101,18 @@ impl<'a> Inference<'a> {
         let span = Self::parts(range.start, range.end, size);
         if self.workers == 0 {
             let threads = self.threads.clamp(1, count.max(1));
-            return for_each_ordered(
+            let mut behind = Behind::new(self.device());
+            for_each_ordered(
                 count,
                 threads,
                 2 * threads,
                 |part| prepare(span(part)),
-                |part, made| each(span(part), compute(&self.networks, made?)?),
-            );
+                |part, made| {
+                    let made = compute(&self.networks, made?)?;
+                    behind.push((part, made)).map_or(Ok(()), |(part, made)| each(span(part), made))
+                },
+            )?;
+            return behind.pop().map_or(Ok(()), |(part, made)| each(span(part), made));
         }
         let _threads = KeepThreads::new();
         // What the threads share is this alone: a network belongs to one thread at a time.
@@ -120,6 +131,9 @@ impl<'a> Inference<'a> {
 
     /// Calls `pixels(i)` for the images of `range`, `compute` with their batches `[N, 3, H, W]` and indices, and
     /// `each` with the indices and what came of it, in order. An image that fails goes to `failed`, in order too.
+    ///
+    /// On a GPU, `each` gets a batch when the next one has been given to it: let `compute` begin a
+    /// [`Download`](crate::transfer::Download), and `each` wait for it.
     pub fn images<P: Into<Input>, T: Send>(
         &self,
         batching: &Batching,
@@ -133,16 +147,19 @@ impl<'a> Inference<'a> {
         let start = range.start;
         if self.workers == 0 {
             let pixels = |index| pixels(start + index);
-            return batching.run(
+            let mut behind = Behind::new(network.device());
+            batching.run_on(
+                network.device(),
                 range.len(),
                 pixels,
                 |index, error| failed(start + index, error),
                 |batch| {
                     let indices: Vec<usize> = batch.indices.iter().map(|index| start + index).collect();
-                    let images = batch.images.f_to_device(network.device())?;
-                    each(&indices, compute(network, &images, &indices)?)
+                    let made = compute(network, &batch.images, &indices)?;
+                    behind.push((indices, made)).map_or(Ok(()), |(indices, made)| each(&indices, made))
                 },
-            );
+            )?;
+            return behind.pop().map_or(Ok(()), |(indices, made)| each(&indices, made));
         }
         let preprocessing = batching.preprocessing;
         let prepare = |span: Range<usize>| {

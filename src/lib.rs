@@ -13,9 +13,10 @@
 //! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them, and [`inference`] runs
 //! them on many images at once. [`trainer`]
 //! trains by gradient with [`optim`], [`features`] and [`linear`] fit a head on what a frozen network
-//! computes. [`averaging`] asks several crops, scales and networks. [`artifact`] is the model file, [`output`]
-//! writes features and predictions of any number of images, of which [`shard`] gives each process a part;
-//! [`report`] is what people and programs read, [`commands`] what the command line runs.
+//! computes. [`device`] finds a GPU, [`transfer`] carries batches to it, [`precision`] computes in fewer bits,
+//! [`parts`] goes on where memory runs out. [`averaging`] asks several crops, scales and networks. [`artifact`] is the
+//! model file, [`output`] writes features and predictions of any number of images, of which [`shard`] gives each
+//! process a part; [`report`] is what people and programs read, [`commands`] what the command line runs.
 
 pub mod artifact;
 pub mod averaging;
@@ -37,7 +38,9 @@ pub mod mixing;
 pub mod models;
 pub mod optim;
 pub mod output;
+pub mod parts;
 pub mod plan;
+pub mod precision;
 pub mod preprocess;
 pub mod recipe;
 pub mod report;
@@ -46,7 +49,9 @@ pub mod shard;
 pub mod signal;
 pub mod strategy;
 pub mod suggest;
+mod torch;
 pub mod trainer;
+pub mod transfer;
 pub mod weights;
 pub mod wording;
 

@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::preprocess::{Input, Preprocessing};
+use crate::transfer::upload;
 
 struct State<T> {
     /// The next index to be claimed.
@@ -119,7 +120,8 @@ pub fn for_each_ordered<T: Send>(
 pub struct Batch {
     /// Which of the asked-for images these are: indices into the caller's list.
     pub indices: Vec<usize>,
-    /// `[N, 3, crop_size, crop_size]`, normalised, on the CPU; in memory as the [`Layout`] says.
+    /// `[N, 3, crop_size, crop_size]`, normalised; on the CPU, and in memory as the [`Layout`] says, unless
+    /// [`Batching::run_on`] has put it elsewhere.
     pub images: Tensor,
 }
 
@@ -146,20 +148,19 @@ impl PixelBatch {
     /// The network's input on `device`, `[N, 3, crop_size, crop_size]` in channels-last memory: the numbers of
     /// [`Preprocessing::normalise_into`], computed there.
     pub fn normalised(&self, preprocessing: &Preprocessing, device: Device) -> Result<Tensor> {
-        let row =
-            |values: &[f32]| Tensor::f_from_slice(values)?.f_reshape([-1, 3, 1, 1])?.f_to_device(device);
-        let normalised = || {
-            let pixels = self.pixels.f_to_device(device)?.f_permute([0, 3, 1, 2])?;
-            let mut images = pixels.f_to_kind(Kind::Float)?;
+        let pixels = upload(&self.pixels, device)?;
+        let row = |values: &[f32]| upload(&Tensor::f_from_slice(values)?.f_reshape([-1, 3, 1, 1])?, device);
+        let normalised = || -> Result<Tensor> {
+            let mut images = pixels.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
             // By tensors: CUDA would multiply by the inverse of a plain number, which rounds otherwise.
             let _ = images.f_div_(&row(&[255.; 3])?)?;
             if self.shifts.iter().any(|shift| *shift != [0.; 3]) {
                 let _ = images.f_add_(&row(self.shifts.as_flattened())?)?;
             }
             let _ = images.f_sub_(&row(&preprocessing.mean)?)?;
-            images.f_div_(&row(&preprocessing.std)?)
+            Ok(images.f_div_(&row(&preprocessing.std)?)?)
         };
-        normalised().map_err(Error::torch("normalise a batch"))
+        normalised()
     }
 }
 
@@ -266,6 +267,25 @@ impl Batching<'_> {
         };
         self.run_slots(count, [side, side, 3], fill, failed, |indices, shifts, pixels| {
             each(PixelBatch { indices, pixels, shifts })
+        })
+    }
+
+    /// The same, with batches on `device`: a GPU gets pixels and normalises them, to the same numbers, in channels-last
+    /// memory.
+    pub fn run_on<P: Into<Input>>(
+        &self,
+        device: Device,
+        count: usize,
+        pixels: impl Fn(usize) -> Result<P> + Sync,
+        failed: impl FnMut(usize, Error) -> Result<()>,
+        mut each: impl FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        if !device.is_cuda() {
+            return self.run(count, pixels, failed, each);
+        }
+        self.run_pixels(count, pixels, failed, |batch| {
+            let images = batch.normalised(self.preprocessing, device)?;
+            each(Batch { indices: batch.indices, images })
         })
     }
 
@@ -489,7 +509,7 @@ mod tests {
 
     fn picture(index: usize) -> Input {
         let data = (0..75).map(|byte| (byte * 37 + index * 11) as u8).collect();
-        let shift = if index % 2 == 0 { [0.; 3] } else { [0.1, -0.2, index as f32 / 100.] };
+        let shift = if index.is_multiple_of(2) { [0.; 3] } else { [0.1, -0.2, index as f32 / 100.] };
         Input { pixels: RgbImage { width: 5, height: 5, data }, shift }
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::cli::{self, Common};
-use crate::device::{self, probe};
+use crate::device::{self, NoCuda};
 use crate::error::{Error, Result};
 use crate::preprocess::jpeg_simd;
 use crate::weights::download;
@@ -85,7 +85,7 @@ fn json(findings: &[Finding]) -> Result<String> {
 }
 
 fn libtorch() -> Finding {
-    let Some(found) = probe::libtorch() else {
+    let Some(found) = device::libtorch() else {
         return Finding::new("libtorch", "loaded, from a place that the system does not tell");
     };
     let version = found.version.as_deref().unwrap_or("of an unknown version");
@@ -101,32 +101,30 @@ fn libtorch() -> Finding {
     }
 }
 
-/// The device is asked for as a run asks for it, so that the two cannot disagree.
+/// As a run asks for it, so that the two cannot disagree.
 fn cuda() -> Finding {
-    let (driver, libtorch) = (probe::driver(), probe::libtorch());
-    let used = device::count_cuda();
-    let mut finding = match (used, &driver) {
-        (0, _) => Finding::new("CUDA", "not used; --device auto is the CPU"),
-        (count, _) => {
-            Finding::new("CUDA", format!("{}; --device auto is cuda:0", counted(count, "device", "devices")))
+    let facts = device::probe();
+    let mut finding = match &facts.devices {
+        Err(_) => Finding::new("CUDA", "not used; --device auto is the CPU"),
+        Ok(count) => {
+            Finding::new("CUDA", format!("{}; --device auto is cuda:0", counted(*count, "device", "devices")))
         }
     };
-    if let Some(driver) = &driver {
-        if driver.version > 0 {
-            finding = finding.and(format!("the driver serves CUDA {}", probe::version_text(driver.version)));
-        }
+    if let Ok(driver) = &facts.driver {
+        finding = finding.and(format!("the driver serves CUDA {}", driver.cuda));
         for (index, gpu) in driver.gpus.iter().enumerate() {
-            finding = finding.and(format!("cuda:{index}  {}, {:.1} GiB", gpu.name, gpu.memory as f64 / GIB));
+            let (memory, capability) = (gpu.memory as f64 / GIB, gpu.capability);
+            finding = finding
+                .and(format!("cuda:{index}  {}, {memory:.1} GiB, compute capability {capability}", gpu.name));
         }
     }
-    if used > 0 {
-        return finding;
-    }
-    match probe::obstacle(driver.as_ref(), libtorch.as_ref()) {
+    match &facts.devices {
+        Ok(_) => finding,
         // A machine without an NVIDIA device is no sick one.
-        Some((why, advice)) if driver.is_none() => finding.and(why).and(advice),
-        Some((why, advice)) => finding.warn(format!("{why}: {advice}")),
-        None => finding.warn(device::why_no_cuda()),
+        Err(reason @ NoCuda::NoDriver) => finding
+            .and(reason.to_string())
+            .and("with an NVIDIA device: install its driver, and start a container with --gpus all"),
+        Err(reason) => finding.warn(reason.to_string()),
     }
 }
 

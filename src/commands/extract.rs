@@ -10,9 +10,12 @@ use crate::error::{Error, Result};
 use crate::features::append;
 use crate::inference::Inference;
 use crate::loader::Batching;
-use crate::models::{Folding, Network, Reading};
+use crate::models::{Network, Reading};
 use crate::output::{FeatureFormat, FeatureWriter, Job, errors_path};
+use crate::parts::Parts;
+use crate::precision::Autocast;
 use crate::signal::Signals;
+use crate::transfer::Download;
 use crate::weights::CLASSIFIER;
 use crate::weights::source::Source;
 use crate::wording::counted;
@@ -48,8 +51,9 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
 
     let job = classifier.describe(Job::new("extract"), 0).with("stage", &args.stage);
     let job = work.describe(job.with("--max-pixels", args.images.max_pixels));
+    let precision = args.images.precision;
     let limits = limits(&args.images, std::slice::from_ref(&classifier));
-    let job = job.with("--decode", format!("{:?}", limits.decode));
+    let job = job.with("--decode", format!("{:?}", limits.decode)).with("--precision", precision);
     let progress = match work.begin(&out, &job, args.resume, terminal)? {
         Err(complete) => complete,
         Ok(partial) => {
@@ -58,25 +62,37 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
             let batching = Batching { preprocessing, batch_size, join_single: false, threads };
             let mut rows = Vec::new();
             let mut inference = None;
+            let parts = Parts::new(network.device());
             let bar = terminal.images("extracting", 0);
-            let progress = stream::run(work.images, writer, batch_size, &signals, bar, |inputs, sink| {
+            let shown = bar.clone();
+            let progress = stream::run(work.images, writer, batch_size, &signals, shown, |inputs, sink| {
                 let inference = match &mut inference {
                     Some(inference) => inference,
-                    none => none.insert(Inference::new(&[network], sink.images(), threads, Folding::Folded)?),
+                    none => {
+                        none.insert(Inference::new(&[network], sink.images(), threads, precision.folding())?)
+                    }
                 };
                 inference.images(
                     &batching,
                     0..inputs.len(),
                     |index| preprocessing.read_eval(&inputs[index].path, limits),
-                    |network, images, _| network.read(images, reading),
+                    |network, images, _| {
+                        let features = parts.run_one(images, |images| {
+                            let _autocast = Autocast::begin(network.device(), precision)?;
+                            network.read(images, reading)
+                        })?;
+                        Download::begin(&features)
+                    },
                     |index, error| {
                         sink.check()?;
                         sink.put(index, Err(error))
                     },
                     |indices, features| {
                         sink.check()?;
+                        let notes = parts.note();
+                        notes.iter().for_each(|note| bar.suspend(|| terminal.say(format!("note: {note}"))));
                         rows.clear();
-                        append(&mut rows, &features)?;
+                        append(&mut rows, &features.wait()?)?;
                         for (row, &index) in rows.chunks_exact(length).zip(indices) {
                             sink.put(index, Ok(row.to_vec()))?;
                         }

@@ -161,8 +161,12 @@ impl Work {
                 Some(shard)
             }
         };
+        let precision = images.precision;
         let images = Images::open(&images.paths, shard.unwrap_or(Shard::WHOLE), terminal)?;
-        let device = device::choose(common.device.unwrap_or(DeviceChoice::Auto))?;
+        let choice = common.device.unwrap_or(DeviceChoice::Auto);
+        let device = device::choose(choice)?;
+        let notes = device::fallen_back(choice).into_iter().chain(precision.note(device));
+        notes.for_each(|note| terminal.say(format!("note: {note}")));
         let threads = common.threads.unwrap_or_else(device::default_threads);
         device::set_threads(threads);
         Ok(Work { images, shard, device, threads })

@@ -17,6 +17,8 @@ use crate::output::{
     Done, Job, Output, PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, Progress,
     TableStyle,
 };
+use crate::parts::Parts;
+use crate::precision::Precision;
 use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views};
 use crate::signal::Signals;
 use crate::weights::source::{Source, Weights};
@@ -42,7 +44,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     }
     let mut work = Work::find(&args.images, common, terminal)?;
     let classifiers = open(&named, &views, &work, terminal, &signals)?;
-    let members = members(&named, &classifiers, terminal)?;
+    let members = members(&named, &classifiers, args.images.precision, terminal)?;
     let classes: &[String] = classifiers.first().map_or(&[], |classifier| &classifier.classes);
     let top_k = args.top_k.min(classes.len());
     if top_k < args.top_k {
@@ -52,8 +54,8 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     let limits = limits(&args.images, &classifiers);
     let (batch_size, threads) = (args.images.batch_size, work.threads);
     let averaging = Averaging { members: &members, views: &views, batch_size, threads };
-    let predicting = Predicting { averaging, limits, classes, top_k };
     let bar = terminal.images("predicting", 0);
+    let predicting = Predicting { averaging, limits, classes, top_k, terminal, bar: bar.clone() };
     let progress = match &args.out {
         None => {
             let table = PredictionTable::new(stdout(), top_k, TableStyle::of_stdout());
@@ -102,7 +104,8 @@ fn job(args: &cli::Predict, work: &Work, views: &Views, classifiers: &[Classifie
             .with("--crops", format!("{:?}", views.crops))
             .with("--scales", format!("{:?}", views.scales))
             .with("--max-pixels", args.images.max_pixels)
-            .with("--decode", format!("{:?}", limits(&args.images, classifiers).decode)),
+            .with("--decode", format!("{:?}", limits(&args.images, classifiers).decode))
+            .with("--precision", args.images.precision),
     )
 }
 
@@ -112,6 +115,8 @@ struct Predicting<'a> {
     limits: DecodeLimits,
     classes: &'a [String],
     top_k: usize,
+    terminal: Terminal,
+    bar: ProgressBar,
 }
 
 impl Predicting<'_> {
@@ -127,6 +132,8 @@ impl Predicting<'_> {
                 sink.put(index, Err(error))
             },
             |batch| {
+                let notes = self.averaging.members.iter().filter_map(|member| member.parts.note());
+                notes.for_each(|note| self.bar.suspend(|| self.terminal.say(format!("note: {note}"))));
                 let ranks = ranks(&batch.probabilities, self.top_k, self.classes)?;
                 for (&index, ranks) in batch.indices.iter().zip(ranks) {
                     sink.put(index, Ok(ranks))?;
@@ -192,6 +199,7 @@ fn different(named: &[Named]) -> Result<()> {
 fn members<'a>(
     named: &[Named],
     classifiers: &'a [Classifier],
+    precision: Precision,
     terminal: Terminal,
 ) -> Result<Vec<Member<'a>>> {
     let Some(first) = classifiers.first() else { return Ok(Vec::new()) };
@@ -209,7 +217,8 @@ fn members<'a>(
                 model.name, named[0].name
             ));
         }
-        members.push(Member { network, preprocessing, order });
+        let parts = Parts::new(network.device());
+        members.push(Member { network, preprocessing, order, precision, parts });
     }
     Ok(members)
 }

@@ -94,6 +94,14 @@ impl Observer for Epochs {
         }
     }
 
+    fn note(&mut self, text: &str) {
+        let line = format!("note: {text}");
+        match &self.bar {
+            Some(bar) if !bar.is_hidden() => bar.suspend(|| self.terminal.say(line)),
+            _ => self.terminal.say(line),
+        }
+    }
+
     fn linear_head(&mut self, head: &LinearHead) {
         self.terminal.say(head.to_string());
     }

@@ -25,13 +25,15 @@ use super::vars::Vars;
 use super::{Architecture, Chain};
 use crate::error::{Error, Result};
 
-/// Whether BatchNorm is folded into the convolution before it.
+/// Whether BatchNorm is folded into the convolution before it, and by whom convolutions are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folding {
     /// Where one stands directly behind a convolution.
     Folded,
     /// Never, so that what goes into each BatchNorm can be looked at.
     Unfolded,
+    /// Never, and all operations are PyTorch's own: autocast does not know oneDNN's.
+    Plain,
 }
 
 /// The tensors of a network for inference by their keys. Folded ones take the place of the convolution's own.
@@ -67,7 +69,7 @@ impl Prepared {
 
     /// A convolution that does what `conv` and `norm` do one after the other, if that is wanted.
     pub fn fold(&self, key: &str, conv: &Conv2d, norm: &BatchNorm2d) -> Result<Option<Conv2d>> {
-        if self.folding == Folding::Unfolded {
+        if self.folding != Folding::Folded {
             return Ok(None);
         }
         let scale = || -> Result<Tensor, tch::TchError> {
@@ -112,7 +114,8 @@ impl InferenceNetwork {
             let tensors = network.vars().iter().map(|var| Ok((var.key.clone(), var.tensor.f_detach()?)));
             let tensors = tensors.collect::<Result<HashMap<_, _>, tch::TchError>>();
             let tensors = tensors.map_err(Error::torch("prepare the network for inference"))?;
-            let direct = network.device() == Device::Cpu && tch::utils::has_mkldnn();
+            let on_cpu = network.device() == Device::Cpu;
+            let direct = on_cpu && folding != Folding::Plain && tch::utils::has_mkldnn();
             let view = InferenceNetwork {
                 architecture: network.architecture,
                 prepared: Rc::new(Prepared { folding, direct, tensors: RefCell::new(tensors) }),

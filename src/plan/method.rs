@@ -133,6 +133,8 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
     TrainSettings {
         epochs,
         batch_size,
+        micro_batch: typed.micro_batch.filter(|&most| most < batch_size),
+        precision: typed.precision.unwrap_or_default(),
         optimizer,
         lr,
         head_lr: typed.head_lr.unwrap_or(lr * proportion),
@@ -211,9 +213,26 @@ pub(super) fn normalises(network: &Network) -> bool {
 /// BatchNorm cannot normalise one image by itself: where its input is one pixel, the variance of a single
 /// number is not a number, and everywhere else it is that image's own.
 pub(super) fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> Option<Mistake> {
-    (train.batch_size == 1 && train.batch_norm == BatchNormMode::Train && normalises(network)).then(|| {
+    let key = match (train.batch_size, train.micro_batch) {
+        (1, _) => "train.batch_size",
+        (_, Some(1)) => "train.micro_batch",
+        _ => return None,
+    };
+    (train.batch_norm == BatchNormMode::Train && normalises(network)).then(|| {
         let message = "BatchNorm cannot learn from one image at a time: take 2 or more, or set \
                        `train.batch_norm: inference`";
-        recipe.mistake("train.batch_size", message)
+        recipe.mistake(key, message)
+    })
+}
+
+/// What parts of a batch mean to BatchNorm.
+pub(super) fn small_batches(train: &TrainSettings, network: &Network) -> Option<String> {
+    let most = train.micro_batch?;
+    (train.batch_norm == BatchNormMode::Train && normalises(network)).then(|| {
+        format!(
+            "`micro_batch: {most}` is not the same training as `batch_size: {}` at once: BatchNorm normalises {most} \
+             images; with `batch_norm: inference` it would be",
+            train.batch_size
+        )
     })
 }

@@ -28,6 +28,7 @@ pub use resolve::Overrides;
 pub use strategy::Watch;
 
 use crate::mixing::Mixing;
+use crate::precision::Precision;
 use crate::preprocess::{Augmentation, Decode, DecodeLimits, Preprocessing, Views};
 use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Method, Recipe};
 use crate::strategy::Strategy;
@@ -160,6 +161,11 @@ pub struct TrainSettings {
     pub epochs: usize,
     /// Images in a step.
     pub batch_size: usize,
+    /// The most of them that go through the network at once; all where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
+    /// In what numbers a step computes.
+    pub precision: Precision,
     /// The update rule.
     pub optimizer: OptimizerSettings,
     /// Peak learning rate of the body.

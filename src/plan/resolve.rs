@@ -7,7 +7,9 @@ use tch::Device;
 
 use super::augment::augmentation;
 use super::data::Data;
-use super::method::{Trained, auxiliary_weight, frozen, linear, normalises, read, single_images, train};
+use super::method::{
+    Trained, auxiliary_weight, frozen, linear, normalises, read, single_images, small_batches, train,
+};
 use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
 use super::race::{self, Entrant};
@@ -64,6 +66,10 @@ impl Plan {
             check_weights(&recipe, source, opened, preprocessing, &mut mistakes);
         }
         let device = device(&recipe, overrides, &mut mistakes)?;
+        notes.extend(device::fallen_back(overrides.device.or(recipe.device).unwrap_or_default()));
+        if device == DeviceChoice::Cpu {
+            notes.extend(recipe.train.precision.and_then(|precision| precision.note(Device::Cpu)));
+        }
         let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
         let out = overrides.out.clone().unwrap_or_else(|| recipe.out_folder());
         let data = Data::list(&recipe, seed, threads, &mut mistakes, &mut notes);
@@ -206,6 +212,7 @@ fn entrant(
         let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
         fine_tuning::resolve(recipe, method, changes, probe, train, notes);
         mistakes.extend(single_images(recipe, train, probe));
+        notes.extend(small_batches(train, probe));
         if let Some(preprocessing) = preprocessing {
             let crop_size = preprocessing.crop_size;
             train.aux_weight = auxiliary_weight(recipe, probe, frozen, crop_size, notes, mistakes);

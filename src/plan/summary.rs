@@ -1,6 +1,7 @@
 //! The plan in a few lines for a person: what was found, what is done about it, and why.
 
 use super::{OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings};
+use crate::precision::Precision;
 use crate::recipe::Method;
 use crate::wording::counted;
 
@@ -119,8 +120,12 @@ fn training(train: &TrainSettings, images: usize) -> String {
         (None, false) => format!(" ({} for the new head)", train.head_lr),
     };
     let steps = images.div_ceil(train.batch_size.max(1));
+    let numbers = match train.precision {
+        Precision::Fp32 => String::new(),
+        lower => format!(", in {lower}"),
+    };
     format!(
-        "{} of {}, {optimizer}, rate {}{head}, {schedule}",
+        "{} of {}, {optimizer}, rate {}{head}, {schedule}{numbers}",
         counted(train.epochs, "epoch", "epochs"),
         counted(steps, "step", "steps"),
         train.lr

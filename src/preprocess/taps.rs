@@ -335,19 +335,14 @@ mod tests {
 
     #[test]
     fn vectors_give_the_bytes_of_plain_loops() {
-        let bytes =
-            |count: usize| -> Vec<u8> {
-                // Runs of black and white as well: they clip, and bicubic overshoots.
-                (0..count as u32)
-                    .map(|i| {
-                        if i / 90 % 2 == 0 {
-                            (i * 2_654_435_761 >> 24) as u8
-                        } else {
-                            255 * (i / 30 % 2) as u8
-                        }
-                    })
-                    .collect()
-            };
+        let bytes = |count: usize| -> Vec<u8> {
+            // Runs of black and white as well: they clip, and bicubic overshoots.
+            (0..count as u32)
+                .map(|i| {
+                    if i / 90 % 2 == 0 { ((i * 2_654_435_761) >> 24) as u8 } else { 255 * (i / 30 % 2) as u8 }
+                })
+                .collect()
+        };
         for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
             for (in_size, out_size) in [(4000, 37), (500, 341), (31, 97), (7, 7), (1, 5), (2000, 1)] {
                 let taps = Taps::new(in_size, 0.0..in_size as f64, out_size, 0..out_size, interpolation);

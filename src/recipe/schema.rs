@@ -251,6 +251,24 @@ pub const KEYS: &[Key] = &[
     )
     .also(&["num_epochs", "n_epochs", "max_epochs"]),
     key("train.batch_size", Whole(1, 65_536), "`32`; `16` where an epoch would have fewer than 20 steps", "Images per step.").also(&["batch", "bs"]),
+    key(
+        "train.micro_batch",
+        Whole(1, 65_536),
+        "all of a batch",
+        "The most images that go through the network at once in a step, for a GPU of little memory: the gradients of \
+            the parts of a batch are added up, and training is the same to rounding, unless BatchNorm normalises by \
+            batches (`batch_norm: train`). Where memory runs out, it is halved by itself, and told.",
+    )
+    .also(&["accumulate", "grad_accum", "gradient_accumulation", "accumulation_steps", "microbatch"]),
+    key(
+        "train.precision",
+        Choice(&["fp32", "bf16", "fp16"]),
+        "`fp32`",
+        "In what numbers a step computes where that is safe, as `torch.autocast` has it: `bf16`, or `fp16` with \
+            loss scaling as in `torch.amp.GradScaler`. Weights stay in fp32, and all that is measured or kept is \
+            computed in fp32.",
+    )
+    .also(&["amp", "mixed_precision", "dtype", "autocast"]),
     key("train.optimizer", Choice(&["sgd", "adamw"]), "`sgd`", "The optimizer, as PyTorch defines it.")
         .also(&["optim"]),
     key(

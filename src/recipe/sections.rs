@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::*;
 use super::is_default;
+use crate::precision::Precision;
 use crate::preprocess::{Crops, Decode};
 
 /// `preprocess:`, in one of its two forms.
@@ -139,6 +140,12 @@ pub struct TrainSection {
     /// Images per step, 1 to 65536.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<usize>,
+    /// Images that go through the network at once, 1 to 65536.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
+    /// In what numbers a step computes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// The optimizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<OptimizerChoice>,

@@ -33,7 +33,7 @@ strategy: { size: little, similarity: different, method: partial, train_from: la
   little_below: 10, similar_below: 0.1, similar_above: 0.5, rival: false,
   race: { methods: [linear, full], folds: 5, epochs: 2 } }
 train:
-  { epochs: 3, batch_size: 16, optimizer: adamw, lr: 1e-3, head_lr: 0.1, momentum: 0, nesterov: true,
+  { epochs: 3, batch_size: 16, micro_batch: 4, precision: bf16, optimizer: adamw, lr: 1e-3, head_lr: 0.1, momentum: 0, nesterov: true,
     weight_decay: 5e-4, decay_norm_and_bias: true, schedule: plateau, warmup_epochs: 0, step_epochs: 2, gamma: 0.5,
     patience: 4, label_smoothing: 0.1, aux_weight: 0.3, class_weights: balanced, clip_grad_norm: 5, early_stopping: 7,
     batch_norm: inference, mixup: 0.2, cutmix: 1, ema: 0.99, linear_head_first: true, layer_decay: 0.75,
@@ -271,7 +271,7 @@ fn set_comes_before_the_check_and_is_cited() {
             "--set out=@x: column 1: not valid YAML: unexpected character: `@'; a value that holds `: `, or starts with one of @ ` % ! * & [ {, needs quotes (quote the value for the shell and for YAML: 'out=\"…\"')",
             "--set data.test=: expected a path, found nothing; leave the key out for its default",
             "--set train={lr: 0, foo: 1}: train.lr: expected a number above 0, found 0",
-            "--set train={lr: 0, foo: 1}: train.foo: unknown key; known in train: epochs, batch_size, optimizer, lr, head_lr, momentum, nesterov, weight_decay, decay_norm_and_bias, schedule, warmup_epochs, step_epochs, gamma, patience, label_smoothing, aux_weight, class_weights, clip_grad_norm, early_stopping, batch_norm, mixup, cutmix, ema, linear_head_first, layer_decay, unfreeze_epochs, keep, keep_memory, keep_disk, kept_views, c, folds",
+            "--set train={lr: 0, foo: 1}: train.foo: unknown key; known in train: epochs, batch_size, micro_batch, precision, optimizer, lr, head_lr, momentum, nesterov, weight_decay, decay_norm_and_bias, schedule, warmup_epochs, step_epochs, gamma, patience, label_smoothing, aux_weight, class_weights, clip_grad_norm, early_stopping, batch_norm, mixup, cutmix, ema, linear_head_first, layer_decay, unfreeze_epochs, keep, keep_memory, keep_disk, kept_views, c, folds",
             "--set augment.flip=2: expected a number from 0 to 1, found 2",
         ]
     );

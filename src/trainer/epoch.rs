@@ -4,18 +4,23 @@ use std::time::Instant;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use tch::{Kind, Reduction, Tensor};
+use tch::Tensor;
 
+use super::device_steps::{clip, put_back, smaller_parts, unscale};
 use super::evaluate::labels_of;
+use super::gradient::Learner;
 use super::kept::view_of;
 use super::store::Store;
-use super::{Job, Observer, State, Step, batching, diverged, groups};
-use crate::error::{Error, Result};
+use super::tally::Tally;
+use super::{Job, Observer, State, Step, batching, groups};
+use crate::error::Result;
 use crate::models::{Activations, Network, channels_last, layers::Mode, seed_of};
-use crate::optim::{Decay, Schedule, clip_grad_norm};
+use crate::optim::{Decay, Schedule};
+use crate::parts::halving;
 use crate::plan::{ScheduleSettings, TrainSettings};
 use crate::preprocess::DrawKey;
 use crate::recipe::BatchNormMode;
+use crate::transfer::upload;
 
 /// Runs the steps of one epoch that `progress` has not done yet; returns the last learning rate. Where the
 /// output of the frozen stages was `kept`, no image is decoded.
@@ -42,56 +47,63 @@ pub(super) fn train_epoch(
     let rest = &order[done..];
     let arranged = network.trains_channels_last();
     let (started, mut images) = (Instant::now(), 0);
+    let device = network.device();
+    let learner = Learner { job, network, held, mode, class_weights };
+    let mut tally = Tally::new(device);
+    let mut proven = false;
     let mut step = |indices: &[usize], xs: &dyn Fn() -> Result<Activations>| {
         let global = epoch * steps + state.progress.step;
+        if job.signals.received().is_some() {
+            tally.settle(job, epoch + 1, &mut state.progress)?;
+        }
         state.stop_here(job, network)?;
-        // Dropout draws from libtorch's generator: set anew for each step, it needs no saving.
-        tch::manual_seed(seed_of(job.seed, &format!("step {global}")));
         let labels = labels_of(indices.iter().map(|&i| &job.train[rest[i]]))?;
-        let labels = labels.f_to_device(network.device())?;
-        let (xs, targets) = mixed(job, global, xs()?, labels)?;
-        let (logits, auxiliary) = network.forward_from(&xs, held, mode)?;
-        let smoothing = job.settings.label_smoothing;
-        let loss_of = |logits: &Tensor| {
-            logits
-                .f_cross_entropy_loss(&targets, class_weights, Reduction::Mean, -100, smoothing)
-                .map_err(Error::torch("compute the loss"))
-        };
-        let loss = loss_of(&logits)?;
-        let value = loss.f_double_value(&[])?;
-        if !value.is_finite() {
-            return Err(diverged(job, "training loss", value, epoch + 1, state.progress.step + 1));
-        }
-        let State { optimizer, ema, progress } = &mut *state;
-        optimizer.zero_grad()?;
-        let aux_weight = job.settings.aux_weight.unwrap_or_default();
-        let loss = auxiliary.iter().try_fold(loss, |loss, logits| -> Result<Tensor> {
-            Ok(loss.f_add(&loss_of(logits)?.f_mul_scalar(aux_weight)?)?)
-        })?;
-        loss.f_backward().map_err(Error::torch("compute the gradient"))?;
-        if let Some(norm) = job.settings.clip_grad_norm {
-            let found = clip_grad_norm(network.trained().map(|(var, _)| &var.tensor), norm)?;
-            if !found.is_finite() {
-                return Err(diverged(job, "gradient's norm", found, epoch + 1, progress.step + 1));
+        let (xs, targets) = mixed(job, global, xs()?, upload(&labels, device)?)?;
+        let State { optimizer, ema, progress, scale, most_at_once } = &mut *state;
+        let before = *most_at_once;
+        // What memory suffices for at the first step suffices for the others.
+        let statistics = if proven { Vec::new() } else { learner.statistics()? };
+        let outcome = halving(most_at_once, indices.len(), learner.least(), device, |most| {
+            if most != before {
+                put_back(&statistics)?;
             }
+            // Dropout draws from libtorch's generator: set anew for each step, it needs no saving.
+            tch::manual_seed(seed_of(job.seed, &format!("step {global}")));
+            optimizer.zero_grad()?;
+            learner.gradient(&xs, &targets, most, scale.as_ref())
+        })?;
+        proven = true;
+        if *most_at_once != before {
+            observer.note(&smaller_parts(&learner, *most_at_once, indices.len()));
         }
-        optimizer.step(schedule.factor(global as u64, &accuracies))?;
+        let finite = match scale {
+            None => true,
+            Some(scale) => unscale(job, network, scale, epoch + 1, progress.step + 1)?,
+        };
+        let mut norm = None;
+        if let Some(most) = job.settings.clip_grad_norm.filter(|_| finite) {
+            norm = Some(clip(network.trained().map(|(var, _)| &var.tensor), most, device)?);
+        }
+        tally.push((progress.step + 1, indices.len()), outcome, norm, !finite);
+        if tally.is_full() {
+            tally.settle(job, epoch + 1, progress)?;
+        }
+        if finite {
+            optimizer.step(schedule.factor(global as u64, &accuracies))?;
+        }
         if let Some(ema) = ema {
             // Weights that are still warming up are no part of the average.
             ema.update(global == 0 || epoch < job.settings.warmup_epochs)?;
         }
 
         progress.step += 1;
-        progress.loss_sum += value * indices.len() as f64;
-        progress.correct += right(&logits, &targets)?;
-        progress.images += indices.len();
         images += indices.len();
         observer.step(&Step {
             epoch: epoch + 1,
             step: progress.step,
             steps,
-            loss: progress.loss_sum / progress.images as f64,
-            accuracy: progress.correct as f64 / progress.images as f64,
+            loss: progress.loss_sum / progress.images.max(1) as f64,
+            accuracy: progress.correct as f64 / progress.images.max(1) as f64,
             images_per_second: images as f64 / started.elapsed().as_secs_f64().max(1e-9),
         });
         Ok(())
@@ -100,14 +112,15 @@ pub(super) fn train_epoch(
         Some(store) => batching.spans(rest.len()).try_for_each(|span| {
             let rows: Vec<usize> = rest[span.clone()].iter().map(|&i| view_row(job, view, i)).collect();
             step(&span.collect::<Vec<_>>(), &|| {
-                let values = store.read(&rows, job.folder)?.f_to_device(network.device())?;
+                let values = upload(&store.read(&rows, job.folder)?, device)?;
                 Ok(Activations { stages: network.frozen(), values })
             })
         })?,
         None => {
             // What the threads share is images and numbers; the rest of the job stays on this one.
             let Job { train, preprocessing, augment, limits, seed, .. } = *job;
-            batching.run(
+            batching.run_on(
+                device,
                 rest.len(),
                 |index| {
                     let key = DrawKey { seed, epoch: view as u64, image: rest[index] as u64 };
@@ -115,14 +128,15 @@ pub(super) fn train_epoch(
                 },
                 |_, error| Err(error),
                 |batch| {
-                    step(&batch.indices, &|| {
-                        let images = batch.images.f_to_device(network.device())?;
-                        network.enter(&if arranged { channels_last(&images)? } else { images })
+                    step(&batch.indices, &|| match arranged {
+                        true => network.enter(&channels_last(&batch.images)?),
+                        false => network.enter(&batch.images),
                     })
                 },
             )?
         }
     }
+    tally.settle(job, epoch + 1, &mut state.progress)?;
     state.stop_here(job, network)?;
     let last = (epoch * steps + steps.saturating_sub(1)) as u64;
     Ok(job.settings.lr * schedule.factor(last, &accuracies))
@@ -144,16 +158,6 @@ fn mixed(job: &Job, global: usize, xs: Activations, labels: Tensor) -> Result<(A
         }
         None => Ok((xs, labels)),
     }
-}
-
-/// Predictions that are the target, or that have its largest share where the target is shares `[N, K]`.
-fn right(logits: &Tensor, targets: &Tensor) -> Result<u64> {
-    let labels = match targets.dim() {
-        1 => targets.shallow_clone(),
-        _ => targets.f_argmax(1, false)?,
-    };
-    let right = logits.f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
-    Ok(right.f_int64_value(&[])? as u64)
 }
 
 /// The order in which an epoch sees the images: a shuffle that depends on seed and epoch alone.

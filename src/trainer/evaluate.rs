@@ -1,6 +1,6 @@
 //! Measuring a network on images.
 
-use tch::{Device, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
 use super::Job;
 use super::kept::each_batch;
@@ -9,6 +9,7 @@ use crate::dataset::Sample;
 use crate::error::Result;
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::{Activations, Network};
+use crate::transfer::Download;
 
 /// Measures `network` on `samples`, in inference mode. A signal ends it with
 /// [`Error::Interrupted`](crate::Error::Interrupted).
@@ -26,12 +27,14 @@ pub(super) fn evaluate_from(
 ) -> Result<Evaluation> {
     let mut confusion = Confusion::new(job.classes);
     let mut loss_sum = 0.;
-    let logits =
-        |network: &Network, xs: &Activations| Ok(network.logits_from(xs)?.f_to_device(Device::Cpu)?);
+    let parts = &job.parts;
+    let logits = |network: &Network, xs: &Activations| {
+        Download::begin(&parts.run_one(&xs.values, |values| network.logits_from(&xs.with(values)))?)
+    };
     each_batch(job, network, samples, store, logits, |indices, logits| {
         job.signals.check("stopped while measuring; the training is saved: go on with `--resume`")?;
         let labels = labels_of(indices.iter().map(|&i| &samples[i]))?;
-        loss_sum += count(&logits, &labels, &mut confusion)?;
+        loss_sum += count(&logits.wait()?, &labels, &mut confusion)?;
         Ok(())
     })?;
     let loss = loss_sum / confusion.total().max(1) as f64;

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::evaluate::{evaluate_from, labels_of};
 use super::kept::{Kept, each_batch};
@@ -17,6 +17,7 @@ use crate::linear::{self, LinearConfig};
 use crate::models::{Activations, Network};
 use crate::plan::LinearHeadSettings;
 use crate::recipe::ClassWeights;
+use crate::transfer::Download;
 
 /// The head that fine-tuning began with, and what it was worth by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,11 +65,13 @@ pub(super) fn fit_head(
     let stopped = "stopped while fitting the head: go on with `--resume`";
     let mut rows = Vec::new();
     let mut done = 0;
-    let features =
-        |network: &Network, xs: &Activations| Ok(network.features_from(xs)?.f_to_device(Device::Cpu)?);
+    let parts = &job.parts;
+    let features = |network: &Network, xs: &Activations| {
+        Download::begin(&parts.run_one(&xs.values, |values| network.features_from(&xs.with(values)))?)
+    };
     each_batch(job, network, job.train, kept.train_as_in_evaluation(job), features, |indices, features| {
         job.signals.check(stopped)?;
-        rows.push(features);
+        rows.push(features.wait()?);
         done += indices.len();
         observer.preparing("features", done, job.train.len());
         Ok(())

@@ -13,6 +13,7 @@ use crate::loader::Batching;
 use crate::models::{Activations, Folding, Network, channels_last};
 use crate::plan::KeptSettings;
 use crate::preprocess::DrawKey;
+use crate::transfer::{Download, upload};
 
 /// What is kept of a run's images; nothing where nothing is frozen.
 #[derive(Default)]
@@ -127,7 +128,7 @@ pub(super) fn each_batch<T: Send>(
             let Some(network) = networks.first() else { return Err(Error::run("there is no network")) };
             // As the stage before left them.
             let values = if rows.dim() == 4 { channels_last(&rows)? } else { rows };
-            let values = values.f_to_device(network.device())?;
+            let values = upload(&values, network.device())?;
             compute(network, &Activations { stages: frozen, values })
         },
         |span, made| each(&span.collect::<Vec<_>>(), made),
@@ -144,7 +145,7 @@ fn fill(
     progress: &mut dyn FnMut(usize),
 ) -> Result<()> {
     let batching = Batching { join_single: false, ..batching(job) };
-    let Job { preprocessing, augment, limits, seed, .. } = *job;
+    let Job { preprocessing, augment, limits, seed, ref parts, .. } = *job;
     let inference = Inference::new(&[network], samples.len(), job.threads, Folding::Folded)?;
     inference.images(
         &batching,
@@ -159,11 +160,13 @@ fn fill(
                 }
             }
         },
-        |network, images, _| Ok(network.prefix(images)?.values),
+        |network, images, _| {
+            Download::begin(&parts.run_one(images, |images| Ok(network.prefix(images)?.values))?)
+        },
         |_, error| Err(error),
         |indices, values| {
             job.signals.check("stopped while computing the frozen stages: go on with `--resume`")?;
-            store.push(&values, job.folder)?;
+            store.push(&values.wait()?, job.folder)?;
             progress(indices.len());
             Ok(())
         },

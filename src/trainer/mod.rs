@@ -4,13 +4,16 @@
 //! between any two steps and go on exactly: the order of the images, their augmentation and dropout are
 //! functions of the seed and of the place, and the rest is in the checkpoint.
 
+mod device_steps;
 mod epoch;
 mod evaluate;
+mod gradient;
 mod groups;
 mod head;
 mod kept;
 mod passes;
 mod store;
+mod tally;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -26,7 +29,9 @@ use crate::loader::Batching;
 use crate::metrics::Evaluation;
 use crate::models::Network;
 use crate::optim::{Ema, Optimizer};
+use crate::parts::Parts;
 use crate::plan::TrainSettings;
+use crate::precision::{LossScale, LossScaleState, Precision};
 use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
 use crate::recipe::{BatchNormMode, ClassWeights};
 use crate::run_folder::RunFolder;
@@ -76,6 +81,8 @@ pub struct Job<'a> {
     pub to_beat: Option<f64>,
     /// Asked between two steps.
     pub signals: &'a Signals,
+    /// How much of a batch is measured at once.
+    pub parts: Parts,
 }
 
 /// One epoch, measured.
@@ -126,6 +133,10 @@ pub trait Observer {
     /// While something is computed before the first epoch: `done` of `total` images.
     fn preparing(&mut self, what: &str, done: usize, total: usize) {
         let _ = (what, done, total);
+    }
+    /// When something has turned out otherwise than planned, and goes on.
+    fn note(&mut self, text: &str) {
+        let _ = text;
     }
     /// Before the first epoch, where fine-tuning begins with a fitted head.
     fn linear_head(&mut self, head: &LinearHead) {
@@ -191,9 +202,10 @@ fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) 
     }
     let mut state = State::new(job, network)?;
     if resume {
-        let State { optimizer, ema, progress } = &mut state;
+        let State { optimizer, ema, progress, .. } = &mut state;
         *progress =
             checkpoint::load(&job.folder.checkpoint(), network, optimizer, ema.as_mut(), job.listing)?;
+        state.go_on(job, network)?;
     }
     job.folder.rewrite_metrics(&state.progress.history)?;
     let weights = class_weights(job, network.device())?;
@@ -227,8 +239,8 @@ fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) 
         let progress = &state.progress;
         let row = EpochRow {
             epoch: progress.history.len() + 1,
-            train_loss: progress.loss_sum / progress.images as f64,
-            train_accuracy: progress.correct as f64 / progress.images as f64,
+            train_loss: progress.loss_sum / progress.images.max(1) as f64,
+            train_accuracy: progress.correct as f64 / progress.images.max(1) as f64,
             val_loss: val.loss,
             val_accuracy: val.accuracy,
             lr,
@@ -261,6 +273,10 @@ struct State {
     /// The average of the network's weights, if one is asked for.
     ema: Option<Ema>,
     progress: Progress,
+    /// For float16.
+    scale: Option<LossScale>,
+    /// The most images that go through the network at once in a step.
+    most_at_once: usize,
 }
 
 impl State {
@@ -270,12 +286,32 @@ impl State {
             optimizer: groups::optimizer(job.settings, network),
             ema: job.settings.ema.map(|decay| Ema::new(decay, values())).transpose()?,
             progress: Progress::default(),
+            scale: (job.settings.precision == Precision::Fp16)
+                .then(|| LossScale::new(LossScaleState::default(), network.device()))
+                .transpose()?,
+            most_at_once: job.settings.micro_batch.unwrap_or(usize::MAX),
         })
     }
 
+    /// Takes up what a checkpoint's progress says of precision and memory.
+    fn go_on(&mut self, job: &Job, network: &Network) -> Result<()> {
+        if let (Some(scale), Some(state)) = (&mut self.scale, self.progress.loss_scale) {
+            *scale = LossScale::new(state, network.device())?;
+        }
+        let planned = job.settings.micro_batch.unwrap_or(usize::MAX);
+        self.most_at_once = self.progress.most_at_once.map_or(planned, |most| most.min(planned));
+        Ok(())
+    }
+
     fn save(&self, job: &Job, network: &Network) -> Result<()> {
-        let State { optimizer, ema, progress } = self;
-        checkpoint::save(&job.folder.checkpoint(), network, optimizer, ema.as_ref(), progress, job.listing)
+        let State { optimizer, ema, progress, scale, most_at_once } = self;
+        let progress = Progress {
+            loss_scale: scale.as_ref().map(LossScale::state).transpose()?,
+            // What memory has run out for once is not tried again: the run goes on as it was.
+            most_at_once: Some(*most_at_once).filter(|&most| most != usize::MAX),
+            ..progress.clone()
+        };
+        checkpoint::save(&job.folder.checkpoint(), network, optimizer, ema.as_ref(), &progress, job.listing)
     }
 
     /// A signal ends the run between two steps, with everything saved.

@@ -12,6 +12,7 @@ mod large;
 mod models;
 mod odd;
 mod partial;
+mod precision;
 mod predict;
 mod program;
 mod race;

@@ -23,7 +23,9 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::metrics::Evaluation;
 use crate::models::{Fill, Network};
+use crate::parts::Parts;
 use crate::plan::{Data, Overrides, Plan, Settings, TrainSettings};
+use crate::precision::Precision;
 use crate::preprocess::{DecodeLimits, Views};
 use crate::recipe::{BadImages, Method};
 use crate::report::{Best, Frozen, LinearReport, Measured, MeasuredViews, Report, StageRow};
@@ -229,6 +231,7 @@ impl<'a> Run<'a> {
             card: &self.card,
             to_beat: self.to_beat,
             signals: self.signals,
+            parts: Parts::new(network.device()),
         };
         let mut observer = self.terminal.epochs(settings.epochs);
         // A run that was stopped before its first checkpoint has nothing to go on from.
@@ -244,7 +247,8 @@ impl<'a> Run<'a> {
             let test = data.test.as_ref().map(|test| trainer::evaluate(&job, network, test)).transpose()?;
             Ok((val, test))
         })?;
-        let Trained { epochs, linear_head, passes, notes, .. } = trained;
+        let Trained { epochs, linear_head, passes, mut notes, .. } = trained;
+        notes.extend(job.parts.note());
         notes.iter().for_each(|note| self.terminal.say(format!("note: {note}")));
         let (views, linear, stages) = (None, None, Vec::new());
         Ok(Outcomes { epochs, val, test, views, linear, stages, notes, linear_head, passes })
@@ -253,7 +257,9 @@ impl<'a> Run<'a> {
     /// The kept model on the validation and the test images, with what it says of several views averaged.
     fn measure_views(&self, network: &Network, views: &Views) -> Result<(Evaluation, Option<Evaluation>)> {
         let Plan { settings, data, .. } = self.plan;
-        let members = [Member { network, preprocessing: &settings.preprocessing, order: None }];
+        let parts = Parts::new(network.device());
+        let preprocessing = &settings.preprocessing;
+        let members = [Member { network, preprocessing, order: None, precision: Precision::Fp32, parts }];
         let batch_size = match (&settings.train, &settings.linear) {
             (Some(train), _) => train.batch_size,
             (None, Some(linear)) => linear.batch_size,

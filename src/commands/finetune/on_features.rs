@@ -13,6 +13,7 @@ use crate::features;
 use crate::linear::{self, CvRow, LinearConfig, LinearFit, LinearProgress};
 use crate::metrics::{Confusion, Evaluation};
 use crate::models::{Classifier, Fill, Network, Reading};
+use crate::parts::Parts;
 use crate::plan::{Data, LinearSettings};
 use crate::recipe::ClassWeights;
 use crate::report::{LinearReport, StageRow};
@@ -169,6 +170,7 @@ impl Run<'_> {
         });
         bar.finish_and_clear();
         let vectors = vectors?;
+        job.parts.note().iter().for_each(|note| self.terminal.say(format!("note: {note}")));
         self.terminal.say(format!("features of {} images in {:.1} s", samples.len(), seconds.0["features"]));
         Ok(vectors)
     }
@@ -190,6 +192,7 @@ impl Run<'_> {
             threads: plan.threads,
             store,
             signals: self.signals,
+            parts: Parts::new(network.device()),
         }
     }
 

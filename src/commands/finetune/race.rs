@@ -13,6 +13,7 @@ use crate::dataset::Sample;
 use crate::error::{Error, Result};
 use crate::models::{Network, Reading};
 use crate::output::AtomicFile;
+use crate::parts::Parts;
 use crate::plan::{Entrant, LinearSettings, Plan, RaceSettings, SINGLE, TrainSettings};
 use crate::recipe::Method;
 use crate::run_folder::{RunFolder, Start};
@@ -295,6 +296,7 @@ impl Heats<'_> {
             card: &card(plan, &network),
             to_beat: None,
             signals: ground.signals,
+            parts: Parts::new(network.device()),
         };
         let mut watch = Watch {
             terminal: ground.terminal,

@@ -16,6 +16,13 @@ pub struct Activations {
     pub values: Tensor,
 }
 
+impl Activations {
+    /// Other values of the same stages: a part of the batch.
+    pub fn with(&self, values: &Tensor) -> Activations {
+        Activations { stages: self.stages, values: values.shallow_clone() }
+    }
+}
+
 impl Network {
     /// Images `[N, 3, H, W]` before the first stage.
     pub fn enter(&self, images: &Tensor) -> Result<Activations> {

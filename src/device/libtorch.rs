@@ -1,0 +1,63 @@
+//! Which libtorch runs: what its own folder says of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::cuda::CUDA_HALF;
+
+/// The libtorch that this process runs on.
+#[derive(Clone, Debug)]
+pub struct Libtorch {
+    /// The folder of its libraries.
+    pub folder: PathBuf,
+    /// As its package says: `2.11.0+cu130`.
+    pub version: Option<String>,
+    /// Whether its CUDA half is there.
+    pub with_cuda: bool,
+    /// The version of CUDA that it was built for, `13.0`, whether or not that half is there.
+    pub cuda: Option<String>,
+}
+
+/// The libtorch that was loaded; `None` where the system does not tell.
+pub fn libtorch() -> Option<Libtorch> {
+    let folder = loaded_folder("libtorch_cpu.so")?;
+    let package = folder.parent().unwrap_or(Path::new("/"));
+    let python = fs::read_to_string(package.join("version.py")).unwrap_or_default();
+    let quoted = |name: &str| {
+        let line = python.lines().find(|line| line.starts_with(name))?;
+        Some(line.split(['\'', '"']).nth(1)?.to_string())
+    };
+    let archive = fs::read_to_string(package.join("build-version")).ok().map(|text| text.trim().to_string());
+    let with_cuda = folder.join(CUDA_HALF).exists();
+    Some(Libtorch {
+        with_cuda,
+        version: archive.or_else(|| quoted("__version__")),
+        cuda: quoted("cuda"),
+        folder,
+    })
+}
+
+/// The folder that this process has a library of this name from.
+pub(super) fn loaded_folder(name: &str) -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    // An address range, rights, an offset, a device, an inode, then the path, which may hold blanks.
+    let path = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
+    path.filter(|path| path.file_name().is_some_and(|found| found == name))
+        .find_map(|path| path.parent())
+        .map(Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtorch_is_found_where_it_was_loaded_from() {
+        // Binds libtorch to the test, which the linker would drop otherwise.
+        assert!(tch::get_num_threads() > 0);
+        let found = libtorch().unwrap();
+        assert!(found.folder.join("libtorch_cpu.so").exists());
+        assert!(found.version.unwrap().starts_with("2.11"));
+        assert_eq!(loaded_folder("libtorch_no_such.so"), None);
+    }
+}
