@@ -41,6 +41,9 @@ const SHARES: usize = 32;
 /// longer than it saves.
 const FEW: usize = 2;
 
+/// The environment variable that asks for networks as they are.
+const UNFOLDED: &str = "TL_UNFOLDED";
+
 /// How many of `images` images of `side` pixels a side go through a network together on one core.
 pub fn micro_batch(images: usize, side: u32) -> usize {
     let side = (side as usize).max(1);
@@ -63,7 +66,7 @@ impl<'a> Inference<'a> {
     /// now: later changes to them are not seen.
     pub fn new(networks: &[&'a Network], images: usize, threads: usize, folding: Folding) -> Result<Self> {
         let on_cpu = networks.iter().all(|network| network.device() == Device::Cpu);
-        let workers = if on_cpu && images > FEW { threads.clamp(1, images) } else { 0 };
+        let workers = if on_cpu && images > FEW && !as_they_are() { threads.clamp(1, images) } else { 0 };
         let mut crew = Vec::new();
         if workers > 0 {
             let prepared = networks.iter().map(|network| InferenceNetwork::of(network, folding));
@@ -198,6 +201,11 @@ impl<'a> Inference<'a> {
             _ => micro_batch(self.images, side).min(batch_size),
         }
     }
+}
+
+/// Whether networks are to be run as they are trained, all cores on one operation: for comparisons to the last digits.
+fn as_they_are() -> bool {
+    std::env::var_os(UNFOLDED).is_some_and(|value| !value.is_empty())
 }
 
 /// A thread that panicked took its networks with it, and the work has ended.

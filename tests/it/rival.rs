@@ -31,10 +31,11 @@ fn set<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn the_better_of_the_two_is_what_it_is_alone() {
-    let lab = lab(6);
+    let lab = lab(10);
     // A rate that teaches nothing, and one that does.
-    for (rate, winner, other) in [("train.lr=1e-9", "stages", "full"), ("train.lr=0.02", "full", "stages")] {
-        let sets = set(&[rate, if winner == "full" { "strategy.read=[conv1]" } else { "seed=0" }]);
+    for (rate, winner, other) in [("train.lr=1e-9", "stages", "full"), ("train.lr=0.01", "full", "stages")] {
+        let weak = if winner == "full" { "strategy.read=[conv1]" } else { "seed=0" };
+        let sets = set(&[rate, weak, "train.epochs=8"]);
         let out = format!("auto-{winner}");
         let run = lab.finetuned(&out, &sets);
         run.says(&[
