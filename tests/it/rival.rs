@@ -31,11 +31,19 @@ fn set<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn the_better_of_the_two_is_what_it_is_alone() {
-    let lab = lab(10);
-    // A rate that teaches nothing, and one that does.
-    for (rate, winner, other) in [("train.lr=1e-9", "stages", "full"), ("train.lr=0.01", "full", "stages")] {
-        let weak = if winner == "full" { "strategy.read=[conv1]" } else { "seed=0" };
-        let sets = set(&[rate, weak, "train.epochs=8"]);
+    let lab = lab(6);
+    let cases: [(&str, &str, &[&str]); 2] = [
+        // Without a rate to speak of.
+        ("stages", "full", &["train.lr=1e-9", "strategy.read=[stage2.3]"]),
+        // Features of the first stage tell little.
+        (
+            "full",
+            "stages",
+            &["train.lr=0.02", "train.head_lr=0.05", "train.epochs=8", "strategy.read=[conv1]"],
+        ),
+    ];
+    for (winner, other, more) in cases {
+        let sets = set(more);
         let out = format!("auto-{winner}");
         let run = lab.finetuned(&out, &sets);
         run.says(&[
