@@ -89,10 +89,11 @@ impl Heads<'_> {
 }
 
 /// Whether a training may be given up: it is past half of its epochs, and `best`, the best of its accuracies on `images`
-/// validation images, is behind `to_beat` by 15 points and by three standard errors of the difference.
+/// validation images, is behind `to_beat` by 25 points and by three standard errors of the difference. In the second half of its
+/// epochs `full` has gained up to 19 points, on development tasks of 100 images a class.
 pub fn hopeless(best: f64, to_beat: f64, images: usize, epoch: usize, epochs: usize) -> bool {
     let variance = (best * (1. - best) + to_beat * (1. - to_beat)) / images.max(1) as f64;
-    2 * epoch >= epochs && epoch < epochs && to_beat - best > (3. * variance.sqrt()).max(0.15)
+    2 * epoch >= epochs && epoch < epochs && to_beat - best > (3. * variance.sqrt()).max(0.25)
 }
 
 /// What came of the two, as the report holds it.
@@ -179,12 +180,12 @@ mod tests {
 
     #[test]
     fn only_what_is_far_behind_is_given_up() {
-        assert!(hopeless(0.48, 0.66, 160, 5, 10));
-        assert!(!hopeless(0.48, 0.66, 160, 4, 10));
-        assert!(!hopeless(0.48, 0.66, 40, 5, 10));
-        assert!(!hopeless(0.52, 0.66, 10_000, 9, 10));
+        assert!(hopeless(0.4, 0.66, 160, 5, 10));
+        assert!(!hopeless(0.4, 0.66, 160, 4, 10));
+        assert!(!hopeless(0.4, 0.66, 40, 5, 10));
+        assert!(!hopeless(0.42, 0.66, 10_000, 9, 10));
         // There is nothing left to give up.
-        assert!(!hopeless(0.48, 0.66, 160, 10, 10));
+        assert!(!hopeless(0.4, 0.66, 160, 10, 10));
     }
 
     #[test]

@@ -109,12 +109,18 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
                 device,
                 resume,
             };
+            // Only the one that is kept sees the test images.
+            let test = plan.data.test.take();
             let (kept, result, found) = rival::contest(&mut plan, rival, &ground, &mut seconds)?;
+            plan.data.test = test;
             (network, contest) = (kept, Some(found));
             result
         }
     };
     let run = Run::of(&plan, &network, &folder, &signals, terminal, resume);
+    if contest.is_some() {
+        seconds.of("evaluate", || run.measure_test(&network, &mut result))?;
+    }
     if let Some(views) = &plan.settings.eval {
         result.views = Some(seconds.of("evaluate", || run.measure_views(&network, views))?);
     }
@@ -256,6 +262,30 @@ impl<'a> Run<'a> {
 
     /// The kept model on the validation and the test images, with what it says of several views averaged.
     fn measure_views(&self, network: &Network, views: &Views) -> Result<(Evaluation, Option<Evaluation>)> {
+        let data = &self.plan.data;
+        let val = self.measure(network, views, "measuring val", &data.val)?;
+        let test = data.test.as_ref().map(|test| self.measure(network, views, "measuring test", test));
+        Ok((val, test.transpose()?))
+    }
+
+    /// The kept model on the test images, where the training of two models has left them alone.
+    fn measure_test(&self, network: &Network, outcomes: &mut Outcomes) -> Result<()> {
+        let Plan { settings, data, .. } = self.plan;
+        let Some(test) = &data.test else { return Ok(()) };
+        let views = Views::default().resolved(&settings.preprocessing);
+        outcomes.test = Some(self.measure(network, &views, "measuring test", test)?);
+        let pass = outcomes.passes.iter().find(|pass| pass.part == "val").cloned();
+        outcomes.passes.extend(pass.map(|val| Pass { part: "test", images: test.len(), times: 1, ..val }));
+        Ok(())
+    }
+
+    fn measure(
+        &self,
+        network: &Network,
+        views: &Views,
+        what: &str,
+        samples: &[Sample],
+    ) -> Result<Evaluation> {
         let Plan { settings, data, .. } = self.plan;
         let parts = Parts::new(network.device());
         let preprocessing = &settings.preprocessing;
@@ -266,18 +296,12 @@ impl<'a> Run<'a> {
             (None, None) => 1,
         };
         let averaging = Averaging { members: &members, views, batch_size, threads: settings.threads };
-        let measure = |what: &str, samples: &[Sample]| -> Result<Evaluation> {
-            let bar = self.terminal.images(what, samples.len());
-            let measured =
-                averaging.evaluate(samples, data.classes.len(), self.limits, self.signals, |done| {
-                    bar.inc(done as u64);
-                });
-            bar.finish_and_clear();
-            measured
-        };
-        let val = measure("measuring val", &data.val)?;
-        let test = data.test.as_ref().map(|test| measure("measuring test", test)).transpose()?;
-        Ok((val, test))
+        let bar = self.terminal.images(what, samples.len());
+        let measured = averaging.evaluate(samples, data.classes.len(), self.limits, self.signals, |done| {
+            bar.inc(done as u64);
+        });
+        bar.finish_and_clear();
+        measured
     }
 
     fn report(
