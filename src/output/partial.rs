@@ -207,9 +207,9 @@ impl Partial {
         Part::open(&self.path, &self.folder, name, length)
     }
 
-    /// Whether it is time for [`Partial::commit`].
+    /// Whether it is time for [`Partial::commit`]. The first rows are noted at once: a disk may be full soon after.
     pub(super) fn is_due(&self) -> bool {
-        self.committed.elapsed() >= COMMIT
+        self.progress.images == 0 || self.committed.elapsed() >= COMMIT
     }
 
     /// Whether files should be synced before the next commit.
