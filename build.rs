@@ -50,7 +50,7 @@ fn main() {
 
 /// Compiles [`SHIMS`] as `torch-sys` compiles its own part.
 fn compile_shims(folder: &str) {
-    for file in SHIMS {
+    for file in SHIMS.iter().chain(&["src/torch/guarded.h"]) {
         println!("cargo::rerun-if-changed={file}");
     }
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());

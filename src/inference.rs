@@ -26,7 +26,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::loader::{Batching, for_each_ordered};
+use crate::loader::{Batching, Layout, for_each_ordered};
 use crate::models::{Folding, InferenceNetwork, Network};
 use crate::preprocess::{Input, Preprocessing};
 use crate::transfer::Behind;
@@ -153,6 +153,7 @@ impl<'a> Inference<'a> {
             let mut behind = Behind::new(network.device());
             batching.run_on(
                 network.device(),
+                Layout::Planes,
                 range.len(),
                 pixels,
                 |index, error| failed(start + index, error),
@@ -213,24 +214,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Images as a batch, channels-last, as [`Preprocessing::normalise_into`] computes the numbers.
+/// Images as a batch, channels-last.
 fn batch(preprocessing: &Preprocessing, inputs: &[Input]) -> Result<Tensor> {
     let side = preprocessing.crop_size as usize;
-    let mut values = Vec::with_capacity(inputs.len() * side * side * 3);
-    for Input { pixels, shift } in inputs {
-        let tables: [[f32; 256]; 3] = std::array::from_fn(|channel| {
-            let (mean, std) = (preprocessing.mean[channel], preprocessing.std[channel]);
-            std::array::from_fn(|value| (value as f32 / 255.0 + shift[channel] - mean) / std)
-        });
-        let [red, green, blue] = &tables;
-        values.extend(
-            pixels
-                .data
-                .as_chunks::<3>()
-                .0
-                .iter()
-                .flat_map(|&[r, g, b]| [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]]),
-        );
+    let length = side * side * 3;
+    let mut values = vec![0.; inputs.len() * length];
+    for (input, slot) in inputs.iter().zip(values.chunks_exact_mut(length)) {
+        preprocessing.normalise_pixels_into(input, slot);
     }
     let side = side as i64;
     Tensor::f_from_slice(&values)

@@ -270,18 +270,19 @@ impl Batching<'_> {
         })
     }
 
-    /// The same, with batches on `device`: a GPU gets pixels and normalises them, to the same numbers, in channels-last
-    /// memory.
+    /// The same, with batches on `device`, in memory as `layout` says: a GPU gets pixels and normalises them, to the same
+    /// numbers, always channels-last.
     pub fn run_on<P: Into<Input>>(
         &self,
         device: Device,
+        layout: Layout,
         count: usize,
         pixels: impl Fn(usize) -> Result<P> + Sync,
         failed: impl FnMut(usize, Error) -> Result<()>,
         mut each: impl FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
         if !device.is_cuda() {
-            return self.run(count, pixels, failed, each);
+            return self.run_as(layout, count, pixels, failed, each);
         }
         self.run_pixels(count, pixels, failed, |batch| {
             let images = batch.normalised(self.preprocessing, device)?;

@@ -1,30 +1,16 @@
 // The fused optimizers of libtorch, which tch does not offer. No exception crosses this file's boundary: each function
-// gives null, or a message that the caller frees with tl_optim_free.
+// gives null, or a message that the caller frees with tl_free.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/empty_like.h>
 
-#include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <vector>
 
-namespace {
+#include "../torch/guarded.h"
 
-template <typename Work>
-char *guarded(Work work) noexcept {
-    try {
-        work();
-        return nullptr;
-    } catch (const std::exception &error) {
-        char *words = strdup(error.what());
-        return words != nullptr ? words : strdup("out of memory");
-    } catch (...) {
-        return strdup("an unknown C++ exception");
-    }
-}
+namespace {
 
 std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
     std::vector<at::Tensor> all;
@@ -61,8 +47,6 @@ std::vector<at::Tensor> gradients(const std::vector<at::Tensor> &params) {
 } // namespace
 
 extern "C" {
-
-void tl_optim_free(char *words) { std::free(words); }
 
 // One step of parameters that all have a gradient; `buffers` is empty without momentum, and is filled if `first`.
 char *tl_fused_sgd(at::Tensor *const *params, at::Tensor *const *buffers, size_t count, double weight_decay,

@@ -1,15 +1,15 @@
 //! libtorch's fused updates (`torch.optim.SGD(fused=True)`, `torch.optim.AdamW(fused=True)`), from `fused.cpp`: one pass
 //! over the memory of each parameter, and one call for all of them.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{c_char, c_int};
 
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
 use super::{AdamW, Sgd};
+use crate::torch::checked;
 
 unsafe extern "C" {
-    fn tl_optim_free(words: *mut c_char);
     fn tl_fused_sgd(
         params: *const *const C_tensor,
         buffers: *const *const C_tensor,
@@ -33,20 +33,6 @@ unsafe extern "C" {
         eps: f64,
     ) -> *mut c_char;
     fn tl_drop_gradient(param: *mut C_tensor) -> *mut c_char;
-}
-
-/// A message as an error; null is none.
-fn checked(words: *mut c_char) -> Result<(), TchError> {
-    if words.is_null() {
-        return Ok(());
-    }
-    // SAFETY: a message is a string of strdup's, which nobody else holds.
-    let message = unsafe {
-        let message = CStr::from_ptr(words).to_string_lossy().into_owned();
-        tl_optim_free(words);
-        message
-    };
-    Err(TchError::Torch(message))
 }
 
 fn pointers<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<*const C_tensor> {

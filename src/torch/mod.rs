@@ -32,8 +32,8 @@ unsafe extern "C" {
     fn tl_peak_memory(index: c_int, bytes: *mut i64) -> *mut c_char;
 }
 
-/// A message of the shim as an error; null is none.
-fn checked(words: *mut c_char) -> Result<(), TchError> {
+/// A message of tl's own C++ as an error; null is none.
+pub(crate) fn checked(words: *mut c_char) -> Result<(), TchError> {
     if words.is_null() {
         return Ok(());
     }

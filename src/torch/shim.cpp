@@ -12,30 +12,17 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <memory>
 #include <unordered_map>
 #include <vector>
+
+#include "guarded.h"
 
 namespace {
 
 using c10::Device;
 using c10::DeviceIndex;
 using c10::DeviceType;
-
-template <typename Work>
-char *guarded(Work work) noexcept {
-    try {
-        work();
-        return nullptr;
-    } catch (const std::exception &error) {
-        char *words = strdup(error.what());
-        return words != nullptr ? words : strdup("out of memory");
-    } catch (...) {
-        return strdup("an unknown C++ exception");
-    }
-}
 
 DeviceType type_of(int cuda) { return cuda != 0 ? DeviceType::CUDA : DeviceType::CPU; }
 

@@ -14,7 +14,8 @@ use super::store::Store;
 use super::tally::Tally;
 use super::{Job, Observer, State, Step, batching, groups};
 use crate::error::Result;
-use crate::models::{Activations, Network, channels_last, layers::Mode, seed_of};
+use crate::loader::Layout;
+use crate::models::{Activations, Network, layers::Mode, seed_of};
 use crate::optim::{Decay, Schedule};
 use crate::parts::halving;
 use crate::plan::{ScheduleSettings, TrainSettings};
@@ -121,18 +122,14 @@ pub(super) fn train_epoch(
             let Job { train, preprocessing, augment, limits, seed, .. } = *job;
             batching.run_on(
                 device,
+                if arranged { Layout::ChannelsLast } else { Layout::Planes },
                 rest.len(),
                 |index| {
                     let key = DrawKey { seed, epoch: view as u64, image: rest[index] as u64 };
                     preprocessing.read_train(augment, &train[rest[index]].path, limits, key)
                 },
                 |_, error| Err(error),
-                |batch| {
-                    step(&batch.indices, &|| match arranged {
-                        true => network.enter(&channels_last(&batch.images)?),
-                        false => network.enter(&batch.images),
-                    })
-                },
+                |batch| step(&batch.indices, &|| network.enter(&batch.images)),
             )?
         }
     }
