@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::partial::{Lengths, Part};
+use super::partial::{Lengths, Part, Places};
+use super::rows::RowFile;
 use crate::error::Result;
 
 /// A CSV file under construction.
@@ -50,8 +51,17 @@ impl CsvFile {
         self.writer.get_ref().name()
     }
 
-    /// As [`Part::settle`].
-    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+    fn error(&self, error: csv::Error) -> crate::Error {
+        let error = match error.into_kind() {
+            csv::ErrorKind::Io(error) => error,
+            other => io::Error::other(format!("{other:?}")),
+        };
+        self.writer.get_ref().error(error)
+    }
+}
+
+impl RowFile for CsvFile {
+    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
         let flushed = self.writer.flush();
         let part = self.writer.get_ref();
         flushed.map_err(|error| part.error(error))?;
@@ -59,16 +69,12 @@ impl CsvFile {
         Ok(())
     }
 
-    /// As [`Part::sync`].
-    pub(super) fn sync(&self) -> Result<()> {
+    fn sync(&self) -> Result<()> {
         self.writer.get_ref().sync()
     }
 
-    fn error(&self, error: csv::Error) -> crate::Error {
-        let error = match error.into_kind() {
-            csv::ErrorKind::Io(error) => error,
-            other => io::Error::other(format!("{other:?}")),
-        };
-        self.writer.get_ref().error(error)
+    fn finish(&mut self, _: u64, places: &mut Places) -> Result<()> {
+        places.put.push((self.name().into(), String::new()));
+        Ok(())
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::csv::CsvFile;
 use super::npy::NpyWriter;
 use super::parquet::ParquetFeatures;
-use super::partial::{Lengths, Places};
+use super::partial::Places;
+use super::rows::{RowFile, Writing};
 use super::safetensors::SafetensorsWriter;
 use super::{Done, Output, Partial, Progress, by_ending, sibling};
 use crate::dataset::Input;
@@ -49,10 +50,8 @@ pub struct FeatureWriter {
     // Before the partial: dropped in this order, the files close before their folder goes.
     format: Format,
     failures: Option<CsvFile>,
-    partial: Box<Partial>,
+    writing: Writing,
     dim: usize,
-    rows: u64,
-    failed: u64,
 }
 
 enum Format {
@@ -60,6 +59,17 @@ enum Format {
     Parquet(ParquetFeatures),
     Safetensors(SafetensorsWriter),
     Csv(CsvFile),
+}
+
+impl Format {
+    fn file(&mut self) -> &mut dyn RowFile {
+        match self {
+            Format::Npy(writer) => writer,
+            Format::Parquet(writer) => &mut writer.file,
+            Format::Safetensors(writer) => writer,
+            Format::Csv(file) => file,
+        }
+    }
 }
 
 /// The part that lists failures.
@@ -89,9 +99,8 @@ impl FeatureWriter {
                 Format::Csv(CsvFile::open(partial.part("rows.csv")?, header)?)
             }
         };
-        let (rows, failed) = (partial.progress().rows, partial.progress().failures);
-        let mut writer = Self { format, failures: None, partial, dim, rows, failed };
-        if failed > 0 {
+        let mut writer = Self { format, failures: None, writing: Writing::at(partial), dim };
+        if writer.writing.failed > 0 {
             writer.failures()?;
         }
         Ok(writer)
@@ -109,7 +118,7 @@ impl FeatureWriter {
                 features.len()
             )));
         }
-        self.rows += 1;
+        self.writing.rows += 1;
         match &mut self.format {
             Format::Npy(writer) => writer.write_row(path, label, features),
             Format::Parquet(writer) => writer.write_row(path, label, features),
@@ -123,55 +132,15 @@ impl FeatureWriter {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn write_failure(&mut self, path: &str, error: &str) -> Result<()> {
-        self.failed += 1;
+        self.writing.failed += 1;
         self.failures()?.row([path, error])
     }
 
     fn failures(&mut self) -> Result<&mut CsvFile> {
         Ok(match &mut self.failures {
             Some(file) => file,
-            none => none.insert(CsvFile::open(self.partial.part(ERRORS)?, ["path", "error"])?),
+            none => none.insert(CsvFile::open(self.writing.partial.part(ERRORS)?, ["path", "error"])?),
         })
-    }
-
-    fn settle(&mut self) -> Result<Lengths> {
-        let mut lengths = Lengths::new();
-        if let Some(failures) = &mut self.failures {
-            failures.settle(&mut lengths)?;
-        }
-        match &mut self.format {
-            Format::Npy(writer) => writer.settle(&mut lengths),
-            Format::Parquet(writer) => writer.settle(&mut lengths),
-            Format::Safetensors(writer) => writer.settle(&mut lengths),
-            Format::Csv(file) => file.settle(&mut lengths),
-        }?;
-        Ok(lengths)
-    }
-
-    fn note(&mut self, done: Done, sync: bool) -> Result<()> {
-        let lengths = self.settle()?;
-        if sync {
-            self.sync()?;
-        }
-        self.partial.commit(self.progress(done, lengths), sync)?;
-        match &mut self.format {
-            Format::Parquet(writer) => writer.committed(),
-            _ => Ok(()),
-        }
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.failures.as_ref().map_or(Ok(()), CsvFile::sync)?;
-        match &self.format {
-            Format::Npy(writer) => writer.sync(),
-            Format::Parquet(writer) => writer.sync(),
-            Format::Safetensors(writer) => writer.sync(),
-            Format::Csv(file) => file.sync(),
-        }
-    }
-
-    fn progress(&self, done: Done, lengths: Lengths) -> Progress {
-        done.progress(self.rows, self.failed, lengths)
     }
 }
 
@@ -186,44 +155,26 @@ impl Output for FeatureWriter {
     }
 
     fn batch_done(&mut self, done: Done) -> Result<()> {
-        let closed = match &mut self.format {
-            Format::Parquet(writer) => writer.end_batch()?,
-            _ => false,
-        };
-        match closed || self.partial.is_due() {
-            true => self.note(done, self.partial.sync_is_due()),
-            false => Ok(()),
-        }
+        self.writing.batch_done(self.format.file(), self.failures.as_mut(), done)
     }
 
     fn commit(&mut self, done: Done) -> Result<()> {
-        self.note(done, true)
+        self.writing.note(self.format.file(), self.failures.as_mut(), done, true)
     }
 
     fn kept(&self) -> Option<String> {
-        self.partial.kept()
+        self.writing.partial.kept()
     }
 
     /// Puts the files in place, the features last. An earlier run's `FILE.errors.csv` goes when nothing
     /// failed.
     fn finish(mut self, done: Done) -> Result<Progress> {
-        self.commit(done.clone())?;
-        let lengths = self.settle()?;
         let mut places = Places::default();
         match &self.failures {
             Some(_) => places.put.push((ERRORS.into(), ERRORS_ENDING.into())),
             None => places.remove.push(ERRORS_ENDING.into()),
         }
-        match &mut self.format {
-            Format::Npy(writer) => writer.finish(self.rows, &mut places)?,
-            Format::Parquet(writer) => writer.finish(&mut places)?,
-            Format::Safetensors(writer) => writer.finish(self.rows, &mut places)?,
-            Format::Csv(file) => places.put.push((file.name().into(), String::new())),
-        }
-        self.settle()?;
-        self.sync()?;
-        let progress = self.progress(done, lengths);
-        self.partial.complete(progress, places)
+        self.writing.finish(self.format.file(), self.failures.as_mut(), done, places)
     }
 }
 

@@ -12,6 +12,7 @@ mod npy;
 mod parquet;
 mod partial;
 mod predictions;
+mod rows;
 mod safetensors;
 mod table;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use super::csv::CsvFile;
 use super::partial::{Lengths, Part, Partial, Places};
+use super::rows::RowFile;
 use crate::error::Result;
 
 /// What NumPy itself uses for two dimensions: a multiple of 64, with room for any number of rows.
@@ -33,19 +34,21 @@ impl NpyWriter {
         self.array.put(&self.bytes)?;
         self.index.row([path, label])
     }
+}
 
-    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+impl RowFile for NpyWriter {
+    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
         self.index.settle(lengths)?;
         self.array.settle(lengths)
     }
 
-    pub(super) fn sync(&self) -> Result<()> {
+    fn sync(&self) -> Result<()> {
         self.index.sync()?;
         self.array.sync()
     }
 
     /// The index, then the array: whoever sees the new array sees its index too.
-    pub(super) fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()> {
+    fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()> {
         self.array.patch_start(&header(rows, self.dim))?;
         places.put.push(("index.csv".into(), ".index.csv".into()));
         places.put.push(("array.npy".into(), String::new()));

@@ -26,6 +26,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::partial::{Lengths, Part, Partial, Places};
 use super::predictions::{PredictionRow, columns};
+use super::rows::RowFile;
 use crate::error::{Error, Result};
 
 /// Bytes of values in a row group.
@@ -37,8 +38,11 @@ const BATCH: usize = 1 << 20;
 /// What a Parquet file begins and ends with.
 const MAGIC: &[u8] = b"PAR1";
 
+/// Reads waiting rows back as columns, about [`BATCH`] bytes of them; `None` at their end.
+type Columns = Box<dyn FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>>>;
+
 /// A Parquet file under construction: rows in, row groups out.
-struct ParquetFile {
+pub(super) struct ParquetFile {
     data: Part,
     /// The rows of the open group.
     rows: Part,
@@ -46,6 +50,7 @@ struct ParquetFile {
     groups: Part,
     schema: SchemaRef,
     properties: WriterProperties,
+    columns: Columns,
     /// Whether the rows are in a group already, and can go once that is noted.
     closed: bool,
 }
@@ -71,7 +76,7 @@ impl Write for Splice<'_> {
 }
 
 impl ParquetFile {
-    fn open(partial: &Partial, fields: Vec<Field>, plain: Option<&[&str]>) -> Result<Self> {
+    fn open(partial: &Partial, fields: Vec<Field>, plain: Option<&[&str]>, columns: Columns) -> Result<Self> {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             // A page index would stand after the groups, where the next group goes.
@@ -96,26 +101,12 @@ impl ParquetFile {
             groups: partial.part("groups")?,
             schema: Arc::new(Schema::new(fields)),
             properties: properties.build(),
+            columns,
             closed: false,
         })
     }
 
-    /// Closes the row group if it is large enough. `batch` reads the next rows as columns.
-    fn end_batch(
-        &mut self,
-        batch: impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>>,
-    ) -> Result<bool> {
-        if self.rows.length() < ROW_GROUP {
-            return Ok(false);
-        }
-        self.close_group(batch)?;
-        Ok(true)
-    }
-
-    fn close_group(
-        &mut self,
-        mut batch: impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>>,
-    ) -> Result<()> {
+    fn close_group(&mut self) -> Result<()> {
         let path = self.data.path().to_path_buf();
         let failed = |error| failed(&path, error);
         let start = self.data.length() as i64;
@@ -124,7 +115,9 @@ impl ParquetFile {
         let schema = Arc::clone(&self.schema);
         let mut writer =
             ArrowWriter::try_new(splice, schema, Some(self.properties.clone())).map_err(failed)?;
-        while let Some(arrays) = batch(&mut rows).map_err(Error::io("read back the rows of", &path))? {
+        while let Some(arrays) =
+            (self.columns)(&mut rows).map_err(Error::io("read back the rows of", &path))?
+        {
             let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
             writer.write(&batch.map_err(|error| failed(error.into()))?).map_err(failed)?;
         }
@@ -142,7 +135,9 @@ impl ParquetFile {
         self.closed = true;
         Ok(())
     }
+}
 
+impl RowFile for ParquetFile {
     fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
         self.data.settle(lengths)?;
         self.groups.settle(lengths)?;
@@ -157,19 +152,23 @@ impl ParquetFile {
         [&self.data, &self.groups, &self.rows].into_iter().try_for_each(Part::sync)
     }
 
+    fn end_batch(&mut self) -> Result<bool> {
+        if self.rows.length() < ROW_GROUP {
+            return Ok(false);
+        }
+        self.close_group()?;
+        Ok(true)
+    }
+
     /// The journal knows of the group: its rows need not be kept.
     fn committed(&mut self) -> Result<()> {
         if std::mem::take(&mut self.closed) { self.rows.empty() } else { Ok(()) }
     }
 
     /// Closes the last group and writes the end of the file.
-    fn finish(
-        &mut self,
-        batch: impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>>,
-        places: &mut Places,
-    ) -> Result<()> {
+    fn finish(&mut self, _: u64, places: &mut Places) -> Result<()> {
         if !self.closed && self.rows.length() > 0 {
-            self.close_group(batch)?;
+            self.close_group()?;
         }
         let path = self.data.path().to_path_buf();
         let failed = |error| failed(&path, error);
@@ -301,9 +300,7 @@ fn next_text(rows: &mut dyn Read) -> io::Result<Option<String>> {
 
 /// Columns `path`, `label`, `features`.
 pub(super) struct ParquetFeatures {
-    file: ParquetFile,
-    element: FieldRef,
-    size: i32,
+    pub(super) file: ParquetFile,
     bytes: Vec<u8>,
 }
 
@@ -318,8 +315,9 @@ impl ParquetFeatures {
             Field::new("label", DataType::Utf8, false),
             Field::new("features", DataType::FixedSizeList(Arc::clone(&element), size), false),
         ];
-        let file = ParquetFile::open(partial, fields, Some(&["features", "list", "element"]))?;
-        Ok(Self { file, element, size, bytes: Vec::new() })
+        let plain = ["features", "list", "element"];
+        let file = ParquetFile::open(partial, fields, Some(&plain), Self::columns(element, size))?;
+        Ok(Self { file, bytes: Vec::new() })
     }
 
     pub(super) fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
@@ -330,12 +328,8 @@ impl ParquetFeatures {
         self.file.rows.put(&self.bytes)
     }
 
-    /// Reads rows back, about [`BATCH`] bytes of them.
-    fn columns(
-        element: FieldRef,
-        size: i32,
-    ) -> impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>> {
-        move |rows| {
+    fn columns(element: FieldRef, size: i32) -> Columns {
+        Box::new(move |rows| {
             let (mut paths, mut labels) = (StringBuilder::new(), StringBuilder::new());
             let mut values: Vec<f32> = Vec::new();
             let mut row = vec![0; 4 * size as usize];
@@ -353,35 +347,13 @@ impl ParquetFeatures {
             let features = FixedSizeListArray::try_new(Arc::clone(&element), size, values, None)
                 .map_err(io::Error::other)?;
             Ok(Some(vec![Arc::new(paths.finish()), Arc::new(labels.finish()), Arc::new(features)]))
-        }
-    }
-
-    pub(super) fn end_batch(&mut self) -> Result<bool> {
-        let columns = Self::columns(Arc::clone(&self.element), self.size);
-        self.file.end_batch(columns)
-    }
-
-    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
-        self.file.settle(lengths)
-    }
-
-    pub(super) fn sync(&self) -> Result<()> {
-        self.file.sync()
-    }
-
-    pub(super) fn committed(&mut self) -> Result<()> {
-        self.file.committed()
-    }
-
-    pub(super) fn finish(&mut self, places: &mut Places) -> Result<()> {
-        let columns = Self::columns(Arc::clone(&self.element), self.size);
-        self.file.finish(columns, places)
+        })
     }
 }
 
 /// Columns `path`, `label`, `confidence`, …, `error`.
 pub(super) struct ParquetPredictions {
-    file: ParquetFile,
+    pub(super) file: ParquetFile,
     top_k: usize,
     bytes: Vec<u8>,
 }
@@ -393,7 +365,7 @@ impl ParquetPredictions {
             let nullable = name != "path";
             Field::new(name, kind, nullable)
         });
-        let file = ParquetFile::open(partial, fields.collect(), None)?;
+        let file = ParquetFile::open(partial, fields.collect(), None, Self::columns(top_k))?;
         Ok(Self { file, top_k, bytes: Vec::new() })
     }
 
@@ -409,9 +381,9 @@ impl ParquetPredictions {
         self.file.rows.put(&self.bytes)
     }
 
-    /// Reads rows back, about [`BATCH`] bytes of them. A rank without a label has no confidence either.
-    fn columns(top_k: usize) -> impl FnMut(&mut dyn Read) -> io::Result<Option<Vec<ArrayRef>>> {
-        move |rows| {
+    /// A rank without a label has no confidence either.
+    fn columns(top_k: usize) -> Columns {
+        Box::new(move |rows| {
             let (mut paths, mut errors) = (StringBuilder::new(), StringBuilder::new());
             let mut labels: Vec<StringBuilder> = (0..top_k).map(|_| StringBuilder::new()).collect();
             let mut confidences: Vec<Vec<Option<f32>>> = vec![Vec::new(); top_k];
@@ -442,26 +414,6 @@ impl ParquetPredictions {
             }
             arrays.push(Arc::new(errors.finish()));
             Ok(Some(arrays))
-        }
-    }
-
-    pub(super) fn end_batch(&mut self) -> Result<bool> {
-        self.file.end_batch(Self::columns(self.top_k))
-    }
-
-    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
-        self.file.settle(lengths)
-    }
-
-    pub(super) fn sync(&self) -> Result<()> {
-        self.file.sync()
-    }
-
-    pub(super) fn committed(&mut self) -> Result<()> {
-        self.file.committed()
-    }
-
-    pub(super) fn finish(&mut self, places: &mut Places) -> Result<()> {
-        self.file.finish(Self::columns(self.top_k), places)
+        })
     }
 }

@@ -7,7 +7,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::csv::CsvFile;
 use super::parquet::ParquetPredictions;
-use super::partial::{Lengths, Part, Places};
+use super::partial::{Part, Places};
+use super::rows::{RowFile, Writing};
 use super::{Done, Output, Partial, Progress, by_ending};
 use crate::dataset::Input;
 use crate::error::Result;
@@ -80,16 +81,24 @@ impl PredictionFormat {
 pub struct PredictionWriter {
     // Before the partial: dropped in this order, the files close before their folder goes.
     format: Format,
-    partial: Box<Partial>,
+    writing: Writing,
     top_k: usize,
-    rows: u64,
-    failed: u64,
 }
 
 enum Format {
     Csv(Box<CsvFile>),
     Jsonl { file: Part, columns: Vec<String> },
     Parquet(Box<ParquetPredictions>),
+}
+
+impl Format {
+    fn file(&mut self) -> &mut dyn RowFile {
+        match self {
+            Format::Csv(file) => &mut **file,
+            Format::Jsonl { file, .. } => file,
+            Format::Parquet(writer) => &mut writer.file,
+        }
+    }
 }
 
 impl PredictionWriter {
@@ -110,8 +119,7 @@ impl PredictionWriter {
                 Format::Jsonl { file: partial.part("rows.jsonl")?, columns: columns(top_k).collect() }
             }
         };
-        let (rows, failed) = (partial.progress().rows, partial.progress().failures);
-        Ok(Self { format, partial, top_k, rows, failed })
+        Ok(Self { format, writing: Writing::at(partial), top_k })
     }
 
     /// Adds a row. Ranks beyond `top_k` are left out, missing ones are empty.
@@ -119,8 +127,8 @@ impl PredictionWriter {
     /// # Errors
     /// [`crate::Error::Io`] if it cannot be written.
     pub fn write_row(&mut self, row: &PredictionRow) -> Result<()> {
-        self.rows += 1;
-        self.failed += u64::from(row.error.is_some());
+        self.writing.rows += 1;
+        self.writing.failed += u64::from(row.error.is_some());
         match &mut self.format {
             Format::Csv(file) => write_csv_row(file, row, self.top_k),
             Format::Parquet(writer) => writer.write_row(row),
@@ -133,36 +141,6 @@ impl PredictionWriter {
             }
         }
     }
-
-    fn settle(&mut self) -> Result<Lengths> {
-        let mut lengths = Lengths::new();
-        match &mut self.format {
-            Format::Csv(file) => file.settle(&mut lengths),
-            Format::Jsonl { file, .. } => file.settle(&mut lengths),
-            Format::Parquet(writer) => writer.settle(&mut lengths),
-        }?;
-        Ok(lengths)
-    }
-
-    fn note(&mut self, done: Done, sync: bool) -> Result<()> {
-        let lengths = self.settle()?;
-        if sync {
-            self.sync()?;
-        }
-        self.partial.commit(done.progress(self.rows, self.failed, lengths), sync)?;
-        match &mut self.format {
-            Format::Parquet(writer) => writer.committed(),
-            _ => Ok(()),
-        }
-    }
-
-    fn sync(&self) -> Result<()> {
-        match &self.format {
-            Format::Csv(file) => file.sync(),
-            Format::Jsonl { file, .. } => file.sync(),
-            Format::Parquet(writer) => writer.sync(),
-        }
-    }
 }
 
 impl Output for PredictionWriter {
@@ -173,36 +151,19 @@ impl Output for PredictionWriter {
     }
 
     fn batch_done(&mut self, done: Done) -> Result<()> {
-        let closed = match &mut self.format {
-            Format::Parquet(writer) => writer.end_batch()?,
-            _ => false,
-        };
-        match closed || self.partial.is_due() {
-            true => self.note(done, self.partial.sync_is_due()),
-            false => Ok(()),
-        }
+        self.writing.batch_done(self.format.file(), None, done)
     }
 
     fn commit(&mut self, done: Done) -> Result<()> {
-        self.note(done, true)
+        self.writing.note(self.format.file(), None, done, true)
     }
 
     fn kept(&self) -> Option<String> {
-        self.partial.kept()
+        self.writing.partial.kept()
     }
 
     fn finish(mut self, done: Done) -> Result<Progress> {
-        self.commit(done.clone())?;
-        let lengths = self.settle()?;
-        let mut places = Places::default();
-        match &mut self.format {
-            Format::Csv(file) => places.put.push((file.name().into(), String::new())),
-            Format::Jsonl { file, .. } => places.put.push((file.name().into(), String::new())),
-            Format::Parquet(writer) => writer.finish(&mut places)?,
-        }
-        self.settle()?;
-        self.sync()?;
-        self.partial.complete(done.progress(self.rows, self.failed, lengths), places)
+        self.writing.finish(self.format.file(), None, done, Places::default())
     }
 }
 

@@ -5,6 +5,7 @@
 //! their own, the text as the header will have it, until all are known.
 
 use super::partial::{Lengths, Part, Partial, Places};
+use super::rows::RowFile;
 use crate::error::{Error, Result};
 
 /// Readers refuse a longer header (`MAX_HEADER_SIZE` in `safetensors/src/tensor.rs`).
@@ -52,19 +53,21 @@ impl SafetensorsWriter {
         }
         self.numbers.put(&self.bytes)
     }
+}
 
-    pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+impl RowFile for SafetensorsWriter {
+    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
         [&mut self.paths, &mut self.labels, &mut self.numbers]
             .into_iter()
             .try_for_each(|part| part.settle(lengths))
     }
 
-    pub(super) fn sync(&self) -> Result<()> {
+    fn sync(&self) -> Result<()> {
         [&self.whole, &self.paths, &self.labels, &self.numbers].into_iter().try_for_each(Part::sync)
     }
 
     /// Puts the parts together.
-    pub(super) fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()> {
+    fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()> {
         let Self { whole, numbers, paths, labels, dim, .. } = self;
         let size = rows * *dim as u64 * 4;
         let features = format!(

@@ -1,0 +1,119 @@
+//! What all formats have in common: rows go to files, now and then it is noted how far they are, and in the end they are
+//! put in place.
+
+use super::csv::CsvFile;
+use super::partial::{Lengths, Part, Partial, Places};
+use super::{Done, Progress};
+use crate::error::Result;
+
+/// Rows under construction in one format.
+pub(super) trait RowFile {
+    /// Hands what waits to the system, and says how long each part is: as [`Part::settle`].
+    fn settle(&mut self, lengths: &mut Lengths) -> Result<()>;
+
+    /// Has the system put it on the disk.
+    fn sync(&self) -> Result<()>;
+
+    /// Closes a group of rows, where the format has such and it is full; says whether it did.
+    fn end_batch(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// What has been settled is noted by now.
+    fn committed(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes what stands at the end of a file of so many rows, and says where the parts belong.
+    fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()>;
+}
+
+impl RowFile for Part {
+    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+        Part::settle(self, lengths)
+    }
+
+    fn sync(&self) -> Result<()> {
+        Part::sync(self)
+    }
+
+    fn finish(&mut self, _: u64, places: &mut Places) -> Result<()> {
+        places.put.push((self.name().into(), String::new()));
+        Ok(())
+    }
+}
+
+/// An output that is being written, and how far it is.
+pub(super) struct Writing {
+    pub(super) partial: Box<Partial>,
+    pub(super) rows: u64,
+    pub(super) failed: u64,
+}
+
+impl Writing {
+    /// Goes on where `partial` is.
+    pub(super) fn at(partial: Box<Partial>) -> Self {
+        let (rows, failed) = (partial.progress().rows, partial.progress().failures);
+        Writing { partial, rows, failed }
+    }
+
+    /// As [`super::Output::batch_done`].
+    pub(super) fn batch_done(
+        &mut self,
+        format: &mut dyn RowFile,
+        failures: Option<&mut CsvFile>,
+        done: Done,
+    ) -> Result<()> {
+        let closed = format.end_batch()?;
+        match closed || self.partial.is_due() {
+            true => self.note(format, failures, done, self.partial.sync_is_due()),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes that the rows so far are written, after a power cut too if `sync`.
+    pub(super) fn note(
+        &mut self,
+        format: &mut dyn RowFile,
+        mut failures: Option<&mut CsvFile>,
+        done: Done,
+        sync: bool,
+    ) -> Result<()> {
+        let lengths = settle(format, &mut failures)?;
+        if sync {
+            self::sync(format, &failures)?;
+        }
+        self.partial.commit(done.progress(self.rows, self.failed, lengths), sync)?;
+        format.committed()
+    }
+
+    /// Completes the rows and puts them in place, besides what `places` names already.
+    pub(super) fn finish(
+        mut self,
+        format: &mut dyn RowFile,
+        mut failures: Option<&mut CsvFile>,
+        done: Done,
+        mut places: Places,
+    ) -> Result<Progress> {
+        self.note(format, failures.as_deref_mut(), done.clone(), true)?;
+        let lengths = settle(format, &mut failures)?;
+        format.finish(self.rows, &mut places)?;
+        settle(format, &mut failures)?;
+        sync(format, &failures)?;
+        self.partial.complete(done.progress(self.rows, self.failed, lengths), places)
+    }
+}
+
+fn settle(format: &mut dyn RowFile, failures: &mut Option<&mut CsvFile>) -> Result<Lengths> {
+    let mut lengths = Lengths::new();
+    if let Some(failures) = failures {
+        failures.settle(&mut lengths)?;
+    }
+    format.settle(&mut lengths)?;
+    Ok(lengths)
+}
+
+fn sync(format: &dyn RowFile, failures: &Option<&mut CsvFile>) -> Result<()> {
+    failures.as_ref().map_or(Ok(()), |failures| failures.sync())?;
+    format.sync()
+}
