@@ -23,7 +23,7 @@ pub use libtorch::{Libtorch, libtorch};
 /// hundred times slower. Sleeping at once is no answer: waking up takes so long that a small network trains
 /// four times slower on an idle machine. A thousand rounds cost a fifth there, and keep the pace on a busy
 /// one. libgomp reads the variable when it is loaded, before `main`, so nothing less than a new start will
-/// do; it takes as long as loading libtorch, a tenth of a second or two.
+/// do; it takes as long as loading libtorch, a tenth of a second or two, which only a training is worth.
 pub fn spin_briefly() {
     const SPINS: &str = "GOMP_SPINCOUNT";
     if [SPINS, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some()) {

@@ -1,32 +1,50 @@
 //! The program: parse, run, print the error, exit code.
 
-use std::io::{ErrorKind, Write, stderr};
-use std::process::ExitCode;
+use std::io::{ErrorKind, Write, stderr, stdout};
 
 use clap::Parser;
 use tl::cli::Cli;
 use tl::commands::{self, Outcome};
 use tl::device;
 
-fn main() -> ExitCode {
-    device::spin_briefly();
-    match run() {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::SomeFailed) => ExitCode::from(1),
+fn main() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // `--help` and `--version` come here too. Nothing can be told to who has closed both streams.
+        Err(message) => {
+            let _ = message.print();
+            leave(message.exit_code());
+        }
+    };
+    if cli.command.trains() {
+        device::spin_briefly();
+    }
+    match run(&cli) {
+        Ok(Outcome::Done) => leave(0),
+        Ok(Outcome::SomeFailed) => leave(1),
         // `tl predict … | head`: whoever reads has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => leave(0),
         Err(error) => {
             // Not `eprintln!`, which panics if standard error has gone away too.
             let _ = writeln!(stderr(), "error: {error}");
-            ExitCode::from(error.downcast_ref::<tl::Error>().map_or(1, tl::Error::exit_code))
+            leave(error.downcast_ref::<tl::Error>().map_or(1, |error| error.exit_code().into()))
         }
     }
 }
 
-fn run() -> anyhow::Result<Outcome> {
-    Ok(commands::run(&Cli::parse())?)
+fn run(cli: &Cli) -> anyhow::Result<Outcome> {
+    Ok(commands::run(cli)?)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(tl::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Ends the program as it is: taking apart libtorch's tables of operators, as leaving `main` does, takes longer than
+/// classifying an image. Everything that writes has been dropped by now.
+fn leave(code: i32) -> ! {
+    let _ = stdout().flush();
+    let _ = stderr().flush();
+    // SAFETY: ends the process, and takes any number.
+    unsafe { libc::_exit(code) }
 }

@@ -55,8 +55,6 @@ pub fn load(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head)
 
 /// [`load`] for a checkpoint that has passed [`check`].
 fn copy(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
-    // Values are made once more rather than kept from the check: a copy of all of them would be a third of
-    // the memory that loading takes.
     for (var, raw) in pairs(network, checkpoint, head) {
         assign(var, &fitting_values(network, var, raw, path)?)?;
     }
@@ -71,7 +69,7 @@ pub fn check(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head
     }
     let mut not_finite = Vec::new();
     for (var, raw) in pairs(network, checkpoint, head) {
-        if var.role != Role::BatchCount && !is_finite(&fitting_values(network, var, raw, path)?)? {
+        if var.role != Role::BatchCount && !raw.is_finite() {
             not_finite.push(format!("`{}`", var.key));
         }
     }
@@ -104,7 +102,7 @@ fn copy_auxiliaries(network: &Network, path: &Path, checkpoint: &Checkpoint) -> 
     for var in network.auxiliary_vars() {
         let Some(raw) = found.get(var.key.as_str()) else { continue };
         let values = values(var, raw, path)?;
-        if values.size() == var.tensor.size() && (var.role == Role::BatchCount || is_finite(&values)?) {
+        if values.size() == var.tensor.size() && (var.role == Role::BatchCount || raw.is_finite()) {
             assign(var, &values)?;
         }
     }
@@ -162,11 +160,6 @@ pub fn to_tensor(raw: &RawTensor) -> Result<Tensor, tch::TchError> {
         Dtype::Bool => (Kind::Bool, Kind::Int64),
     };
     Tensor::f_from_data_size(&raw.bytes, &shape, kind)?.f_to_kind(target)
-}
-
-fn is_finite(tensor: &Tensor) -> Result<bool> {
-    let all = tensor.f_isfinite()?.f_all()?;
-    Ok(all.f_int64_value(&[])? != 0)
 }
 
 /// What keeps a state dict from fitting a network.

@@ -90,6 +90,29 @@ impl RawTensor {
     }
 }
 
+impl RawTensor {
+    /// Whether each element is a number, and stays one as a 32-bit float.
+    pub fn is_finite(&self) -> bool {
+        // All bits of the exponent are set in what is no number.
+        const F32: u32 = 0x7f80_0000;
+        const F16: u16 = 0x7c00;
+        const BF16: u16 = 0x7f80;
+        let bytes = &self.bytes;
+        match self.dtype {
+            Dtype::F64 => !any(bytes, |b| !(f64::from_le_bytes(b) as f32).is_finite()),
+            Dtype::F32 => !any(bytes, |b| u32::from_le_bytes(b) & F32 == F32),
+            Dtype::F16 => !any(bytes, |b| u16::from_le_bytes(b) & F16 == F16),
+            Dtype::BF16 => !any(bytes, |b| u16::from_le_bytes(b) & BF16 == BF16),
+            Dtype::I64 | Dtype::I32 | Dtype::I16 | Dtype::I8 | Dtype::U8 | Dtype::Bool => true,
+        }
+    }
+}
+
+/// Whether one element at least is as `what` says. All are looked at, many at a time: nearly always none is.
+fn any<const N: usize>(bytes: &[u8], what: impl Fn([u8; N]) -> bool) -> bool {
+    bytes.as_chunks::<N>().0.iter().fold(false, |found, chunk| found | what(*chunk))
+}
+
 fn each<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     bytes.as_chunks::<N>().0.iter().map(|chunk| convert(*chunk)).collect()
 }
@@ -106,5 +129,22 @@ mod tests {
         assert_eq!(tensor(Dtype::F16, &[0x00, 0x3e]).to_f32(), Some(vec![1.5]));
         assert_eq!(tensor(Dtype::BF16, &[0xc0, 0x3f]).to_f32(), Some(vec![1.5]));
         assert_eq!(tensor(Dtype::I64, &7i64.to_le_bytes()).to_f32(), None);
+    }
+
+    #[test]
+    fn what_is_no_number_is_found() {
+        let tensor = |dtype, bytes: &[u8]| RawTensor { dtype, shape: vec![1], bytes: bytes.to_vec() };
+        let (nan, inf, max) = (f32::NAN, f32::INFINITY, f32::MAX);
+        for value in [nan, inf, -inf] {
+            assert!(!tensor(Dtype::F32, &[1f32.to_le_bytes(), value.to_le_bytes()].concat()).is_finite());
+            assert!(!tensor(Dtype::F64, &f64::from(value).to_le_bytes()).is_finite());
+            assert!(!tensor(Dtype::F16, &f16::from_f32(value).to_le_bytes()).is_finite());
+            assert!(!tensor(Dtype::BF16, &bf16::from_f32(value).to_le_bytes()).is_finite());
+        }
+        assert!(tensor(Dtype::F32, &[max.to_le_bytes(), (-max).to_le_bytes()].concat()).is_finite());
+        assert!(tensor(Dtype::F16, &f16::MAX.to_le_bytes()).is_finite());
+        assert!(tensor(Dtype::BF16, &bf16::MAX.to_le_bytes()).is_finite());
+        assert!(!tensor(Dtype::F64, &1e39f64.to_le_bytes()).is_finite(), "as a 32-bit float it is infinite");
+        assert!(tensor(Dtype::I64, &(-1i64).to_le_bytes()).is_finite());
     }
 }
