@@ -77,6 +77,19 @@ def grey(field):
     return np.repeat((field * 255).round().astype(np.uint8)[..., None], 3, axis=2)
 
 
+def faint(rng, field):
+    """A field in [0, 1] with a half or less of its contrast, on dark grey, with grain."""
+    field = rng.uniform(0.05, 0.25) + field * rng.uniform(0.3, 0.5)
+    return grey(np.clip(field + rng.standard_normal(field.shape) * 0.05, 0, 1))
+
+
+def covered(rng, field):
+    """A field with a grey bar across it, in any direction."""
+    u, _ = textures.turned(rng, rng.uniform(0, np.pi))
+    near = np.abs(u - u.mean() - rng.uniform(-14, 14))
+    return grey(np.where(near < rng.uniform(3, 6), 0.5, field))
+
+
 def outlined(field):
     """The edge of the ink alone: the field's gradient."""
     dy, dx = np.gradient(field)

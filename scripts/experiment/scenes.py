@@ -1,4 +1,5 @@
-"""Tasks that are neither letters nor textures: crops of the two photographs, outlines of shapes, numbers of discs."""
+"""Tasks that are neither letters nor textures: crops of the two photographs, shapes, discs, bars, and
+drawings of strokes."""
 
 from pathlib import Path
 
@@ -153,3 +154,111 @@ def over_photo(rng, field, regions, split):
     colour = rng.uniform(170, 255, 3) if brighter else rng.uniform(0, 85, 3)
     image = colour * field[..., None] + ground * (1 - field[..., None])
     return np.clip(image.round(), 0, 255).astype(np.uint8)
+
+
+def strokes(segments, width):
+    """Line segments ((x, y), (x, y)), in pixels, as ink of one width: 64 x 64, in [0, 1]."""
+    least = np.full((SIDE, SIDE), 1e3, np.float32)
+    for (x0, y0), (x1, y1) in segments:
+        along = np.array((x1 - x0, y1 - y0))
+        share = ((textures.X - x0) * along[0] + (textures.Y - y0) * along[1]) / max(along @ along, 1e-6)
+        share = np.clip(share, 0, 1)
+        least = np.minimum(least, np.hypot(textures.X - x0 - share * along[0], textures.Y - y0 - share * along[1]))
+    return textures.soft(width - least)
+
+
+def arc(x, y, radius, start, end):
+    """An arc (radians, clockwise from the right) as line segments."""
+    angles = np.linspace(start, end, 13)
+    corners = [(x + radius * np.cos(a), y + radius * np.sin(a)) for a in angles]
+    return list(zip(corners, corners[1:]))
+
+
+RUNES = 10
+
+
+def rune(rng, number):
+    """A character of an alphabet that nobody writes: four strokes between nine places, written with a shaking hand."""
+    alphabet = np.random.default_rng([ord(c) for c in "runes"] + [number])
+    places = [(u, v) for u in (-1, 0, 1) for v in (-1, 0, 1)]
+    path = [places[i] for i in alphabet.permutation(9)[:5]]
+    size, angle = rng.uniform(10, 18), rng.uniform(-0.25, 0.25)
+    x, y = rng.uniform(size + 6, SIDE - size - 6, 2)
+    c, s = np.cos(angle) * size, np.sin(angle) * size
+    hand = [(u + du, v + dv) for (u, v), (du, dv) in zip(path, rng.normal(0, 0.12, (5, 2)))]
+    ends = [(x + u * c - v * s, y + u * s + v * c) for u, v in hand]
+    return strokes(list(zip(ends, ends[1:])), rng.uniform(1, 2.2))
+
+
+HOURS = 12
+
+
+def clock(rng, hour):
+    """A dial whose short hand shows one of HOURS hours, and whose long hand shows any minute."""
+    radius = rng.uniform(17, 27)
+    x, y = rng.uniform(radius + 3, SIDE - radius - 3, 2)
+    minute = rng.uniform(0, 1)
+
+    def hand(turn, length):
+        angle = 2 * np.pi * turn - np.pi / 2
+        return [((x, y), (x + radius * length * np.cos(angle), y + radius * length * np.sin(angle)))]
+
+    dial = arc(x, y, radius, 0, 2 * np.pi) + hand(minute, 0.85)
+    thin = strokes(dial, rng.uniform(0.6, 1.1))
+    return np.maximum(thin, strokes(hand((hour + minute) / HOURS, 0.5), rng.uniform(1.6, 2.4)))
+
+
+# Mouths (an arc's start and end, in turns, and its height), and whether the eyes are open.
+MOODS = [(mouth, eyes) for mouth in ("smile", "frown", "flat", "round") for eyes in ("open", "shut")]
+
+
+def face(rng, mood):
+    """A drawn face: one of four mouths and one of two kinds of eyes."""
+    mouth, eyes = MOODS[mood]
+    radius = rng.uniform(16, 26)
+    x, y = rng.uniform(radius + 3, SIDE - radius - 3, 2)
+    segments = arc(x, y, radius, 0, 2 * np.pi)
+    apart, high = radius * rng.uniform(0.35, 0.45), y - radius * rng.uniform(0.2, 0.35)
+    for side in (-1, 1):
+        if eyes == "open":
+            segments += arc(x + side * apart, high, radius * 0.14, 0, 2 * np.pi)
+        else:
+            segments.append(((x + side * apart - radius * 0.18, high), (x + side * apart + radius * 0.18, high)))
+    wide, low = radius * rng.uniform(0.4, 0.55), y + radius * rng.uniform(0.3, 0.45)
+    if mouth == "smile":
+        segments += arc(x, low - wide * 0.6, wide, 0.15 * np.pi, 0.85 * np.pi)
+    elif mouth == "frown":
+        segments += arc(x, low + wide * 0.7, wide, 1.15 * np.pi, 1.85 * np.pi)
+    elif mouth == "round":
+        segments += arc(x, low, radius * 0.2, 0, 2 * np.pi)
+    else:
+        segments.append(((x - wide, low), (x + wide, low)))
+    return strokes(segments, rng.uniform(0.8, 1.6))
+
+
+ARROWS = 8
+
+
+def arrow(rng, direction):
+    """An arrow of two strokes and a shaft that points in one of ARROWS directions."""
+    angle = 2 * np.pi * (direction + rng.uniform(-0.25, 0.25)) / ARROWS
+    length, head = rng.uniform(11, 20), rng.uniform(0.35, 0.6)
+    x, y = rng.uniform(length + 3, SIDE - length - 3, 2)
+    c, s = np.cos(angle) * length, np.sin(angle) * length
+    tip, tail = (x + c, y + s), (x - c, y - s)
+    wings = [(tip[0] - head * (c * u - s * v), tip[1] - head * (s * u + c * v)) for u, v in ((1, 0.7), (1, -0.7))]
+    return strokes([(tail, tip), *((tip, wing) for wing in wings)], rng.uniform(0.9, 2))
+
+
+CORNERS = range(3, 9)
+
+
+def corners(rng, count):
+    """The outline of a polygon with `count` corners, at uneven angles and distances."""
+    step = 2 * np.pi / count
+    angles = rng.uniform(0, 2 * np.pi) + step * (np.arange(count) + rng.uniform(-0.2, 0.2, count))
+    size = rng.uniform(13, 24)
+    x, y = rng.uniform(size + 3, SIDE - size - 3, 2)
+    radii = size * rng.uniform(0.85, 1, count)
+    ends = [(x + r * np.cos(a), y + r * np.sin(a)) for r, a in zip(radii, angles)]
+    return strokes(list(zip(ends, ends[1:] + ends[:1])), rng.uniform(0.8, 1.8))

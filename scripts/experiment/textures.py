@@ -260,7 +260,7 @@ def worms(rng):
     return np.abs(band(rng, 12, 24)) < 0.35
 
 
-# A fourth set, for the tasks that are held out.
+# A fourth set.
 def hexagons(rng):
     u, v = turned(rng)
     p = rng.uniform(13, 19)
@@ -330,10 +330,129 @@ def thorns(rng):
     return np.abs(saw(v, p) - 0.5) * 2 < 0.15 + 0.6 * np.maximum(0, 1 - saw(u, p / 2) * 2.2)
 
 
+# A fifth set.
+def chevrons(rng):
+    u, v = turned(rng)
+    p = rng.uniform(16, 24)
+    tip = np.floor(v / p) % 2
+    return saw(u + np.where(tip > 0, 1, -1) * saw(v, p) * p * 0.6, rng.uniform(9, 12)) < 0.45
+
+
+def pebbles(rng):
+    first, second, index = points(rng, int(rng.integers(18, 30)))
+    return soft(second - first - 2) * rng.uniform(0.4, 1, 32)[index]
+
+
+def feathers(rng):
+    u, v = turned(rng)
+    p = rng.uniform(14, 20)
+    return saw(np.abs(saw(u, p) - 0.5) * 2 * p + v, rng.uniform(4.5, 6)) < 0.5
+
+
+def lattice(rng):
+    u, v = turned(rng)
+    p = rng.uniform(13, 18)
+    ring = np.abs(np.hypot(saw(u, p) - 0.5, saw(v, p) - 0.5) * p - 0.42 * p)
+    return soft(1.3 - ring)
+
+
+def cracks(rng):
+    first, second, _ = points(rng, int(rng.integers(9, 14)))
+    return soft(1.2 - (second - first) - 0.6 * band(rng, 4, 9))
+
+
+def dunes(rng):
+    u, _ = turned(rng)
+    return saw(u + 5 * band(rng, 24, 70), rng.uniform(11, 16)) ** 2
+
+
+def knots(rng):
+    u, v = turned(rng)
+    p = rng.uniform(15, 21)
+    return np.sin(2 * np.pi * (u + 4 * np.sin(2 * np.pi * v / p)) / p) * np.sin(2 * np.pi * (v + 4 * np.sin(2 * np.pi * u / p)) / p)
+
+
+def barcode(rng):
+    u, _ = turned(rng)
+    widths = rng.uniform(1.5, 7, 60).cumsum()
+    return np.searchsorted(widths, u % widths[-1]) % 2
+
+
+def foam(rng):
+    first, _, _ = points(rng, int(rng.integers(30, 50)))
+    return first / max(first.max(), 1e-6)
+
+
+def corners(rng):
+    u, v = turned(rng)
+    p = rng.uniform(11, 16)
+    return saw(np.maximum(np.abs(saw(u, 2 * p) - 0.5), np.abs(saw(v, 2 * p) - 0.5)) * 4, 1) < 0.4
+
+
+# A sixth set, for the tasks that are held out: two fields at once.
+def combs(rng):
+    u, v = turned(rng)
+    p = rng.uniform(14, 20)
+    return (saw(u, rng.uniform(5, 7)) < 0.5) & (saw(v, p) < 0.55)
+
+
+def bullets(rng):
+    u, v = turned(rng)
+    p = rng.uniform(12, 16)
+    d = np.hypot(saw(u, p) - 0.5, saw(v, p) - 0.5) * p
+    return soft(0.4 * p - d) * (1 - 0.7 * soft(0.2 * p - d))
+
+
+def ladders(rng):
+    u, v = turned(rng)
+    p = rng.uniform(15, 20)
+    rails = np.abs(saw(u, p) - 0.5) > 0.36
+    return rails | ((saw(v, rng.uniform(7, 9)) < 0.3) & (np.floor(u / p) % 2 > 0))
+
+
+def islands(rng):
+    field = band(rng, 12, 36)
+    return soft(field - 0.2, 0.3) * (0.5 + 0.5 * (np.abs(saw(field * 2, 1) - 0.5) < 0.2))
+
+
+def threads(rng):
+    u, v = turned(rng)
+    return soft(np.sin(u * 2 * np.pi / rng.uniform(5, 6.5)) + band(rng, 20, 60) * 0.7, 0.6)
+
+
+def tiles(rng):
+    u, v = turned(rng)
+    p = rng.uniform(13, 18)
+    inner = rng.uniform(0, 1, 64)[(np.floor(u / p) * 3 + np.floor(v / p) * 17).astype(int) % 64]
+    return np.where((saw(u, p) < 0.14) | (saw(v, p) < 0.14), 0, 0.3 + 0.7 * inner)
+
+
+def sparks(rng):
+    first, _, _ = points(rng, int(rng.integers(20, 34)), power=0.6)
+    return soft(rng.uniform(5, 7) - first, 3)
+
+
+def rapids(rng):
+    u, v = turned(rng)
+    return saw(u + 6 * band(rng, 12, 30) * saw(v, 40), rng.uniform(12, 16)) < 0.5
+
+
+def arches(rng):
+    u, v = turned(rng)
+    p = rng.uniform(13, 18)
+    return saw(np.hypot((saw(u, p) - 0.5) * p, saw(v, p / 2) * p / 2), rng.uniform(3.5, 4.5)) < 0.5
+
+
+def peel(rng):
+    return unit(band(rng, 5, 8)) ** 2 + 0.8 * (np.abs(band(rng, 20, 40)) < 0.2)
+
+
 PRETRAINING = (stripes, ramps, checks, blobs, maze, cells, cell_edges, dots, rings, clouds, bricks, waves, needles, spots, grid, grain)
 SECOND = (weave, scales, zigzag, plaid, triangles, bent, fur, camouflage, swirl, stars)
 THIRD = (ripples, marble, mosaic, confetti, diamonds, arcs, terraces, crosses, shards, worms)
 FOURTH = (hexagons, truchet, rain, bubbles, moire, halftone, contours, patches, flames, thorns)
+FIFTH = (chevrons, pebbles, feathers, lattice, cracks, dunes, knots, barcode, foam, corners)
+SIXTH = (combs, bullets, ladders, islands, threads, tiles, sparks, rapids, arches, peel)
 
 
 def colours(rng):

@@ -37,22 +37,38 @@ pub struct CvRow {
 /// Within each class the images are shuffled and dealt out, and the next class is dealt from where the
 /// last one ended, so that neither folds nor classes within folds differ by more than one image.
 pub(crate) fn deal(labels: &[i64], classes: usize, folds: usize, seed: u64) -> Vec<Option<usize>> {
-    let mut members = vec![Vec::new(); classes];
-    for (image, &label) in labels.iter().enumerate() {
-        members[label as usize].push(image);
-    }
-    let mut fold_of = vec![None; labels.len()];
-    let (mut state, mut next) = (seed, 0);
-    for members in members.iter_mut().filter(|members| members.len() > 1) {
-        for last in (1..members.len()).rev() {
-            members.swap(last, (random(&mut state) % (last as u64 + 1)) as usize);
-        }
-        for &mut image in members {
+    let (mut fold_of, mut next) = (vec![None; labels.len()], 0);
+    for members in shuffled(labels, classes, seed).iter().filter(|members| members.len() > 1) {
+        for &image in members {
             fold_of[image] = Some(next % folds);
             next += 1;
         }
     }
     fold_of
+}
+
+/// So many images of each class, or all where there are fewer, in their order.
+pub(crate) fn at_most(labels: &[i64], classes: usize, most: usize, seed: u64) -> Vec<usize> {
+    let members = shuffled(labels, classes, seed);
+    let mut images: Vec<usize> =
+        members.iter().flat_map(|members| members.iter().take(most)).copied().collect();
+    images.sort_unstable();
+    images
+}
+
+/// The images of each class in a random order.
+fn shuffled(labels: &[i64], classes: usize, seed: u64) -> Vec<Vec<usize>> {
+    let mut members = vec![Vec::new(); classes];
+    for (image, &label) in labels.iter().enumerate() {
+        members[label as usize].push(image);
+    }
+    let mut state = seed;
+    for members in &mut members {
+        for last in (1..members.len()).rev() {
+            members.swap(last, (random(&mut state) % (last as u64 + 1)) as usize);
+        }
+    }
+    members
 }
 
 /// Splitmix64 (Steele, Lea & Flood, 2014).
@@ -242,6 +258,17 @@ mod tests {
         }
         assert_eq!(fold_of, deal(&labels, 4, 5, 7));
         assert_ne!(fold_of, deal(&labels, 4, 5, 8));
+    }
+
+    #[test]
+    fn as_many_of_each_class_are_drawn() {
+        let labels: Vec<i64> = (0..103).map(|i| if i < 5 { 3 } else { i % 3 }).collect();
+        let images = at_most(&labels, 4, 10, 7);
+        let of_class = |class| images.iter().filter(|&&image| labels[image] == class).count();
+        assert_eq!([0, 1, 2, 3].map(of_class), [10, 10, 10, 5]);
+        assert!(images.is_sorted());
+        assert_ne!(images, at_most(&labels, 4, 10, 8));
+        assert_eq!(at_most(&labels, 4, 200, 7), (0..103).collect::<Vec<_>>());
     }
 
     #[test]

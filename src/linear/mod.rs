@@ -40,7 +40,7 @@ use solve::Settings;
 use standardise::Scaler;
 
 pub use cross_validation::CvRow;
-pub(crate) use cross_validation::deal;
+pub(crate) use cross_validation::{at_most, deal};
 pub use head::set_head;
 
 /// The final fit: about the error of a weight times the root of its curvature.

@@ -143,6 +143,9 @@ pub struct LinearSettings {
     /// For `stages`: where features are read; each of them and all together are compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<String>,
+    /// For `stages`: images a class on which they are compared, and C is chosen; all where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare_on: Option<usize>,
     /// A fixed inverse L2 strength, scikit-learn's `C`; chosen by cross-validation where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub c: Option<f64>,

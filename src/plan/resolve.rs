@@ -21,6 +21,7 @@ use crate::models::{DEFAULT_SIDE, Fill, Network};
 use crate::preprocess::{Preprocessing, Views};
 use crate::recipe::{BadImages, DeviceChoice, Method, Mistake, Recipe, ValChoice};
 use crate::run_folder::PLAN as PLAN_FILE;
+use crate::strategy::rival::COMPARE_ON;
 use crate::weights::source::{Opened, Source, Weights};
 
 /// What the command line adds to a recipe.
@@ -125,6 +126,11 @@ impl Plan {
                 said,
                 wrong,
             )?);
+        }
+        // A race knows no rival. The first method is the table's choice, and its stages are compared on all images.
+        if method != Method::Race {
+            let rivals = entrants.iter_mut().skip(1).filter_map(|rival| rival.linear.as_mut());
+            rivals.for_each(|linear| _ = linear.compare_on.get_or_insert(COMPARE_ON));
         }
         let mut told: Vec<Mistake> = Vec::new();
         mistakes.retain(|mistake| {

@@ -221,6 +221,13 @@ pub const KEYS: &[Key] = &[
         "the ends of the groups of stages, six at most, and `features`",
         "For `stages`: whose features are compared, each alone and all together.",
     ),
+    key(
+        "strategy.compare_on",
+        Whole(2, MANY),
+        "all; `40` beside `full`",
+        "For `stages`: so many training images of each class compare the stages and choose `c`; the head that is kept \
+            is fitted to all.",
+    ),
     key("strategy.race", Section, "see below", "For `race`: what is measured, and how."),
     key(
         "strategy.race.methods",

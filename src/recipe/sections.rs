@@ -108,6 +108,9 @@ pub struct StrategySection {
     /// The stages whose features `stages` compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,
+    /// Images a class on which they are compared, 2 or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare_on: Option<usize>,
     /// For `race`: what is measured, and how.
     #[serde(skip_serializing_if = "is_default")]
     pub race: RaceSection,

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::html::percent;
 use crate::strategy::race::{Difference, Row};
+use crate::strategy::rival::Looked;
 use crate::strategy::{Contest, Race};
 use crate::wording::counted;
 
@@ -27,13 +28,32 @@ pub(super) fn table(race: &Race, out: &mut String) -> std::fmt::Result {
 pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
     write!(
         out,
-        "<h2>Two methods</h2><p class=\"soft\">Both learnt from the training images; the upper one is kept for what it \
-         did on the {} validation images. Intervals are at 95 %; a difference whose interval holds 0 is not told \
+        "<h2>Two methods</h2><p class=\"soft\">The upper one is kept for what it did on the {} validation images. Intervals are at 95 %; a difference whose interval holds 0 is not told \
          apart.</p><div class=\"wide\"><table><thead><tr><th>method<th>accuracy<th>interval<th>less the kept one's\
          <th>interval<th>seconds</thead><tbody>",
         contest.images
     )?;
-    rows(&contest.methods, out)
+    rows(&contest.methods, out)?;
+    if let [kept, other] = contest.compared_by[..] {
+        write!(
+            out,
+            "<p class=\"soft\">Compared by {} and {}. Of a method with epochs that is halfway between the best of them and the \
+             mean of the last quarter, because the best of many flatters; heads on a few images count the folds inside the \
+             training images too.</p>",
+            percent(kept),
+            percent(other)
+        )?;
+    }
+    if let Some(Looked { method, fitted_to, accuracy, at_best }) = contest.look {
+        write!(
+            out,
+            "<p class=\"soft\">{method}, fitted to {fitted_to} of the training images alone, was right on {}. With all of \
+             them that may become {} at best, and it was given up.</p>",
+            percent(accuracy),
+            percent(at_best)
+        )?;
+    }
+    Ok(())
 }
 
 fn rows(methods: &[Row], out: &mut String) -> std::fmt::Result {

@@ -33,8 +33,8 @@ fn set<'a>(more: &[&'a str]) -> Vec<&'a str> {
 fn the_better_of_the_two_is_what_it_is_alone() {
     let lab = lab(6);
     let cases: [(&str, &str, &[&str]); 2] = [
-        // Without a rate to speak of.
-        ("stages", "full", &["train.lr=1e-9", "strategy.read=[stage2.3]"]),
+        // A rate that underflows: all weights stay as they are.
+        ("stages", "full", &["train.lr=1e-45", "strategy.read=[stage4.3]"]),
         // Features of the first stage tell little.
         (
             "full",
@@ -90,7 +90,7 @@ fn the_recipe_can_do_without_a_rival() {
 #[test]
 fn a_contest_that_was_stopped_goes_on_where_it_was() {
     let lab = lab(6);
-    let sets = set(&["train.lr=1e-9"]);
+    let sets = set(&["train.lr=1e-45", "strategy.read=[stage4.3]"]);
     lab.finetuned("whole", &sets);
     assert_eq!(lab.json("whole/report.json")["method"], "stages");
     for (text, name, code) in [("trying  stages", "INT", 130), ("epoch 2/4", "TERM", 143)] {
@@ -104,17 +104,54 @@ fn a_contest_that_was_stopped_goes_on_where_it_was() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// With lots of images, heads are fitted to a part of them first.
+#[test]
+fn a_look_tells_whether_stages_are_worth_fitting_to_all_images() {
+    let lab = lab(45);
+    let sets = |more: &[&'static str]| [&["strategy.size=lots"], &SETS[1..], more].concat();
+    let look = "a look at stages: heads on 200 of 410 training images are right on ";
+
+    // Features of the first stage tell little, and `full` learns.
+    let weak = sets(&["strategy.read=[conv1]", "train.lr=0.02", "train.head_lr=0.05"]);
+    let run = lab.finetuned("full", &weak);
+    let run = run.says(&["rival       stages: ", look, "trying  full", "method  full: "]);
+    assert!(!run.stderr.contains("trying  stages"), "{}", run.stderr);
+    let report = lab.json("full/report.json");
+    let contest = &report["contest"];
+    assert_eq!((&report["method"], contest["methods"].as_array().unwrap().len()), (&"full".into(), 1));
+    let (accuracy, at_best) = (contest["look"]["accuracy"].as_f64(), contest["look"]["at_best"].as_f64());
+    assert_eq!(contest["look"]["fitted_to"], 200);
+    assert!(accuracy < at_best && at_best < contest["compared_by"][0].as_f64(), "{contest}");
+    let page = String::from_utf8(lab.read("full/report.html")).unwrap();
+    assert!(page.contains("stages, fitted to 200 of the training images alone, was right on"), "{page}");
+    lab.finetuned("alone", &[&weak[..], &["strategy.method=full"]].concat());
+    assert_eq!(tensors(&lab, "full"), tensors(&lab, "alone"));
+
+    // `full` learns nothing: the heads are worth fitting to all images, and are compared on 40 of each class.
+    let run = lab.finetuned("stages", &sets(&["train.lr=1e-45", "strategy.read=[stage4.3]"]));
+    run.says(&[look, "trying  full", "trying  stages", "method  stages: "]);
+    let report = lab.json("stages/report.json");
+    assert_eq!(report["contest"]["methods"].as_array().unwrap().len(), 2);
+    assert_eq!(report["contest"].get("look"), None);
+    let compared =
+        "the stages and C were compared on 400 of 410 training images; the head is fitted to all of them";
+    assert!(report["notes"].as_array().unwrap().contains(&compared.into()), "{}", report["notes"]);
+    let alone = ["strategy.method=stages", "strategy.read=[stage4.3]", "strategy.compare_on=40"];
+    lab.finetuned("alone-stages", &[&alone[..], &["train.batch_size=16"]].concat());
+    assert_eq!(tensors(&lab, "stages"), tensors(&lab, "alone-stages"));
+}
+
 /// A run that was killed when the winner's model stood in its place already, and the report did not.
 #[test]
 fn a_contest_that_was_killed_at_its_end_is_decided_again() {
     let lab = lab(6);
-    let sets = set(&["train.lr=1e-9"]);
+    let sets = set(&["train.lr=1e-45", "strategy.read=[stage4.3]"]);
     lab.finetuned("whole", &sets);
     lab.finetuned("cut", &sets);
     let beaten = lab.path("cut/checkpoint/race/beaten.safetensors");
     std::fs::create_dir_all(beaten.parent().unwrap()).unwrap();
     // Some model of `full`: it is measured again, and beaten again.
-    lab.finetuned("full", &set(&["train.lr=1e-9", "strategy.method=full"]));
+    lab.finetuned("full", &set(&["train.lr=1e-45", "strategy.method=full"]));
     std::fs::rename(lab.path("full/model.safetensors"), &beaten).unwrap();
     std::fs::remove_file(lab.path("cut/report.json")).unwrap();
     lab.finetune("cut", &sets).arg("--resume").run().expect(0);

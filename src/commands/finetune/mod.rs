@@ -1,5 +1,7 @@
 //! `tl finetune`: from a recipe to a model.
 
+mod candidates;
+mod look;
 mod on_features;
 mod race;
 mod rival;

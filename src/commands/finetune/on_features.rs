@@ -5,49 +5,19 @@ use std::time::Instant;
 
 use tch::Tensor;
 
+use super::candidates::{Candidate, chosen};
 use super::{Outcomes, Run, Seconds};
 use crate::artifact;
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
 use crate::features;
-use crate::linear::{self, CvRow, LinearConfig, LinearFit, LinearProgress};
-use crate::metrics::{Confusion, Evaluation};
+use crate::linear;
 use crate::models::{Classifier, Fill, Network, Reading};
 use crate::parts::Parts;
 use crate::plan::{Data, LinearSettings};
-use crate::recipe::ClassWeights;
 use crate::report::{LinearReport, StageRow};
 use crate::trainer::{self, EpochRow, Pass};
-
-const BAR: &str = "{prefix} {wide_bar} {pos}/{len} values of C, {eta} left";
-
-/// Logits that are computed at once at most: bounds the memory where there are thousands of classes.
-const BLOCK_LOGITS: i64 = 1 << 26;
-
-/// Features, and what a head that was fitted to them is worth inside `train`.
-pub(super) struct Candidate {
-    /// Which of the readings it is of.
-    readings: Vec<usize>,
-    fit: LinearFit,
-}
-
-impl Candidate {
-    /// Cross-validated accuracy and log loss at the fit's own C.
-    fn cross_validated(&self) -> Option<&CvRow> {
-        self.fit.cv.iter().find(|row| row.c == self.fit.c)
-    }
-
-    /// More accurate, or as accurate with a lower log loss.
-    fn beats(&self, other: &Candidate) -> bool {
-        match (self.cross_validated(), other.cross_validated()) {
-            (Some(row), Some(other)) => {
-                row.accuracy > other.accuracy
-                    || (row.accuracy == other.accuracy && row.log_loss < other.log_loss)
-            }
-            _ => false,
-        }
-    }
-}
+use crate::wording::counted;
 
 impl Run<'_> {
     /// Features once, then the head, fitted to them; with several stages the one, or all together, that
@@ -76,7 +46,7 @@ impl Run<'_> {
         let x = rows(&vectors, 0, train)?;
         let candidates = seconds.of("fit", || self.candidates(network, settings, &x, &data.train));
         self.signals.check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
-        let mut candidates = candidates?;
+        let candidates = candidates?;
         let chosen = chosen(&candidates);
         let mut stages = match settings.stages.is_empty() {
             true => Vec::new(),
@@ -85,7 +55,15 @@ impl Run<'_> {
         for (index, row) in stages.iter_mut().enumerate() {
             row.chosen = index == chosen;
         }
+        let compared = self.compared_on(settings, &data.train);
         let mut notes: Vec<String> = candidates[chosen].fit.note.iter().cloned().collect();
+        notes.extend(compared.as_ref().map(|images| {
+            format!(
+                "the stages and C were compared on {} of {}; the head is fitted to all of them",
+                images.len(),
+                counted(train, "training image", "training images")
+            )
+        }));
         if !settings.stages.is_empty() && candidates[chosen].cross_validated().is_none() {
             notes.push(format!(
                 "no class has two images, so that the stages cannot be compared: `{}` was taken",
@@ -95,12 +73,14 @@ impl Run<'_> {
 
         let measure = |candidate: &Candidate, start: usize, samples: &[Sample]| {
             let x = rows(&vectors, start, samples.len())?;
-            measure(candidate, &x, &trainer::labels_of(samples.iter())?, data.classes.len())
+            candidate.measure(&x, &trainer::labels_of(samples.iter())?, data.classes.len())
         };
         for (candidate, row) in candidates.iter().zip(&mut stages) {
             row.val_accuracy = measure(candidate, train, &data.val)?.accuracy;
         }
-        let candidate = candidates.swap_remove(chosen);
+        let fitted = seconds.of("fit", || self.best(network, settings, candidates, &x, &data.train));
+        self.signals.check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
+        let candidate = fitted?;
         let on_train = measure(&candidate, 0, &data.train)?;
         let on_val = measure(&candidate, train, &data.val)?;
         let test = data.test.as_ref().map(|test| measure(&candidate, train + val, test)).transpose()?;
@@ -195,79 +175,6 @@ impl Run<'_> {
             parts: Parts::new(network.device()),
         }
     }
-
-    /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`.
-    pub(super) fn candidates(
-        &self,
-        network: &Network,
-        settings: &LinearSettings,
-        x: &[Tensor],
-        samples: &[Sample],
-    ) -> Result<Vec<Candidate>> {
-        let mut sets: Vec<Vec<usize>> = match settings.stages.is_empty() {
-            true => vec![vec![0]],
-            false => (0..x.len()).map(|index| vec![index]).collect(),
-        };
-        if settings.stages.len() > 1 {
-            sets.push((0..x.len()).collect());
-        }
-        // A head on stages is `tl`'s own and has biases; any other is the network's.
-        let intercept = !settings.stages.is_empty() || network.classifier().bias().is_some();
-        let (bar, total) = (self.terminal.bar(BAR, 0), sets.len());
-        let fit = |(done, readings): (usize, Vec<usize>)| {
-            let x = joined(x, &readings)?;
-            let what = if total > 1 { format!(" {} of {total}", done + 1) } else { String::new() };
-            bar.set_prefix(format!("fitting the head{what}"));
-            let fit = self.fit(settings, &x, samples, intercept, &mut |progress| {
-                if let LinearProgress::CrossValidation { done, total } = progress {
-                    bar.set_length(total as u64);
-                    bar.set_position(done as u64);
-                }
-            })?;
-            Ok(Candidate { readings, fit })
-        };
-        let candidates = sets.into_iter().enumerate().map(fit).collect();
-        bar.finish_and_clear();
-        candidates
-    }
-
-    fn fit(
-        &self,
-        settings: &LinearSettings,
-        x: &Tensor,
-        samples: &[Sample],
-        intercept: bool,
-        progress: &mut dyn FnMut(LinearProgress),
-    ) -> Result<LinearFit> {
-        let data = &self.plan.data;
-        let config = LinearConfig {
-            c: settings.c,
-            folds: settings.folds,
-            seed: self.plan.settings.seed,
-            class_weights: match settings.class_weights {
-                ClassWeights::None => None,
-                ClassWeights::Balanced => Some(trainer::balanced(data.classes.len(), samples)),
-            },
-            intercept,
-            compare: !settings.stages.is_empty(),
-        };
-        let stop = || self.signals.received().is_some();
-        let labels = trainer::labels_of(samples.iter())?;
-        let fit = linear::fit(x, &labels, data.classes.len(), &config, &stop, progress)?;
-        fit.ok_or_else(|| Error::run("the fit was stopped"))
-    }
-}
-
-/// The best by cross-validation, the first on ties. Where nothing could be held out it is the last single
-/// reading: the features, of which more is known than of a stage's.
-pub(super) fn chosen(candidates: &[Candidate]) -> usize {
-    if candidates.iter().all(|candidate| candidate.cross_validated().is_none()) {
-        return candidates.iter().rposition(|candidate| candidate.readings.len() == 1).unwrap_or(0);
-    }
-    (1..candidates.len()).fold(0, |best, next| match candidates[next].beats(&candidates[best]) {
-        true => next,
-        false => best,
-    })
 }
 
 fn stage_row(network: &Network, readings: &[Reading], candidate: &Candidate) -> StageRow {
@@ -301,35 +208,4 @@ fn passes(network: &Network, readings: &[Reading], data: &Data) -> Vec<Pass> {
 fn rows(vectors: &[Tensor], start: usize, length: usize) -> Result<Vec<Tensor>> {
     let narrow = |vectors: &Tensor| vectors.f_narrow(0, start as i64, length as i64);
     vectors.iter().map(narrow).collect::<Result<_, _>>().map_err(Error::torch("take rows of features"))
-}
-
-fn joined(x: &[Tensor], readings: &[usize]) -> Result<Tensor> {
-    let parts: Vec<&Tensor> = readings.iter().map(|&index| &x[index]).collect();
-    match parts[..] {
-        [single] => Ok(single.shallow_clone()),
-        _ => Tensor::f_cat(&parts, 1).map_err(Error::torch("join the features of stages")),
-    }
-}
-
-pub(super) fn measure(
-    candidate: &Candidate,
-    x: &[Tensor],
-    labels: &Tensor,
-    classes: usize,
-) -> Result<Evaluation> {
-    let x = joined(x, &candidate.readings)?;
-    let mut confusion = Confusion::new(classes);
-    let (rows, mut loss) = (x.size()[0], 0.);
-    let block = (BLOCK_LOGITS / classes.max(1) as i64).max(1);
-    for start in (0..rows).step_by(block as usize) {
-        let length = block.min(rows - start);
-        let logits = x
-            .f_narrow(0, start, length)
-            .and_then(|x| x.f_linear(&candidate.fit.weight, Some(&candidate.fit.bias)))
-            .map_err(Error::torch("measure the head"))?;
-        let labels = labels.f_narrow(0, start, length).map_err(Error::torch("take labels"))?;
-        loss += trainer::count(&logits, &labels, &mut confusion)?;
-    }
-    let loss = loss / confusion.total().max(1) as f64;
-    Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
 }

@@ -7,7 +7,6 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::on_features::{chosen, measure};
 use super::{Run, build, card};
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
@@ -261,8 +260,10 @@ impl Heats<'_> {
                     run.candidates(&network, settings, &rows_of(&vectors, &learnt)?, &self.samples(&learnt));
                 let candidates = self.stopped(candidates)?;
                 let labels = trainer::labels_of(self.samples(&held).iter())?;
-                let best = &candidates[chosen(&candidates)];
-                let found = measure(best, &rows_of(&vectors, &held)?, &labels, plan.data.classes.len())?;
+                let x = rows_of(&vectors, &learnt)?;
+                let best = run.best(&network, settings, candidates, &x, &self.samples(&learnt));
+                let best = self.stopped(best)?;
+                let found = best.measure(&rows_of(&vectors, &held)?, &labels, plan.data.classes.len())?;
                 let seconds = shared + started.elapsed().as_secs_f64();
                 self.finish(entrant.method, fold, found.confusion.outcomes().to_vec(), false, seconds)?;
             }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tch::Device;
 
+use super::look::Look;
 use super::{Outcomes, Run, Seconds, alone};
 use crate::commands::terminal::Terminal;
 use crate::error::{Error, Result};
@@ -13,7 +14,8 @@ use crate::models::Network;
 use crate::plan::{Entrant, Plan};
 use crate::run_folder::RunFolder;
 use crate::signal::Signals;
-use crate::strategy::{Contest, race, rival::Heads};
+use crate::strategy::rival::{Heads, Looked, Trained, at_best, of_epochs};
+use crate::strategy::{Contest, race};
 use crate::weights::source::Opened;
 use crate::wording::counted;
 
@@ -42,23 +44,56 @@ impl Side {
         race::Outcomes { method: self.entrant.method, right, seconds: self.seconds }
     }
 
-    /// The cross-validated accuracy at each stage alone.
-    fn alone(&self) -> impl Iterator<Item = f64> + '_ {
-        let alone = self.outcomes.stages.iter().filter(|row| row.stages.len() == 1);
-        alone.filter_map(|row| row.cv_accuracy)
+    /// The same, and what it is compared by: heads by all images that they were cross-validated and measured on, unless that
+    /// was a part.
+    fn trained(&self, plan: &Plan) -> Trained {
+        let accuracies: Vec<f64> = self.outcomes.epochs.iter().map(|row| row.val_accuracy).collect();
+        let in_part = self.entrant.linear.as_ref().is_some_and(|linear| linear.compare_on.is_some());
+        let look = self.look(plan);
+        let heads = look.heads(plan).filter(|_| self.entrant.train.is_none() && !in_part);
+        let estimate = heads.map_or_else(|| of_epochs(&accuracies), |heads| heads.right());
+        Trained { outcomes: self.on_val(), estimate }
     }
 
-    /// What its heads have told, where they could be cross-validated.
-    fn heads<'a>(&self, plan: &Plan, by_stage: &'a [f64]) -> Option<Heads<'a>> {
-        let val = &self.outcomes.val.confusion;
+    /// What its heads have told; they were fitted to all images.
+    fn look(&self, plan: &Plan) -> Look {
+        let alone = self.outcomes.stages.iter().filter(|row| row.stages.len() == 1);
+        Look {
+            images: plan.data.train.len(),
+            by_stage: alone.filter_map(|row| row.cv_accuracy).collect(),
+            chosen: self.outcomes.stages.iter().find(|row| row.chosen).and_then(|row| row.cv_accuracy),
+            on_val: self.on_val(),
+        }
+    }
+}
+
+impl Look {
+    /// What tells whether fine-tuning need not be tried, where the heads could be cross-validated.
+    fn heads(&self, plan: &Plan) -> Option<Heads<'_>> {
         Some(Heads {
             size: plan.settings.strategy.size.verdict,
-            by_stage,
-            chosen: self.outcomes.stages.iter().find(|row| row.chosen)?.cv_accuracy?,
-            train: plan.data.train.len(),
-            val: val.outcomes().len(),
-            val_right: val.outcomes().iter().filter(|right| **right).count(),
+            by_stage: &self.by_stage,
+            chosen: self.chosen?,
+            train: self.images,
+            val: self.on_val.right.len(),
+            val_right: self.right(),
         })
+    }
+
+    fn right(&self) -> usize {
+        self.on_val.right.iter().filter(|right| **right).count()
+    }
+
+    /// The share of the validation images that the best head is right on.
+    fn accuracy(&self) -> f64 {
+        self.right() as f64 / self.on_val.right.len().max(1) as f64
+    }
+
+    /// As the report has it.
+    fn row(&self, plan: &Plan) -> Looked {
+        let (fitted_to, accuracy) = (self.images, self.accuracy());
+        let at_best = at_best(accuracy, fitted_to, plan.data.train.len());
+        Looked { method: self.on_val.method, fitted_to, accuracy, at_best }
     }
 }
 
@@ -82,18 +117,32 @@ pub(super) fn contest(
     let mut both = [choice, rival];
     both.sort_by_key(|entrant| entrant.train.is_some());
     let [on_features, by_gradient] = both;
-    let fitted = trained(plan, on_features, &beside, ground, None, seconds)?;
-    let by_stage: Vec<f64> = fitted.alone().collect();
-    let heads = fitted.heads(plan, &by_stage);
-    if let Some(settled) = heads.as_ref().and_then(Heads::settled) {
-        let why = heads.map(|heads| settled.reason(by_gradient.method, &heads)).unwrap_or_default();
+    // Where fine-tuning is the table's choice there are many images, and fitting heads to all of them takes its time.
+    let look = match favourite == by_gradient.method {
+        true => looked(plan, &on_features, ground, seconds)?,
+        false => None,
+    };
+    let (mut fitted, look) = match look {
+        Some(look) => (None, look),
+        None => {
+            let fitted = trained(plan, on_features.clone(), &beside, ground, None, seconds)?;
+            let look = fitted.look(plan);
+            (Some(fitted), look)
+        }
+    };
+    let heads = look.heads(plan);
+    let settled = heads.and_then(|heads| Some(heads.settled()?.reason(by_gradient.method, &heads)));
+    if let Some(why) = settled {
+        let fitted = match fitted {
+            Some(fitted) => fitted,
+            None => trained(plan, on_features, &beside, ground, None, seconds)?,
+        };
         put(&beside.model(), &ground.folder.model())?;
         ground.folder.rewrite_metrics(&fitted.outcomes.epochs)?;
-        let contest = Contest::settled(fitted.on_val());
+        let contest = Contest::settled(fitted.trained(plan));
         return Ok(keep(plan, fitted, contest, format!("{reason}; {why}"), ground.terminal));
     }
-    let to_beat = Some(fitted.outcomes.val.accuracy);
-    let learnt = trained(plan, by_gradient, ground.folder, ground, to_beat, seconds)?;
+    let learnt = trained(plan, by_gradient, ground.folder, ground, Some(look.accuracy()), seconds)?;
 
     let done = learnt.outcomes.epochs.len();
     if let Some(epochs) = learnt.entrant.train.as_ref().map(|train| train.epochs).filter(|&all| done < all) {
@@ -103,13 +152,22 @@ pub(super) fn contest(
             entrant.method,
             counted(done, "epoch", "epochs"),
             outcomes.val.accuracy,
-            fitted.entrant.method,
-            fitted.outcomes.val.accuracy
+            look.on_val.method,
+            look.accuracy()
         ));
     }
+    let row = look.row(plan);
+    if fitted.is_none() && row.at_best > learnt.trained(plan).estimate {
+        fitted = Some(trained(plan, on_features, &beside, ground, None, seconds)?);
+    }
+    let Some(fitted) = fitted else {
+        let contest = Contest::unrivalled(learnt.trained(plan), row);
+        let reason = contest.reason(&reason);
+        return Ok(keep(plan, learnt, contest, reason, ground.terminal));
+    };
     let (choice, rival) =
         if fitted.entrant.method == favourite { (&fitted, &learnt) } else { (&learnt, &fitted) };
-    let contest = Contest::of(choice.on_val(), rival.on_val());
+    let contest = Contest::of(choice.trained(plan), rival.trained(plan), plan.settings.strategy.size.verdict);
     let kept = contest.methods.first().map(|row| row.method);
     let fitted_is_kept = kept == Some(fitted.entrant.method);
     if fitted_is_kept {
@@ -138,6 +196,32 @@ fn keep(
 /// Moves a model within the run folder.
 fn put(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(Error::io("move the model to", to))
+}
+
+/// Fits heads to a part of the images; `None` where there are too few for that.
+fn looked(
+    plan: &mut Plan,
+    entrant: &Entrant,
+    ground: &Ground,
+    seconds: &mut Seconds,
+) -> Result<Option<Look>> {
+    let Some(settings) = &entrant.linear else { return Ok(None) };
+    let Ground { opened, signals, terminal, device, resume, .. } = *ground;
+    plan.settings.adopt(entrant.clone(), String::new());
+    let network = alone(plan, opened, device)?;
+    let folder = ground.folder.heat("look")?;
+    let look =
+        Run::of(plan, &network, &folder, signals, terminal, resume).look(&network, settings, seconds)?;
+    if let Some(look) = &look {
+        terminal.say(format!(
+            "a look at {}: heads on {} of {} are right on {:.4} of val",
+            entrant.method,
+            look.images,
+            counted(plan.data.train.len(), "training image", "training images"),
+            look.accuracy()
+        ));
+    }
+    Ok(look)
 }
 
 /// Trains one of the two into `folder`.
