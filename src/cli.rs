@@ -57,14 +57,6 @@ pub enum Command {
     Doctor(Doctor),
 }
 
-impl Command {
-    /// Whether libtorch's threads will work on one operation together again and again. Commands that only look at images give
-    /// each core its own.
-    pub fn trains(&self) -> bool {
-        matches!(self, Command::Finetune(_))
-    }
-}
-
 /// `tl finetune`
 #[derive(Args, Debug)]
 pub struct Finetune {

@@ -37,8 +37,7 @@ const MICRO_BATCH: usize = 8;
 const SIDE: usize = 224;
 /// No core gets fewer than so many micro-batches of a longer list while the others work.
 const SHARES: usize = 32;
-/// So few images go one after the other through the network as it is, on all cores: preparing another one would take
-/// longer than it saves.
+/// So few images go one after the other through the network as it is: preparing another one would take longer than it saves.
 const FEW: usize = 2;
 
 /// The environment variable that asks for networks as they are.
@@ -205,7 +204,7 @@ impl<'a> Inference<'a> {
 }
 
 /// Whether networks are to be run as they are trained, all cores on one operation: for comparisons to the last digits.
-fn as_they_are() -> bool {
+pub fn as_they_are() -> bool {
     std::env::var_os(UNFOLDED).is_some_and(|value| !value.is_empty())
 }
 
@@ -343,7 +342,7 @@ mod tests {
         assert_eq!(found, one.narrow(0, done as i64, rest.len() as i64));
     }
 
-    /// A single image goes through the network as it is, on all cores.
+    /// A single image goes through the network as it is.
     #[test]
     fn alone_or_among_others_an_image_has_the_same_features_but_for_rounding() {
         for name in ["shufflenet_v2_x0_5", "alexnet", "squeezenet1_1"] {

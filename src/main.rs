@@ -16,7 +16,7 @@ fn main() {
             leave(message.exit_code());
         }
     };
-    if cli.command.trains() {
+    if commands::all_cores_on_one_operation(&cli) {
         device::spin_briefly();
     }
     match run(&cli) {

@@ -17,10 +17,11 @@ use self::terminal::Terminal;
 use crate::cli::{self, Cli, Command, Common};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::inference::as_they_are;
 use crate::models::{Fill, Network};
 use crate::output::{Begun, Job, Partial, Progress};
 use crate::plan::fits;
-use crate::preprocess::{Decode, DecodeLimits, Preprocessing};
+use crate::preprocess::{Crops, Decode, DecodeLimits, Preprocessing};
 use crate::recipe::DeviceChoice;
 use crate::shard::Shard;
 use crate::signal::Signals;
@@ -36,9 +37,22 @@ pub enum Outcome {
     SomeFailed,
 }
 
+/// Whether libtorch's own threads will work, which wait for each other by spinning. Commands that only look at images give
+/// each core images of its own; one or two of them are done sooner than the cores have agreed on anything, on a busy machine,
+/// unless each is looked at ten times.
+pub fn all_cores_on_one_operation(cli: &Cli) -> bool {
+    match &cli.command {
+        Command::Finetune(_) => true,
+        Command::Predict(args) => args.crops != Crops::One || !args.scales.is_empty() || as_they_are(),
+        _ => as_they_are(),
+    }
+}
+
 /// Runs the command that was asked for.
 pub fn run(cli: &Cli) -> Result<Outcome> {
-    device::set_threads(cli.common.threads.unwrap_or_else(device::default_threads));
+    let threads = cli.common.threads.unwrap_or_else(device::default_threads);
+    let together = all_cores_on_one_operation(cli) || matches!(cli.command, Command::Doctor(_));
+    device::set_threads(if together { threads } else { 1 });
     if let Some(note) = cli.common.threads.and_then(device::too_many_threads) {
         Terminal::new(cli.common.quiet).say(format!("note: {note}"));
     }
@@ -168,7 +182,6 @@ impl Work {
         let notes = device::fallen_back(choice).into_iter().chain(precision.note(device));
         notes.for_each(|note| terminal.say(format!("note: {note}")));
         let threads = common.threads.unwrap_or_else(device::default_threads);
-        device::set_threads(threads);
         Ok(Work { images, shard, device, threads })
     }
 

@@ -71,8 +71,8 @@ pub(super) fn read(
 pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
     let typed = &recipe.train;
     LinearSettings {
+        compare_on: recipe.strategy.compare_on.filter(|_| !stages.is_empty()),
         stages,
-        compare_on: recipe.strategy.compare_on,
         c: typed.c,
         folds: typed.folds.unwrap_or(defaults::FOLDS),
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),

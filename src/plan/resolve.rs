@@ -127,7 +127,8 @@ impl Plan {
                 wrong,
             )?);
         }
-        // A race knows no rival. The first method is the table's choice, and its stages are compared on all images.
+        // A race knows no rival. The first method is the table's choice: its stages are compared on all images,
+        // unless the recipe says otherwise.
         if method != Method::Race {
             let rivals = entrants.iter_mut().skip(1).filter_map(|rival| rival.linear.as_mut());
             rivals.for_each(|linear| _ = linear.compare_on.get_or_insert(COMPARE_ON));

@@ -21,7 +21,7 @@ impl Plan {
         }
         lines.extend(settings.rival.iter().map(|rival| {
             let what = match rival.linear {
-                Some(_) => "one pass of the images, and a fit",
+                Some(_) => "first fitted to a few images, and to all where it could then be ahead",
                 None => "trained too",
             };
             format!(

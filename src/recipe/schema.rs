@@ -224,7 +224,7 @@ pub const KEYS: &[Key] = &[
     key(
         "strategy.compare_on",
         Whole(2, MANY),
-        "all; `40` beside `full`",
+        "all; `40` where `auto` tries it beside `full`",
         "For `stages`: so many training images of each class compare the stages and choose `c`; the head that is kept \
             is fitted to all.",
     ),

@@ -48,7 +48,7 @@ pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
         write!(
             out,
             "<p class=\"soft\">{method}, fitted to {fitted_to} of the training images alone, was right on {}. With all of \
-             them that may become {} at best, and it was given up.</p>",
+             them that may become {} at best.</p>",
             percent(accuracy),
             percent(at_best)
         )?;

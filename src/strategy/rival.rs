@@ -51,8 +51,10 @@ pub struct Heads<'a> {
     pub by_stage: &'a [f64],
     /// The same of the head that was chosen.
     pub chosen: f64,
-    /// Training images.
+    /// Training images that they were cross-validated on.
     pub train: usize,
+    /// Whether that is a part of them.
+    pub part: bool,
     /// Validation images.
     pub val: usize,
     /// How many of them the chosen head is right on.
@@ -81,7 +83,7 @@ impl Heads<'_> {
         let best = |part: &[f64]| part.iter().copied().fold(0., f64::max);
         let (early, late) = self.by_stage.split_at(self.by_stage.len() / 2);
         let ahead = best(early) - best(late) >= EARLY_LEAD;
-        (self.size == DatasetSize::Little && ahead).then_some(Settled::Early)
+        (self.size == DatasetSize::Little && ahead && !self.part).then_some(Settled::Early)
     }
 }
 
@@ -90,8 +92,9 @@ impl Settled {
     pub fn reason(self, rival: Method, heads: &Heads) -> String {
         match self {
             Settled::NothingToGain => format!(
-                "the heads are right on all but {:.4} of the images, so that `{rival}` has little to gain",
-                1. - heads.right()
+                "the heads are right on all but {:.4} of the images{}, so that `{rival}` has little to gain",
+                1. - heads.right(),
+                if heads.part { " that were looked at" } else { "" }
             ),
             Settled::Early => {
                 format!(
@@ -143,7 +146,7 @@ pub struct Contest {
     pub methods: Vec<Row>,
     /// The accuracies that they are compared by, in the same order: see [`of_epochs`] and [`Heads::right`].
     pub compared_by: Vec<f64>,
-    /// The rival, fitted to a part of the training images, where it was not fitted to all.
+    /// The rival, fitted to a part of the training images, where it was looked at first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub look: Option<Looked>,
 }
@@ -182,9 +185,9 @@ impl Contest {
         }
     }
 
-    /// The choice, against which the rival had no hope after a look.
-    pub fn unrivalled(kept: Trained, look: Looked) -> Self {
-        Contest { look: Some(look), ..Contest::settled(kept) }
+    /// With the look that came first, if one did.
+    pub fn after(self, look: Option<Looked>) -> Self {
+        Contest { look, ..self }
     }
 
     /// Compares the table's choice with its rival, on the same images in the same order. The choice is kept unless the rival is
@@ -287,6 +290,7 @@ mod tests {
             by_stage,
             chosen,
             train: 80,
+            part: false,
             val: 20,
             val_right,
         };
@@ -297,6 +301,8 @@ mod tests {
         assert_eq!(heads(little, &[0.9, 0.9], 0.9, 17).settled(), None);
         assert_eq!(heads(little, &[0.4, 0.62, 0.5, 0.5], 0.62, 10).settled(), Some(Settled::Early));
         assert_eq!(heads(little, &[0.4, 0.59, 0.5, 0.5], 0.59, 10).settled(), None);
+        let part = Heads { part: true, ..heads(little, &[0.4, 0.62, 0.5, 0.5], 0.62, 10) };
+        assert_eq!(part.settled(), None, "a few images tell too little of the stages");
         assert_eq!(heads(lots, &[0.4, 0.62, 0.5, 0.5], 0.62, 10).settled(), None);
     }
 
@@ -317,7 +323,7 @@ mod tests {
         assert_eq!(at_best(1., 100, 400), 1.);
         let kept = trained(Method::Full, std::array::from_fn(|i| i > 2));
         let look = Looked { method: Method::Stages, fitted_to: 40, accuracy: 0.25, at_best: 0.5 };
-        let contest = Contest::unrivalled(kept, look);
+        let contest = Contest::settled(kept).after(Some(look));
         assert_eq!((contest.images, contest.methods.len()), (10, 1));
         assert_eq!(
             contest.reason("different"),

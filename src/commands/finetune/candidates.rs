@@ -179,9 +179,10 @@ fn has_biases(network: &Network, settings: &LinearSettings) -> bool {
 }
 
 /// The rows of some images.
-fn taken(x: &[Tensor], images: &[usize]) -> Result<Vec<Tensor>> {
+pub(super) fn taken(x: &[Tensor], images: &[usize]) -> Result<Vec<Tensor>> {
     let index: Vec<i64> = images.iter().map(|&image| image as i64).collect();
-    let of = |x: &Tensor| Tensor::f_from_slice(&index).and_then(|index| x.f_index_select(0, &index));
+    let index = Tensor::f_from_slice(&index)?;
+    let of = |x: &Tensor| x.f_index_select(0, &index);
     x.iter().map(of).collect::<Result<_, _>>().map_err(Error::torch("take rows of features"))
 }
 

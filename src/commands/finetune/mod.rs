@@ -63,6 +63,9 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     };
     let (folder, start) = RunFolder::inspect(&plan.settings, used)?;
     if start == Start::Finished {
+        // It may have been killed just before it would have done that.
+        folder.drop_features()?;
+        folder.drop_heats()?;
         terminal.say(format!("{} is finished: nothing to do", folder.path().display()));
         return Ok(Outcome::Done);
     }
@@ -148,6 +151,8 @@ struct Outcomes {
     views: Option<(Evaluation, Option<Evaluation>)>,
     linear: Option<LinearReport>,
     stages: Vec<StageRow>,
+    /// Training images that the stages were compared on.
+    compared_on: usize,
     notes: Vec<String>,
     linear_head: Option<LinearHead>,
     passes: Vec<Pass>,
@@ -258,8 +263,8 @@ impl<'a> Run<'a> {
         let Trained { epochs, linear_head, passes, mut notes, .. } = trained;
         notes.extend(job.parts.note());
         notes.iter().for_each(|note| self.terminal.say(format!("note: {note}")));
-        let (views, linear, stages) = (None, None, Vec::new());
-        Ok(Outcomes { epochs, val, test, views, linear, stages, notes, linear_head, passes })
+        let (views, linear, stages, compared_on) = (None, None, Vec::new(), 0);
+        Ok(Outcomes { epochs, val, test, views, linear, stages, compared_on, notes, linear_head, passes })
     }
 
     /// The kept model on the validation and the test images, with what it says of several views averaged.

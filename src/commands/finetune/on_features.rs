@@ -38,7 +38,7 @@ impl Run<'_> {
             true => vec![Reading::Features],
         };
         let samples: Vec<&Sample> = data.all().map(|(_, sample)| sample).collect();
-        let vectors = self.vectors(network, &readings, settings, &samples, seconds)?;
+        let (vectors, taken) = self.vectors(network, &readings, settings, &samples, "", seconds)?;
         let (train, val) = (data.train.len(), data.val.len());
         let passes = passes(network, &readings, data);
 
@@ -59,7 +59,8 @@ impl Run<'_> {
         let mut notes: Vec<String> = candidates[chosen].fit.note.iter().cloned().collect();
         notes.extend(compared.as_ref().map(|images| {
             format!(
-                "the stages and C were compared on {} of {}; the head is fitted to all of them",
+                "the stages{} were compared on {} of {}; the head is fitted to all of them",
+                if settings.c.is_none() { " and C" } else { "" },
                 images.len(),
                 counted(train, "training image", "training images")
             )
@@ -84,6 +85,8 @@ impl Run<'_> {
         let on_train = measure(&candidate, 0, &data.train)?;
         let on_val = measure(&candidate, train, &data.val)?;
         let test = data.test.as_ref().map(|test| measure(&candidate, train + val, test)).transpose()?;
+        // Fitted to a part of the images and to all, it is not the same head.
+        stages.iter_mut().filter(|row| row.chosen).for_each(|row| row.val_accuracy = on_val.accuracy);
 
         let mut card = self.card.clone();
         if settings.stages.is_empty() {
@@ -109,8 +112,8 @@ impl Run<'_> {
             val_loss: on_val.loss,
             val_accuracy: on_val.accuracy,
             lr: 0.,
-            images_per_second: samples.len() as f64 / seconds.0["features"].max(1e-9),
-            seconds: started.elapsed().as_secs_f64() + seconds.0["features"],
+            images_per_second: samples.len() as f64 / taken.max(1e-9),
+            seconds: started.elapsed().as_secs_f64() + taken,
         };
         self.folder.rewrite_metrics(std::slice::from_ref(&row))?;
         let linear = LinearReport::of(&candidate.fit);
@@ -123,36 +126,40 @@ impl Run<'_> {
             views: None,
             linear: Some(linear),
             stages,
+            compared_on: compared.map_or(train, |images| images.len()),
             notes,
             linear_head: None,
             passes,
         })
     }
 
-    /// The vectors at each reading of all images.
-    fn vectors(
+    /// The vectors at each reading of all images, and the seconds that took. `what` tells them from others of the same
+    /// images.
+    pub(super) fn vectors(
         &self,
         network: &Network,
         readings: &[Reading],
         settings: &LinearSettings,
         samples: &[&Sample],
+        what: &str,
         seconds: &mut Seconds,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<(Vec<Tensor>, f64)> {
         let data = &self.plan.data;
         let store = self.folder.features();
         let job = self.features_job(network, readings, settings.batch_size, &store);
         // Without the images that were left out: one that has become readable shifts the rows. With the
         // network's values: a file of another content may have taken the weights' place.
-        let listing = format!("{} {}", data.listing(), network.frozen_hash()?);
+        let listing = format!("{what}{} {}", data.listing(), network.frozen_hash()?);
         let bar = self.terminal.images("features", samples.len());
+        let started = Instant::now();
         let vectors = seconds.of("features", || {
             job.compute(samples, &listing, self.resume, |done| bar.set_position(done as u64))
         });
         bar.finish_and_clear();
-        let vectors = vectors?;
+        let (vectors, taken) = (vectors?, started.elapsed().as_secs_f64());
         job.parts.note().iter().for_each(|note| self.terminal.say(format!("note: {note}")));
-        self.terminal.say(format!("features of {} images in {:.1} s", samples.len(), seconds.0["features"]));
-        Ok(vectors)
+        self.terminal.say(format!("features of {} images in {:.1} s", samples.len(), taken));
+        Ok((vectors, taken))
     }
 
     pub(super) fn features_job<'a>(
@@ -205,7 +212,7 @@ fn passes(network: &Network, readings: &[Reading], data: &Data) -> Vec<Pass> {
 }
 
 /// The same rows of all vectors.
-fn rows(vectors: &[Tensor], start: usize, length: usize) -> Result<Vec<Tensor>> {
+pub(super) fn rows(vectors: &[Tensor], start: usize, length: usize) -> Result<Vec<Tensor>> {
     let narrow = |vectors: &Tensor| vectors.f_narrow(0, start as i64, length as i64);
     vectors.iter().map(narrow).collect::<Result<_, _>>().map_err(Error::torch("take rows of features"))
 }

@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
+use super::candidates::taken;
 use super::{Run, build, card};
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
@@ -249,21 +250,18 @@ impl Heats<'_> {
 
         for ((entrant, settings), read) in entrants.into_iter().zip(&read) {
             let places = read.iter().filter_map(|reading| all.iter().position(|it| it == reading));
-            let vectors: Vec<&Tensor> = places.map(|place| &vectors[place]).collect();
+            let vectors: Vec<Tensor> = places.map(|place| vectors[place].shallow_clone()).collect();
             for fold in 0..self.count {
                 if self.is_done(entrant.method, fold) {
                     continue;
                 }
                 let started = Instant::now();
                 let (learnt, held) = (self.learnt_from(fold), self.held_out(fold));
-                let candidates =
-                    run.candidates(&network, settings, &rows_of(&vectors, &learnt)?, &self.samples(&learnt));
-                let candidates = self.stopped(candidates)?;
+                let (x, samples) = (taken(&vectors, &learnt)?, self.samples(&learnt));
+                let candidates = self.stopped(run.candidates(&network, settings, &x, &samples))?;
                 let labels = trainer::labels_of(self.samples(&held).iter())?;
-                let x = rows_of(&vectors, &learnt)?;
-                let best = run.best(&network, settings, candidates, &x, &self.samples(&learnt));
-                let best = self.stopped(best)?;
-                let found = best.measure(&rows_of(&vectors, &held)?, &labels, plan.data.classes.len())?;
+                let best = self.stopped(run.best(&network, settings, candidates, &x, &samples))?;
+                let found = best.measure(&taken(&vectors, &held)?, &labels, plan.data.classes.len())?;
                 let seconds = shared + started.elapsed().as_secs_f64();
                 self.finish(entrant.method, fold, found.confusion.outcomes().to_vec(), false, seconds)?;
             }
@@ -351,14 +349,6 @@ fn readings(network: &Network, settings: &LinearSettings) -> Result<Vec<Reading>
         true => Ok(vec![Reading::Features]),
         false => settings.stages.iter().map(|name| network.reading(name)).collect(),
     }
-}
-
-/// These rows of all vectors.
-fn rows_of(vectors: &[&Tensor], images: &[usize]) -> Result<Vec<Tensor>> {
-    let images: Vec<i64> = images.iter().map(|&image| image as i64).collect();
-    let images = Tensor::f_from_slice(&images)?;
-    let pick = |vectors: &&Tensor| vectors.f_index_select(0, &images);
-    vectors.iter().map(pick).collect::<Result<_, _>>().map_err(Error::torch("take rows of features"))
 }
 
 /// Shows how far a method is on a fold, where there is a terminal.

@@ -12,6 +12,7 @@ use crate::commands::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::plan::{Entrant, Plan};
+use crate::recipe::Method;
 use crate::run_folder::RunFolder;
 use crate::signal::Signals;
 use crate::strategy::rival::{Heads, Looked, Trained, at_best, of_epochs};
@@ -48,21 +49,21 @@ impl Side {
     /// was a part.
     fn trained(&self, plan: &Plan) -> Trained {
         let accuracies: Vec<f64> = self.outcomes.epochs.iter().map(|row| row.val_accuracy).collect();
-        let in_part = self.entrant.linear.as_ref().is_some_and(|linear| linear.compare_on.is_some());
-        let look = self.look(plan);
-        let heads = look.heads(plan).filter(|_| self.entrant.train.is_none() && !in_part);
+        let look = self.look();
+        let heads = look.heads(plan).filter(|heads| self.entrant.train.is_none() && !heads.part);
         let estimate = heads.map_or_else(|| of_epochs(&accuracies), |heads| heads.right());
         Trained { outcomes: self.on_val(), estimate }
     }
 
-    /// What its heads have told; they were fitted to all images.
-    fn look(&self, plan: &Plan) -> Look {
-        let alone = self.outcomes.stages.iter().filter(|row| row.stages.len() == 1);
+    /// What its heads have told.
+    fn look(&self) -> Look {
+        let stages = &self.outcomes.stages;
+        let alone = stages.iter().filter(|row| row.stages.len() == 1);
         Look {
-            images: plan.data.train.len(),
+            images: self.outcomes.compared_on,
             by_stage: alone.filter_map(|row| row.cv_accuracy).collect(),
-            chosen: self.outcomes.stages.iter().find(|row| row.chosen).and_then(|row| row.cv_accuracy),
-            on_val: self.on_val(),
+            chosen: stages.iter().find(|row| row.chosen).and_then(|row| row.cv_accuracy),
+            on_val: self.outcomes.val.confusion.outcomes().to_vec(),
         }
     }
 }
@@ -75,32 +76,34 @@ impl Look {
             by_stage: &self.by_stage,
             chosen: self.chosen?,
             train: self.images,
-            val: self.on_val.right.len(),
+            part: self.images < plan.data.train.len(),
+            val: self.on_val.len(),
             val_right: self.right(),
         })
     }
 
     fn right(&self) -> usize {
-        self.on_val.right.iter().filter(|right| **right).count()
+        self.on_val.iter().filter(|right| **right).count()
     }
 
     /// The share of the validation images that the best head is right on.
     fn accuracy(&self) -> f64 {
-        self.right() as f64 / self.on_val.right.len().max(1) as f64
+        self.right() as f64 / self.on_val.len().max(1) as f64
     }
 
     /// As the report has it.
-    fn row(&self, plan: &Plan) -> Looked {
+    fn row(&self, method: Method, plan: &Plan) -> Looked {
         let (fitted_to, accuracy) = (self.images, self.accuracy());
         let at_best = at_best(accuracy, fitted_to, plan.data.train.len());
-        Looked { method: self.on_val.method, fitted_to, accuracy, at_best }
+        Looked { method, fitted_to, accuracy, at_best }
     }
 }
 
 /// Trains the plan's method and its rival, and makes the better one what the plan trains and the run folder holds.
 ///
 /// The one with a training loop has the run folder for itself, so that its epochs can be watched and a stopped run goes on. The
-/// other one is fitted first, in a folder of its own: it takes one pass, and its features are kept for a resumed run.
+/// other one comes first, in a folder of its own: it takes one pass, and its features are kept for a resumed run. Where
+/// fine-tuning is the table's choice, there are many images, and heads are fitted to a part of them at first.
 pub(super) fn contest(
     plan: &mut Plan,
     rival: Entrant,
@@ -117,57 +120,62 @@ pub(super) fn contest(
     let mut both = [choice, rival];
     both.sort_by_key(|entrant| entrant.train.is_some());
     let [on_features, by_gradient] = both;
-    // Where fine-tuning is the table's choice there are many images, and fitting heads to all of them takes its time.
-    let look = match favourite == by_gradient.method {
+    let heads_method = on_features.method;
+    let first = match favourite == by_gradient.method {
         true => looked(plan, &on_features, ground, seconds)?,
         false => None,
     };
-    let (mut fitted, look) = match look {
-        Some(look) => (None, look),
-        None => {
-            let fitted = trained(plan, on_features.clone(), &beside, ground, None, seconds)?;
-            let look = fitted.look(plan);
-            (Some(fitted), look)
-        }
+    let mut fitted = match &first {
+        Some(_) => None,
+        None => Some(trained(plan, on_features.clone(), &beside, ground, None, seconds)?),
+    };
+    let row = first.as_ref().map(|look| look.row(heads_method, plan));
+    let look = match (first, &fitted) {
+        (None, Some(fitted)) => fitted.look(),
+        (first, _) => first.ok_or_else(|| Error::run("no head was fitted"))?,
     };
     let heads = look.heads(plan);
-    let settled = heads.and_then(|heads| Some(heads.settled()?.reason(by_gradient.method, &heads)));
-    if let Some(why) = settled {
+    let mut settled = heads.and_then(|heads| Some(heads.settled()?.reason(by_gradient.method, &heads)));
+    let mut learnt = None;
+    if settled.is_none() {
+        let rival = by_gradient.method;
+        match trained(plan, by_gradient, ground.folder, ground, Some(look.accuracy()), seconds) {
+            Ok(side) => learnt = Some(side),
+            // The heads are there, and a rate that was too high for `full` says nothing against them.
+            Err(Error::Diverged(message)) => {
+                ground.terminal.say(format!("note: {rival} is given up: {message}"));
+                settled = Some(format!("`{rival}` diverged"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let (Some(side), true) = (&learnt, fitted.is_none()) {
+        let estimate = side.trained(plan).estimate;
+        if row.is_none_or(|row| row.at_best > estimate) {
+            fitted = Some(trained(plan, on_features.clone(), &beside, ground, None, seconds)?);
+        }
+    }
+    let Some(learnt) = learnt else {
         let fitted = match fitted {
             Some(fitted) => fitted,
             None => trained(plan, on_features, &beside, ground, None, seconds)?,
         };
         put(&beside.model(), &ground.folder.model())?;
         ground.folder.rewrite_metrics(&fitted.outcomes.epochs)?;
-        let contest = Contest::settled(fitted.trained(plan));
-        return Ok(keep(plan, fitted, contest, format!("{reason}; {why}"), ground.terminal));
-    }
-    let learnt = trained(plan, by_gradient, ground.folder, ground, Some(look.accuracy()), seconds)?;
-
-    let done = learnt.outcomes.epochs.len();
-    if let Some(epochs) = learnt.entrant.train.as_ref().map(|train| train.epochs).filter(|&all| done < all) {
-        let Side { entrant, outcomes, .. } = &learnt;
-        ground.terminal.say(format!(
-            "{} ends after {} of {epochs}: its best val accuracy is {:.4}, that of {} {:.4}",
-            entrant.method,
-            counted(done, "epoch", "epochs"),
-            outcomes.val.accuracy,
-            look.on_val.method,
-            look.accuracy()
-        ));
-    }
-    let row = look.row(plan);
-    if fitted.is_none() && row.at_best > learnt.trained(plan).estimate {
-        fitted = Some(trained(plan, on_features, &beside, ground, None, seconds)?);
-    }
+        let contest = Contest::settled(fitted.trained(plan)).after(row);
+        let reason = format!("{reason}; {}", settled.unwrap_or_default());
+        return Ok(keep(plan, fitted, contest, reason, ground.terminal));
+    };
+    given_up(&learnt, &look, row, heads_method, ground.terminal);
     let Some(fitted) = fitted else {
-        let contest = Contest::unrivalled(learnt.trained(plan), row);
+        let contest = Contest::settled(learnt.trained(plan)).after(row);
         let reason = contest.reason(&reason);
         return Ok(keep(plan, learnt, contest, reason, ground.terminal));
     };
     let (choice, rival) =
         if fitted.entrant.method == favourite { (&fitted, &learnt) } else { (&learnt, &fitted) };
     let contest = Contest::of(choice.trained(plan), rival.trained(plan), plan.settings.strategy.size.verdict);
+    let contest = contest.after(row);
     let kept = contest.methods.first().map(|row| row.method);
     let fitted_is_kept = kept == Some(fitted.entrant.method);
     if fitted_is_kept {
@@ -178,6 +186,23 @@ pub(super) fn contest(
     let reason = contest.reason(&reason);
     let kept = if fitted_is_kept { fitted } else { learnt };
     Ok(keep(plan, kept, contest, reason, ground.terminal))
+}
+
+/// Says that a training has ended before its last epoch, if it has.
+fn given_up(learnt: &Side, look: &Look, row: Option<Looked>, heads: Method, terminal: Terminal) {
+    let Side { entrant, outcomes, .. } = learnt;
+    let done = outcomes.epochs.len();
+    let Some(epochs) = entrant.train.as_ref().map(|train| train.epochs).filter(|&all| done < all) else {
+        return;
+    };
+    let part = row.map_or(String::new(), |row| format!(", fitted to {} images,", row.fitted_to));
+    terminal.say(format!(
+        "{} ends after {} of {epochs}: its best val accuracy is {:.4}, that of {heads}{part} {:.4}",
+        entrant.method,
+        counted(done, "epoch", "epochs"),
+        outcomes.val.accuracy,
+        look.accuracy()
+    ));
 }
 
 /// Makes one of the two what the plan trains.
