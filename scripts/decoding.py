@@ -4,7 +4,7 @@
 
 The 12-megapixel images are enlarged crops of two small photographs (`china.jpg` and `flower.jpg` of DIR) with a little
 noise, since no large photographs are shipped: a camera's have more detail, and more of it is lost. For accuracy, the
-demo's model reads the demo's test digits, six a class, each enlarged to a JPEG of 1100 x 1100 pixels.
+demo's model reads the demo's test digits, twenty a class, each enlarged to a JPEG of 1100 x 1100 pixels.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--photos", type=Path, default=ROOT / "shared/data/photos")
+    parser.add_argument("--photos", type=Path, default=ROOT / "data/photos")
     parser.add_argument("--work", type=Path, default=ROOT / "build/decoding")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -59,7 +59,7 @@ def enlarge_digits(folder):
     rng = np.random.default_rng(1)
     for label in sorted((ROOT / "data/digits/test").iterdir()):
         (folder / label.name).mkdir(parents=True)
-        for path in sorted(label.iterdir())[:6]:
+        for path in sorted(label.iterdir())[:20]:
             digit = Image.open(path).convert("RGB").resize((1100, 1100), Image.BICUBIC)
             noisy(digit, rng).save(folder / label.name / f"{path.stem}.jpg", quality=90)
 
