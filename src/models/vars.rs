@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::ops::{Div, Range};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
@@ -189,6 +190,9 @@ impl Path<'_> {
     }
 }
 
+/// Held between setting libtorch's generator and drawing: two networks may be built at once.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
 fn fill(key: &str, kind: Kind, shape: &[i64], init: Init, fill: Fill) -> Result<Tensor, tch::TchError> {
     let options = (kind, Device::Cpu);
     match fill {
@@ -196,7 +200,8 @@ fn fill(key: &str, kind: Kind, shape: &[i64], init: Init, fill: Fill) -> Result<
         Fill::Zeros => Tensor::f_zeros(shape, options),
         Fill::Initial { seed } => {
             // The generator is set anew for each key, so that a variable's first values do not depend
-            // on how many others were drawn before it.
+            // on how many others were drawn before it. It is the process's only one.
+            let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
             tch::manual_seed(seed_of(seed, key));
             let mut tensor = Tensor::f_zeros(shape, options)?;
             match init {

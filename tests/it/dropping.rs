@@ -1,5 +1,7 @@
 //! What networks drop in training, against torchvision's (`tests/oracle/dropping.py`): where, and how often.
 
+use std::sync::{Mutex, PoisonError};
+
 use tch::{Device, Kind, Tensor};
 use tl::models::layers::trace::{Dropped, dropped};
 use tl::models::layers::{Dropping, Layer, Mode};
@@ -14,6 +16,16 @@ fn facts() -> Facts {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
+/// libtorch's generator is the process's: what draws from it, and what sets it and expects certain numbers, goes one after
+/// the other.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+/// Does `work` while no other test draws.
+pub fn drawing<T>(work: impl FnOnce() -> T) -> T {
+    let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
 const NO_DROPPING: Mode = Mode::INFERENCE;
 /// With running statistics, so that an image's numbers do not depend on what was dropped of the others.
 const DROPPING: Mode = Mode { dropout: true, batch_statistics: false };
@@ -21,7 +33,7 @@ const DROPPING: Mode = Mode { dropout: true, batch_statistics: false };
 /// The layers with a rate, in the order in which they run; those of the auxiliary classifiers too.
 fn run(network: &Network, images: &Tensor, mode: Mode) -> Vec<Dropped> {
     let (logits, layers) =
-        dropped(|| tch::no_grad(|| network.forward_with_auxiliaries(images, mode).map(|_| ())));
+        drawing(|| dropped(|| tch::no_grad(|| network.forward_with_auxiliaries(images, mode).map(|_| ()))));
     logits.unwrap();
     layers.into_iter().filter(|layer| of(layer.layer).1 > 0.).collect()
 }
@@ -95,7 +107,7 @@ fn check_share(what: &str, found: f64, p: f64, variance: f64, draws: i64) {
 /// Draws from the layer, and compares with the expected rate: `[DRAWS, 2]` is as many images of two numbers each.
 fn check_rate(what: &str, layer: Dropping, p: f64) {
     let ones = Tensor::ones([DRAWS, 2], (Kind::Float, Device::Cpu));
-    let out = layer.forward(&ones, DROPPING).unwrap();
+    let out = drawing(|| layer.forward(&ones, DROPPING)).unwrap();
     let gone = out.eq(0.).to_kind(Kind::Float);
     let share = |gone: &Tensor| gone.mean(Kind::Double).double_value(&[]);
     let (first, second) = (gone.select(1, 0), gone.select(1, 1));

@@ -16,6 +16,7 @@ use tl::weights::download::Silent;
 use tl::weights::source::{Source, Weights};
 use tl::weights::{state_dict, to_tensor};
 
+use crate::dropping::drawing;
 use crate::filled;
 
 /// What the oracle says of each model of a family: its facts, and its outputs by `MODEL.features` and
@@ -427,7 +428,7 @@ fn initial_values_depend_on_seed_and_key_alone() {
         Network::new(find("shufflenet_v2_x0_5").unwrap(), classes, tch::Device::Cpu, Fill::Initial { seed })
             .unwrap()
     };
-    let (a, b, c) = (build(10, 1), build(20, 1), build(10, 2));
+    let (a, b, c) = drawing(|| (build(10, 1), build(20, 1), build(10, 2)));
     let conv = |network: &Network| network.vars()[0].tensor.copy();
     assert_eq!(conv(&a), conv(&b));
     assert_ne!(conv(&a), conv(&c));
