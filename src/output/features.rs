@@ -47,7 +47,7 @@ impl FeatureFormat {
 ///
 /// Nothing is in place before [`FeatureWriter::finish`]; what was [committed](Partial) before can be gone on with.
 pub struct FeatureWriter {
-    // Before the partial: dropped in this order, the files close before their folder goes.
+    // Before what holds the partial: dropped in this order, the files close before their folder goes.
     format: Format,
     failures: Option<CsvFile>,
     writing: Writing,

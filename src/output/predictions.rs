@@ -79,7 +79,7 @@ impl PredictionFormat {
 /// Nothing is in place before [`PredictionWriter::finish`]; what was [committed](Partial) before can be gone on
 /// with.
 pub struct PredictionWriter {
-    // Before the partial: dropped in this order, the files close before their folder goes.
+    // Before what holds the partial: dropped in this order, the files close before their folder goes.
     format: Format,
     writing: Writing,
     top_k: usize,

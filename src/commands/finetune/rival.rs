@@ -125,14 +125,14 @@ pub(super) fn contest(
         true => looked(plan, &on_features, ground, seconds)?,
         false => None,
     };
-    let mut fitted = match &first {
-        Some(_) => None,
-        None => Some(trained(plan, on_features.clone(), &beside, ground, None, seconds)?),
-    };
     let row = first.as_ref().map(|look| look.row(heads_method, plan));
-    let look = match (first, &fitted) {
-        (None, Some(fitted)) => fitted.look(),
-        (first, _) => first.ok_or_else(|| Error::run("no head was fitted"))?,
+    let (mut fitted, look) = match first {
+        Some(look) => (None, look),
+        None => {
+            let fitted = trained(plan, on_features.clone(), &beside, ground, None, seconds)?;
+            let look = fitted.look();
+            (Some(fitted), look)
+        }
     };
     let heads = look.heads(plan);
     let mut settled = heads.and_then(|heads| Some(heads.settled()?.reason(by_gradient.method, &heads)));
@@ -149,11 +149,10 @@ pub(super) fn contest(
             Err(error) => return Err(error),
         }
     }
-    if let (Some(side), true) = (&learnt, fitted.is_none()) {
-        let estimate = side.trained(plan).estimate;
-        if row.is_none_or(|row| row.at_best > estimate) {
-            fitted = Some(trained(plan, on_features.clone(), &beside, ground, None, seconds)?);
-        }
+    if let (Some(learnt), Some(row)) = (&learnt, row)
+        && row.at_best > learnt.trained(plan).estimate
+    {
+        fitted = Some(trained(plan, on_features.clone(), &beside, ground, None, seconds)?);
     }
     let Some(learnt) = learnt else {
         let fitted = match fitted {

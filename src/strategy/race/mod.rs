@@ -56,7 +56,7 @@ pub struct Outcomes {
 
 impl Outcomes {
     /// On how many images it was right.
-    pub fn right(&self) -> usize {
+    pub(super) fn right(&self) -> usize {
         self.right.iter().filter(|right| **right).count()
     }
 
