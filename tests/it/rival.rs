@@ -104,6 +104,18 @@ fn a_contest_that_was_stopped_goes_on_where_it_was() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+#[test]
+fn a_full_training_that_diverges_leaves_the_heads() {
+    let lab = lab(6);
+    let sets = set(&["train.lr=1e30", "train.head_lr=1e30", "strategy.read=[stage4.3]"]);
+    lab.finetuned("run", &sets).says(&["trying  full", "note: full is given up: ", "`full` diverged"]);
+    let report = lab.json("run/report.json");
+    assert_eq!(report["method"], "stages");
+    assert_eq!(report["contest"]["methods"].as_array().unwrap().len(), 1);
+    lab.finetuned("alone", &set(&["strategy.method=stages", "strategy.read=[stage4.3]"]));
+    assert_eq!(tensors(&lab, "run"), tensors(&lab, "alone"));
+}
+
 /// With lots of images, heads are fitted to a part of them first.
 #[test]
 fn a_look_tells_whether_stages_are_worth_fitting_to_all_images() {
