@@ -339,7 +339,11 @@ mod tests {
             // Runs of black and white as well: they clip, and bicubic overshoots.
             (0..count as u32)
                 .map(|i| {
-                    if i / 90 % 2 == 0 { ((i * 2_654_435_761) >> 24) as u8 } else { 255 * (i / 30 % 2) as u8 }
+                    if i / 90 % 2 == 0 {
+                        (i.wrapping_mul(2_654_435_761) >> 24) as u8
+                    } else {
+                        255 * (i / 30 % 2) as u8
+                    }
                 })
                 .collect()
         };

@@ -31,16 +31,17 @@ impl Container {
         if head.get(257..262) == Some(b"ustar") {
             return Ok(Container::Tar);
         }
+        // The header's length comes first. No real header reaches 2^40 bytes, so no text is taken for one; and no pickle, whose
+        // first bytes a length such as 0x580 has too.
+        if head.len() > 8 && head[8] == b'{' && head[5..8] == [0, 0, 0] {
+            return Ok(Container::Safetensors);
+        }
         // Pickles of protocol 2 and later begin with 0x80 and the protocol; older ones with the
         // magic number as a line of text.
         let beginning = &head[..head.len().min(pickle::MAGIC_AS_TEXT_OPCODE.len())];
         let as_text = head.len() >= 16 && pickle::MAGIC_AS_TEXT_OPCODE.starts_with(beginning);
         if matches!(head, [0x80, 0..=5, ..]) || as_text {
             return Ok(Container::Legacy);
-        }
-        // The header's length comes first. No real header reaches 2^40 bytes, so no text is taken for one.
-        if head.len() > 8 && head[8] == b'{' && head[5..8] == [0, 0, 0] {
-            return Ok(Container::Safetensors);
         }
         Err(what_else(head))
     }
@@ -130,6 +131,9 @@ mod tests {
         assert_eq!(Container::of(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."), Ok(Container::Legacy));
         assert_eq!(Container::of(b"L119547037146038801333356L\n."), Ok(Container::Legacy));
         assert_eq!(Container::of(b"\x02\0\0\0\0\0\0\0{}"), Ok(Container::Safetensors));
+        // A header of 1408 bytes: its length begins as a pickle of protocol 5 does.
+        assert_eq!(Container::of(b"\x80\x05\0\0\0\0\0\0{\"a"), Ok(Container::Safetensors));
+        assert_eq!(Container::of(b"\x80\x04\x95{\0\0\0\0\0\0\0}"), Ok(Container::Legacy));
     }
 
     #[test]
