@@ -33,6 +33,9 @@ const MAX_HEADER: u64 = 100_000_000;
 pub struct Card {
     /// The torchvision builder, such as `resnet18`.
     pub architecture: String,
+    /// The second of two models, where both are averaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
     /// Class names, in the order of the logits.
     pub classes: Vec<String>,
     /// How much of a JPEG the network was trained on.
@@ -50,6 +53,16 @@ pub struct Card {
     /// Whether the network moves its input ([`Network::set_transform_input`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transform_input: bool,
+}
+
+/// A model that is averaged with another one: `softmax((1 - s) · ln(p + ε) + s · ln(q + ε))` of the class probabilities `p` of
+/// the one and `q` of the one beside it, a logarithmic opinion pool ([`crate::averaging`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beside {
+    /// Its file, in the same folder.
+    pub file: String,
+    /// What it counts, `s`: above 0 and below 1.
+    pub share: f64,
 }
 
 impl Card {
@@ -175,7 +188,16 @@ fn parse_card(path: &Path, text: &str) -> Result<Card> {
         .map_err(|error| Error::file(path, format!("its `tl` metadata cannot be read: {error}")))?;
     let mistake = match card.classes.is_empty() {
         true => Some("classes: expected at least one name, found none".into()),
-        false => card.preprocessing.mistake(),
+        false => match &card.beside {
+            Some(Beside { share, .. }) if !(*share > 0. && *share < 1.) => {
+                Some(format!("beside.share: expected a number between 0 and 1, found {share}"))
+            }
+            // A name that leads elsewhere is nothing that `tl` wrote.
+            Some(Beside { file, .. }) if Path::new(file).file_name() != Some(file.as_ref()) => {
+                Some(format!("beside.file: expected the name of a file in the same folder, found `{file}`"))
+            }
+            _ => card.preprocessing.mistake(),
+        },
     };
     match mistake {
         Some(mistake) => Err(Error::file(path, format!("its `tl` metadata is wrong: {mistake}"))),

@@ -28,6 +28,9 @@ use crate::wording::{first_few, shown};
 pub struct Member<'a> {
     /// The network.
     pub network: &'a Network,
+    /// A second network of the same classes and preprocessing whose probabilities are pooled with the first one's for each
+    /// view, and what it counts: see [`Beside`](crate::artifact::Beside).
+    pub beside: Option<(&'a Network, f64)>,
     /// How an image becomes its input.
     pub preprocessing: &'a Preprocessing,
     /// For each class of the average its place among the network's logits; `None`: the same place.
@@ -40,7 +43,12 @@ pub struct Member<'a> {
 
 impl Member<'_> {
     fn way(&self) -> Way<'_> {
-        Way { order: self.order.as_deref(), precision: self.precision, parts: &self.parts }
+        let share = self.beside.map(|(_, share)| share);
+        Way { order: self.order.as_deref(), precision: self.precision, parts: &self.parts, share }
+    }
+
+    fn networks(&self) -> impl Iterator<Item = &Network> {
+        std::iter::once(self.network).chain(self.beside.map(|(network, _)| network))
     }
 }
 
@@ -85,7 +93,7 @@ impl Averaging<'_> {
         mut each: impl FnMut(Averaged) -> Result<()>,
     ) -> Result<()> {
         let views = self.views;
-        let members: Vec<&Network> = self.members.iter().map(|member| member.network).collect();
+        let members: Vec<&Network> = self.members.iter().flat_map(Member::networks).collect();
         let ways: Vec<Way> = self.members.iter().map(Member::way).collect();
         // The members share their threads, and so the plainest network that one of them needs.
         let folding =
@@ -120,11 +128,13 @@ impl Averaging<'_> {
         };
         let compute = |networks: &[&Network], (indices, images, failures): (_, Vec<Vec<Vec<Input>>>, _)| {
             let mut totals: Vec<Vec<f64>> = vec![Vec::new(); images.len()];
-            for ((network, way), &place) in networks.iter().zip(&ways).zip(&seen) {
+            let mut networks = networks.iter();
+            for (way, &place) in ways.iter().zip(&seen) {
                 let inputs: Vec<&[Input]> = images.iter().map(|image| &image[place][..]).collect();
-                add(network, *way, presets[place].crop_size, &inputs, most, &mut totals)?;
+                let used: Vec<&Network> = networks.by_ref().take(way.networks()).copied().collect();
+                add(&used, *way, presets[place].crop_size, &inputs, most, &mut totals)?;
             }
-            let parts = (views.count() * networks.len()) as f64;
+            let parts = (views.count() * ways.len()) as f64;
             let means = totals.into_iter().flatten().map(|total| (total / parts) as f32).collect::<Vec<_>>();
             Ok((indices, means, failures))
         };
@@ -177,9 +187,9 @@ impl Averaging<'_> {
     }
 }
 
-/// Shows all views of `images` to `network`, at most `most` at once, and adds what it says to the images' `totals`.
+/// Shows all views of `images` to a member's `networks`, at most `most` at once, and adds what they say to the images' `totals`.
 fn add(
-    network: &Network,
+    networks: &[&Network],
     way: Way,
     side: u32,
     images: &[&[Input]],
@@ -209,7 +219,7 @@ fn add(
         let batch = Tensor::f_from_slice(&values)
             .and_then(|values| values.f_reshape([views.len() as i64, 3, side, side]))
             .map_err(Error::torch("make a batch"))?;
-        let shares = way.probabilities(network, &channels_last(&batch)?)?;
+        let shares = way.pooled(networks, &channels_last(&batch)?)?;
         let classes = (shares.len() / views.len()).max(1);
         for (&(image, ..), shares) in views.iter().zip(shares.chunks_exact(classes)) {
             totals[image].resize(classes, 0.);
@@ -225,9 +235,34 @@ struct Way<'a> {
     order: Option<&'a [i64]>,
     precision: Precision,
     parts: &'a Parts,
+    /// What a second network counts, if there is one.
+    share: Option<f64>,
 }
 
+/// Added to probabilities before their logarithm is taken, so that no network can rule a class out by itself.
+const DOUBT: f64 = 1e-3;
+
 impl Way<'_> {
+    fn networks(self) -> usize {
+        1 + usize::from(self.share.is_some())
+    }
+
+    /// What the member's networks say together, as [`Way::probabilities`].
+    fn pooled(self, networks: &[&Network], images: &Tensor) -> Result<Vec<f32>> {
+        let mut said = networks.iter().map(|network| self.probabilities(network, images));
+        let Some(first) = said.next().transpose()? else { return Ok(Vec::new()) };
+        let (Some(second), Some(share)) = (said.next().transpose()?, self.share) else { return Ok(first) };
+        let classes = (first.len() / images.size()[0].max(1) as usize).max(1);
+        let pool = |(p, q): (&[f32], &[f32])| {
+            let ln = |p: f32| (f64::from(p) + DOUBT).ln();
+            let weights: Vec<f64> =
+                p.iter().zip(q).map(|(&p, &q)| ((1. - share) * ln(p) + share * ln(q)).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            weights.into_iter().map(move |weight| (weight / total) as f32).collect::<Vec<_>>()
+        };
+        Ok(first.chunks(classes).zip(second.chunks(classes)).flat_map(pool).collect())
+    }
+
     /// The softmax for each image, row by row, in the order of the average's classes.
     fn probabilities(self, network: &Network, images: &Tensor) -> Result<Vec<f32>> {
         let device = network.device();
@@ -401,8 +436,19 @@ mod tests {
                         member.preprocessing.normalise_pixels(&crop_of, [0.; 3], &mut values);
                         let side = i64::from(crop);
                         let input = Tensor::from_slice(&values).reshape([1, 3, side, side]);
-                        let logits = member.network.read(&input, Reading::Logits).unwrap();
-                        let shares = Vec::<f64>::try_from(logits.softmax(1, Kind::Double).flatten(0, 1));
+                        let said = |network: &Network| {
+                            network
+                                .read(&input, Reading::Logits)
+                                .unwrap()
+                                .softmax(1, Kind::Double)
+                                .flatten(0, 1)
+                        };
+                        let mut shares = said(member.network);
+                        if let Some((second, share)) = member.beside {
+                            let [p, q] = [&shares, &said(second)].map(|it: &Tensor| (it + DOUBT).log());
+                            shares = (p * (1. - share) + q * share).softmax(0, Kind::Double);
+                        }
+                        let shares = Vec::<f64>::try_from(shares);
                         for (class, share) in shares.unwrap().into_iter().enumerate() {
                             let place = match &member.order {
                                 Some(order) => order.iter().position(|&p| p == class as i64).unwrap(),
@@ -423,12 +469,14 @@ mod tests {
         let (networks, presets) =
             ([1, 2, 3].map(network), [preset(32, 0.5), preset(40, 0.5), preset(32, 0.1)]);
         let order = |index| (index == 2).then(|| vec![2, 0, 3, 1]);
+        let second = network(4);
         let members: Vec<Member> = networks
             .iter()
             .zip(&presets)
             .enumerate()
             .map(|(index, (network, preprocessing))| Member {
                 network,
+                beside: (index > 0).then_some((&second, 0.3)),
                 preprocessing,
                 order: order(index),
                 precision: Precision::Fp32,

@@ -17,6 +17,8 @@ pub const PLAN: &str = "plan.yaml";
 const METRICS: &str = "metrics.jsonl";
 const REPORT: &str = "report.json";
 const PAGE: &str = "report.html";
+/// The second model, where two are averaged.
+pub const BESIDE: &str = "beside.safetensors";
 const CHECKPOINTS: &str = "checkpoint";
 const LAST: &str = "last.safetensors";
 const FEATURES: &str = "features.safetensors";
@@ -117,6 +119,11 @@ impl RunFolder {
         self.path.join(MODEL_FILE)
     }
 
+    /// The second model, where two are averaged.
+    pub fn beside(&self) -> PathBuf {
+        self.path.join(BESIDE)
+    }
+
     /// The state of a training by gradient.
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join(CHECKPOINTS).join(LAST)
@@ -213,7 +220,7 @@ impl RunFolder {
     /// All that a run writes. The report comes first: without it a run does not count as finished, whatever
     /// happens to the others.
     fn files(&self) -> Vec<PathBuf> {
-        let named = [REPORT, PAGE, METRICS, MODEL_FILE, PLAN, RACE].map(|name| self.path.join(name));
+        let named = [REPORT, PAGE, METRICS, MODEL_FILE, BESIDE, PLAN, RACE].map(|name| self.path.join(name));
         named.into_iter().chain([self.checkpoint(), self.features()]).collect()
     }
 

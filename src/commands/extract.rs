@@ -35,7 +35,7 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let named = Named::find(&args.model, &args.weights, check)?;
     let mut work = Work::find(&args.images, common, terminal)?;
     let out = work.out(&args.out);
-    let classifier = named.open(&work, terminal, &signals)?;
+    let classifier = named.open(&work, terminal, &signals, false)?;
     let (network, preprocessing) = (&classifier.network, &classifier.preprocessing);
     let reading = network.reading(&args.stage)?;
     let side = i64::from(preprocessing.crop_size);

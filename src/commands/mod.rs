@@ -25,7 +25,9 @@ use crate::preprocess::{Crops, Decode, DecodeLimits, Preprocessing};
 use crate::recipe::DeviceChoice;
 use crate::shard::Shard;
 use crate::signal::Signals;
-use crate::weights::source::{Source, Weights, preprocessing_by_tag};
+use crate::weights::Head;
+use crate::weights::download::Silent;
+use crate::weights::source::{Opened, Source, Weights, preprocessing_by_tag};
 use crate::wording::counted;
 
 /// How a command that did not fail has ended.
@@ -94,6 +96,17 @@ struct Classifier {
     decode: Decode,
     /// The sha256 of the weights' file, or `none`.
     weights: String,
+    /// The second of two models that were kept together.
+    beside: Option<Second>,
+}
+
+/// A network that is averaged with another one.
+struct Second {
+    network: Network,
+    /// The sha256 of its file.
+    weights: String,
+    /// What it counts.
+    share: f64,
 }
 
 /// What decoding may cost: as the command line says, else fast where all of `classifiers` were trained so.
@@ -132,7 +145,8 @@ impl<'a> Named<'a> {
     }
 
     /// Reads its weights, downloading them first where it has to.
-    fn open(&self, work: &Work, terminal: Terminal, signals: &Signals) -> Result<Classifier> {
+    /// `both`: with the model beside it, if two are averaged.
+    fn open(&self, work: &Work, terminal: Terminal, signals: &Signals, both: bool) -> Result<Classifier> {
         if matches!(self.source.weights, Weights::None) {
             terminal
                 .say("note: `--weights none`: the network has random values, and its answers mean nothing");
@@ -146,8 +160,42 @@ impl<'a> Named<'a> {
         }
         let decode = opened.card.as_ref().map_or(Decode::Exact, |card| card.decode);
         let weights = opened.file.as_ref().map_or("none".into(), |(_, checkpoint)| checkpoint.sha256.clone());
+        let beside = if both { self.second(&opened, &preprocessing, work, terminal)? } else { None };
         let (network, classes) = opened.into_classifier(preprocessing.crop_size, work.device, 0)?;
-        Ok(Classifier { network, classes, preprocessing, decode, weights })
+        Ok(Classifier { network, classes, preprocessing, decode, weights, beside })
+    }
+
+    /// The model beside this one, if `tl finetune` has kept two.
+    fn second(
+        &self,
+        opened: &Opened,
+        preprocessing: &Preprocessing,
+        work: &Work,
+        terminal: Terminal,
+    ) -> Result<Option<Second>> {
+        let beside = opened.card.as_ref().and_then(|card| card.beside.as_ref());
+        let (Some(beside), Weights::Model(path)) = (beside, &self.source.weights) else { return Ok(None) };
+        let file = path.with_file_name(&beside.file);
+        if !file.is_file() {
+            terminal.say(format!(
+                "warning: {} is averaged with {}, which is not in its folder: its answers are its own alone, and not those \
+                 that the report measured",
+                path.display(),
+                beside.file
+            ));
+            return Ok(None);
+        }
+        let second = Source { architecture: self.source.architecture, weights: Weights::Model(file.clone()) };
+        let second = second.open(&Silent)?;
+        let of_both = opened.card.as_ref().map(|card| &card.classes);
+        if second.card.as_ref().map(|card| &card.classes) != of_both {
+            let message = format!("belongs to another model than {}: its classes are others", path.display());
+            return Err(Error::file(&file, message));
+        }
+        second.check(Head::Load, preprocessing.crop_size)?;
+        let weights = second.file.as_ref().map_or(String::new(), |(_, checkpoint)| checkpoint.sha256.clone());
+        let (network, _) = second.into_classifier(preprocessing.crop_size, work.device, 0)?;
+        Ok(Some(Second { network, weights, share: beside.share }))
     }
 }
 
@@ -157,8 +205,20 @@ impl Classifier {
         let name =
             |what: &str| if number == 0 { what.into() } else { format!("{what} of model {}", number + 1) };
         job.with(&name("model"), self.network.architecture.name)
-            .with(&name("weights' sha256"), &self.weights)
+            .with(&name("weights' sha256"), self.both())
             .with(&name("preprocessing"), serde_json::to_string(&self.preprocessing).unwrap_or_default())
+    }
+}
+
+impl Classifier {
+    /// What tells its values from others.
+    fn both(&self) -> String {
+        match &self.beside {
+            None => self.weights.clone(),
+            Some(Second { weights, share, .. }) => {
+                format!("{} and {weights}, which counts {share}", self.weights)
+            }
+        }
     }
 }
 

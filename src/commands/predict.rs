@@ -155,7 +155,7 @@ fn open(
     named
         .iter()
         .map(|model| {
-            let classifier = model.open(work, terminal, signals)?;
+            let classifier = model.open(work, terminal, signals, true)?;
             possible(views, model, &classifier.preprocessing)?;
             Ok(classifier)
         })
@@ -204,7 +204,7 @@ fn members<'a>(
 ) -> Result<Vec<Member<'a>>> {
     let Some(first) = classifiers.first() else { return Ok(Vec::new()) };
     let mut members = Vec::new();
-    for (model, Classifier { network, classes, preprocessing, .. }) in named.iter().zip(classifiers) {
+    for (model, Classifier { network, classes, preprocessing, beside, .. }) in named.iter().zip(classifiers) {
         let order = match_classes(&first.classes, classes).map_err(|difference| {
             Error::usage(format!(
                 "{} and {} cannot be averaged, because their classes are not the same: {difference}",
@@ -218,7 +218,8 @@ fn members<'a>(
             ));
         }
         let parts = Parts::new(network.device());
-        members.push(Member { network, preprocessing, order, precision, parts });
+        let beside = beside.as_ref().map(|second| (&second.network, second.share));
+        members.push(Member { network, beside, preprocessing, order, precision, parts });
     }
     Ok(members)
 }

@@ -7,9 +7,10 @@ use super::solve::{Settings, Solution, minimise};
 use super::{LinearProgress, penalty, row_blocks, torch};
 use crate::error::Result;
 
-/// The grid of C: two values a decade from 1e-6 to 1e4, from strong to weak regularisation.
-pub(super) fn grid() -> Vec<f64> {
-    (0..=20).map(|i| 10f64.powf(f64::from(i) / 2.0 - 6.0)).collect()
+/// The grid of C: two values a decade from 1e-6 to 1e4, from strong to weak regularisation; one a decade where that is `rough`.
+pub(super) fn grid(rough: bool) -> Vec<f64> {
+    let grid = (0..=20).map(|i| 10f64.powf(f64::from(i) / 2.0 - 6.0));
+    grid.step_by(1 + usize::from(rough)).collect()
 }
 
 /// The path ends when over this many values of C neither accuracy nor log loss was the best so far, and the
@@ -86,6 +87,17 @@ pub(super) struct Choice {
     pub rows: Vec<CvRow>,
     /// The mean of the folds' solutions at the chosen C: where the final fit starts.
     pub start: Vec<f64>,
+    /// What the folds said of the images that they held out, at the chosen C, if that was asked for.
+    pub held_out: Option<HeldOut>,
+}
+
+/// Logits of images by heads that were fitted without them.
+#[derive(Debug)]
+pub struct HeldOut {
+    /// Which images: a row of the logits each.
+    pub images: Vec<usize>,
+    /// Float32 `[M, K]`.
+    pub logits: Tensor,
 }
 
 /// What the folds are cut from.
@@ -100,6 +112,8 @@ pub(super) struct Images<'a> {
     pub weights: &'a [f64],
     /// Whether the head has biases.
     pub intercept: bool,
+    /// Whether [`Choice::held_out`] is wanted.
+    pub held_out: bool,
 }
 
 /// Fits the folds along the grid, each value of C from where the ones before point to; `None` if it was
@@ -128,6 +142,7 @@ pub(super) fn choose(
     let mut points = vec![vec![0.0; problems.parameters()]; folds];
     let mut path = Path::default();
     let mut previous: Option<Vec<Vec<f64>>> = None;
+    let mut held_out = None;
     for (done, &c) in grid.iter().enumerate() {
         progress(LinearProgress::CrossValidation { done, total: grid.len() });
         let penalties: Vec<f64> = totals.iter().map(|&total| penalty(c, total, classes)).collect();
@@ -144,13 +159,22 @@ pub(super) fn choose(
         }
         if path.add(CvRow { c, accuracy: right as f64 / scored, log_loss: loss / scored }) {
             path.start = mean(&points);
+            if images.held_out {
+                let of_fold = |(point, held_out): (&Vec<f64>, &std::ops::Range<usize>)| {
+                    problems.logits(point, held_out.start, held_out.len())
+                };
+                let folds = points.iter().zip(&order.held_out).map(of_fold).collect::<Result<Vec<_>>>()?;
+                held_out = Some(Tensor::f_cat(&folds, 0).map_err(torch())?);
+            }
         }
         if path.ended() {
             break;
         }
     }
     let Some(best) = path.best else { return Ok(None) };
-    Ok(Some(Choice { c: best.c, rows: path.rows, start: path.start }))
+    let known = order.held_out.last().map_or(0, |fold| fold.end);
+    let held_out = held_out.map(|logits| HeldOut { images: order.images[..known].to_vec(), logits });
+    Ok(Some(Choice { c: best.c, rows: path.rows, start: path.start, held_out }))
 }
 
 /// Images sorted by the fold that holds them out, so that what a fold holds out is one range.

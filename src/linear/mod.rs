@@ -39,7 +39,7 @@ use size::Size;
 use solve::Settings;
 use standardise::Scaler;
 
-pub use cross_validation::CvRow;
+pub use cross_validation::{CvRow, HeldOut};
 pub(crate) use cross_validation::{at_most, deal};
 pub use head::set_head;
 
@@ -66,6 +66,10 @@ pub struct LinearConfig {
     pub class_weights: Option<Vec<f64>>,
     /// Whether a fixed C is cross-validated too, so that fits on different features can be compared.
     pub compare: bool,
+    /// Whether one value of C a decade is enough to choose from: half of the time.
+    pub rough: bool,
+    /// Whether [`LinearFit::held_out`] is wanted.
+    pub held_out: bool,
     /// Whether the head has biases. Without them the features are scaled and not centred, as by scikit-learn's
     /// `StandardScaler(with_mean=False)` and `LogisticRegression(fit_intercept=False)`.
     pub intercept: bool,
@@ -86,6 +90,8 @@ pub struct LinearFit {
     pub c: f64,
     /// A row for each value of C that was tried, in the order of the grid; empty without cross-validation.
     pub cv: Vec<CvRow>,
+    /// The logits of held-out images at this C, where they were asked for and there was a cross-validation.
+    pub held_out: Option<HeldOut>,
     /// Folds that were used; 0 without cross-validation.
     pub folds: usize,
     /// Something that the user should know about the choice of C.
@@ -112,7 +118,7 @@ pub enum LinearProgress {
 
 /// Fits a linear head to `features` (float32 `[N, D]`) and `labels` (int64 `[N]`, each in `0..classes`).
 ///
-/// C is fixed by `config.c`, or chosen from a grid of two values a decade from 1e-6 to 1e4 by stratified
+/// C is fixed by `config.c`, or chosen from a grid of two values a decade (one, if `config.rough`) from 1e-6 to 1e4 by stratified
 /// cross-validation within these images: the best accuracy, on ties the best log loss, then the stronger
 /// regularisation. The path goes from strong to weak regularisation and ends early where the log loss has
 /// become clearly worse. The standardisation is that of all images in every fold. If no class has two
@@ -156,7 +162,7 @@ pub fn fit(
     let folds = usable_folds(&labels, classes, config.folds);
     let size = Size::of(&x, classes);
     let (mut c, mut cv, mut note, mut start) = (config.c.unwrap_or(1.0), Vec::new(), None, None);
-    let mut used_folds = 0;
+    let (mut used_folds, mut held_out) = (0, None);
     if config.c.is_some() && !config.compare {
         // Nothing to choose and nothing to compare.
     } else if folds >= 2 && size.too_large_to_validate(folds) {
@@ -168,12 +174,14 @@ pub fn fit(
         });
     } else {
         let fold_of = cross_validation::deal(&labels, classes, folds, config.seed);
+        let (weights, intercept) = (&image_weights, config.intercept);
         let images =
-            Images { x: &x, labels: &labels, classes, weights: &image_weights, intercept: config.intercept };
-        let grid = config.c.map_or_else(cross_validation::grid, |c| vec![c]);
+            Images { x: &x, labels: &labels, classes, weights, intercept, held_out: config.held_out };
+        let grid = config.c.map_or_else(|| cross_validation::grid(config.rough), |c| vec![c]);
         let found = cross_validation::choose(&images, &fold_of, folds, &grid, should_stop, progress)?;
         let Some(choice) = found else { return Ok(None) };
         (c, cv, start, used_folds) = (choice.c, choice.rows, Some(choice.start), folds);
+        held_out = choice.held_out;
     }
 
     progress(LinearProgress::Refit);
@@ -203,6 +211,7 @@ pub fn fit(
         standardised_bias: bias,
         c,
         cv,
+        held_out,
         folds: used_folds,
         note,
         iterations: solution.iterations,

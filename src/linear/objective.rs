@@ -279,6 +279,15 @@ impl Problems {
         run().map_err(torch())
     }
 
+    /// The logits at a point, `[rows, K]`, of the rows from `start` on.
+    pub(super) fn logits(&self, point: &[f64], start: usize, rows: usize) -> Result<Tensor> {
+        let run = || {
+            let (w, b) = self.split(&Tensor::f_from_slice(point)?.f_unsqueeze(0)?, self.x.kind())?;
+            b.f_addmm(&self.x.f_narrow(0, start as i64, rows as i64)?, &w.tr())
+        };
+        run().map_err(torch())
+    }
+
     /// `[rows, K]`: 1 at the label, else 0.
     fn targets(&self, start: i64, rows: i64) -> std::result::Result<Tensor, TchError> {
         let mut targets = Tensor::f_zeros([rows, self.classes], (self.x.kind(), self.x.device()))?;

@@ -34,7 +34,16 @@ fn made(stream: u64, images: u64, features: u64, classes: u64) -> (Tensor, Tenso
 }
 
 fn config(c: Option<f64>) -> LinearConfig {
-    LinearConfig { c, folds: 5, seed: 3, class_weights: None, intercept: true, compare: false }
+    LinearConfig {
+        c,
+        folds: 5,
+        seed: 3,
+        class_weights: None,
+        intercept: true,
+        compare: false,
+        rough: false,
+        held_out: false,
+    }
 }
 
 fn run(x: &Tensor, y: &Tensor, classes: usize, config: &LinearConfig) -> Result<LinearFit> {
@@ -103,11 +112,24 @@ fn cross_validation_rows_are_those_of_separate_tight_fits() {
     let (x, _) = Basis::rotate(x, &|| false).unwrap().unwrap();
     let fold_of = cross_validation::deal(&labels, 4, 5, 1);
     let image_weights: Vec<f64> = labels.iter().map(|&label| 1.0 + label as f64).collect();
-    let images = Images { x: &x, labels: &labels, classes: 4, weights: &image_weights, intercept: true };
-    let choice =
-        cross_validation::choose(&images, &fold_of, 5, &cross_validation::grid(), &|| false, &mut |_| ())
-            .unwrap()
-            .unwrap();
+    let (weights, intercept) = (&image_weights, true);
+    let images = Images { x: &x, labels: &labels, classes: 4, weights, intercept, held_out: true };
+    let choice = cross_validation::choose(
+        &images,
+        &fold_of,
+        5,
+        &cross_validation::grid(false),
+        &|| false,
+        &mut |_| (),
+    )
+    .unwrap()
+    .unwrap();
+    let held_out = choice.held_out.unwrap();
+    let known: Vec<i64> = held_out.images.iter().map(|&image| labels[image]).collect();
+    let right = held_out.logits.argmax(1, false).eq_tensor(&Tensor::from_slice(&known)).mean(Kind::Double);
+    let chosen = choice.rows.iter().find(|row| row.c == choice.c).unwrap();
+    assert_eq!(held_out.images.len(), 100);
+    assert!((right.double_value(&[]) - chosen.accuracy).abs() < 1e-9, "{chosen:?}: {right}");
     for row in choice.rows.iter().step_by(3) {
         let (mut right, mut loss) = (0, 0.0);
         for fold in 0..5 {
@@ -181,7 +203,7 @@ fn chooses_by_accuracy_then_log_loss_then_strength() {
     assert_eq!(fit.c, best.c);
     assert_eq!(fit.folds, 5);
     assert!(fit.note.is_none() && fit.converged);
-    assert!(fit.cv.len() < cross_validation::grid().len(), "the path should end early: {:?}", fit.cv);
+    assert!(fit.cv.len() < cross_validation::grid(false).len(), "the path should end early: {:?}", fit.cv);
     // The refit is what a fixed C gives.
     let fixed = run(&x, &y, 3, &config(Some(best.c))).unwrap();
     assert!(

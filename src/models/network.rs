@@ -6,6 +6,7 @@
 mod groups;
 mod layout;
 mod prefix;
+mod statistics;
 
 use std::ops::Range;
 

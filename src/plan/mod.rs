@@ -79,6 +79,9 @@ pub struct Settings {
     /// What is trained beside the method, the better of the two to be kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rival: Option<Entrant>,
+    /// Whether both are kept and averaged, where neither is clearly ahead.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub average: bool,
     /// For `linear` and `stages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearSettings>,
@@ -146,6 +149,15 @@ pub struct LinearSettings {
     /// For `stages`: images a class on which they are compared, and C is chosen; all where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare_on: Option<usize>,
+    /// For `stages`: whether the head is the mean of all, each by its cross-validated accuracy, and not one of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub average: bool,
+    /// For `stages`: whether the heads are fitted with BatchNorm statistics of the training images too, and the better are kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub adapt: bool,
+    /// Whether one value of C a decade is tried, and not two.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rough: bool,
     /// A fixed inverse L2 strength, scikit-learn's `C`; chosen by cross-validation where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub c: Option<f64>,

@@ -18,7 +18,11 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method) ->
     let linear_keys = ["train.batch_size", "train.c", "train.folds", "train.class_weights"];
     let unused_by = |method: Method, key: &str| match (method, key) {
         // They are what `auto` decides by.
-        (_, "strategy.size" | "strategy.little_below" | "strategy.rival") if asked == Method::Auto => None,
+        (_, "strategy.size" | "strategy.little_below" | "strategy.rival" | "strategy.average")
+            if asked == Method::Auto =>
+        {
+            None
+        }
         (_, "strategy.similarity" | "strategy.similar_below" | "strategy.similar_above")
             if asked == Method::Auto =>
         {
@@ -38,8 +42,12 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method) ->
         }
         (Method::Partial, "strategy.train_from") => None,
         (_, "strategy.train_from") => by_method(method),
-        (Method::Stages, "strategy.read" | "strategy.compare_on") => None,
-        (_, "strategy.read" | "strategy.compare_on") => by_method(method),
+        (Method::Stages, "strategy.read" | "strategy.compare_on" | "strategy.average" | "strategy.adapt") => {
+            None
+        }
+        (_, "strategy.read" | "strategy.compare_on" | "strategy.average" | "strategy.adapt") => {
+            by_method(method)
+        }
         (Method::Linear | Method::Stages, key) if key.starts_with("augment.") => by_method(method),
         (Method::Linear | Method::Stages, key)
             if key.starts_with("train.") && !linear_keys.contains(&key) =>

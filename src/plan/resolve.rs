@@ -19,7 +19,7 @@ use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
 use crate::preprocess::{Preprocessing, Views};
-use crate::recipe::{BadImages, DeviceChoice, Method, Mistake, Recipe, ValChoice};
+use crate::recipe::{BadImages, DatasetSize, DeviceChoice, Method, Mistake, Recipe, ValChoice};
 use crate::run_folder::PLAN as PLAN_FILE;
 use crate::strategy::rival::COMPARE_ON;
 use crate::weights::source::{Opened, Source, Weights};
@@ -114,18 +114,14 @@ impl Plan {
                 std::iter::once(method).chain(rival.filter(|_| !chosen)).collect()
             }
         };
+        // What a few images say of the methods is little.
+        let unsure = asked == Method::Auto
+            && decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Little);
         let mut entrants = Vec::new();
         for &method in &methods {
             let (said, wrong) = (&mut notes, &mut mistakes);
-            entrants.push(entrant(
-                &recipe,
-                method,
-                &data,
-                probe.as_mut(),
-                preprocessing.as_ref(),
-                said,
-                wrong,
-            )?);
+            let entrant = Entering { recipe: &recipe, method, unsure, data: &data };
+            entrants.push(entrant.resolve(probe.as_mut(), preprocessing.as_ref(), said, wrong)?);
         }
         // A race knows no rival. The first method is the table's choice: its stages are compared on all images,
         // unless the recipe says otherwise.
@@ -181,6 +177,7 @@ impl Plan {
             trained_stages: how.trained_stages,
             race,
             rival: alone.next(),
+            average: unsure && recipe.strategy.average.unwrap_or(true),
             linear: how.linear,
             train: how.train,
             augment: how.augment,
@@ -194,47 +191,57 @@ impl Plan {
     }
 }
 
-/// All that a method decides, for the network that `probe` has the shape of.
-fn entrant(
-    recipe: &Recipe,
+/// A method that is about to be resolved.
+struct Entering<'a> {
+    recipe: &'a Recipe,
     method: Method,
-    data: &Data,
-    mut probe: Option<&mut Network>,
-    preprocessing: Option<&Preprocessing>,
-    notes: &mut Vec<String>,
-    mistakes: &mut Vec<Mistake>,
-) -> Result<Entrant> {
-    let frozen = probe.as_ref().map_or(0, |probe| frozen(recipe, probe, method, mistakes));
-    let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
-    let by_gradient = method.is_by_gradient();
-    let augment = by_gradient.then(|| augmentation(recipe, preprocessing, mistakes));
-    let trained = Trained {
-        holds_linear: probe.as_ref().is_some_and(|probe| probe.holds_linear()),
-        normalises: probe.as_ref().is_some_and(|probe| normalises(probe)),
-        images: data.train.len(),
-    };
-    let mut train = by_gradient.then(|| train(recipe, method, &trained));
-    if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
-        probe.freeze(frozen)?;
-        let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
-        fine_tuning::resolve(recipe, method, changes, probe, train, notes);
-        mistakes.extend(single_images(recipe, train, probe));
-        notes.extend(small_batches(train, probe));
-        if let Some(preprocessing) = preprocessing {
-            let crop_size = preprocessing.crop_size;
-            train.aux_weight = auxiliary_weight(recipe, probe, frozen, crop_size, notes, mistakes);
+    /// Whether `auto` has chosen it by a few images.
+    unsure: bool,
+    data: &'a Data,
+}
+
+impl Entering<'_> {
+    /// All that the method decides, for the network that `probe` has the shape of.
+    fn resolve(
+        &self,
+        mut probe: Option<&mut Network>,
+        preprocessing: Option<&Preprocessing>,
+        notes: &mut Vec<String>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Result<Entrant> {
+        let Entering { recipe, method, unsure, data } = *self;
+        let frozen = probe.as_ref().map_or(0, |probe| frozen(recipe, probe, method, mistakes));
+        let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
+        let by_gradient = method.is_by_gradient();
+        let augment = by_gradient.then(|| augmentation(recipe, preprocessing, mistakes));
+        let trained = Trained {
+            holds_linear: probe.as_ref().is_some_and(|probe| probe.holds_linear()),
+            normalises: probe.as_ref().is_some_and(|probe| normalises(probe)),
+            images: data.train.len(),
+        };
+        let mut train = by_gradient.then(|| train(recipe, method, &trained));
+        if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
+            probe.freeze(frozen)?;
+            let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
+            fine_tuning::resolve(recipe, method, changes, probe, train, notes);
+            mistakes.extend(single_images(recipe, train, probe));
+            notes.extend(small_batches(train, probe));
+            if let Some(preprocessing) = preprocessing {
+                let crop_size = preprocessing.crop_size;
+                train.aux_weight = auxiliary_weight(recipe, probe, frozen, crop_size, notes, mistakes);
+            }
         }
+        let stages: Vec<String> =
+            probe.iter().flat_map(|probe| probe.stage_names()).map(str::to_string).collect();
+        Ok(Entrant {
+            method,
+            frozen_stages: stages[..frozen].to_vec(),
+            trained_stages: stages[frozen..].to_vec(),
+            linear: (!by_gradient).then(|| linear(recipe, read, unsure, trained.normalises)),
+            train,
+            augment,
+        })
     }
-    let stages: Vec<String> =
-        probe.iter().flat_map(|probe| probe.stage_names()).map(str::to_string).collect();
-    Ok(Entrant {
-        method,
-        frozen_stages: stages[..frozen].to_vec(),
-        trained_stages: stages[frozen..].to_vec(),
-        linear: (!by_gradient).then(|| linear(recipe, read)),
-        train,
-        augment,
-    })
 }
 
 /// The device that is there; a recipe's that is not is a mistake of the recipe.

@@ -1,6 +1,6 @@
 //! The plan in a few lines for a person: what was found, what is done about it, and why.
 
-use super::{OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings};
+use super::{Entrant, OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings};
 use crate::precision::Precision;
 use crate::recipe::Method;
 use crate::wording::counted;
@@ -19,16 +19,7 @@ impl Plan {
             Some(race) if settings.method == Method::Race => lines.extend(race.lines()),
             _ => lines.extend(self.method_lines()),
         }
-        lines.extend(settings.rival.iter().map(|rival| {
-            let what = match rival.linear {
-                Some(_) => "first fitted to a few images, and to all where it could then be ahead",
-                None => "trained too",
-            };
-            format!(
-                "rival       {}: {what}; the better of the two on the validation images is kept",
-                rival.method
-            )
-        }));
+        lines.extend(settings.rival.iter().map(|rival| rival_line(settings, rival)));
         let test = match settings.data.test_images {
             Some(test) => format!(", {} to test on at the end", counted(test, "image", "images")),
             None => String::new(),
@@ -73,14 +64,43 @@ impl Plan {
                 epochs * (step * train as f64 + settings.data.val_images as f64) + measured as f64
             }
         };
-        let rival = settings.rival.as_ref().map_or(0., |rival| passes(rival.method, &rival.train));
-        let passes = passes(settings.method, &settings.train) + rival;
+        let alone = passes(settings.method, &settings.train);
+        let passes = match &settings.rival {
+            None => alone,
+            // One of two trainings is made.
+            Some(rival) if settings.train.is_some() && rival.train.is_some() => {
+                alone.max(passes(rival.method, &rival.train))
+            }
+            Some(rival) => alone + passes(rival.method, &rival.train),
+        };
         Some(format!(
             "time        about {} ({rate:.0} images/s through the network on {})",
             duration(passes / rate),
             counted(settings.threads, "thread", "threads")
         ))
     }
+}
+
+/// What becomes of the two methods where `auto` has a rival for its choice.
+fn rival_line(settings: &Settings, rival: &Entrant) -> String {
+    let kept = match settings.average {
+        true => "the better of the two on the validation images is kept, or both are averaged",
+        false => "the better of the two on the validation images is kept",
+    };
+    let what = match (&rival.linear, &settings.train, settings.method) {
+        (Some(_), ..) => {
+            format!("first fitted to a few images, and to all where it could then be ahead; {kept}")
+        }
+        (None, Some(_), _) => {
+            "trained instead, unless a linear classifier on a few of the images is right on nine in ten"
+                .into()
+        }
+        (None, None, Method::Linear) => {
+            format!("trained too, unless the linear classifier is right on nine images in ten; {kept}")
+        }
+        (None, None, _) => format!("trained too; {kept}"),
+    };
+    format!("rival       {}: {what}", rival.method)
 }
 
 fn stages(settings: &Settings) -> String {
@@ -93,8 +113,10 @@ fn stages(settings: &Settings) -> String {
     match &settings.linear {
         Some(linear) if !linear.stages.is_empty() => {
             format!(
-                "a head on each of {} and on all of them; the network stays as it is",
-                linear.stages.join(", ")
+                "a head on each of {} and on all of them{}; the network stays as it is{}",
+                linear.stages.join(", "),
+                if linear.average { ", averaged" } else { "" },
+                if linear.adapt { ", or takes its BatchNorm statistics from these images" } else { "" }
             )
         }
         Some(_) => "a new head on the features; the network stays as it is".into(),

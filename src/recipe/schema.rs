@@ -205,8 +205,23 @@ pub const KEYS: &[Key] = &[
         "strategy.rival",
         Bool,
         "`true`",
-        "For `auto`, where images are different: train `stages` and `full` and keep the better one on the \
-            validation images, because no measurement beforehand tells which it is.",
+        "For `auto`: train what the table names beside its rival and keep the better one on the validation images, \
+            because no measurement beforehand tells which it is. With lots of images, heads on a few of them are looked at \
+            first.",
+    ),
+    key(
+        "strategy.average",
+        Bool,
+        "`true` for `auto` with little data, else `false`",
+        "Average instead of choosing: the heads of `stages`, each by its cross-validated accuracy; and for `auto` with \
+            little data these heads and `full`, where neither is clearly ahead.",
+    ),
+    key(
+        "strategy.adapt",
+        Bool,
+        "`true` for `auto` with little data, else `false`",
+        "For `stages`, networks with BatchNorm: fit the heads with BatchNorm's statistics of the training images too, \
+            and keep these statistics where the heads do clearly better.",
     ),
     key(
         "strategy.train_from",

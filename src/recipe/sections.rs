@@ -105,6 +105,12 @@ pub struct StrategySection {
     /// Whether the table's choice is trained beside its rival.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rival: Option<bool>,
+    /// Whether what is trained on little data is averaged, where none is clearly ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<bool>,
+    /// Whether BatchNorm's statistics of the training images are tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapt: Option<bool>,
     /// The stages whose features `stages` compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,

@@ -74,6 +74,9 @@ pub struct Report {
     /// For `stages`: what the features of each stage are worth, and those of all together.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageRow>,
+    /// For `stages`, where the model's head is the mean of all heads: what that is worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<HeadsReport>,
     /// For fine-tuning from a fitted head: what it was worth before the first epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_head: Option<LinearHead>,
@@ -222,8 +225,21 @@ pub struct StageRow {
     pub cv_loss: Option<f64>,
     /// Accuracy on the validation images, which had no part in the choice.
     pub val_accuracy: f64,
-    /// Whether this is the head of the model.
+    /// Whether it does best on the held-out folds: then it is the head of the model, unless that is the mean of all.
     pub chosen: bool,
+    /// What it counts in the mean of all heads, where that is the head of the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+}
+
+/// The mean of all heads, where that is the head of the model.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeadsReport {
+    /// Its accuracy on held-out folds of `train`.
+    pub cv_accuracy: Option<f64>,
+    /// The training images whose BatchNorm statistics have taken the place of the source's, if they have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapted_on: Option<usize>,
 }
 
 impl fmt::Display for StageRow {
@@ -233,7 +249,11 @@ impl fmt::Display for StageRow {
             stages => format!("all {} together", stages.len()),
         };
         let share = self.cv_accuracy.map_or("-".into(), |accuracy| format!("{accuracy:.4}"));
-        let mark = if self.chosen { "  <- chosen" } else { "" };
+        let mark = match self.share {
+            Some(share) => format!("  counts {share:.2}"),
+            None if self.chosen => "  <- chosen".into(),
+            None => String::new(),
+        };
         write!(
             f,
             "  {name:<24} {:>6} features  cross-validated {share}  val {:.4}{mark}",

@@ -34,6 +34,12 @@ pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
         contest.images
     )?;
     rows(&contest.methods, out)?;
+    if let (Some(_), &[first, second]) = (contest.beside(), &contest.shares[..]) {
+        write!(
+            out,
+            "<p>Both are kept, and their answers averaged: the upper one counts {first:.2}, the other one {second:.2}.</p>"
+        )?;
+    }
     if let [kept, other] = contest.compared_by[..] {
         write!(
             out,

@@ -25,6 +25,9 @@ pub fn choose(strategy: &Strategy) -> Choice {
         };
     };
     let (method, rival, what) = corner(size, similarity);
+    // Whoever says that images are similar says that their top features fit. A measurement may be wrong about that.
+    let told = similarity.verdict == Similarity::Similar && similarity.measured.is_none();
+    let rival = rival.filter(|_| !told);
     Choice { method, rival, reason: format!("{}, {}: {what}", size.short(), similarity.short()) }
 }
 
@@ -32,7 +35,7 @@ fn corner(size: &Size, similarity: &Likeness) -> (Method, Option<Method>, &'stat
     match (size.verdict, similarity.verdict) {
         (DatasetSize::Little, Similarity::Similar) => (
             Method::Linear,
-            None,
+            Some(Method::Full),
             "a linear classifier on the top features cannot overfit much, and they fit the images",
         ),
         (DatasetSize::Little, _) => (
@@ -43,7 +46,7 @@ fn corner(size: &Size, similarity: &Likeness) -> (Method, Option<Method>, &'stat
         ),
         (_, Similarity::Similar) => (
             Method::Partial,
-            None,
+            Some(Method::Full),
             "the features nearly fit: a linear classifier first, then the last stages are fine-tuned from it",
         ),
         _ => (
@@ -57,19 +60,25 @@ fn corner(size: &Size, similarity: &Likeness) -> (Method, Option<Method>, &'stat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::strategy::{Measure, Measured};
 
     #[test]
     fn each_corner_has_its_method() {
         for (images, similarity, method, rival) in [
-            (5, Similarity::Similar, Method::Linear, None),
+            (5, Similarity::Similar, Method::Linear, Some(Method::Full)),
             (5, Similarity::Different, Method::Stages, Some(Method::Full)),
-            (100, Similarity::Similar, Method::Partial, None),
+            (100, Similarity::Similar, Method::Partial, Some(Method::Full)),
             (100, Similarity::Different, Method::Full, Some(Method::Stages)),
         ] {
             let size = Size::of(&[images, images], None, 20);
-            let strategy = Strategy { size, similarity: Some(Likeness::forced(similarity)) };
-            let choice = choose(&strategy);
-            assert_eq!((choice.method, choice.rival), (method, rival));
+            let strategy = |similarity| Strategy { size: size.clone(), similarity: Some(similarity) };
+            let choice = choose(&strategy(Likeness::forced(similarity)));
+            let different = similarity == Similarity::Different;
+            assert_eq!((choice.method, choice.rival), (method, rival.filter(|_| different)));
+            let value = if different { 0.3 } else { 0.01 };
+            let measured = Measured { measure: Measure::Statistics, value, threshold: 0.03, images };
+            let measured = choose(&strategy(Likeness::of(measured)));
+            assert_eq!((measured.method, measured.rival), (method, rival));
             assert!(choice.reason.contains(&format!("({images} images a class)")), "{}", choice.reason);
         }
         let none = Strategy { size: Size::of(&[9, 9], None, 20), similarity: None };

@@ -159,7 +159,7 @@ impl Job<'_> {
         mut progress: impl FnMut(usize) -> Result<()>,
     ) -> Result<Measured> {
         let measure = measure_for(self.network);
-        let chosen = sample(samples.len(), self.seed);
+        let chosen = sample(samples.len(), SAMPLE, self.seed, "similarity");
         let batching = Batching {
             preprocessing: self.preprocessing,
             batch_size: BATCH,
@@ -233,11 +233,12 @@ fn information(chances: &Tensor, classes: usize) -> Result<f64> {
     Ok((of_mean - mean) / most.max(f64::MIN_POSITIVE))
 }
 
-/// Which of `count` images are looked at: a seeded sample without replacement, in its random order.
-fn sample(count: usize, seed: u64) -> Vec<usize> {
-    let mut generator = ChaCha8Rng::seed_from_u64(seed_of(seed, "similarity") as u64);
+/// Which of `count` images are looked at: a seeded sample without replacement of `most` at most, in its random order. `what`
+/// tells it from other draws of the same seed.
+pub(crate) fn sample(count: usize, most: usize, seed: u64, what: &str) -> Vec<usize> {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed_of(seed, what) as u64);
     let mut indices: Vec<usize> = (0..count).collect();
-    let wanted = count.min(SAMPLE);
+    let wanted = count.min(most);
     for place in 0..wanted {
         let left = (count - place) as u64;
         indices.swap(place, place + (generator.next_u64() % left) as usize);
@@ -252,14 +253,14 @@ mod tests {
 
     #[test]
     fn a_sample_is_seeded_and_has_no_image_twice() {
-        let mut drawn = sample(1000, 3);
-        assert_eq!(drawn, sample(1000, 3));
-        assert_ne!(drawn, sample(1000, 4));
+        let mut drawn = sample(1000, SAMPLE, 3, "similarity");
+        assert_eq!(drawn, sample(1000, SAMPLE, 3, "similarity"));
+        assert_ne!(drawn, sample(1000, SAMPLE, 4, "similarity"));
         assert_eq!(drawn.len(), SAMPLE);
         drawn.sort_unstable();
         drawn.dedup();
         assert_eq!(drawn.len(), SAMPLE);
-        assert_eq!(sample(3, 0).len(), 3);
+        assert_eq!(sample(3, SAMPLE, 0, "similarity").len(), 3);
     }
 
     #[test]

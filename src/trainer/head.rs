@@ -87,6 +87,8 @@ pub(super) fn fit_head(
         },
         intercept: network.classifier().bias().is_some(),
         compare: false,
+        rough: false,
+        held_out: false,
     };
     let stop = || job.signals.received().is_some();
     let labels = labels_of(job.train.iter())?;

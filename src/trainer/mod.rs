@@ -36,7 +36,7 @@ use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
 use crate::recipe::{BatchNormMode, ClassWeights};
 use crate::run_folder::RunFolder;
 use crate::signal::Signals;
-use crate::strategy::rival;
+use crate::strategy::rival::ToBeat;
 use crate::wording::counted;
 
 pub use evaluate::{count, evaluate, labels_of};
@@ -78,7 +78,7 @@ pub struct Job<'a> {
     /// What the model file says about itself.
     pub card: &'a Card,
     /// A validation accuracy that another method has reached: a training that is far behind is given up.
-    pub to_beat: Option<f64>,
+    pub to_beat: Option<ToBeat>,
     /// Asked between two steps.
     pub signals: &'a Signals,
     /// How much of a batch is measured at once.
@@ -391,7 +391,7 @@ fn stalled(settings: &TrainSettings, history: &[EpochRow]) -> bool {
 /// Whether the validation accuracy is too far behind what is [to be beaten](Job::to_beat).
 fn hopeless(job: &Job, history: &[EpochRow]) -> bool {
     job.to_beat.zip(best(history)).is_some_and(|(to_beat, best)| {
-        rival::hopeless(best.val_accuracy, to_beat, job.val.len(), history.len(), job.settings.epochs)
+        to_beat.is_hopeless(best.val_accuracy, job.val.len(), history.len(), job.settings.epochs)
     })
 }
 

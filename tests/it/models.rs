@@ -174,6 +174,7 @@ fn a_written_file_has_torchvisions_keys_shapes_and_types() {
         let network =
             Network::new(find(name).unwrap(), 1000, tch::Device::Cpu, Fill::Initial { seed: 1 }).unwrap();
         let card = Card {
+            beside: None,
             decode: Default::default(),
             architecture: name.clone(),
             classes: tl::models::imagenet_classes(),
@@ -483,6 +484,7 @@ fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
     for transform_input in [false, true] {
         let path = folder.path().join("model.safetensors");
         let card = Card {
+            beside: None,
             decode: Default::default(),
             architecture: "googlenet".into(),
             classes: (0..1000).map(|class| class.to_string()).collect(),

@@ -153,6 +153,8 @@ impl Run<'_> {
             },
             intercept,
             compare: !settings.stages.is_empty(),
+            rough: settings.rough,
+            held_out: settings.average && !settings.stages.is_empty(),
         };
         let stop = || self.signals.received().is_some();
         let labels = trainer::labels_of(samples.iter())?;

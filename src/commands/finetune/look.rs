@@ -41,8 +41,9 @@ impl Run<'_> {
         let samples: Vec<&Sample> = train.iter().chain(&data.val).collect();
         let readings: Vec<Reading> =
             settings.stages.iter().map(|name| network.reading(name)).collect::<Result<_>>()?;
-        let (vectors, _) = self.vectors(network, &readings, settings, &samples, "look ", seconds)?;
-        let settings = LinearSettings { compare_on: None, ..settings.clone() };
+        let (vectors, _) =
+            self.vectors(network, &readings, settings, &samples, ("look ", self.folder), seconds)?;
+        let settings = LinearSettings { compare_on: None, rough: true, ..settings.clone() };
         let x = rows(&vectors, 0, train.len())?;
         let candidates = seconds.of("fit", || self.candidates(network, &settings, &x, &train));
         self.signals.check("stopped while fitting heads; what is done is kept: go on with `--resume`")?;

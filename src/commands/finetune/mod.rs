@@ -3,6 +3,7 @@
 mod candidates;
 mod look;
 mod on_features;
+mod pool;
 mod race;
 mod rival;
 
@@ -14,7 +15,7 @@ use tch::Device;
 use super::Outcome;
 use super::plan::{read, show};
 use super::terminal::{Terminal, warn};
-use crate::artifact::{Card, FORMAT};
+use crate::artifact::{self, Beside, Card, FORMAT};
 use crate::averaging::{Averaging, Member};
 use crate::chance;
 use crate::check::{self, BadImage};
@@ -30,9 +31,11 @@ use crate::plan::{Data, Overrides, Plan, Settings, TrainSettings};
 use crate::precision::Precision;
 use crate::preprocess::{DecodeLimits, Views};
 use crate::recipe::{BadImages, Method};
-use crate::report::{Best, Frozen, LinearReport, Measured, MeasuredViews, Report, StageRow};
-use crate::run_folder::{RunFolder, Start, Used};
+use crate::report::{Best, Frozen, HeadsReport, LinearReport, Measured, MeasuredViews, Report, StageRow};
+use crate::run_folder::{BESIDE, RunFolder, Start, Used};
 use crate::signal::Signals;
+use crate::strategy::Contest;
+use crate::strategy::rival::ToBeat;
 use crate::trainer::{self, EpochRow, LinearHead, Pass, Trained};
 use crate::weights::download::DownloadBar;
 use crate::weights::load;
@@ -92,7 +95,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
         folder.begin(&plan.settings, start)?;
     }
     let resume = start == Start::Checkpoint;
-    let mut contest = None;
+    let (mut contest, mut beside) = (None, None);
     let mut result = match plan.settings.rival.take() {
         None => {
             let run = Run::of(&plan, &network, &folder, &signals, terminal, resume);
@@ -116,15 +119,21 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
             };
             // Only the one that is kept sees the test images.
             let test = plan.data.test.take();
-            let (kept, result, found) = rival::contest(&mut plan, rival, &ground, &mut seconds)?;
+            let decided = rival::contest(&mut plan, rival, &ground, &mut seconds)?;
             plan.data.test = test;
-            (network, contest) = (kept, Some(found));
-            result
+            (network, contest, beside) = (decided.network, Some(decided.contest), decided.beside);
+            decided.outcomes
         }
     };
-    let run = Run::of(&plan, &network, &folder, &signals, terminal, resume);
+    let mut run = Run::of(&plan, &network, &folder, &signals, terminal, resume);
+    if let Some(rival::Beside { network: second, share }) = &beside {
+        artifact::write(&folder.beside(), second, &card(&plan, second))?;
+        run.card.beside = Some(Beside { file: BESIDE.into(), share: *share });
+        artifact::write(&folder.model(), &network, &run.card)?;
+        run.beside = Some((second, *share));
+    }
     if contest.is_some() {
-        seconds.of("evaluate", || run.measure_test(&network, &mut result))?;
+        seconds.of("evaluate", || run.measure_kept(&network, &mut result))?;
     }
     if let Some(views) = &plan.settings.eval {
         result.views = Some(seconds.of("evaluate", || run.measure_views(&network, views))?);
@@ -150,6 +159,9 @@ struct Outcomes {
     test: Option<Evaluation>,
     views: Option<(Evaluation, Option<Evaluation>)>,
     linear: Option<LinearReport>,
+    heads: Option<HeadsReport>,
+    /// Accuracy of the fitted head on held-out training images.
+    held_out: Option<f64>,
     stages: Vec<StageRow>,
     /// Training images that the stages were compared on.
     compared_on: usize,
@@ -181,7 +193,9 @@ struct Run<'a> {
     terminal: Terminal,
     resume: bool,
     /// A validation accuracy that another method has reached.
-    to_beat: Option<f64>,
+    to_beat: Option<ToBeat>,
+    /// A second network that is averaged with the kept one, and what it counts.
+    beside: Option<(&'a Network, f64)>,
 }
 
 impl<'a> Run<'a> {
@@ -194,7 +208,8 @@ impl<'a> Run<'a> {
         resume: bool,
     ) -> Self {
         let limits = plan.settings.data.limits();
-        Run { plan, card: card(plan, network), limits, folder, signals, terminal, resume, to_beat: None }
+        let card = card(plan, network);
+        Run { plan, card, limits, folder, signals, terminal, resume, to_beat: None, beside: None }
     }
 
     /// Trains what the plan says.
@@ -263,8 +278,20 @@ impl<'a> Run<'a> {
         let Trained { epochs, linear_head, passes, mut notes, .. } = trained;
         notes.extend(job.parts.note());
         notes.iter().for_each(|note| self.terminal.say(format!("note: {note}")));
-        let (views, linear, stages, compared_on) = (None, None, Vec::new(), 0);
-        Ok(Outcomes { epochs, val, test, views, linear, stages, compared_on, notes, linear_head, passes })
+        Ok(Outcomes {
+            epochs,
+            val,
+            test,
+            views: None,
+            linear: None,
+            heads: None,
+            held_out: None,
+            stages: Vec::new(),
+            compared_on: 0,
+            notes,
+            linear_head,
+            passes,
+        })
     }
 
     /// The kept model on the validation and the test images, with what it says of several views averaged.
@@ -275,14 +302,20 @@ impl<'a> Run<'a> {
         Ok((val, test.transpose()?))
     }
 
-    /// The kept model on the test images, where the training of two models has left them alone.
-    fn measure_test(&self, network: &Network, outcomes: &mut Outcomes) -> Result<()> {
+    /// The kept model on the test images, where the training of two models has left them alone, and on the validation images
+    /// where it is both of them.
+    fn measure_kept(&self, network: &Network, outcomes: &mut Outcomes) -> Result<()> {
         let Plan { settings, data, .. } = self.plan;
-        let Some(test) = &data.test else { return Ok(()) };
         let views = Views::default().resolved(&settings.preprocessing);
+        if self.beside.is_some() {
+            outcomes.val = self.measure(network, &views, "measuring val", &data.val)?;
+            outcomes.passes.iter_mut().filter(|pass| pass.part == "val").for_each(|pass| pass.times += 1);
+        }
+        let Some(test) = &data.test else { return Ok(()) };
         outcomes.test = Some(self.measure(network, &views, "measuring test", test)?);
-        let pass = outcomes.passes.iter().find(|pass| pass.part == "val").cloned();
-        outcomes.passes.extend(pass.map(|val| Pass { part: "test", images: test.len(), times: 1, ..val }));
+        let seen: Vec<Pass> = outcomes.passes.iter().filter(|pass| pass.part == "val").cloned().collect();
+        let pass = |val| Pass { part: "test", images: test.len(), times: 1, ..val };
+        outcomes.passes.extend(seen.into_iter().map(pass));
         Ok(())
     }
 
@@ -296,7 +329,8 @@ impl<'a> Run<'a> {
         let Plan { settings, data, .. } = self.plan;
         let parts = Parts::new(network.device());
         let preprocessing = &settings.preprocessing;
-        let members = [Member { network, preprocessing, order: None, precision: Precision::Fp32, parts }];
+        let (order, precision, beside) = (None, Precision::Fp32, self.beside);
+        let members = [Member { network, beside, preprocessing, order, precision, parts }];
         let batch_size = match (&settings.train, &settings.linear) {
             (Some(train), _) => train.batch_size,
             (None, Some(linear)) => linear.batch_size,
@@ -365,6 +399,7 @@ impl<'a> Run<'a> {
             frozen,
             bad_images,
             stages: outcomes.stages,
+            heads: outcomes.heads,
             notes: notes.iter().cloned().chain(outcomes.notes).collect(),
             linear_head: outcomes.linear_head,
             passes: outcomes.passes,
@@ -424,6 +459,7 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
 fn card(plan: &Plan, network: &Network) -> Card {
     Card {
         architecture: plan.settings.model.clone(),
+        beside: None,
         classes: plan.data.classes.clone(),
         format: FORMAT,
         decode: plan.settings.data.decode,
@@ -500,11 +536,16 @@ fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, termina
     for pass in &report.passes {
         terminal.say(format!("passes  {pass}"));
     }
+    let model = match report.contest.as_ref().and_then(Contest::beside) {
+        None => folder.model().display().to_string(),
+        Some(_) => {
+            format!("{} with {BESIDE} beside it: predict averages them", folder.model().display())
+        }
+    };
     terminal.say(format!(
-        "val accuracy {:.4} ({}{epoch}){test}{views}\nmodel   {}\nreport  {}\nnext    tl predict --model {} PATH...",
-        report.best.val_accuracy,
+        "val accuracy {:.4} ({}{epoch}){test}{views}\nmodel   {model}\nreport  {}\nnext    tl predict --model {} PATH...",
+        report.val.accuracy,
         report.val.interval,
-        folder.model().display(),
         folder.page().display(),
         folder.path().display()
     ));

@@ -233,6 +233,7 @@ impl Heats<'_> {
             terminal: ground.terminal,
             resume: true,
             to_beat: None,
+            beside: None,
         };
         let samples: Vec<&Sample> = plan.data.train.iter().collect();
         let store = ground.folder.heat("features")?.features();

@@ -11,11 +11,12 @@ use super::{Outcomes, Run, Seconds, alone};
 use crate::commands::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::models::Network;
+use crate::plan::LinearSettings;
 use crate::plan::{Entrant, Plan};
-use crate::recipe::Method;
+use crate::recipe::{DatasetSize, Method};
 use crate::run_folder::RunFolder;
 use crate::signal::Signals;
-use crate::strategy::rival::{Heads, Looked, Trained, at_best, of_epochs};
+use crate::strategy::rival::{Heads, Looked, NINE_IN_TEN, ToBeat, Trained, at_best, of_epochs};
 use crate::strategy::{Contest, race};
 use crate::weights::source::Opened;
 use crate::wording::counted;
@@ -28,6 +29,22 @@ pub(super) struct Ground<'a> {
     pub terminal: Terminal,
     pub device: Device,
     pub resume: bool,
+}
+
+/// What has come of a contest.
+pub(super) struct Decided {
+    pub network: Network,
+    pub outcomes: Outcomes,
+    pub contest: Contest,
+    /// The other one, where both count.
+    pub beside: Option<Beside>,
+}
+
+/// The second of two models that are averaged.
+pub(super) struct Beside {
+    pub network: Network,
+    /// What it counts, below a half.
+    pub share: f64,
 }
 
 /// A method that has been trained.
@@ -62,7 +79,7 @@ impl Side {
         Look {
             images: self.outcomes.compared_on,
             by_stage: alone.filter_map(|row| row.cv_accuracy).collect(),
-            chosen: stages.iter().find(|row| row.chosen).and_then(|row| row.cv_accuracy),
+            chosen: self.outcomes.held_out,
             on_val: self.outcomes.val.confusion.outcomes().to_vec(),
         }
     }
@@ -109,13 +126,16 @@ pub(super) fn contest(
     rival: Entrant,
     ground: &Ground,
     seconds: &mut Seconds,
-) -> Result<(Network, Outcomes, Contest)> {
+) -> Result<Decided> {
     let (choice, reason) = (plan.settings.entrant(), plan.settings.reason.clone());
     let favourite = choice.method;
     let beside = ground.folder.heat("beside")?;
     // A run that was stopped after the decision has the winner's model in the place of the one to go on from.
     if ground.resume && ground.folder.beaten().exists() {
         put(&ground.folder.beaten(), &ground.folder.model())?;
+    }
+    if choice.train.is_some() && rival.train.is_some() {
+        return partial_or_full(plan, choice, rival, reason, ground, seconds);
     }
     let mut both = [choice, rival];
     both.sort_by_key(|entrant| entrant.train.is_some());
@@ -137,9 +157,16 @@ pub(super) fn contest(
     let heads = look.heads(plan);
     let mut settled = heads.and_then(|heads| Some(heads.settled()?.reason(by_gradient.method, &heads)));
     let mut learnt = None;
+    let size = plan.settings.strategy.size.verdict;
+    // What it is compared with in the end.
+    let accuracy = match (&heads, size) {
+        (Some(heads), DatasetSize::Little) => heads.right(),
+        _ => look.accuracy(),
+    };
     if settled.is_none() {
         let rival = by_gradient.method;
-        match trained(plan, by_gradient, ground.folder, ground, Some(look.accuracy()), seconds) {
+        let to_beat = Some(ToBeat { accuracy, size });
+        match trained(plan, by_gradient, ground.folder, ground, to_beat, seconds) {
             Ok(side) => learnt = Some(side),
             // The heads are there, and a rate that was too high for `full` says nothing against them.
             Err(Error::Diverged(message)) => {
@@ -163,17 +190,18 @@ pub(super) fn contest(
         ground.folder.rewrite_metrics(&fitted.outcomes.epochs)?;
         let contest = Contest::settled(fitted.trained(plan)).after(row);
         let reason = format!("{reason}; {}", settled.unwrap_or_default());
-        return Ok(keep(plan, fitted, contest, reason, ground.terminal));
+        return Ok(keep(plan, fitted, None, contest, reason, ground.terminal));
     };
-    given_up(&learnt, &look, row, heads_method, ground.terminal);
+    given_up(&learnt, accuracy, row, heads_method, ground.terminal);
     let Some(fitted) = fitted else {
         let contest = Contest::settled(learnt.trained(plan)).after(row);
         let reason = contest.reason(&reason);
-        return Ok(keep(plan, learnt, contest, reason, ground.terminal));
+        return Ok(keep(plan, learnt, None, contest, reason, ground.terminal));
     };
     let (choice, rival) =
         if fitted.entrant.method == favourite { (&fitted, &learnt) } else { (&learnt, &fitted) };
-    let contest = Contest::of(choice.trained(plan), rival.trained(plan), plan.settings.strategy.size.verdict);
+    let (size, average) = (plan.settings.strategy.size.verdict, plan.settings.average);
+    let contest = Contest::of(choice.trained(plan), rival.trained(plan), size, average);
     let contest = contest.after(row);
     let kept = contest.methods.first().map(|row| row.method);
     let fitted_is_kept = kept == Some(fitted.entrant.method);
@@ -183,12 +211,56 @@ pub(super) fn contest(
         ground.folder.rewrite_metrics(&fitted.outcomes.epochs)?;
     }
     let reason = contest.reason(&reason);
-    let kept = if fitted_is_kept { fitted } else { learnt };
-    Ok(keep(plan, kept, contest, reason, ground.terminal))
+    let (kept, other) = if fitted_is_kept { (fitted, learnt) } else { (learnt, fitted) };
+    Ok(keep(plan, kept, Some(other), contest, reason, ground.terminal))
+}
+
+/// With lots of images that are similar: the last stages alone, or all of them. The two are never both trained. What a linear
+/// classifier on the top features is right on tells: where these fit, there is little for the early stages to learn.
+fn partial_or_full(
+    plan: &mut Plan,
+    choice: Entrant,
+    rival: Entrant,
+    reason: String,
+    ground: &Ground,
+    seconds: &mut Seconds,
+) -> Result<Decided> {
+    let frozen = choice.frozen_stages.iter().chain(&choice.trained_stages);
+    let linear = Entrant {
+        method: Method::Linear,
+        frozen_stages: frozen.cloned().collect(),
+        trained_stages: Vec::new(),
+        linear: Some(LinearSettings::on_features(&plan.recipe)),
+        train: None,
+        augment: None,
+    };
+    let look = looked(plan, &linear, ground, seconds)?;
+    let row = look.as_ref().map(|look| look.row(Method::Linear, plan));
+    let right = look.as_ref().map(|look| look.heads(plan).map_or(look.accuracy(), |heads| heads.right()));
+    let (entrant, reason) = match right {
+        Some(right) if right < NINE_IN_TEN => {
+            let what = format!(
+                "{reason}; a linear classifier on the top features of some is right on {right:.4} only, so that all stages are \
+                 trained"
+            );
+            (rival, what)
+        }
+        Some(right) => {
+            let what = format!(
+                "{reason}; a linear classifier on the top features of some is right on {right:.4}, so that the early stages \
+                 have little to learn"
+            );
+            (choice, what)
+        }
+        None => (choice, reason),
+    };
+    let side = trained(plan, entrant, ground.folder, ground, None, seconds)?;
+    let contest = Contest::settled(side.trained(plan)).after(row);
+    Ok(keep(plan, side, None, contest, reason, ground.terminal))
 }
 
 /// Says that a training has ended before its last epoch, if it has.
-fn given_up(learnt: &Side, look: &Look, row: Option<Looked>, heads: Method, terminal: Terminal) {
+fn given_up(learnt: &Side, to_beat: f64, row: Option<Looked>, heads: Method, terminal: Terminal) {
     let Side { entrant, outcomes, .. } = learnt;
     let done = outcomes.epochs.len();
     let Some(epochs) = entrant.train.as_ref().map(|train| train.epochs).filter(|&all| done < all) else {
@@ -200,21 +272,33 @@ fn given_up(learnt: &Side, look: &Look, row: Option<Looked>, heads: Method, term
         entrant.method,
         counted(done, "epoch", "epochs"),
         outcomes.val.accuracy,
-        look.accuracy()
+        to_beat
     ));
 }
 
-/// Makes one of the two what the plan trains.
+/// Makes one of the two what the plan trains. The other one goes beside it, if it counts.
 fn keep(
     plan: &mut Plan,
     kept: Side,
+    other: Option<Side>,
     contest: Contest,
     reason: String,
     terminal: Terminal,
-) -> (Network, Outcomes, Contest) {
+) -> Decided {
     plan.settings.adopt(kept.entrant, reason);
     terminal.say(format!("method  {}: {}", plan.settings.method, plan.settings.reason));
-    (kept.network, kept.outcomes, contest)
+    let Side { network, mut outcomes, .. } = kept;
+    let beside = other.zip(contest.beside()).map(|(other, share)| {
+        // The report has what both have come to.
+        let more = other.outcomes;
+        if outcomes.stages.is_empty() {
+            (outcomes.stages, outcomes.heads) = (more.stages, more.heads);
+        }
+        outcomes.notes.extend(more.notes);
+        outcomes.passes.extend(more.passes);
+        Beside { network: other.network, share }
+    });
+    Decided { network, outcomes, contest, beside }
 }
 
 /// Moves a model within the run folder.
@@ -254,7 +338,7 @@ fn trained(
     entrant: Entrant,
     folder: &RunFolder,
     ground: &Ground,
-    to_beat: Option<f64>,
+    to_beat: Option<ToBeat>,
     seconds: &mut Seconds,
 ) -> Result<Side> {
     let started = Instant::now();
