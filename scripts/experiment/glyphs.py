@@ -90,6 +90,21 @@ def covered(rng, field):
     return grey(np.where(near < rng.uniform(3, 6), 0.5, field))
 
 
+def wavy(rng, field):
+    """A field whose lines are shifted by a wave, along them and across."""
+    def shift(along):
+        high, length, phase = rng.uniform(2, 4.5), rng.uniform(18, 36), rng.uniform(0, 2 * np.pi)
+        return high * np.sin(2 * np.pi * along / length + phase)
+
+    x = np.clip(textures.X + shift(textures.Y), 0, SIDE - 1.001)
+    y = np.clip(textures.Y + shift(textures.X), 0, SIDE - 1.001)
+    left, top = x.astype(int), y.astype(int)
+    right, low = x - left, y - top
+    upper = field[top, left] * (1 - right) + field[top, left + 1] * right
+    lower = field[top + 1, left] * (1 - right) + field[top + 1, left + 1] * right
+    return upper * (1 - low) + lower * low
+
+
 def outlined(field):
     """The edge of the ink alone: the field's gradient."""
     dy, dx = np.gradient(field)

@@ -151,6 +151,7 @@ def run(job):
     row["test_accuracy"] = report["test"]["accuracy"]
     row["val_accuracy"] = (report.get("best") or report["val"]).get("val_accuracy", report["val"].get("accuracy"))
     row["seconds"] = round(sum(report["seconds"].values()), 2)
+    row["measure_seconds"] = round(report["seconds"].get("evaluate", 0.0), 2)
     row["train_seconds"] = round(report["seconds"].get("train", 0.0), 2)
     with LOCK, RESULTS.open("a") as file:
         file.write(json.dumps(row) + "\n")

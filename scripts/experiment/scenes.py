@@ -262,3 +262,53 @@ def corners(rng, count):
     radii = size * rng.uniform(0.85, 1, count)
     ends = [(x + r * np.cos(a), y + r * np.sin(a)) for r, a in zip(radii, angles)]
     return strokes(list(zip(ends, ends[1:] + ends[:1])), rng.uniform(0.8, 1.8))
+
+
+# Places of the pips on a die's face, by their number.
+PIPS = {
+    1: ((0, 0),),
+    2: ((-1, -1), (1, 1)),
+    3: ((-1, -1), (0, 0), (1, 1)),
+    4: ((-1, -1), (-1, 1), (1, -1), (1, 1)),
+    5: ((-1, -1), (-1, 1), (0, 0), (1, -1), (1, 1)),
+    6: ((-1, -1), (-1, 0), (-1, 1), (1, -1), (1, 0), (1, 1)),
+}
+
+
+def die(rng, pips):
+    """One face of a die, of any size and turn: its outline and its pips."""
+    size, angle = rng.uniform(11, 19), rng.uniform(0, 2 * np.pi)
+    x, y = rng.uniform(size * 1.3 + 2, SIDE - size * 1.3 - 2, 2)
+    c, s = np.cos(angle) * size, np.sin(angle) * size
+    at = lambda u, v: (x + u * c - v * s, y + u * s + v * c)  # noqa: E731
+    ends = [at(u, v) for u, v in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    field = strokes(list(zip(ends, ends[1:] + ends[:1])), rng.uniform(0.6, 1.2))
+    apart, radius = rng.uniform(0.45, 0.58), size * rng.uniform(0.12, 0.17)
+    for u, v in PIPS[pips]:
+        left, top = at(u * apart, v * apart)
+        field = np.maximum(field, textures.soft(radius - np.hypot(textures.X - left, textures.Y - top)))
+    return field
+
+
+CURVES = ("sine", "square", "triangle", "saw", "damped", "chirp", "pulses", "steps")
+
+
+def curve(rng, kind):
+    """A curve from the left to the right edge, of one of CURVES kinds, of any height and period, with a trembling hand."""
+    t = np.linspace(0, 1, 90)
+    turns, phase = rng.uniform(2.5, 4.5), rng.uniform(0, 1)
+    wave = (t * turns + phase) % 1
+    values = {
+        "sine": np.sin(2 * np.pi * wave),
+        "square": np.where(wave < 0.5, 1, -1),
+        "triangle": 1 - 4 * np.abs(wave - 0.5),
+        "saw": 2 * wave - 1,
+        "damped": 1.2 * np.exp(-2.5 * t) * np.sin(2 * np.pi * wave),
+        "chirp": np.sin(2 * np.pi * (1.2 * turns * t**2 + phase)),
+        "pulses": np.where(wave < 0.15, 1, -0.8),
+        "steps": 2 * np.floor(t * rng.integers(4, 7) + phase) / 6 - 1,
+    }[kind]
+    high, middle = rng.uniform(9, 20), rng.uniform(24, 40)
+    heights = middle - high * values * rng.choice([-1, 1]) + rng.normal(0, 0.4, len(t))
+    ends = list(zip(2 + t * (SIDE - 4), np.clip(heights, 1, SIDE - 2)))
+    return strokes(list(zip(ends, ends[1:])), rng.uniform(0.7, 1.6))

@@ -2,7 +2,7 @@
 
 On the *development* tasks the rule of `strategy: auto` was designed; the *held-out* tasks are for the report alone: no
 threshold, no setting and no measure was chosen on them, and they were chosen before any result of theirs was seen.
-Nineteen of the development tasks were held out once, seven for the first rule, six for the second and six for the third; each
+Twenty-five of the development tasks were held out once, seven for the first rule and six for each of three later ones; each
 time the rule was changed for what they had shown, new ones took their place.
 
 The test images of the first thirteen tasks are of other fonts, and of other parts of a photograph, than the training
@@ -66,12 +66,18 @@ TASKS = (
     Task("faces", "development", SIZES, "none", "drawn faces: four mouths, eyes open or shut"),
     Task("textures_fifth", "development", SIZES, "textures", "once more ten other procedural textures"),
     Task("photos_up", "development", SIZES, "textures", "which of its four sides is up, in regions of both photographs"),
-    Task("letters_covered", "held_out", SIZES, "letters", "ten letters, blurred as the source's are, behind a bar"),
-    Task("signs_sharp", "held_out", LARGE, "none", "crisp signs anywhere, ink and paper of any colour"),
-    Task("arrows", "held_out", SIZES, "none", "in which of eight directions an arrow points"),
-    Task("corners", "held_out", SIZES, "none", "how many corners a polygon has, three to eight"),
-    Task("textures_sixth", "held_out", SIZES, "textures", "and ten other procedural textures"),
-    Task("photos_coarse", "held_out", SIZES, "textures", "eight regions of both photographs, at an eighth of the resolution"),
+    Task("letters_covered", "development", SIZES, "letters", "ten letters, blurred as the source's are, behind a bar"),
+    Task("signs_sharp", "development", LARGE, "none", "crisp signs anywhere, ink and paper of any colour"),
+    Task("arrows", "development", SIZES, "none", "in which of eight directions an arrow points"),
+    Task("corners", "development", SIZES, "none", "how many corners a polygon has, three to eight"),
+    Task("textures_sixth", "development", SIZES, "textures", "and ten other procedural textures"),
+    Task("photos_coarse", "development", SIZES, "textures", "eight regions of both photographs, at an eighth of the resolution"),
+    Task("letters_wavy", "held_out", SIZES, "letters", "ten letters, blurred as the source's are, bent by a wave"),
+    Task("digits_outlined", "held_out", LARGE, "none", "the outlines of crisp digits anywhere, in any two colours"),
+    Task("dice", "held_out", SIZES, "none", "which of its six faces a die shows"),
+    Task("curves", "held_out", SIZES, "none", "of which of eight kinds a drawn curve is"),
+    Task("textures_seventh", "held_out", SIZES, "textures", "and yet ten other procedural textures"),
+    Task("photos_negative", "held_out", SIZES, "textures", "eight regions of both photographs, as negatives"),
 )
 # Tasks whose test images are drawn as their training images are.
 ALIKE = tuple(task.name for task in TASKS[13:])
@@ -94,6 +100,8 @@ CHARACTERS = {
     "letters_covered": "AEMRTbdfkz",
     "signs_sharp": "&%?@#$+=!*",
     "letters_faint": "JNQVYhmpux",
+    "letters_wavy": "CDFGPSeqwy",
+    "digits_outlined": "0123456789",
 }
 SIGNS = {
     "&": "ampersand", "%": "percent", "?": "question", "@": "at", "#": "hash",
@@ -105,11 +113,12 @@ FAMILIES = {
     "textures_fourth": textures.FOURTH,
     "textures_fifth": textures.FIFTH,
     "textures_sixth": textures.SIXTH,
+    "textures_seventh": textures.SEVENTH,
 }
 PHOTOS = {"photo_china": ("china.jpg", (420, 640), (160, 427), 3, 3), "photo_flower": ("flower.jpg", (140, 500), (20, 420), 3, 3)}
 # A region of each photograph that is a class of photos_grey by itself.
 GREY_PHOTOS = (("china.jpg", (420, 640), (160, 427), 2, 2), ("flower.jpg", (140, 500), (20, 420), 2, 2))
-ON_PHOTOS = ("photos_grey", "digits_over_photo", "photos_up", "photos_coarse")
+ON_PHOTOS = ("photos_grey", "digits_over_photo", "photos_up", "photos_coarse", "photos_negative")
 # What draws a field of a task whose classes are drawings in two colours.
 DRAWN = {
     "runes": scenes.rune,
@@ -117,6 +126,8 @@ DRAWN = {
     "faces": scenes.face,
     "arrows": scenes.arrow,
     "corners": lambda rng, label: scenes.corners(rng, scenes.CORNERS[label]),
+    "dice": lambda rng, label: scenes.die(rng, label + 1),
+    "curves": lambda rng, label: scenes.curve(rng, scenes.CURVES[label]),
 }
 SOURCE_PHOTO = ("china.jpg", (0, 420), (130, 427), 4, 4)
 
@@ -137,7 +148,7 @@ def classes(name):
         return scenes.Regions(*PHOTOS[name]).names()
     if name == "source":
         return [family.__name__ for family in textures.PRETRAINING] + scenes.Regions(*SOURCE_PHOTO).names()
-    if name in ("photos_grey", "photos_coarse"):
+    if name in ("photos_grey", "photos_coarse", "photos_negative"):
         return [f"{photo[0].removesuffix('.jpg')}_{n}" for photo in GREY_PHOTOS for n in range(4)]
     if name == "digits_over_photo":
         return [str(digit) for digit in range(10)]
@@ -153,6 +164,10 @@ def classes(name):
         return [f"arrow_{n}" for n in range(scenes.ARROWS)]
     if name == "corners":
         return [f"corners_{n}" for n in scenes.CORNERS]
+    if name == "dice":
+        return [f"face_{n}" for n in range(1, 7)]
+    if name == "curves":
+        return list(scenes.CURVES)
     if name == "photos_up":
         return ["up", "right", "down", "left"]
     return list(scenes.SHAPES) if name == "shapes" else [f"discs_{n}" for n in range(1, 9)]
@@ -191,6 +206,8 @@ class Maker:
             character = CHARACTERS[name][label]
             if name in ("digits_sharp", "signs_sharp"):
                 return glyphs.recoloured(rng, self.glyphs.sharp(rng, character))
+            if name == "digits_outlined":
+                return glyphs.recoloured(rng, glyphs.outlined(self.glyphs.sharp(rng, character)))
             field = self.glyphs.blurred(rng, character)
             if name == "letters_rotated":
                 return glyphs.grey(np.rot90(field, -1))
@@ -198,6 +215,8 @@ class Maker:
                 return glyphs.grey(1 - field)
             if name == "letters_covered":
                 return glyphs.covered(rng, field)
+            if name == "letters_wavy":
+                return glyphs.grey(glyphs.wavy(rng, field))
             if name == "letters_faint":
                 return glyphs.faint(rng, field)
             if name == "letters_outlined":
@@ -218,6 +237,8 @@ class Maker:
             return scenes.over_photo(rng, handwritten(rng, label, self.split), self.grey[0], "all")
         if name == "bars":
             return scenes.bar(rng, label)
+        if name == "photos_negative":
+            return 255 - self.grey[label // 4].crop(rng, label % 4, "all")
         if name == "photos_coarse":
             crop = Image.fromarray(self.grey[label // 4].crop(rng, label % 4, "all"))
             small = crop.resize((8, 8), Image.Resampling.BOX)

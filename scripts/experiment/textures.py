@@ -447,12 +447,79 @@ def peel(rng):
     return unit(band(rng, 5, 8)) ** 2 + 0.8 * (np.abs(band(rng, 20, 40)) < 0.2)
 
 
+# A seventh set, for the tasks that are held out: what is laid, blown or grown.
+def parquet(rng):
+    u, v = turned(rng)
+    p = rng.uniform(15, 20)
+    across = (np.floor(u / p) + np.floor(v / p)) % 2 > 0
+    return saw(np.where(across, u, v), p / rng.integers(3, 5)) < 0.7
+
+
+def snow(rng):
+    first, _, _ = points(rng, int(rng.integers(50, 80)))
+    return soft(rng.uniform(1, 2) - first) + 0.3 * unit(band(rng, 20, 50))
+
+
+def roofs(rng):
+    u, v = turned(rng)
+    p = rng.uniform(10, 14)
+    row = np.floor(v / p)
+    return saw(v, p) * (0.6 + 0.4 * (np.abs(saw(u + row % 2 * p / 2, p) - 0.5) < 0.4))
+
+
+def kelp(rng):
+    u, v = turned(rng)
+    return soft(np.sin((u + 5 * np.sin(v / rng.uniform(6, 9))) * 2 * np.pi / rng.uniform(14, 19)), 0.5)
+
+
+def lace(rng):
+    u, v = turned(rng)
+    p = rng.uniform(12, 17)
+    r = np.hypot(saw(u, p) - 0.5, saw(v, p) - 0.5)
+    turn = np.arctan2(saw(v, p) - 0.5, saw(u, p) - 0.5)
+    return soft((0.33 + 0.1 * np.cos(6 * turn) - r) * p) * soft((r - 0.14) * p)
+
+
+def planks(rng):
+    u, v = turned(rng)
+    p = rng.uniform(11, 16)
+    grain_of = band(rng, 3, 30, rng.uniform(0, np.pi), 0.25)
+    return unit(grain_of) * 0.5 + 0.5 * (saw(u, p) > 0.12)
+
+
+def lichen(rng):
+    first, second, _ = points(rng, int(rng.integers(10, 18)))
+    return soft(8 - first + 3 * band(rng, 5, 12), 2) * soft(second - first - 1)
+
+
+def mesh(rng):
+    u, v = turned(rng)
+    p = rng.uniform(8, 12)
+    bent_by = 3 * band(rng, 24, 50)
+    return np.minimum(np.abs(saw(u + bent_by, p) - 0.5), np.abs(saw(v + bent_by, p) - 0.5)) < 0.12
+
+
+def eddies(rng):
+    first, _, index = points(rng, int(rng.integers(5, 9)))
+    return saw(first + 3 * rng.uniform(-1, 1, 16)[index], rng.uniform(5, 7)) < 0.5
+
+
+def scraps(rng):
+    field = np.zeros((SIDE, SIDE))
+    for _ in range(int(rng.integers(14, 22))):
+        u, v = turned(rng)
+        near = (np.abs(u - u.mean() - rng.uniform(-30, 30)) < rng.uniform(3, 7)) & (np.abs(v - v.mean() - rng.uniform(-30, 30)) < rng.uniform(3, 9))
+        field = np.where(near, rng.uniform(0.2, 1), field)
+    return field
+
+
 PRETRAINING = (stripes, ramps, checks, blobs, maze, cells, cell_edges, dots, rings, clouds, bricks, waves, needles, spots, grid, grain)
 SECOND = (weave, scales, zigzag, plaid, triangles, bent, fur, camouflage, swirl, stars)
 THIRD = (ripples, marble, mosaic, confetti, diamonds, arcs, terraces, crosses, shards, worms)
 FOURTH = (hexagons, truchet, rain, bubbles, moire, halftone, contours, patches, flames, thorns)
 FIFTH = (chevrons, pebbles, feathers, lattice, cracks, dunes, knots, barcode, foam, corners)
 SIXTH = (combs, bullets, ladders, islands, threads, tiles, sparks, rapids, arches, peel)
+SEVENTH = (parquet, snow, roofs, kelp, lace, planks, lichen, mesh, eddies, scraps)
 
 
 def colours(rng):
