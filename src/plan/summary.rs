@@ -96,7 +96,7 @@ fn rival_line(settings: &Settings, rival: &Entrant) -> String {
                 .into()
         }
         (None, None, Method::Linear) => {
-            format!("trained too, unless the linear classifier is right on nine images in ten; {kept}")
+            format!("trained too, unless the linear classifier is hardly ever wrong; {kept}")
         }
         (None, None, _) => format!("trained too; {kept}"),
     };
