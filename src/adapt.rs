@@ -13,10 +13,12 @@ use crate::strategy::similarity::sample;
 
 /// So many images are looked at, at most: a mean and a variance need no more.
 const IMAGES: usize = 512;
-/// Images that normalise each other. They are drawn from all classes, and so few as not to need much memory.
+/// Images that normalise each other, drawn from all classes.
 const BATCH: usize = 64;
 /// Fewer images than this have no statistics worth the name.
 const LEAST: usize = 8;
+/// Pixels of a batch at most, for the memory's sake: 64 images of 224 by 224.
+const PIXELS: usize = BATCH * 224 * 224;
 
 /// What adapting a network is given.
 pub struct Job<'a> {
@@ -36,14 +38,25 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     /// Gives the network the statistics of `samples`, as validation would see them, and returns the number of those that were
-    /// looked at; 0 where they are too few, and nothing has changed.
+    /// looked at; 0 where they are too few, or the device's memory is too small for as many at once, and nothing has changed.
     pub fn adapt(&self, samples: &[Sample]) -> Result<usize> {
         let chosen = sample(samples.len(), IMAGES, self.seed, "adapt");
         if chosen.len() < LEAST {
             return Ok(0);
         }
+        let mut most = (PIXELS / (self.preprocessing.crop_size as usize).pow(2)).clamp(LEAST, BATCH);
+        loop {
+            match self.in_batches(samples, &chosen, most) {
+                Err(error) if error.is_out_of_memory() && most / 2 >= LEAST => most /= 2,
+                Err(error) if error.is_out_of_memory() => return Ok(0),
+                adapted => return adapted.map(|()| chosen.len()),
+            }
+        }
+    }
+
+    fn in_batches(&self, samples: &[Sample], chosen: &[usize], most: usize) -> Result<()> {
         // No last batch of a few: they would count as much as many.
-        let batches = chosen.len().div_ceil(BATCH);
+        let batches = chosen.len().div_ceil(most);
         let (preprocessing, limits, network) = (self.preprocessing, self.limits, self.network);
         let batching = Batching {
             preprocessing,
@@ -67,7 +80,6 @@ impl Job<'_> {
         // Also after an error: what moved in between is nobody's.
         network.set_running_statistics(&before)?;
         read?;
-        network.adopt_moments(&seen)?;
-        Ok(chosen.len())
+        network.adopt_moments(&seen)
     }
 }

@@ -56,7 +56,8 @@ pub struct Card {
 }
 
 /// A model that is averaged with another one: `softmax((1 - s) · ln(p + ε) + s · ln(q + ε))` of the class probabilities `p` of
-/// the one and `q` of the one beside it, a logarithmic opinion pool ([`crate::averaging`]).
+/// the one and `q` of the one beside it, with an ε of 0.01 over the number of classes: a logarithmic opinion pool
+/// ([`crate::averaging`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Beside {
     /// Its file, in the same folder.

@@ -239,8 +239,9 @@ struct Way<'a> {
     share: Option<f64>,
 }
 
-/// Added to probabilities before their logarithm is taken, so that no network can rule a class out by itself.
-const DOUBT: f64 = 1e-3;
+/// Shared by all classes, and added to their probabilities before the logarithm is taken, so that no network can rule a class out
+/// by itself.
+const DOUBT: f64 = 0.01;
 
 impl Way<'_> {
     fn networks(self) -> usize {
@@ -254,7 +255,7 @@ impl Way<'_> {
         let (Some(second), Some(share)) = (said.next().transpose()?, self.share) else { return Ok(first) };
         let classes = (first.len() / images.size()[0].max(1) as usize).max(1);
         let pool = |(p, q): (&[f32], &[f32])| {
-            let ln = |p: f32| (f64::from(p) + DOUBT).ln();
+            let ln = |p: f32| (f64::from(p) + DOUBT / classes as f64).ln();
             let weights: Vec<f64> =
                 p.iter().zip(q).map(|(&p, &q)| ((1. - share) * ln(p) + share * ln(q)).exp()).collect();
             let total: f64 = weights.iter().sum();
@@ -445,7 +446,7 @@ mod tests {
                         };
                         let mut shares = said(member.network);
                         if let Some((second, share)) = member.beside {
-                            let [p, q] = [&shares, &said(second)].map(|it: &Tensor| (it + DOUBT).log());
+                            let [p, q] = [&shares, &said(second)].map(|it: &Tensor| (it + DOUBT / 4.).log());
                             shares = (p * (1. - share) + q * share).softmax(0, Kind::Double);
                         }
                         let shares = Vec::<f64>::try_from(shares);

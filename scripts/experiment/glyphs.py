@@ -105,6 +105,13 @@ def wavy(rng, field):
     return upper * (1 - low) + lower * low
 
 
+def doubled(rng, field):
+    """A field and a paler copy of it, some pixels away in any direction."""
+    angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(5, 10)
+    copy = np.roll(field, (round(far * np.sin(angle)), round(far * np.cos(angle))), (0, 1))
+    return np.maximum(field, copy * rng.uniform(0.5, 0.8))
+
+
 def outlined(field):
     """The edge of the ink alone: the field's gradient."""
     dy, dx = np.gradient(field)

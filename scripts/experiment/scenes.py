@@ -312,3 +312,55 @@ def curve(rng, kind):
     heights = middle - high * values * rng.choice([-1, 1]) + rng.normal(0, 0.4, len(t))
     ends = list(zip(2 + t * (SIDE - 4), np.clip(heights, 1, SIDE - 2)))
     return strokes(list(zip(ends, ends[1:])), rng.uniform(0.7, 1.6))
+
+
+TALLIES = range(2, 9)
+
+
+def tally(rng, count):
+    """`count` strokes side by side, each a little askew, in a row of any place, height and turn."""
+    high, apart = rng.uniform(8, 14), rng.uniform(4.6, 6)
+    angle = rng.uniform(-0.5, 0.5)
+    c, s = np.cos(angle), np.sin(angle)
+    half = apart * (count - 1) / 2
+    x = rng.uniform(half + 6, SIDE - half - 6) if half < 25 else SIDE / 2
+    y = rng.uniform(high + 8, SIDE - high - 8)
+    segments = []
+    for place in range(count):
+        u, lean = place * apart - half + rng.normal(0, 0.4), rng.normal(0, 0.12)
+        ends = [(u + lean * v, v) for v in (-high * rng.uniform(0.85, 1), high * rng.uniform(0.85, 1))]
+        segments.append(tuple((x + a * c - b * s, y + a * s + b * c) for a, b in ends))
+    return strokes(segments, rng.uniform(0.8, 1.5))
+
+
+# Roofs, and where the chimney stands.
+HOUSES = [(roof, chimney) for roof in ("gable", "flat", "shed") for chimney in ("left", "right", "none")]
+
+
+def house(rng, kind):
+    """A drawn house with a door and a window, one of three roofs, and a chimney or none."""
+    roof, chimney = HOUSES[kind]
+    wide, high = rng.uniform(10, 17), rng.uniform(7, 12)
+    x, y = rng.uniform(wide + 4, SIDE - wide - 4), rng.uniform(SIDE / 2, SIDE - high - 3)
+    left, right, top, floor = x - wide, x + wide, y - high, y + high
+    peak = top - rng.uniform(7, 12)
+    segments = [((left, top), (left, floor)), ((left, floor), (right, floor)), ((right, floor), (right, top))]
+    if roof == "gable":
+        segments += [((left, top), (x, peak)), ((x, peak), (right, top))]
+    elif roof == "flat":
+        segments.append(((left - 2, top), (right + 2, top)))
+    else:
+        segments += [((left, top), (left, peak)), ((left, peak), (right, top))]
+    if chimney != "none":
+        at = x + wide * rng.uniform(0.45, 0.7) * (1 if chimney == "right" else -1)
+        tip = peak - rng.uniform(1, 4)
+        segments += [((at - 1.5, tip), (at + 1.5, tip)), ((at - 1.5, tip), (at - 1.5, top)), ((at + 1.5, tip), (at + 1.5, top))]
+    door = x + wide * rng.uniform(-0.6, 0.1)
+    segments += [((door, floor), (door, y)), ((door, y), (door + wide * 0.35, y)), ((door + wide * 0.35, y), (door + wide * 0.35, floor))]
+    return strokes(segments, rng.uniform(0.7, 1.4))
+
+
+def scrambled(rng, image):
+    """The sixteen tiles of an image in a random order."""
+    tiles = image.reshape(4, 16, 4, 16, 3).swapaxes(1, 2).reshape(16, 16, 16, 3)[rng.permutation(16)]
+    return tiles.reshape(4, 4, 16, 16, 3).swapaxes(1, 2).reshape(SIDE, SIDE, 3)

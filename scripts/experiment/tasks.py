@@ -2,7 +2,7 @@
 
 On the *development* tasks the rule of `strategy: auto` was designed; the *held-out* tasks are for the report alone: no
 threshold, no setting and no measure was chosen on them, and they were chosen before any result of theirs was seen.
-Twenty-five of the development tasks were held out once, seven for the first rule and six for each of three later ones; each
+Thirty-one of the development tasks were held out once, seven for the first rule and six for each of four later ones; each
 time the rule was changed for what they had shown, new ones took their place.
 
 The test images of the first thirteen tasks are of other fonts, and of other parts of a photograph, than the training
@@ -72,12 +72,18 @@ TASKS = (
     Task("corners", "development", SIZES, "none", "how many corners a polygon has, three to eight"),
     Task("textures_sixth", "development", SIZES, "textures", "and ten other procedural textures"),
     Task("photos_coarse", "development", SIZES, "textures", "eight regions of both photographs, at an eighth of the resolution"),
-    Task("letters_wavy", "held_out", SIZES, "letters", "ten letters, blurred as the source's are, bent by a wave"),
-    Task("digits_outlined", "held_out", LARGE, "none", "the outlines of crisp digits anywhere, in any two colours"),
-    Task("dice", "held_out", SIZES, "none", "which of its six faces a die shows"),
-    Task("curves", "held_out", SIZES, "none", "of which of eight kinds a drawn curve is"),
-    Task("textures_seventh", "held_out", SIZES, "textures", "and yet ten other procedural textures"),
-    Task("photos_negative", "held_out", SIZES, "textures", "eight regions of both photographs, as negatives"),
+    Task("letters_wavy", "development", SIZES, "letters", "ten letters, blurred as the source's are, bent by a wave"),
+    Task("digits_outlined", "development", LARGE, "none", "the outlines of crisp digits anywhere, in any two colours"),
+    Task("dice", "development", SIZES, "none", "which of its six faces a die shows"),
+    Task("curves", "development", SIZES, "none", "of which of eight kinds a drawn curve is"),
+    Task("textures_seventh", "development", SIZES, "textures", "and yet ten other procedural textures"),
+    Task("photos_negative", "development", SIZES, "textures", "eight regions of both photographs, as negatives"),
+    Task("letters_doubled", "held_out", SIZES, "letters", "ten letters, blurred as the source's are, seen double"),
+    Task("letters_sharp", "held_out", LARGE, "none", "ten crisp letters anywhere, ink and paper of any colour"),
+    Task("tallies", "held_out", SIZES, "none", "how many strokes a tally has, two to eight"),
+    Task("houses", "held_out", SIZES, "none", "drawn houses: three roofs, a chimney on the left, on the right or none"),
+    Task("textures_mixed", "held_out", SIZES, "textures", "ten pairs of procedural textures, one in the gaps of the other"),
+    Task("photos_scrambled", "held_out", SIZES, "textures", "eight regions of both photographs, their tiles shuffled"),
 )
 # Tasks whose test images are drawn as their training images are.
 ALIKE = tuple(task.name for task in TASKS[13:])
@@ -101,6 +107,8 @@ CHARACTERS = {
     "signs_sharp": "&%?@#$+=!*",
     "letters_faint": "JNQVYhmpux",
     "letters_wavy": "CDFGPSeqwy",
+    "letters_doubled": "BHKLZafnst",
+    "letters_sharp": "AFGHMRTbek",
     "digits_outlined": "0123456789",
 }
 SIGNS = {
@@ -114,11 +122,12 @@ FAMILIES = {
     "textures_fifth": textures.FIFTH,
     "textures_sixth": textures.SIXTH,
     "textures_seventh": textures.SEVENTH,
+    "textures_mixed": textures.MIXED,
 }
 PHOTOS = {"photo_china": ("china.jpg", (420, 640), (160, 427), 3, 3), "photo_flower": ("flower.jpg", (140, 500), (20, 420), 3, 3)}
 # A region of each photograph that is a class of photos_grey by itself.
 GREY_PHOTOS = (("china.jpg", (420, 640), (160, 427), 2, 2), ("flower.jpg", (140, 500), (20, 420), 2, 2))
-ON_PHOTOS = ("photos_grey", "digits_over_photo", "photos_up", "photos_coarse", "photos_negative")
+ON_PHOTOS = ("photos_grey", "digits_over_photo", "photos_up", "photos_coarse", "photos_negative", "photos_scrambled")
 # What draws a field of a task whose classes are drawings in two colours.
 DRAWN = {
     "runes": scenes.rune,
@@ -128,6 +137,8 @@ DRAWN = {
     "corners": lambda rng, label: scenes.corners(rng, scenes.CORNERS[label]),
     "dice": lambda rng, label: scenes.die(rng, label + 1),
     "curves": lambda rng, label: scenes.curve(rng, scenes.CURVES[label]),
+    "tallies": lambda rng, label: scenes.tally(rng, scenes.TALLIES[label]),
+    "houses": scenes.house,
 }
 SOURCE_PHOTO = ("china.jpg", (0, 420), (130, 427), 4, 4)
 
@@ -148,7 +159,7 @@ def classes(name):
         return scenes.Regions(*PHOTOS[name]).names()
     if name == "source":
         return [family.__name__ for family in textures.PRETRAINING] + scenes.Regions(*SOURCE_PHOTO).names()
-    if name in ("photos_grey", "photos_coarse", "photos_negative"):
+    if name in ("photos_grey", "photos_coarse", "photos_negative", "photos_scrambled"):
         return [f"{photo[0].removesuffix('.jpg')}_{n}" for photo in GREY_PHOTOS for n in range(4)]
     if name == "digits_over_photo":
         return [str(digit) for digit in range(10)]
@@ -164,6 +175,10 @@ def classes(name):
         return [f"arrow_{n}" for n in range(scenes.ARROWS)]
     if name == "corners":
         return [f"corners_{n}" for n in scenes.CORNERS]
+    if name == "tallies":
+        return [f"strokes_{n}" for n in scenes.TALLIES]
+    if name == "houses":
+        return [f"{roof}_{chimney}" for roof, chimney in scenes.HOUSES]
     if name == "dice":
         return [f"face_{n}" for n in range(1, 7)]
     if name == "curves":
@@ -204,7 +219,7 @@ class Maker:
         name = self.name
         if name in CHARACTERS:
             character = CHARACTERS[name][label]
-            if name in ("digits_sharp", "signs_sharp"):
+            if name in ("digits_sharp", "signs_sharp", "letters_sharp"):
                 return glyphs.recoloured(rng, self.glyphs.sharp(rng, character))
             if name == "digits_outlined":
                 return glyphs.recoloured(rng, glyphs.outlined(self.glyphs.sharp(rng, character)))
@@ -215,6 +230,8 @@ class Maker:
                 return glyphs.grey(1 - field)
             if name == "letters_covered":
                 return glyphs.covered(rng, field)
+            if name == "letters_doubled":
+                return glyphs.grey(glyphs.doubled(rng, field))
             if name == "letters_wavy":
                 return glyphs.grey(glyphs.wavy(rng, field))
             if name == "letters_faint":
@@ -237,6 +254,8 @@ class Maker:
             return scenes.over_photo(rng, handwritten(rng, label, self.split), self.grey[0], "all")
         if name == "bars":
             return scenes.bar(rng, label)
+        if name == "photos_scrambled":
+            return scenes.scrambled(rng, self.grey[label // 4].crop(rng, label % 4, "all"))
         if name == "photos_negative":
             return 255 - self.grey[label // 4].crop(rng, label % 4, "all")
         if name == "photos_coarse":

@@ -522,6 +522,20 @@ SIXTH = (combs, bullets, ladders, islands, threads, tiles, sparks, rapids, arche
 SEVENTH = (parquet, snow, roofs, kelp, lace, planks, lichen, mesh, eddies, scraps)
 
 
+def mixed(over, under):
+    """One family's texture where another one's is dark."""
+
+    def draw(rng):
+        first, second = (unit(np.asarray(family(rng), np.float32)) for family in (over, under))
+        return np.maximum(first, 0.6 * second * (first < 0.5))
+
+    draw.__name__ = f"{over.__name__}_{under.__name__}"
+    return draw
+
+
+MIXED = tuple(mixed(over, under) for over, under in zip(SECOND, THIRD))
+
+
 def colours(rng):
     """Two colours that differ in brightness by a third at least; either may be the darker one."""
     while True:

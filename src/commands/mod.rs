@@ -160,6 +160,9 @@ impl<'a> Named<'a> {
         }
         let decode = opened.card.as_ref().map_or(Decode::Exact, |card| card.decode);
         let weights = opened.file.as_ref().map_or("none".into(), |(_, checkpoint)| checkpoint.sha256.clone());
+        if let Some(note) = opened.note_of_two().filter(|_| !both) {
+            terminal.say(format!("note: {note}"));
+        }
         let beside = if both { self.second(&opened, &preprocessing, work, terminal)? } else { None };
         let (network, classes) = opened.into_classifier(preprocessing.crop_size, work.device, 0)?;
         Ok(Classifier { network, classes, preprocessing, decode, weights, beside })
@@ -174,7 +177,10 @@ impl<'a> Named<'a> {
         terminal: Terminal,
     ) -> Result<Option<Second>> {
         let beside = opened.card.as_ref().and_then(|card| card.beside.as_ref());
-        let (Some(beside), Weights::Model(path)) = (beside, &self.source.weights) else { return Ok(None) };
+        let (Some(beside), Weights::Model(path) | Weights::File(path)) = (beside, &self.source.weights)
+        else {
+            return Ok(None);
+        };
         let file = path.with_file_name(&beside.file);
         if !file.is_file() {
             terminal.say(format!(

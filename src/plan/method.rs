@@ -72,10 +72,11 @@ pub(super) fn read(
 pub(super) fn linear(recipe: &Recipe, stages: Vec<String>, unsure: bool, normalises: bool) -> LinearSettings {
     let typed = &recipe.train;
     let wanted = |typed: Option<bool>| typed.unwrap_or(unsure) && !stages.is_empty();
+    let average = wanted(recipe.strategy.average);
     LinearSettings {
-        average: wanted(recipe.strategy.average),
+        average,
         // The mean of heads hardly depends on it.
-        rough: wanted(recipe.strategy.average),
+        rough: average,
         adapt: wanted(recipe.strategy.adapt) && normalises,
         compare_on: recipe.strategy.compare_on.filter(|_| !stages.is_empty()),
         stages,

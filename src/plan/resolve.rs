@@ -117,6 +117,7 @@ impl Plan {
         // What a few images say of the methods is little.
         let unsure = asked == Method::Auto
             && decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Little);
+        let average = asked == Method::Auto && recipe.strategy.average.unwrap_or(true);
         let mut entrants = Vec::new();
         for &method in &methods {
             let (said, wrong) = (&mut notes, &mut mistakes);
@@ -127,7 +128,11 @@ impl Plan {
         // unless the recipe says otherwise.
         if method != Method::Race {
             let rivals = entrants.iter_mut().skip(1).filter_map(|rival| rival.linear.as_mut());
-            rivals.for_each(|linear| _ = linear.compare_on.get_or_insert(COMPARE_ON));
+            rivals.for_each(|linear| {
+                linear.compare_on.get_or_insert(COMPARE_ON);
+                linear.average = average;
+                linear.rough = average;
+            });
         }
         let mut told: Vec<Mistake> = Vec::new();
         mistakes.retain(|mistake| {
@@ -144,6 +149,7 @@ impl Plan {
         };
 
         notes.extend(opened.iter().flat_map(Opened::warnings));
+        notes.extend(opened.as_ref().and_then(Opened::note_of_two));
         if method != Method::Scratch {
             let side = preprocessing.crop_size;
             notes.extend(opened.as_ref().map_or_else(|| source.note(side), |opened| opened.note(side)));
@@ -177,7 +183,7 @@ impl Plan {
             trained_stages: how.trained_stages,
             race,
             rival: alone.next(),
-            average: unsure && recipe.strategy.average.unwrap_or(true),
+            average,
             linear: how.linear,
             train: how.train,
             augment: how.augment,

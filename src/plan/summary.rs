@@ -96,9 +96,9 @@ fn rival_line(settings: &Settings, rival: &Entrant) -> String {
                 .into()
         }
         (None, None, Method::Linear) => {
-            format!("trained too, unless the linear classifier is hardly ever wrong; {kept}")
+            format!("trained too, unless the linear classifier leaves too little to gain; {kept}")
         }
-        (None, None, _) => format!("trained too; {kept}"),
+        (None, None, _) => format!("trained too, unless the heads leave too little to gain; {kept}"),
     };
     format!("rival       {}: {what}", rival.method)
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{Measured, Report};
 use crate::chance::Interval;
 use crate::trainer::{EpochRow, Pass};
+use crate::wording::counted;
 
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
 const MATRIX_CLASSES: usize = 30;
@@ -77,8 +78,21 @@ impl Report {
             }
             out.push_str("</ul>");
         }
-        if let Some(linear) = &self.linear {
-            write!(out, "<h2>The head</h2><p>{}</p>", escape(&linear.to_string()))?;
+        match (&self.linear, &self.heads) {
+            (_, Some(heads)) => {
+                let known = heads
+                    .cv_accuracy
+                    .map(|it| format!(", cross-validated accuracy {} inside train", percent(it)));
+                write!(
+                    out,
+                    "<h2>The head</h2><p>The mean of the heads below, each by what it is worth{}.</p>",
+                    known.unwrap_or_default()
+                )?;
+            }
+            (Some(linear), None) => {
+                write!(out, "<h2>The head</h2><p>{}</p>", escape(&linear.to_string()))?;
+            }
+            (None, None) => (),
         }
         if !self.stages.is_empty() {
             self.stage_table(out)?;
@@ -89,7 +103,7 @@ impl Report {
         if self.epochs.len() > 1 {
             self.charts(out)?;
         }
-        if self.linear.is_none() {
+        if self.epochs.len() > 1 || self.linear.is_none() {
             self.epoch_table(out)?;
         }
         // The test set where there is one: its images had no part in choosing the model.
@@ -167,19 +181,23 @@ impl Report {
         out.push_str(
             "<h2>Stage by stage</h2><p class=\"soft\">A linear head on the features of each stage and on all of \
              them, compared by cross-validation inside the training images</p><div class=\"wide\"><table><thead>\
-             <tr><th>features of<th>numbers<th>C<th>cross-validated<th>validation</thead><tbody>",
+             <tr><th>features of<th>numbers<th>C<th>cross-validated<th>validation",
         );
+        out.push_str(if self.heads.is_some() { "<th>counts</thead><tbody>" } else { "</thead><tbody>" });
         for row in &self.stages {
             write!(
                 out,
                 "<tr{}><td>{}<td>{}<td>{:.3e}<td>{}<td>{}",
-                if row.chosen { " class=\"best\"" } else { "" },
+                if row.chosen && row.share.is_none() { " class=\"best\"" } else { "" },
                 escape(&row.stages.join(", ")),
                 row.features,
                 row.c,
                 row.cv_accuracy.map(percent).unwrap_or_default(),
                 percent(row.val_accuracy)
             )?;
+            if let Some(share) = row.share {
+                write!(out, "<td>{share:.2}")?;
+            }
         }
         out.push_str("</tbody></table></div>");
         Ok(())
@@ -243,6 +261,14 @@ impl Report {
                 escape(first),
                 rest.last().map(|last| format!(" to <code>{}</code>", escape(last))).unwrap_or_default()
             )?,
+        }
+        if let Some(images) = self.adapted_on {
+            write!(
+                out,
+                " Of the stages that the heads read, BatchNorm's running statistics were set before: they are those of {}, and no \
+                 longer the source's.",
+                counted(images, "training image", "training images")
+            )?;
         }
         out.push_str("</p>");
         if !self.passes.is_empty() {

@@ -26,11 +26,16 @@ pub(super) fn table(race: &Race, out: &mut String) -> std::fmt::Result {
 
 /// Two methods on the validation images, the one that is kept first.
 pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
+    let what = match (contest.methods.len(), contest.beside()) {
+        (1, _) => "The other one was not trained: the reason above says why.",
+        (_, None) => "The upper one is kept.",
+        (_, Some(_)) => "The upper one counts more.",
+    };
     write!(
         out,
-        "<h2>Two methods</h2><p class=\"soft\">The upper one is kept for what it did on the {} validation images. Intervals are at 95 %; a difference whose interval holds 0 is not told \
-         apart.</p><div class=\"wide\"><table><thead><tr><th>method<th>accuracy<th>interval<th>less the kept one's\
-         <th>interval<th>seconds</thead><tbody>",
+        "<h2>Two methods</h2><p class=\"soft\">On the {} validation images, each alone. {what} Intervals are at 95 %; a \
+         difference whose interval holds 0 is not told apart.</p><div class=\"wide\"><table><thead><tr><th>method<th>accuracy\
+         <th>interval<th>less the upper one's<th>interval<th>seconds</thead><tbody>",
         contest.images
     )?;
     rows(&contest.methods, out)?;

@@ -281,6 +281,17 @@ impl Opened {
         checkpoint.warnings.iter().map(|warning| format!("{}: {warning}", path.display())).collect()
     }
 
+    /// That the file is one of two models that `tl predict` averages, where only it is read: a sentence.
+    pub fn note_of_two(&self) -> Option<String> {
+        let (path, _) = self.file.as_ref()?;
+        let beside = self.card.as_ref()?.beside.as_ref()?;
+        Some(format!(
+            "{} is one of two models that are averaged; it is used alone here, and {} in its folder is the other one",
+            path.display(),
+            beside.file
+        ))
+    }
+
     /// What has to change in the file's values for images of `side` pixels, a sentence.
     pub fn note(&self, side: u32) -> Option<String> {
         let key = self.architecture.positions?;

@@ -89,6 +89,7 @@ fn heads_and_full_are_both_kept_where_neither_is_clearly_ahead() {
     let (second, _, said) = predicted(&lab, "run/beside.safetensors");
     assert!(!said.contains("warning"), "{said}");
     for ((both, first), second) in both.iter().zip(&first).zip(&second) {
+        // ε is a hundredth over the number of classes.
         let pooled = |class: &String| {
             (shares[0] * (first[class] + 1e-3).ln() + shares[1] * (second[class] + 1e-3).ln()).exp()
         };
@@ -188,7 +189,7 @@ fn similar_images_have_a_rival_too_where_their_head_is_often_wrong() {
         ["strategy.similar_below=10", "train.epochs=4", "train.batch_size=16", "strategy.size=little"];
     let run = lab.finetuned("little", &similar);
     run.says(&[
-        "rival       full: trained too, unless the linear classifier is hardly ever wrong",
+        "rival       full: trained too, unless the linear classifier leaves too little to gain",
         "trying  linear",
         "trying  full",
     ]);

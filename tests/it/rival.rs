@@ -54,7 +54,7 @@ fn the_better_of_the_two_is_what_it_is_alone() {
         let out = format!("auto-{winner}");
         let run = lab.finetuned(&out, &sets);
         run.says(&[
-            "rival       full: trained too",
+            "rival       full: trained too, unless the heads leave too little to gain",
             "trying  stages",
             "trying  full",
             &format!("method  {winner}: "),

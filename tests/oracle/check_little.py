@@ -145,7 +145,7 @@ def check_two(tl, folder, test):
                 head = torch.cat(read(model, images(test, 0.25), 1), 1)
                 logits = head @ tensors["tl_head.weight"].T + tensors["tl_head.bias"]
         probabilities[name] = torch.softmax(logits.double(), 1)
-    p, q = ((probability + 1e-3).log() for probability in probabilities.values())
+    p, q = ((probability + 0.01 / 10).log() for probability in probabilities.values())
     share = card["beside"]["share"]
     expected = torch.softmax((1 - share) * p + share * q, 1).numpy()
     paths = [str(path) for path, _ in test]

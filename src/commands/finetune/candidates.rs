@@ -114,14 +114,26 @@ impl Run<'_> {
         samples: &[Sample],
     ) -> Result<Candidate> {
         let best = candidates.swap_remove(chosen(&candidates));
-        if self.compared_on(settings, samples).is_none() {
-            return Ok(best);
+        match self.compared_on(settings, samples) {
+            None => Ok(best),
+            Some(_) => self.refitted(network, settings, best, x, samples),
         }
-        let Candidate { readings, fit: LinearFit { c, cv, folds, note, .. } } = best;
+    }
+
+    /// A head that was fitted to a part of the images, fitted to all.
+    pub(super) fn refitted(
+        &self,
+        network: &Network,
+        settings: &LinearSettings,
+        candidate: Candidate,
+        x: &[Tensor],
+        samples: &[Sample],
+    ) -> Result<Candidate> {
+        let Candidate { readings, fit: LinearFit { c, cv, held_out, folds, note, .. } } = candidate;
         let (x, whole) = (joined(x, &readings)?, LinearSettings { stages: Vec::new(), ..settings.clone() });
         let intercept = has_biases(network, settings);
         let fit = self.fit(&whole, Some(c), &x, samples, intercept, &mut |_| ())?;
-        Ok(Candidate { readings, fit: LinearFit { cv, folds, note, ..fit } })
+        Ok(Candidate { readings, fit: LinearFit { cv, held_out, folds, note, ..fit } })
     }
 
     /// Which of the images the stages are compared on, where it is not all of them.

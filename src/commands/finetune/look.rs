@@ -26,17 +26,18 @@ pub(super) struct Look {
 }
 
 impl Run<'_> {
-    /// Fits heads on several stages to [`LOOK_AT`] training images of each class; `None` where that would be nearly all of them.
+    /// Fits heads on several stages to [`LOOK_AT`] training images of each class; `None` where that would be nearly all of them, unless `anyhow`.
     pub(super) fn look(
         &self,
         network: &Network,
         settings: &LinearSettings,
+        anyhow: bool,
         seconds: &mut Seconds,
     ) -> Result<Option<Look>> {
         let (data, seed) = (&self.plan.data, self.plan.settings.seed);
         let labels: Vec<i64> = data.train.iter().map(|sample| sample.label as i64).collect();
         let images = linear::at_most(&labels, data.classes.len(), LOOK_AT, seed);
-        if 2 * images.len() > labels.len() {
+        if 2 * images.len() > labels.len() && !anyhow {
             return Ok(None);
         }
         let train: Vec<Sample> = images.iter().map(|&image| data.train[image].clone()).collect();

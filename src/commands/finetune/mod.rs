@@ -160,6 +160,8 @@ struct Outcomes {
     views: Option<(Evaluation, Option<Evaluation>)>,
     linear: Option<LinearReport>,
     heads: Option<HeadsReport>,
+    /// Training images whose BatchNorm statistics the network has taken.
+    adapted_on: Option<usize>,
     /// Accuracy of the fitted head on held-out training images.
     held_out: Option<f64>,
     stages: Vec<StageRow>,
@@ -285,6 +287,7 @@ impl<'a> Run<'a> {
             views: None,
             linear: None,
             heads: None,
+            adapted_on: None,
             held_out: None,
             stages: Vec::new(),
             compared_on: 0,
@@ -400,6 +403,7 @@ impl<'a> Run<'a> {
             bad_images,
             stages: outcomes.stages,
             heads: outcomes.heads,
+            adapted_on: outcomes.adapted_on,
             notes: notes.iter().cloned().chain(outcomes.notes).collect(),
             linear_head: outcomes.linear_head,
             passes: outcomes.passes,
@@ -518,9 +522,9 @@ fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, termina
         Some(test) => format!(", test accuracy {:.4} ({})", test.accuracy, test.interval),
         None => String::new(),
     };
-    let epoch = match report.linear {
-        Some(_) => String::new(),
-        None => format!(", epoch {}", report.best.epoch),
+    let epoch = match report.method.is_by_gradient() {
+        false => String::new(),
+        true => format!(", epoch {}", report.best.epoch),
     };
     let views = match &report.val_views {
         Some(val) => {

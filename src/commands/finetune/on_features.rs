@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tch::Tensor;
 
-use super::candidates::{Candidate, chosen};
+use super::candidates::{self, Candidate, chosen};
 use super::pool::Pool;
 use super::{Outcomes, Run, Seconds};
 use crate::adapt;
@@ -135,7 +135,8 @@ impl Run<'_> {
             test,
             views: None,
             linear: Some(linear),
-            heads: averaged.then_some(HeadsReport { cv_accuracy: held_out, adapted_on }),
+            heads: averaged.then_some(HeadsReport { cv_accuracy: held_out }),
+            adapted_on,
             held_out,
             stages,
             compared_on: compared.map_or(train, |images| images.len()),
@@ -189,9 +190,19 @@ impl Run<'_> {
         }
         let mut held_out = candidates[best].cross_validated().map(|row| row.accuracy);
         let widths: Vec<i64> = x.iter().map(|x| x.size()[1]).collect();
-        let pooled = match settings.average && compared.is_none() && candidates.len() > 1 {
-            true => Pool::of(candidates, &widths, &trainer::labels_of(data.train.iter())?)?,
-            false => Err(candidates),
+        let labels = trainer::labels_of(data.train.iter())?;
+        let pooled = match (settings.average && candidates.len() > 1, &compared) {
+            (false, _) => Err(candidates),
+            (true, None) => Pool::of(candidates, &widths, &labels)?,
+            (true, Some(images)) => {
+                let refit = |it| self.refitted(network, settings, it, &x, &data.train);
+                let fitted =
+                    seconds.of("fit", || candidates.into_iter().map(refit).collect::<Result<Vec<_>>>());
+                self.signals
+                    .check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
+                let of_part = candidates::taken(&[labels], images)?;
+                Pool::of(fitted?, &widths, &of_part[0])?
+            }
         };
         let averaged = pooled.is_ok();
         let head = match pooled {

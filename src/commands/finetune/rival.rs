@@ -142,7 +142,7 @@ pub(super) fn contest(
     let [on_features, by_gradient] = both;
     let heads_method = on_features.method;
     let first = match favourite == by_gradient.method {
-        true => looked(plan, &on_features, ground, seconds)?,
+        true => looked(plan, &on_features, ground, false, seconds)?,
         false => None,
     };
     let row = first.as_ref().map(|look| look.row(heads_method, plan));
@@ -234,7 +234,7 @@ fn partial_or_full(
         train: None,
         augment: None,
     };
-    let look = looked(plan, &linear, ground, seconds)?;
+    let look = looked(plan, &linear, ground, true, seconds)?;
     let row = look.as_ref().map(|look| look.row(Method::Linear, plan));
     let right = look.as_ref().map(|look| look.heads(plan).map_or(look.accuracy(), |heads| heads.right()));
     let (entrant, reason) = match right {
@@ -268,11 +268,10 @@ fn given_up(learnt: &Side, to_beat: f64, row: Option<Looked>, heads: Method, ter
     };
     let part = row.map_or(String::new(), |row| format!(", fitted to {} images,", row.fitted_to));
     terminal.say(format!(
-        "{} ends after {} of {epochs}: its best val accuracy is {:.4}, that of {heads}{part} {:.4}",
+        "{} ends after {} of {epochs}: its best val accuracy is {:.4}, and {heads}{part} is to be beaten by {to_beat:.4}",
         entrant.method,
         counted(done, "epoch", "epochs"),
-        outcomes.val.accuracy,
-        to_beat
+        outcomes.val.accuracy
     ));
 }
 
@@ -289,10 +288,11 @@ fn keep(
     terminal.say(format!("method  {}: {}", plan.settings.method, plan.settings.reason));
     let Side { network, mut outcomes, .. } = kept;
     let beside = other.zip(contest.beside()).map(|(other, share)| {
-        // The report has what both have come to.
+        // The report has what the heads have come to, and what was seen for either; of epochs those of the kept one.
         let more = other.outcomes;
-        if outcomes.stages.is_empty() {
-            (outcomes.stages, outcomes.heads) = (more.stages, more.heads);
+        if outcomes.linear.is_none() {
+            (outcomes.linear, outcomes.stages, outcomes.heads) = (more.linear, more.stages, more.heads);
+            outcomes.adapted_on = more.adapted_on;
         }
         outcomes.notes.extend(more.notes);
         outcomes.passes.extend(more.passes);
@@ -306,11 +306,12 @@ fn put(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(Error::io("move the model to", to))
 }
 
-/// Fits heads to a part of the images; `None` where there are too few for that.
+/// Fits heads to a part of the images; `None` where there are too few for that, unless `anyhow`.
 fn looked(
     plan: &mut Plan,
     entrant: &Entrant,
     ground: &Ground,
+    anyhow: bool,
     seconds: &mut Seconds,
 ) -> Result<Option<Look>> {
     let Some(settings) = &entrant.linear else { return Ok(None) };
@@ -318,8 +319,8 @@ fn looked(
     plan.settings.adopt(entrant.clone(), String::new());
     let network = alone(plan, opened, device)?;
     let folder = ground.folder.heat("look")?;
-    let look =
-        Run::of(plan, &network, &folder, signals, terminal, resume).look(&network, settings, seconds)?;
+    let look = Run::of(plan, &network, &folder, signals, terminal, resume)
+        .look(&network, settings, anyhow, seconds)?;
     if let Some(look) = &look {
         terminal.say(format!(
             "a look at {}: heads on {} of {} are right on {:.4} of val",
