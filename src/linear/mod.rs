@@ -68,6 +68,8 @@ pub struct LinearConfig {
     pub compare: bool,
     /// Whether one value of C a decade is enough to choose from: half of the time.
     pub rough: bool,
+    /// Whether the last fit need be no tighter than those of the folds: a third of the time.
+    pub loose: bool,
     /// Whether [`LinearFit::held_out`] is wanted.
     pub held_out: bool,
     /// Whether the head has biases. Without them the features are scaled and not centred, as by scikit-learn's
@@ -186,7 +188,7 @@ pub fn fit(
 
     progress(LinearProgress::Refit);
     let total: f64 = image_weights.iter().sum();
-    let settings = size.settings();
+    let settings = if config.loose { cross_validation::ROUGH } else { size.settings() };
     let x = if settings == TIGHT { x } else { x.f_to_kind(Kind::Float).map_err(torch())? };
     let problem = Problems::new(x, &labels, classes, &[image_weights], config.intercept)?;
     let start = start.unwrap_or_else(|| vec![0.0; problem.parameters()]);

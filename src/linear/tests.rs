@@ -42,6 +42,7 @@ fn config(c: Option<f64>) -> LinearConfig {
         intercept: true,
         compare: false,
         rough: false,
+        loose: false,
         held_out: false,
     }
 }

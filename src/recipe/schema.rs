@@ -212,9 +212,9 @@ pub const KEYS: &[Key] = &[
     key(
         "strategy.average",
         Bool,
-        "`true` for `auto` with little data, else `false`",
-        "Average instead of choosing: the heads of `stages`, each by its cross-validated accuracy; and for `auto` with \
-            little data these heads and `full`, where neither is clearly ahead.",
+        "`true` for `auto`, else `false`",
+        "Average instead of choosing: the heads of `stages`, each by its cross-validated accuracy; and for `auto` these \
+            heads and `full`, where neither is clearly ahead.",
     ),
     key(
         "strategy.adapt",
@@ -239,7 +239,7 @@ pub const KEYS: &[Key] = &[
     key(
         "strategy.compare_on",
         Whole(2, MANY),
-        "all; `40` where `auto` tries it beside `full`",
+        "all; `20` where `auto` tries it beside `full`",
         "For `stages`: so many training images of each class compare the stages and choose `c`; the head that is kept \
             is fitted to all.",
     ),

@@ -105,7 +105,7 @@ pub struct StrategySection {
     /// Whether the table's choice is trained beside its rival.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rival: Option<bool>,
-    /// Whether what is trained on little data is averaged, where none is clearly ahead.
+    /// Whether heads, and heads and `full`, are averaged, where none is clearly ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<bool>,
     /// Whether BatchNorm's statistics of the training images are tried.

@@ -38,7 +38,7 @@ pub const LOOK_AT: usize = 20;
 
 /// On so many training images of each class the stages are compared where `stages` is the rival of `full`: their
 /// cross-validation on all would take as long as `full`. The head itself is fitted to all images.
-pub const COMPARE_ON: usize = 40;
+pub const COMPARE_ON: usize = 20;
 
 /// The share of wrong answers below which nothing is worth another training.
 const NOTHING_TO_GAIN: f64 = 0.01;

@@ -88,6 +88,7 @@ pub(super) fn fit_head(
         intercept: network.classifier().bias().is_some(),
         compare: false,
         rough: false,
+        loose: false,
         held_out: false,
     };
     let stop = || job.signals.received().is_some();

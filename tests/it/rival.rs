@@ -146,16 +146,16 @@ fn a_look_tells_whether_stages_are_worth_fitting_to_all_images() {
     lab.finetuned("alone", &[&weak[..], &["strategy.method=full"]].concat());
     assert_eq!(tensors(&lab, "full"), tensors(&lab, "alone"));
 
-    // `full` learns nothing: the heads are worth fitting to all images, and are compared on 40 of each class.
+    // `full` learns nothing: the heads are worth fitting to all images, and are compared on 20 of each class.
     let run = lab.finetuned("stages", &sets(&["train.lr=1e-45", "strategy.read=[stage4.3]"]));
     run.says(&[look, "trying  full", "trying  stages", "method  stages: "]);
     let report = lab.json("stages/report.json");
     assert_eq!(report["contest"]["methods"].as_array().unwrap().len(), 2);
     assert_eq!(report["contest"]["look"]["fitted_to"], 200);
     let compared =
-        "the stages and C were compared on 400 of 410 training images; the head is fitted to all of them";
+        "the stages and C were compared on 200 of 410 training images; the head is fitted to all of them";
     assert!(report["notes"].as_array().unwrap().contains(&compared.into()), "{}", report["notes"]);
-    let alone = ["strategy.method=stages", "strategy.read=[stage4.3]", "strategy.compare_on=40"];
+    let alone = ["strategy.method=stages", "strategy.read=[stage4.3]", "strategy.compare_on=20"];
     lab.finetuned("alone-stages", &[&alone[..], &["train.batch_size=16"]].concat());
     assert_eq!(tensors(&lab, "stages"), tensors(&lab, "alone-stages"));
 }

@@ -116,11 +116,17 @@ impl Run<'_> {
         let best = candidates.swap_remove(chosen(&candidates));
         match self.compared_on(settings, samples) {
             None => Ok(best),
-            Some(_) => self.refitted(network, settings, best, x, samples),
+            Some(_) => self.refitted(
+                network,
+                &LinearSettings { average: false, ..settings.clone() },
+                best,
+                x,
+                samples,
+            ),
         }
     }
 
-    /// A head that was fitted to a part of the images, fitted to all.
+    /// A head that was fitted to a part of the images, fitted to all; loosely, if it is one of several that are averaged.
     pub(super) fn refitted(
         &self,
         network: &Network,
@@ -166,6 +172,8 @@ impl Run<'_> {
             intercept,
             compare: !settings.stages.is_empty(),
             rough: settings.rough,
+            // One of several that are averaged, to a C that was found on a part of the images.
+            loose: settings.average && settings.stages.is_empty(),
             held_out: settings.average && !settings.stages.is_empty(),
         };
         let stop = || self.signals.received().is_some();

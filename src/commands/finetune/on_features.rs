@@ -238,7 +238,7 @@ impl Run<'_> {
         seconds: &mut Seconds,
     ) -> Result<(Heads, Option<usize>)> {
         let Plan { settings: plan, data, .. } = self.plan;
-        let own = network.running_statistics()?;
+        let own_statistics = network.running_statistics()?;
         let job = adapt::Job {
             network,
             preprocessing: &plan.preprocessing,
@@ -251,11 +251,34 @@ impl Run<'_> {
         if images == 0 {
             return Ok((heads, None));
         }
+        let folder = self.folder.heat("adapted")?;
         let seen = passes.iter().find(|pass| pass.part == "train").cloned();
-        passes.iter_mut().for_each(|pass| pass.times += 1);
         let stages = network.span_name(0..network.stage_count());
         passes.extend(seen.map(|train| Pass { images, times: 1, stages, ..train }));
-        let mut adapted = self.heads(network, readings, settings, &self.folder.heat("adapted")?, seconds)?;
+        let again = passes.len().saturating_sub(1);
+        let mut once_more = || passes[..again].iter_mut().for_each(|pass| pass.times += 1);
+        // The top features first: what better statistics mend reaches them, and most often there is nothing to mend.
+        if readings.len() > 1 {
+            let top = readings.len() - 1;
+            let first = LinearSettings {
+                stages: settings.stages[top..].to_vec(),
+                average: false,
+                ..settings.clone()
+            };
+            once_more();
+            let adapted = self.heads(network, &readings[top..], &first, &folder, seconds)?.held_out;
+            let own = heads.stages.iter().rfind(|row| row.stages.len() == 1).and_then(|row| row.cv_accuracy);
+            if own.zip(adapted).is_some_and(|(own, adapted)| adapted - own < ADAPTED_LEAD / 2.) {
+                self.terminal.say(format!(
+                    "BatchNorm's statistics of {} make no better features than the source's",
+                    counted(images, "training image", "training images")
+                ));
+                network.set_running_statistics(&own_statistics)?;
+                return Ok((heads, None));
+            }
+        }
+        once_more();
+        let mut adapted = self.heads(network, readings, settings, &folder, seconds)?;
         let [was, is] = [&heads, &adapted].map(|heads| heads.right(data.train.len()));
         let kept = is - was >= ADAPTED_LEAD - 1e-6;
         self.terminal.say(format!(
@@ -264,7 +287,7 @@ impl Run<'_> {
             if kept { "they are kept" } else { "not clearly more" }
         ));
         if !kept {
-            network.set_running_statistics(&own)?;
+            network.set_running_statistics(&own_statistics)?;
             return Ok((heads, None));
         }
         adapted.notes.push(format!(
