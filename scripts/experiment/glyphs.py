@@ -112,6 +112,13 @@ def doubled(rng, field):
     return np.maximum(field, copy * rng.uniform(0.5, 0.8))
 
 
+def struck(rng, field):
+    """A field struck through by a thin line, at any angle, through the middle of its ink."""
+    u, _ = textures.turned(rng)
+    middle = np.average(u, weights=field + 1e-9)
+    return np.maximum(field, textures.soft(rng.uniform(0.8, 1.8) - np.abs(u - middle - rng.uniform(-4, 4))))
+
+
 def outlined(field):
     """The edge of the ink alone: the field's gradient."""
     dy, dx = np.gradient(field)

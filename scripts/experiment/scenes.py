@@ -364,3 +364,72 @@ def scrambled(rng, image):
     """The sixteen tiles of an image in a random order."""
     tiles = image.reshape(4, 16, 4, 16, 3).swapaxes(1, 2).reshape(16, 16, 16, 3)[rng.permutation(16)]
     return tiles.reshape(4, 4, 16, 16, 3).swapaxes(1, 2).reshape(SIDE, SIDE, 3)
+
+
+FLAGS = ("bands", "pales", "cross", "saltire", "disc", "pile", "quarters", "canton")
+
+
+def flag(rng, pattern):
+    """A flag of two colours, of any size and turn, with one of FLAGS patterns."""
+    wide, high, angle = rng.uniform(15, 23), rng.uniform(10, 14), rng.uniform(-0.5, 0.5)
+    x, y = rng.uniform(26, SIDE - 26, 2)
+    c, s = np.cos(angle), np.sin(angle)
+    u = ((textures.X - x) * c + (textures.Y - y) * s) / wide
+    v = (-(textures.X - x) * s + (textures.Y - y) * c) / high
+    arm = rng.uniform(0.16, 0.26)
+    count = int(rng.integers(2, 4))
+    marked = {
+        "bands": (v + 1) * (count + 0.5) % 2 < 1,
+        "pales": (u + 1) * (count + 0.5) % 2 < 1,
+        "cross": (np.abs(u + 0.3) < arm) | (np.abs(v) < arm),
+        "saltire": np.minimum(np.abs(u - v), np.abs(u + v)) < 1.3 * arm,
+        "disc": np.hypot(u * wide / high, v) < rng.uniform(0.45, 0.65),
+        "pile": u < rng.uniform(-0.1, 0.3) - np.abs(v) * rng.uniform(0.9, 1.1),
+        "quarters": u * v > 0,
+        "canton": (u < rng.uniform(-0.2, 0.1)) & (v < rng.uniform(-0.1, 0.15)),
+    }[pattern]
+    inside = np.maximum(np.abs(u), np.abs(v))
+    field = np.where(marked, 1.0, 0.45) if rng.uniform() < 0.5 else np.where(marked, 0.45, 1.0)
+    return field * textures.soft((1 - inside) * high)
+
+
+LEAVES = ("oval", "heart", "lobed", "toothed", "fan", "needles", "lance", "star")
+
+
+def leaf(rng, kind):
+    """The outline of a leaf of one of LEAVES kinds with its stalk, of any size and turn."""
+    turn = np.linspace(-np.pi, np.pi, 120)
+    wide = rng.uniform(0.5, 0.7)
+    size = rng.uniform(12, 20)
+    if kind == "needles":
+        pairs = [(t, side) for t in np.linspace(-0.9, 0.9, int(rng.integers(5, 8))) for side in (-1, 1)]
+        ends = [((t, 0), (t + 0.35, side * rng.uniform(0.45, 0.6))) for t, side in pairs] + [((-1, 0), (1.1, 0))]
+    else:
+        r = {
+            "oval": np.ones_like(turn),
+            "heart": 0.55 + 0.55 * np.abs(np.cos(turn / 2)) - 0.4 * np.exp(-((np.abs(turn) - np.pi) ** 2) * 12),
+            "lobed": 0.8 + 0.25 * np.cos(7 * turn),
+            "toothed": 0.85 + 0.15 * np.abs((turn * 11 / np.pi) % 2 - 1),
+            "fan": np.where(np.abs(turn) < 1.1, 1.1, 0.3),
+            "lance": 1.1 / (1 + 1.8 * np.abs(np.sin(turn))),
+            "star": 0.55 + 0.5 * np.abs(np.cos(2.5 * turn)) ** 3,
+        }[kind]
+        flat = 1 if kind in ("lobed", "fan", "star") else 1.3 if kind == "heart" else wide
+        around = list(zip(r * np.cos(turn), r * np.sin(turn) * flat))
+        ends = list(zip(around, around[1:])) + [((-0.9, 0), (0.4, 0))]
+    ends.append(((-1.5, rng.uniform(-0.15, 0.15)), (-0.9, 0)))
+    angle = rng.uniform(0, 2 * np.pi)
+    c, s = np.cos(angle) * size, np.sin(angle) * size
+    x, y = rng.uniform(size * 1.3 + 2, SIDE - size * 1.3 - 2, 2) if size < 22 else (SIDE / 2, SIDE / 2)
+    placed = [tuple((x + u * c - v * s, y + u * s + v * c) for u, v in segment) for segment in ends]
+    return strokes(placed, rng.uniform(0.7, 1.3))
+
+
+def swirled(rng, image):
+    """An image turned the more the nearer to its middle, by up to two thirds of a turn there."""
+    x, y = textures.X - SIDE / 2, textures.Y - SIDE / 2
+    r, turn = np.hypot(x, y), np.arctan2(y, x)
+    turn = turn + rng.choice([-1, 1]) * rng.uniform(2.5, 4) * np.exp(-r / rng.uniform(12, 18))
+    column = np.clip(SIDE / 2 + r * np.cos(turn), 0, SIDE - 1).round().astype(int)
+    row = np.clip(SIDE / 2 + r * np.sin(turn), 0, SIDE - 1).round().astype(int)
+    return image[row, column]

@@ -2,7 +2,7 @@
 
 On the *development* tasks the rule of `strategy: auto` was designed; the *held-out* tasks are for the report alone: no
 threshold, no setting and no measure was chosen on them, and they were chosen before any result of theirs was seen.
-Thirty-one of the development tasks were held out once, seven for the first rule and six for each of four later ones; each
+Thirty-seven of the development tasks were held out once, seven for the first rule and six for each of five later ones; each
 time the rule was changed for what they had shown, new ones took their place.
 
 The test images of the first thirteen tasks are of other fonts, and of other parts of a photograph, than the training
@@ -78,12 +78,18 @@ TASKS = (
     Task("curves", "development", SIZES, "none", "of which of eight kinds a drawn curve is"),
     Task("textures_seventh", "development", SIZES, "textures", "and yet ten other procedural textures"),
     Task("photos_negative", "development", SIZES, "textures", "eight regions of both photographs, as negatives"),
-    Task("letters_doubled", "held_out", SIZES, "letters", "ten letters, blurred as the source's are, seen double"),
-    Task("letters_sharp", "held_out", LARGE, "none", "ten crisp letters anywhere, ink and paper of any colour"),
-    Task("tallies", "held_out", SIZES, "none", "how many strokes a tally has, two to eight"),
-    Task("houses", "held_out", SIZES, "none", "drawn houses: three roofs, a chimney on the left, on the right or none"),
-    Task("textures_mixed", "held_out", SIZES, "textures", "ten pairs of procedural textures, one in the gaps of the other"),
-    Task("photos_scrambled", "held_out", SIZES, "textures", "eight regions of both photographs, their tiles shuffled"),
+    Task("letters_doubled", "development", SIZES, "letters", "ten letters, blurred as the source's are, seen double"),
+    Task("letters_sharp", "development", LARGE, "none", "ten crisp letters anywhere, ink and paper of any colour"),
+    Task("tallies", "development", SIZES, "none", "how many strokes a tally has, two to eight"),
+    Task("houses", "development", SIZES, "none", "drawn houses: three roofs, a chimney on the left, on the right or none"),
+    Task("textures_mixed", "development", SIZES, "textures", "ten pairs of procedural textures, one in the gaps of the other"),
+    Task("photos_scrambled", "development", SIZES, "textures", "eight regions of both photographs, their tiles shuffled"),
+    Task("letters_mirrored", "held_out", SIZES, "letters", "ten letters, blurred as the source's are, in a mirror"),
+    Task("digits_struck", "held_out", LARGE, "none", "crisp digits anywhere, struck through, in any two colours"),
+    Task("flags", "held_out", SIZES, "none", "flags of two colours, with one of eight patterns"),
+    Task("leaves", "held_out", SIZES, "none", "outlines of leaves of eight kinds"),
+    Task("textures_eighth", "held_out", SIZES, "textures", "and still ten other procedural textures"),
+    Task("photos_swirled", "held_out", SIZES, "textures", "eight regions of both photographs, swirled"),
 )
 # Tasks whose test images are drawn as their training images are.
 ALIKE = tuple(task.name for task in TASKS[13:])
@@ -110,6 +116,8 @@ CHARACTERS = {
     "letters_doubled": "BHKLZafnst",
     "letters_sharp": "AFGHMRTbek",
     "digits_outlined": "0123456789",
+    "letters_mirrored": "BDEFGJKPRS",
+    "digits_struck": "0123456789",
 }
 SIGNS = {
     "&": "ampersand", "%": "percent", "?": "question", "@": "at", "#": "hash",
@@ -123,11 +131,12 @@ FAMILIES = {
     "textures_sixth": textures.SIXTH,
     "textures_seventh": textures.SEVENTH,
     "textures_mixed": textures.MIXED,
+    "textures_eighth": textures.EIGHTH,
 }
 PHOTOS = {"photo_china": ("china.jpg", (420, 640), (160, 427), 3, 3), "photo_flower": ("flower.jpg", (140, 500), (20, 420), 3, 3)}
 # A region of each photograph that is a class of photos_grey by itself.
 GREY_PHOTOS = (("china.jpg", (420, 640), (160, 427), 2, 2), ("flower.jpg", (140, 500), (20, 420), 2, 2))
-ON_PHOTOS = ("photos_grey", "digits_over_photo", "photos_up", "photos_coarse", "photos_negative", "photos_scrambled")
+ON_PHOTOS = ("photos_grey", "digits_over_photo", "photos_up", "photos_coarse", "photos_negative", "photos_scrambled", "photos_swirled")
 # What draws a field of a task whose classes are drawings in two colours.
 DRAWN = {
     "runes": scenes.rune,
@@ -139,6 +148,8 @@ DRAWN = {
     "curves": lambda rng, label: scenes.curve(rng, scenes.CURVES[label]),
     "tallies": lambda rng, label: scenes.tally(rng, scenes.TALLIES[label]),
     "houses": scenes.house,
+    "flags": lambda rng, label: scenes.flag(rng, scenes.FLAGS[label]),
+    "leaves": lambda rng, label: scenes.leaf(rng, scenes.LEAVES[label]),
 }
 SOURCE_PHOTO = ("china.jpg", (0, 420), (130, 427), 4, 4)
 
@@ -159,7 +170,7 @@ def classes(name):
         return scenes.Regions(*PHOTOS[name]).names()
     if name == "source":
         return [family.__name__ for family in textures.PRETRAINING] + scenes.Regions(*SOURCE_PHOTO).names()
-    if name in ("photos_grey", "photos_coarse", "photos_negative", "photos_scrambled"):
+    if name in ("photos_grey", "photos_coarse", "photos_negative", "photos_scrambled", "photos_swirled"):
         return [f"{photo[0].removesuffix('.jpg')}_{n}" for photo in GREY_PHOTOS for n in range(4)]
     if name == "digits_over_photo":
         return [str(digit) for digit in range(10)]
@@ -179,6 +190,10 @@ def classes(name):
         return [f"strokes_{n}" for n in scenes.TALLIES]
     if name == "houses":
         return [f"{roof}_{chimney}" for roof, chimney in scenes.HOUSES]
+    if name == "flags":
+        return list(scenes.FLAGS)
+    if name == "leaves":
+        return list(scenes.LEAVES)
     if name == "dice":
         return [f"face_{n}" for n in range(1, 7)]
     if name == "curves":
@@ -221,11 +236,15 @@ class Maker:
             character = CHARACTERS[name][label]
             if name in ("digits_sharp", "signs_sharp", "letters_sharp"):
                 return glyphs.recoloured(rng, self.glyphs.sharp(rng, character))
+            if name == "digits_struck":
+                return glyphs.recoloured(rng, glyphs.struck(rng, self.glyphs.sharp(rng, character)))
             if name == "digits_outlined":
                 return glyphs.recoloured(rng, glyphs.outlined(self.glyphs.sharp(rng, character)))
             field = self.glyphs.blurred(rng, character)
             if name == "letters_rotated":
                 return glyphs.grey(np.rot90(field, -1))
+            if name == "letters_mirrored":
+                return glyphs.grey(field[:, ::-1])
             if name == "letters_inverted":
                 return glyphs.grey(1 - field)
             if name == "letters_covered":
@@ -256,6 +275,8 @@ class Maker:
             return scenes.bar(rng, label)
         if name == "photos_scrambled":
             return scenes.scrambled(rng, self.grey[label // 4].crop(rng, label % 4, "all"))
+        if name == "photos_swirled":
+            return scenes.swirled(rng, self.grey[label // 4].crop(rng, label % 4, "all"))
         if name == "photos_negative":
             return 255 - self.grey[label // 4].crop(rng, label % 4, "all")
         if name == "photos_coarse":

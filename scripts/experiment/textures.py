@@ -513,6 +513,78 @@ def scraps(rng):
     return field
 
 
+# An eighth set, for the tasks that are held out: what is sewn, poured or forged.
+def tweed(rng):
+    u, v = turned(rng)
+    p = rng.uniform(5, 7)
+    column = np.floor(u / (4 * p))
+    return saw(v + np.where(column % 2 > 0, u, -u), p) + 0.6 * (rng.uniform(size=(SIDE, SIDE)) < 0.15)
+
+
+def gravel(rng):
+    first, second, index = points(rng, int(rng.integers(60, 110)))
+    return soft(second - first - 0.8) * rng.uniform(0.3, 1, 128)[index]
+
+
+def quilt(rng):
+    u, v = turned(rng)
+    p = rng.uniform(14, 19)
+    a, b = saw(u, p) - 0.5, saw(v, p) - 0.5
+    return np.maximum(1 - 2.4 * np.hypot(a, b), 0) + (np.minimum(0.5 - np.abs(a), 0.5 - np.abs(b)) < 0.05)
+
+
+def smoke(rng):
+    field = sum(band(rng, low, 2 * low) * low for low in (5, 10, 20))
+    return unit(np.sin(1.5 * field / field.std()))
+
+
+def webs(rng):
+    x, y = rng.uniform(-6, 70, 2)
+    r, turn = np.hypot(X - x, Y - y), np.arctan2(Y - y, X - x)
+    spokes = rng.integers(14, 22)
+    sag = 1 + 0.15 * np.abs(np.sin(spokes * turn / 2))
+    ring = np.abs(saw(r * sag, rng.uniform(7, 10)) - 0.5) > 0.42
+    return ring | (np.abs(saw(turn, 2 * np.pi / spokes) - 0.5) > 0.5 - 0.7 / np.maximum(r, 2))
+
+
+def rivets(rng):
+    u, v = turned(rng)
+    p = rng.uniform(15, 20)
+    a, b = (saw(u, p) - 0.5) * p, (saw(v, p) - 0.5) * p
+    seam = 0.5 * (np.abs(saw(u + p / 2, p) - 0.5) * p < 1)
+    return seam + soft(rng.uniform(2.2, 3.2) - np.hypot(a, b)) * unit(a + b)
+
+
+def furrows(rng):
+    u, v = turned(rng)
+    way = u + 4 * band(rng, 25, 50)
+    return unit(np.abs(np.sin(np.pi * way / rng.uniform(7, 10)))) ** rng.uniform(2, 4) + 0.3 * band(rng, 2, 4)
+
+
+def splashes(rng):
+    field = np.zeros((SIDE, SIDE))
+    for _ in range(int(rng.integers(5, 9))):
+        x, y = rng.uniform(0, 64, 2)
+        turn = np.arctan2(Y - y, X - x)
+        edge = rng.uniform(4, 8) * (1 + 0.35 * np.cos(rng.integers(5, 10) * turn + rng.uniform(0, 6)))
+        field = np.maximum(field, soft(edge - np.hypot(X - x, Y - y)))
+    return field
+
+
+def gratings(rng):
+    u, v = turned(rng)
+    p = rng.uniform(16, 22)
+    fan = (np.floor(u / p) * 5 + np.floor(v / p) * 3) % 4 * np.pi / 4
+    return saw(u * np.cos(fan) + v * np.sin(fan), rng.uniform(4, 5.5)) < 0.5
+
+
+def coils(rng):
+    u, v = turned(rng)
+    p = rng.uniform(16, 22)
+    a, b = (saw(u, p) - 0.5) * p, (saw(v, p) - 0.5) * p
+    return saw(np.hypot(a, b) + np.arctan2(b, a) * rng.choice([-1, 1]) * 0.8, 5) < 0.5
+
+
 PRETRAINING = (stripes, ramps, checks, blobs, maze, cells, cell_edges, dots, rings, clouds, bricks, waves, needles, spots, grid, grain)
 SECOND = (weave, scales, zigzag, plaid, triangles, bent, fur, camouflage, swirl, stars)
 THIRD = (ripples, marble, mosaic, confetti, diamonds, arcs, terraces, crosses, shards, worms)
@@ -520,6 +592,7 @@ FOURTH = (hexagons, truchet, rain, bubbles, moire, halftone, contours, patches, 
 FIFTH = (chevrons, pebbles, feathers, lattice, cracks, dunes, knots, barcode, foam, corners)
 SIXTH = (combs, bullets, ladders, islands, threads, tiles, sparks, rapids, arches, peel)
 SEVENTH = (parquet, snow, roofs, kelp, lace, planks, lichen, mesh, eddies, scraps)
+EIGHTH = (tweed, gravel, quilt, smoke, webs, rivets, furrows, splashes, gratings, coils)
 
 
 def mixed(over, under):

@@ -6,7 +6,7 @@
 //!   close to a diagonal that is known beforehand, and dividing by it makes the search take tens of steps
 //!   where the features as they come would need hundreds or thousands.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::stop::{Attempt, Stop, unless_told};
 use super::{row_blocks, torch};
@@ -20,7 +20,7 @@ pub(super) struct Basis {
 }
 
 impl Basis {
-    /// Turns `features` (float64 `[N, D]`, centred) into coordinates `[N, M]`, `M = min(N, D)`, in place
+    /// Turns `features` (float64 or float32 `[N, D]`, centred) into coordinates `[N, M]`, `M = min(N, D)`, in place
     /// where the shape allows it. `None` if it was told to stop.
     pub(super) fn rotate(
         features: Tensor,
@@ -33,7 +33,8 @@ impl Basis {
 
     /// Weights on the features, `[K, D]`, from weights on the coordinates, `[K, M]`.
     pub(super) fn to_features(&self, weights: &Tensor) -> Result<Tensor> {
-        weights.f_mm(&self.axes.tr()).map_err(torch())
+        let to_features = || weights.f_mm(&self.axes.f_to_kind(weights.kind())?.tr());
+        to_features().map_err(torch())
     }
 }
 
@@ -50,7 +51,7 @@ fn in_the_span(features: &Tensor, stop: Stop) -> Attempt<(Tensor, Basis)> {
 
 fn in_place(features: Tensor, stop: Stop) -> Attempt<(Tensor, Basis)> {
     let (n, d) = features.size2()?;
-    let mut products = Tensor::f_zeros([d, d], (Kind::Double, features.device()))?;
+    let mut products = Tensor::f_zeros([d, d], (features.kind(), features.device()))?;
     for (start, rows) in row_blocks(n, d) {
         stop.ask()?;
         let block = features.f_narrow(0, start, rows)?;

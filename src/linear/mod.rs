@@ -66,7 +66,7 @@ pub struct LinearConfig {
     pub class_weights: Option<Vec<f64>>,
     /// Whether a fixed C is cross-validated too, so that fits on different features can be compared.
     pub compare: bool,
-    /// Whether one value of C a decade is enough to choose from: half of the time.
+    /// Whether one value of C a decade is enough to choose from, and the folds' fits may end early: a third of the time.
     pub rough: bool,
     /// Whether the last fit need be no tighter than those of the folds: a third of the time.
     pub loose: bool,
@@ -160,6 +160,7 @@ pub fn fit(
 
     let _threads = Threads::for_work(features.size(), classes, config.folds);
     let (x, scaler) = standardise::standardise(&features, config.intercept)?;
+    let x = if config.loose { x.f_to_kind(Kind::Float).map_err(torch())? } else { x };
     let Some((x, basis)) = Basis::rotate(x, should_stop)? else { return Ok(None) };
     let folds = usable_folds(&labels, classes, config.folds);
     let size = Size::of(&x, classes);
@@ -180,7 +181,7 @@ pub fn fit(
         let images =
             Images { x: &x, labels: &labels, classes, weights, intercept, held_out: config.held_out };
         let grid = config.c.map_or_else(|| cross_validation::grid(config.rough), |c| vec![c]);
-        let found = cross_validation::choose(&images, &fold_of, folds, &grid, should_stop, progress)?;
+        let found = cross_validation::choose(&images, &fold_of, folds, &grid, config.rough, should_stop, progress)?;
         let Some(choice) = found else { return Ok(None) };
         (c, cv, start, used_folds) = (choice.c, choice.rows, Some(choice.start), folds);
         held_out = choice.held_out;
@@ -188,7 +189,7 @@ pub fn fit(
 
     progress(LinearProgress::Refit);
     let total: f64 = image_weights.iter().sum();
-    let settings = if config.loose { cross_validation::ROUGH } else { size.settings() };
+    let settings = if config.loose { cross_validation::ROUGHER } else { size.settings() };
     let x = if settings == TIGHT { x } else { x.f_to_kind(Kind::Float).map_err(torch())? };
     let problem = Problems::new(x, &labels, classes, &[image_weights], config.intercept)?;
     let start = start.unwrap_or_else(|| vec![0.0; problem.parameters()]);

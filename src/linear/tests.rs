@@ -120,6 +120,7 @@ fn cross_validation_rows_are_those_of_separate_tight_fits() {
         &fold_of,
         5,
         &cross_validation::grid(false),
+        false,
         &|| false,
         &mut |_| (),
     )

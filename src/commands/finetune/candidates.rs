@@ -64,13 +64,15 @@ impl Candidate {
 }
 
 impl Run<'_> {
-    /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`.
+    /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`; loosely, if they are
+    /// only looked at, or fitted to more images afterwards.
     pub(super) fn candidates(
         &self,
         network: &Network,
         settings: &LinearSettings,
         x: &[Tensor],
         samples: &[Sample],
+        loose: bool,
     ) -> Result<Vec<Candidate>> {
         let (x, samples) = match self.compared_on(settings, samples) {
             Some(images) => {
@@ -91,7 +93,7 @@ impl Run<'_> {
             let x = joined(&x, &readings)?;
             let what = if total > 1 { format!(" {} of {total}", done + 1) } else { String::new() };
             bar.set_prefix(format!("fitting the head{what}"));
-            let fit = self.fit(settings, settings.c, &x, &samples, intercept, &mut |progress| {
+            let fit = self.fit(settings, settings.c, &x, &samples, (intercept, loose), &mut |progress| {
                 if let LinearProgress::CrossValidation { done, total } = progress {
                     bar.set_length(total as u64);
                     bar.set_position(done as u64);
@@ -138,7 +140,7 @@ impl Run<'_> {
         let Candidate { readings, fit: LinearFit { c, cv, held_out, folds, note, .. } } = candidate;
         let (x, whole) = (joined(x, &readings)?, LinearSettings { stages: Vec::new(), ..settings.clone() });
         let intercept = has_biases(network, settings);
-        let fit = self.fit(&whole, Some(c), &x, samples, intercept, &mut |_| ())?;
+        let fit = self.fit(&whole, Some(c), &x, samples, (intercept, settings.average), &mut |_| ())?;
         Ok(Candidate { readings, fit: LinearFit { cv, held_out, folds, note, ..fit } })
     }
 
@@ -157,7 +159,7 @@ impl Run<'_> {
         c: Option<f64>,
         x: &Tensor,
         samples: &[Sample],
-        intercept: bool,
+        (intercept, loose): (bool, bool),
         progress: &mut dyn FnMut(LinearProgress),
     ) -> Result<LinearFit> {
         let data = &self.plan.data;
@@ -172,8 +174,7 @@ impl Run<'_> {
             intercept,
             compare: !settings.stages.is_empty(),
             rough: settings.rough,
-            // One of several that are averaged, to a C that was found on a part of the images.
-            loose: settings.average && settings.stages.is_empty(),
+            loose,
             held_out: settings.average && !settings.stages.is_empty(),
         };
         let stop = || self.signals.received().is_some();

@@ -21,12 +21,12 @@ pub(super) struct Look {
     pub by_stage: Vec<f64>,
     /// The same of the best, where there is one.
     pub chosen: Option<f64>,
-    /// Whether that was right, on each validation image.
+    /// Whether that was right, on each validation image that was looked at.
     pub on_val: Vec<bool>,
 }
 
 impl Run<'_> {
-    /// Fits heads on several stages to [`LOOK_AT`] training images of each class; `None` where that would be nearly all of them, unless `anyhow`.
+    /// Fits heads on several stages to [`LOOK_AT`] training images of each class, and measures them on as many validation images; `None` where that would be nearly all of them, unless `anyhow`.
     pub(super) fn look(
         &self,
         network: &Network,
@@ -35,13 +35,16 @@ impl Run<'_> {
         seconds: &mut Seconds,
     ) -> Result<Option<Look>> {
         let (data, seed) = (&self.plan.data, self.plan.settings.seed);
-        let labels: Vec<i64> = data.train.iter().map(|sample| sample.label as i64).collect();
-        let images = linear::at_most(&labels, data.classes.len(), LOOK_AT, seed);
-        if 2 * images.len() > labels.len() && !anyhow {
+        let some = |samples: &[Sample]| -> Vec<Sample> {
+            let labels: Vec<i64> = samples.iter().map(|sample| sample.label as i64).collect();
+            let images = linear::at_most(&labels, data.classes.len(), LOOK_AT, seed);
+            images.iter().map(|&image| samples[image].clone()).collect()
+        };
+        let (train, val) = (some(&data.train), some(&data.val));
+        if 2 * train.len() > data.train.len() && !anyhow {
             return Ok(None);
         }
-        let train: Vec<Sample> = images.iter().map(|&image| data.train[image].clone()).collect();
-        let samples: Vec<&Sample> = train.iter().chain(&data.val).collect();
+        let samples: Vec<&Sample> = train.iter().chain(&val).collect();
         let readings: Vec<Reading> =
             settings.stages.iter().map(|name| network.reading(name)).collect::<Result<_>>()?;
         let (vectors, _) =
@@ -57,12 +60,12 @@ impl Run<'_> {
             joined.map_err(Error::torch("join the features of stages"))
         };
         let x = joined(0, train.len())?;
-        let candidates = seconds.of("fit", || self.candidates(network, &settings, &x, &train));
+        let candidates = seconds.of("fit", || self.candidates(network, &settings, &x, &train, true));
         self.signals.check("stopped while fitting heads; what is done is kept: go on with `--resume`")?;
         let candidates = candidates?;
         let best = &candidates[chosen(&candidates)];
-        let labels = trainer::labels_of(data.val.iter())?;
-        let measured = best.measure(&joined(train.len(), data.val.len())?, &labels, data.classes.len())?;
+        let labels = trainer::labels_of(val.iter())?;
+        let measured = best.measure(&joined(train.len(), val.len())?, &labels, data.classes.len())?;
         Ok(Some(Look {
             images: train.len(),
             by_stage: Vec::new(),

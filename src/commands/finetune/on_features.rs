@@ -6,7 +6,7 @@ use std::time::Instant;
 use tch::Tensor;
 
 use super::candidates::{self, Candidate, chosen};
-use super::pool::Pool;
+use super::pool::{Pool, shares_of};
 use super::{Outcomes, Run, Seconds};
 use crate::adapt;
 use crate::artifact;
@@ -160,7 +160,9 @@ impl Run<'_> {
         let (vectors, taken) = self.vectors(network, readings, settings, &samples, ("", folder), seconds)?;
         let (train, classes) = (data.train.len(), data.classes.len());
         let x = rows(&vectors, 0, train)?;
-        let candidates = seconds.of("fit", || self.candidates(network, settings, &x, &data.train));
+        let compared = self.compared_on(settings, &data.train);
+        let loose = compared.is_some();
+        let candidates = seconds.of("fit", || self.candidates(network, settings, &x, &data.train, loose));
         self.signals.check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
         let candidates = candidates?;
         let best = chosen(&candidates);
@@ -173,7 +175,6 @@ impl Run<'_> {
         }
         stages.iter_mut().enumerate().for_each(|(index, row)| row.chosen = index == best);
         let mut notes: Vec<String> = candidates[best].fit.note.iter().cloned().collect();
-        let compared = self.compared_on(settings, &data.train);
         notes.extend(compared.as_ref().map(|images| {
             format!(
                 "the stages{} were compared on {} of {}; the head is fitted to all of them",
@@ -195,9 +196,13 @@ impl Run<'_> {
             (false, _) => Err(candidates),
             (true, None) => Pool::of(candidates, &widths, &labels)?,
             (true, Some(images)) => {
-                let refit = |it| self.refitted(network, settings, it, &x, &data.train);
-                let fitted =
-                    seconds.of("fit", || candidates.into_iter().map(refit).collect::<Result<Vec<_>>>());
+                let shares = shares_of(&candidates).unwrap_or_default();
+                let refit = |(index, it)| match shares.get(index) {
+                    Some(0.) => Ok(it),
+                    _ => self.refitted(network, settings, it, &x, &data.train),
+                };
+                let fitted = seconds
+                    .of("fit", || candidates.into_iter().enumerate().map(refit).collect::<Result<Vec<_>>>());
                 self.signals
                     .check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
                 let of_part = candidates::taken(&[labels], images)?;

@@ -14,6 +14,9 @@ use crate::linear::LinearFit;
 /// third. On development tasks with 4 and 16 images a class 10 to 40 did as well.
 const SHARPNESS: f64 = 20.;
 
+/// A head that would count less is left out, and need not be fitted to more images.
+const LEAST_SHARE: f64 = 0.02;
+
 /// Heads that are averaged.
 pub(super) struct Pool {
     /// What each of them counts; they sum to 1.
@@ -31,12 +34,10 @@ impl Pool {
         widths: &[i64],
         labels: &Tensor,
     ) -> Result<Result<Pool, Vec<Candidate>>> {
-        let known: Option<Vec<f64>> =
-            candidates.iter().map(|candidate| Some(candidate.cross_validated()?.accuracy)).collect();
-        let Some(accuracies) = known.filter(|_| candidates.iter().all(|it| it.fit.held_out.is_some())) else {
+        let known = shares_of(&candidates);
+        let Some(shares) = known.filter(|_| candidates.iter().all(|it| it.fit.held_out.is_some())) else {
             return Ok(Err(candidates));
         };
-        let shares = shares(&accuracies);
         let pooled = Error::torch("average the heads");
         let (accuracy, weight, bias) = (|| {
             let accuracy = held_out(&candidates, &shares, labels)?;
@@ -51,9 +52,18 @@ impl Pool {
     }
 }
 
+/// What each of them counts, where all were cross-validated; they sum to 1.
+pub(super) fn shares_of(candidates: &[Candidate]) -> Option<Vec<f64>> {
+    let accuracies = candidates.iter().map(|it| Some(it.cross_validated()?.accuracy));
+    Some(shares(&accuracies.collect::<Option<Vec<f64>>>()?))
+}
+
 fn shares(accuracies: &[f64]) -> Vec<f64> {
     let best = accuracies.iter().copied().fold(f64::MIN, f64::max);
     let weights: Vec<f64> = accuracies.iter().map(|accuracy| (SHARPNESS * (accuracy - best)).exp()).collect();
+    let least = LEAST_SHARE * weights.iter().sum::<f64>();
+    let weights: Vec<f64> =
+        weights.into_iter().map(|weight| if weight < least { 0. } else { weight }).collect();
     let total: f64 = weights.iter().sum();
     weights.into_iter().map(|weight| weight / total).collect()
 }
@@ -150,6 +160,14 @@ mod tests {
                 sum + logits(it) * share
             });
         assert!((logits(&pool.head) - mean).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn a_head_that_hardly_counts_is_left_out() {
+        let shares = shares(&[0.8, 0.55, 0.75]);
+        assert_eq!(shares[1], 0.);
+        assert!((shares[0] + shares[2] - 1.).abs() < 1e-12);
+        assert!((shares[0] / shares[2] - 1f64.exp()).abs() < 1e-9);
     }
 
     #[test]

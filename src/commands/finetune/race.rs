@@ -259,7 +259,7 @@ impl Heats<'_> {
                 let started = Instant::now();
                 let (learnt, held) = (self.learnt_from(fold), self.held_out(fold));
                 let (x, samples) = (taken(&vectors, &learnt)?, self.samples(&learnt));
-                let candidates = self.stopped(run.candidates(&network, settings, &x, &samples))?;
+                let candidates = self.stopped(run.candidates(&network, settings, &x, &samples, false))?;
                 let labels = trainer::labels_of(self.samples(&held).iter())?;
                 let best = self.stopped(run.best(&network, settings, candidates, &x, &samples))?;
                 let found = best.measure(&taken(&vectors, &held)?, &labels, plan.data.classes.len())?;
