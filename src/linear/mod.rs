@@ -181,7 +181,8 @@ pub fn fit(
         let images =
             Images { x: &x, labels: &labels, classes, weights, intercept, held_out: config.held_out };
         let grid = config.c.map_or_else(|| cross_validation::grid(config.rough), |c| vec![c]);
-        let found = cross_validation::choose(&images, &fold_of, folds, &grid, config.rough, should_stop, progress)?;
+        let found =
+            cross_validation::choose(&images, &fold_of, folds, &grid, config.rough, should_stop, progress)?;
         let Some(choice) = found else { return Ok(None) };
         (c, cv, start, used_folds) = (choice.c, choice.rows, Some(choice.start), folds);
         held_out = choice.held_out;

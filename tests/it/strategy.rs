@@ -73,13 +73,18 @@ fn size_and_similarity_are_measured() {
     let run = plan(&lab, &[]).expect(0).says(&["distance from the source data", "similar, below 0.03"]);
     let (strategy, near) = measured(&run);
     assert_eq!(strategy["size"]["per_class"], json!({ "least": 20, "median": 20, "most": 20 }));
-    assert_eq!(strategy["similarity"]["measured"]["images"], 200);
+    assert_eq!(strategy["similarity"]["measured"]["images"], 64, "far from the threshold a few are enough");
     assert_eq!(plan(&lab, &[]).expect(0).stdout, run.stdout, "the same images, the same number");
 
     lab.write("train.csv", strange(&lab, 20));
     let run = plan(&lab, &[]).expect(0).says(&["different, not below 0.03"]);
     let (_, far) = measured(&run);
     assert!(near < 0.02 && far > 0.1, "{near}, {far}");
+
+    // Near it, all of the sample are looked at.
+    let bar = format!("strategy.similar_below={}", 1.05 * far);
+    let (strategy, _) = measured(&plan(&lab, &[&bar]).expect(0));
+    assert_eq!(strategy["similarity"]["measured"]["images"], 200);
 
     // Every threshold can be set.
     let bar = format!("strategy.similar_below={}", 2. * far);
