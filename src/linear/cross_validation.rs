@@ -19,11 +19,11 @@ const ENDS: [(usize, f64); 2] = [(4, 1.1), (2, 1.5)];
 
 /// Float32 is plenty to rank strengths by.
 pub(super) const ROUGH: Settings =
-    Settings { tolerance: 1.5e-3, max_steps: 30, max_products: 500, noise: 1e-6 };
+    Settings { tolerance: 1.5e-3, least_steps: 0, max_steps: 30, max_products: 500, noise: 1e-6 };
 
-/// Where the mean of several heads is wanted: to 0.0002 of the loss. Only weak regularisation takes so many products, where
-/// hardly anything but the length of the weights still grows.
-pub(super) const ROUGHER: Settings = Settings { tolerance: 2e-2, max_products: 200, ..ROUGH };
+/// Where the mean of several heads is wanted. Only weak regularisation takes so many products, where hardly anything but the
+/// length of the weights still grows.
+pub(super) const ROUGHER: Settings = Settings { tolerance: 2e-2, least_steps: 1, max_products: 200, ..ROUGH };
 
 /// What the folds said about one value of C.
 #[derive(Debug, Clone, Copy, PartialEq)]

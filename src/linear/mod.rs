@@ -44,7 +44,8 @@ pub(crate) use cross_validation::{at_most, deal};
 pub use head::set_head;
 
 /// The final fit: about the error of a weight times the root of its curvature.
-const TIGHT: Settings = Settings { tolerance: 1e-9, max_steps: 200, max_products: 20_000, noise: 1e-14 };
+const TIGHT: Settings =
+    Settings { tolerance: 1e-9, least_steps: 0, max_steps: 200, max_products: 20_000, noise: 1e-14 };
 
 /// Multiplications in a pass over the products of features, and of features and logits, below which one
 /// thread is enough: 1,500 images with 1,024 features and 10 classes are 1.7e9.
@@ -68,7 +69,7 @@ pub struct LinearConfig {
     pub compare: bool,
     /// Whether one value of C a decade is enough to choose from, and the folds' fits may end early: a third of the time.
     pub rough: bool,
-    /// Whether the last fit need be no tighter than those of the folds: a third of the time.
+    /// Whether the last fit may be in float32 and end early, as those of `rough` folds: a third of the time.
     pub loose: bool,
     /// Whether [`LinearFit::held_out`] is wanted.
     pub held_out: bool,

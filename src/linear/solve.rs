@@ -28,6 +28,8 @@ pub(super) struct Settings {
     /// The gradient's length in the units of the curvature, about the root of twice what the value is above
     /// the minimum.
     pub tolerance: f64,
+    /// Steps that are taken even within the tolerance: under a strong penalty zero is, and tells no classes apart.
+    pub least_steps: usize,
     /// Steps of Newton's method at most.
     pub max_steps: usize,
     /// Products with the second derivative at most, over all steps.
@@ -102,7 +104,7 @@ fn search(
             if status[i] != Status::Running {
                 continue;
             }
-            if length <= settings.tolerance {
+            if length <= settings.tolerance && (steps[i] >= settings.least_steps || length == 0.) {
                 status[i] = Status::Converged;
             } else if !length.is_finite() || (stalled[i] && length > 0.5 * lengths[i]) {
                 // What is left of the gradient is rounding.

@@ -181,6 +181,37 @@ fn many_classes_are_at_the_minimum() {
 }
 
 #[test]
+fn a_loose_fit_is_near_the_minimum() {
+    let (x, y) = made(150, 120, 40, 4);
+    let (standard, _) = standardise::standardise(&x, true).unwrap();
+    for c in [1e-2, 1.0, 100.0] {
+        let value = |loose| {
+            let fit = run(&x, &y, 4, &LinearConfig { loose, ..config(Some(c)) }).unwrap();
+            let logits = standard.matmul(&fit.standardised_weight.tr()) + &fit.standardised_bias;
+            let squares = fit.standardised_weight.square().sum(Kind::Double).double_value(&[]);
+            logits.cross_entropy_for_logits(&y).double_value(&[]) + squares / (2. * c * 120.)
+        };
+        let above = value(true) - value(false);
+        assert!((-1e-9..1e-2).contains(&above), "C = {c}: {above:e}");
+    }
+}
+
+#[test]
+fn a_rough_choice_tries_a_value_a_decade_and_says_nearly_the_same_of_each() {
+    let (x, y) = made(80, 120, 40, 3);
+    let fine = run(&x, &y, 3, &config(None)).unwrap();
+    let rough = run(&x, &y, 3, &LinearConfig { rough: true, ..config(None) }).unwrap();
+    assert!(rough.cv.len() > 4);
+    for (place, row) in rough.cv.iter().enumerate() {
+        assert!((row.c.log10() - (place as f64 - 6.)).abs() < 1e-9, "{row:?}");
+        if let Some(same) = fine.cv.iter().find(|other| other.c == row.c) {
+            assert!((row.log_loss - same.log_loss).abs() < 0.01 + 0.02 * same.log_loss, "{row:?}: {same:?}");
+            assert!((row.accuracy - same.accuracy).abs() < 0.05, "{row:?}: {same:?}");
+        }
+    }
+}
+
+#[test]
 fn separable_classes_converge_at_a_weak_penalty() {
     let (x, y) = made(170, 400, 60, 5);
     let y_columns = y.one_hot(5).to_kind(Kind::Float) * 4.0;

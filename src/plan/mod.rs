@@ -155,7 +155,7 @@ pub struct LinearSettings {
     /// For `stages`: whether the heads are fitted with BatchNorm statistics of the training images too, and the better are kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub adapt: bool,
-    /// Whether one value of C a decade is tried, and not two.
+    /// Whether one value of C a decade is tried, and not two, and the folds' fits may end early.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rough: bool,
     /// A fixed inverse L2 strength, scikit-learn's `C`; chosen by cross-validation where absent.

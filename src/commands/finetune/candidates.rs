@@ -26,6 +26,14 @@ pub(super) struct Candidate {
     pub(super) fit: LinearFit,
 }
 
+/// What a fit is asked for besides the settings.
+struct Fitting {
+    /// A fixed C.
+    c: Option<f64>,
+    intercept: bool,
+    loose: bool,
+}
+
 impl Candidate {
     /// Cross-validated accuracy and log loss at the fit's own C.
     pub(super) fn cross_validated(&self) -> Option<&CvRow> {
@@ -93,7 +101,8 @@ impl Run<'_> {
             let x = joined(&x, &readings)?;
             let what = if total > 1 { format!(" {} of {total}", done + 1) } else { String::new() };
             bar.set_prefix(format!("fitting the head{what}"));
-            let fit = self.fit(settings, settings.c, &x, &samples, (intercept, loose), &mut |progress| {
+            let fitting = Fitting { c: settings.c, intercept, loose };
+            let fit = self.fit(settings, fitting, &x, &samples, &mut |progress| {
                 if let LinearProgress::CrossValidation { done, total } = progress {
                     bar.set_length(total as u64);
                     bar.set_position(done as u64);
@@ -140,7 +149,8 @@ impl Run<'_> {
         let Candidate { readings, fit: LinearFit { c, cv, held_out, folds, note, .. } } = candidate;
         let (x, whole) = (joined(x, &readings)?, LinearSettings { stages: Vec::new(), ..settings.clone() });
         let intercept = has_biases(network, settings);
-        let fit = self.fit(&whole, Some(c), &x, samples, (intercept, settings.average), &mut |_| ())?;
+        let fitting = Fitting { c: Some(c), intercept, loose: settings.average };
+        let fit = self.fit(&whole, fitting, &x, samples, &mut |_| ())?;
         Ok(Candidate { readings, fit: LinearFit { cv, held_out, folds, note, ..fit } })
     }
 
@@ -156,10 +166,9 @@ impl Run<'_> {
     fn fit(
         &self,
         settings: &LinearSettings,
-        c: Option<f64>,
+        Fitting { c, intercept, loose }: Fitting,
         x: &Tensor,
         samples: &[Sample],
-        (intercept, loose): (bool, bool),
         progress: &mut dyn FnMut(LinearProgress),
     ) -> Result<LinearFit> {
         let data = &self.plan.data;
