@@ -55,11 +55,11 @@ pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
             percent(other)
         )?;
     }
-    if let Some(Looked { method, fitted_to, accuracy, at_best }) = contest.look {
+    if let Some(Looked { method, fitted_to, measured_on, accuracy, at_best }) = contest.look {
         write!(
             out,
-            "<p class=\"soft\">{method}, fitted to {fitted_to} of the training images alone, was right on {}. With all of \
-             them that may become {} at best.</p>",
+            "<p class=\"soft\">{method}, fitted to {fitted_to} of the training images alone, was right on {} of \
+             {measured_on} validation images. With all training images that may well become {}.</p>",
             percent(accuracy),
             percent(at_best)
         )?;

@@ -223,7 +223,9 @@ pub struct Looked {
     pub method: Method,
     /// Training images that it was fitted to.
     pub fitted_to: usize,
-    /// The share of the validation images that it was right on.
+    /// Validation images that it was measured on.
+    pub measured_on: usize,
+    /// The share of these that it was right on.
     pub accuracy: f64,
     /// What that may become with all training images, by [`at_best`].
     pub at_best: f64,
@@ -279,9 +281,13 @@ impl Contest {
         let (kept, other) = match (&self.methods[..], self.look) {
             ([kept, other], _) => (kept, other),
             ([kept], Some(look)) => {
+                let some = match look.measured_on == self.images {
+                    true => String::new(),
+                    false => format!("{} of them ", look.measured_on),
+                };
                 return format!(
-                    "{before}; on {} validation images `{}` is right on {:.4}, and `{}`, fitted to {}, on {:.4}: too few to \
-                     be ahead with all images",
+                    "{before}; on {} validation images `{}` is right on {:.4}, and `{}`, fitted to {}, on {some}{:.4}: too few \
+                     to be ahead with all images",
                     self.images, kept.method, kept.accuracy, look.method, look.fitted_to, look.accuracy
                 );
             }
@@ -424,7 +430,8 @@ mod tests {
         assert!((at_best(0.6, 100, 800) - 0.8).abs() < 1e-9);
         assert_eq!(at_best(1., 100, 400), 1.);
         let kept = trained(Method::Full, std::array::from_fn(|i| i > 2));
-        let look = Looked { method: Method::Stages, fitted_to: 40, accuracy: 0.25, at_best: 0.5 };
+        let look =
+            Looked { method: Method::Stages, fitted_to: 40, measured_on: 10, accuracy: 0.25, at_best: 0.5 };
         let contest = Contest::settled(kept).after(Some(look));
         assert_eq!((contest.images, contest.methods.len()), (10, 1));
         assert_eq!(

@@ -197,7 +197,9 @@ impl Job<'_> {
                     Ok(merge(&mut layers, seen)?)
                 },
             )?;
-            if measure == Measure::Statistics && images > 0 && is_clear(distance(&layers)?, threshold) {
+            // Where few of them could be read, they are not enough.
+            let enough = measure == Measure::Statistics && images > 0 && 2 * images >= first;
+            if enough && is_clear(distance(&layers)?, threshold) {
                 break;
             }
         }

@@ -26,7 +26,8 @@ pub(super) struct Look {
 }
 
 impl Run<'_> {
-    /// Fits heads on several stages to [`LOOK_AT`] training images of each class, and measures them on as many validation images; `None` where that would be nearly all of them, unless `anyhow`.
+    /// Fits heads on several stages to [`LOOK_AT`] training images of each class, and measures the best on as many validation
+    /// images. `None` where these would be most of the training images, unless `anyhow`.
     pub(super) fn look(
         &self,
         network: &Network,

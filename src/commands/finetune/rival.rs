@@ -112,7 +112,7 @@ impl Look {
     fn row(&self, method: Method, plan: &Plan) -> Looked {
         let (fitted_to, accuracy) = (self.images, self.accuracy());
         let at_best = at_best(accuracy, fitted_to, plan.data.train.len());
-        Looked { method, fitted_to, accuracy, at_best }
+        Looked { method, fitted_to, measured_on: self.on_val.len(), accuracy, at_best }
     }
 }
 
