@@ -13,7 +13,7 @@ use crate::dataset::Sample;
 use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::loader::too_large;
-use crate::metrics::{Confusion, Evaluation};
+use crate::metrics::{Counter, Evaluation};
 use crate::models::{Folding, Network, Reading, channels_last};
 use crate::parts::Parts;
 use crate::precision::{Autocast, Precision};
@@ -163,8 +163,7 @@ impl Averaging<'_> {
         signals: &Signals,
         mut progress: impl FnMut(usize),
     ) -> Result<Evaluation> {
-        let mut confusion = Confusion::new(classes);
-        let mut loss_sum = 0.;
+        let mut counter = Counter::new(classes);
         self.run(
             samples.len(),
             samples.len(),
@@ -177,13 +176,12 @@ impl Averaging<'_> {
                 // counts as the least that is none.
                 let least = f64::from(f32::MIN_POSITIVE);
                 let logits = batch.probabilities.f_clamp_min(least).and_then(|shares| shares.f_log());
-                loss_sum += count(&logits?, &labels, &mut confusion)?;
+                count(&logits?, &labels, &mut counter)?;
                 progress(batch.indices.len());
                 Ok(())
             },
         )?;
-        let loss = loss_sum / confusion.total().max(1) as f64;
-        Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
+        Ok(counter.finish())
     }
 }
 

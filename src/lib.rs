@@ -34,6 +34,7 @@ pub mod inference;
 pub mod linear;
 pub mod loader;
 pub mod memory;
+pub mod methods;
 pub mod metrics;
 pub mod mixing;
 pub mod models;

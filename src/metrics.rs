@@ -95,6 +95,32 @@ pub struct Evaluation {
     pub accuracy: f64,
     /// Who was taken for whom.
     pub confusion: Confusion,
+    /// The cross-entropy of each image, in the order in which they were counted.
+    pub losses: Vec<f64>,
+}
+
+/// An evaluation under way.
+pub struct Counter {
+    /// Who was taken for whom so far.
+    pub confusion: Confusion,
+    /// The cross-entropy of each image so far.
+    pub losses: Vec<f64>,
+    /// Their sum, as a batch's sum was computed.
+    pub loss_sum: f64,
+}
+
+impl Counter {
+    /// Nothing yet, for `classes` classes.
+    pub fn new(classes: usize) -> Self {
+        Counter { confusion: Confusion::new(classes), losses: Vec::new(), loss_sum: 0. }
+    }
+
+    /// What all that was counted comes to.
+    pub fn finish(self) -> Evaluation {
+        let Counter { confusion, losses, loss_sum } = self;
+        let loss = loss_sum / confusion.total().max(1) as f64;
+        Evaluation { loss, accuracy: confusion.accuracy(), confusion, losses }
+    }
 }
 
 #[cfg(test)]

@@ -52,17 +52,23 @@ pub enum Start {
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Where the model goes.
+    model: PathBuf,
 }
 
 impl RunFolder {
     #[cfg(test)]
     pub(crate) fn at(path: &Path) -> RunFolder {
-        RunFolder { path: path.to_path_buf() }
+        RunFolder::of(path.to_path_buf())
+    }
+
+    fn of(path: PathBuf) -> RunFolder {
+        RunFolder { model: path.join(MODEL_FILE), path }
     }
 
     /// Looks at `settings.out`, and says where a run in it begins. Nothing of an earlier run is touched.
     pub fn inspect(settings: &Settings, used: Used) -> Result<(RunFolder, Start)> {
-        let folder = RunFolder { path: settings.out.clone() };
+        let folder = RunFolder::of(settings.out.clone());
         if folder.path.exists() && !folder.path.is_dir() {
             return Err(Error::usage(format!(
                 "the run folder {} is a file: choose another `--out`",
@@ -116,7 +122,7 @@ impl RunFolder {
 
     /// The best model so far.
     pub fn model(&self) -> PathBuf {
-        self.path.join(MODEL_FILE)
+        self.model.clone()
     }
 
     /// The second model, where two are averaged.
@@ -144,12 +150,13 @@ impl RunFolder {
         let path = self.heats().join(name);
         let checkpoints = path.join(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
-        Ok(RunFolder { path })
+        Ok(RunFolder::of(path))
     }
 
-    /// The loser's model of two that were trained, while the winner's stands in its place and the run is not finished.
-    pub fn beaten(&self) -> PathBuf {
-        self.heats().join("beaten.safetensors")
+    /// The same folder for a training whose model may not be the one that is kept: it lies among what is there to go on from
+    /// until the run is finished.
+    pub fn with_model_apart(&self) -> Result<RunFolder> {
+        Ok(RunFolder { model: self.heat("tuned")?.model, ..self.clone() })
     }
 
     /// Removes what the methods of a race have left to go on from.

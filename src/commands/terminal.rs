@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::methods;
 use crate::signal::Signals;
 use crate::trainer::{EpochRow, LinearHead, Observer, Step};
 use crate::weights::download::DownloadBar;
@@ -67,15 +68,45 @@ impl Terminal {
         let signals = signals.clone();
         DownloadBar::new(self.quiet).stopping(move || signals.received())
     }
+}
 
-    /// Watches a training of `epochs` epochs.
-    pub fn epochs(&self, epochs: usize) -> Epochs {
-        Epochs { terminal: *self, epochs, bar: None, preparing: None }
+impl methods::Observer for Terminal {
+    fn say(&self, line: &str) {
+        Terminal::say(self, line);
+    }
+
+    fn counting(&self, what: &str, total: usize) -> Box<dyn methods::Progress> {
+        Box::new(Counting(
+            self.bar("{prefix} {wide_bar} {pos}/{len}, {eta} left", total).with_prefix(what.to_string()),
+        ))
+    }
+
+    fn training(&self, epochs: usize) -> Box<dyn Observer> {
+        Box::new(Epochs { terminal: *self, epochs, bar: None, preparing: None })
+    }
+
+    fn part(&self, what: String, epochs: usize) -> Box<dyn Observer> {
+        Box::new(Part { terminal: *self, what, epochs, bar: None })
+    }
+}
+
+/// A bar that goes when its work is done.
+struct Counting(ProgressBar);
+
+impl methods::Progress for Counting {
+    fn at(&self, done: usize) {
+        self.0.set_position(done as u64);
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 
 /// Shows a training: a bar for all of it, and a line for each epoch.
-pub struct Epochs {
+struct Epochs {
     terminal: Terminal,
     epochs: usize,
     /// Made at the first step, which knows how many there are.
@@ -148,5 +179,33 @@ impl Drop for Epochs {
         for bar in self.bar.iter().chain(&self.preparing) {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Shows how far a training is that is a part of something larger, where there is a terminal.
+struct Part {
+    terminal: Terminal,
+    what: String,
+    epochs: usize,
+    bar: Option<ProgressBar>,
+}
+
+impl Observer for Part {
+    fn step(&mut self, step: &Step) {
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = self.terminal.bar("{prefix} {wide_bar} {msg}, {eta} left", self.epochs * step.steps);
+            bar.reset_eta();
+            bar.with_prefix(self.what.clone())
+        });
+        bar.set_message(format!("loss {:.3}, {:.0} images/s", step.loss, step.images_per_second));
+        bar.set_position(((step.epoch - 1) * step.steps + step.step) as u64);
+    }
+
+    fn epoch(&mut self, _: &EpochRow, _: bool) {}
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
     }
 }

@@ -5,6 +5,7 @@
 //! run folder keeps it as `plan.yaml`.
 
 mod augment;
+mod candidate;
 mod copies;
 mod data;
 mod defaults;
@@ -21,16 +22,17 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use candidate::{Candidate, Training};
 pub use data::{Data, Part};
 pub use network::fits;
-pub use race::{Entrant, RaceSettings, SINGLE};
+pub use race::{RaceSettings, SINGLE};
 pub use resolve::Overrides;
 pub use strategy::Watch;
 
 use crate::mixing::Mixing;
 use crate::precision::Precision;
-use crate::preprocess::{Augmentation, Decode, DecodeLimits, Preprocessing, Views};
-use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Method, Recipe};
+use crate::preprocess::{Decode, DecodeLimits, Preprocessing, Views};
+use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Recipe};
 use crate::strategy::Strategy;
 use crate::weights::source::{Opened, Source};
 
@@ -65,32 +67,17 @@ pub struct Settings {
     pub data: DataSettings,
     /// How much data there is, and how like the source data it is.
     pub strategy: Strategy,
-    /// How much of the network is trained, and how.
-    pub method: Method,
     /// Why this method.
     pub reason: String,
-    /// Stages that keep their weights and running statistics.
-    pub frozen_stages: Vec<String>,
-    /// Stages that are trained, besides the head.
-    pub trained_stages: Vec<String>,
-    /// What is measured first, where the method is open until then.
+    /// The method, with all that it decides.
+    #[serde(flatten)]
+    pub candidate: Candidate,
+    /// What is trained beside it, where `auto` compares the two.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub race: Option<RaceSettings>,
-    /// What is trained beside the method, the better of the two to be kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rival: Option<Entrant>,
+    pub rival: Option<Candidate>,
     /// Whether both are kept and averaged, where neither is clearly ahead.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub average: bool,
-    /// For `linear` and `stages`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub linear: Option<LinearSettings>,
-    /// For the methods that train by gradient.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub train: Option<TrainSettings>,
-    /// Random changes to training images, where the method uses them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub augment: Option<Augmentation>,
     /// What the kept model sees when it is measured once more, if that is not the plain crop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<Views>,

@@ -2,12 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Data, LinearSettings, ScheduleSettings, Settings, TrainSettings};
+use super::{Candidate, Data};
 use crate::models::Network;
-use crate::preprocess::Augmentation;
 use crate::recipe::{Method, Mistake, Recipe};
 use crate::strategy::race::usable;
-use crate::trainer;
 use crate::weights::source::{Source, Weights};
 use crate::wording::counted;
 
@@ -30,91 +28,7 @@ pub struct RaceSettings {
     /// Passes of the methods with a training loop, all the same.
     pub epochs: usize,
     /// What is measured, the cheapest first, each with the settings that the winner will have in full.
-    pub methods: Vec<Entrant>,
-}
-
-/// A method with all that it decides.
-#[derive(Clone, Debug, Serialize)]
-pub struct Entrant {
-    /// How much of the network is trained, and how.
-    pub method: Method,
-    /// Stages that keep their weights and running statistics.
-    pub frozen_stages: Vec<String>,
-    /// Stages that are trained, besides the head.
-    pub trained_stages: Vec<String>,
-    /// For `linear` and `stages`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub linear: Option<LinearSettings>,
-    /// For the methods that train by gradient.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub train: Option<TrainSettings>,
-    /// Random changes to training images, where the method uses them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub augment: Option<Augmentation>,
-}
-
-impl Entrant {
-    /// Nothing, until a race has said more.
-    pub(super) fn unknown(method: Method) -> Self {
-        Entrant {
-            method,
-            frozen_stages: Vec::new(),
-            trained_stages: Vec::new(),
-            linear: None,
-            train: None,
-            augment: None,
-        }
-    }
-}
-
-impl Settings {
-    /// The method as it stands, to be adopted again.
-    pub fn entrant(&self) -> Entrant {
-        Entrant {
-            method: self.method,
-            frozen_stages: self.frozen_stages.clone(),
-            trained_stages: self.trained_stages.clone(),
-            linear: self.linear.clone(),
-            train: self.train.clone(),
-            augment: self.augment.clone(),
-        }
-    }
-
-    /// Makes one of several methods what the run trains, as if the recipe had named it.
-    pub fn adopt(&mut self, winner: Entrant, reason: String) {
-        let Entrant { method, frozen_stages, trained_stages, linear, train, augment } = winner;
-        if method == Method::Scratch {
-            self.weights = "none".into();
-        }
-        self.reason = reason;
-        (self.method, self.frozen_stages, self.trained_stages) = (method, frozen_stages, trained_stages);
-        (self.linear, self.train, self.augment) = (linear, train, augment);
-    }
-}
-
-impl TrainSettings {
-    /// The same training in `epochs` epochs, for a race. Cuts of the rate and unfreezing come in proportion. Nothing
-    /// looks at the images that are held out before the last epoch is done: there is no best epoch, no early stopping,
-    /// and the rate that `plateau` would cut stays.
-    pub fn shortened(&self, epochs: usize, network: &Network) -> TrainSettings {
-        let share = |count: usize| (count * epochs + self.epochs / 2) / self.epochs.max(1);
-        let mut short = TrainSettings {
-            epochs,
-            warmup_epochs: self.warmup_epochs.min(epochs / 4),
-            unfreeze_epochs: share(self.unfreeze_epochs),
-            schedule: match self.schedule {
-                ScheduleSettings::Step { epochs, gamma } => {
-                    ScheduleSettings::Step { epochs: share(epochs).max(1), gamma }
-                }
-                ScheduleSettings::Plateau { .. } => ScheduleSettings::Constant,
-                other => other,
-            },
-            early_stopping: None,
-            ..self.clone()
-        };
-        short.groups = trainer::groups(&short, network);
-        short
-    }
+    pub methods: Vec<Candidate>,
 }
 
 /// What races, the cheapest first; what cannot race goes to `mistakes`.
@@ -162,7 +76,7 @@ pub const SINGLE: &str = "a race holds images out, and no class has two images t
 /// The race of these methods, and what is to be said of it.
 pub(super) fn settings(
     recipe: &Recipe,
-    methods: Vec<Entrant>,
+    methods: Vec<Candidate>,
     data: &Data,
     notes: &mut Vec<String>,
 ) -> RaceSettings {
@@ -170,11 +84,11 @@ pub(super) fn settings(
     let counts = data.counts();
     let folds_wanted = typed.folds.unwrap_or(FOLDS);
     let folds = usable(&counts, folds_wanted).unwrap_or(folds_wanted);
-    let batch_size = methods.iter().find_map(|it| Some(it.train.as_ref()?.batch_size)).unwrap_or(1);
+    let batch_size = methods.iter().find_map(|it| Some(it.train()?.batch_size)).unwrap_or(1);
     let steps = (data.train.len() * (folds - 1) / folds).div_ceil(batch_size).max(1);
     let wanted = typed.epochs.unwrap_or(EPOCHS.max(STEPS.div_ceil(steps)));
     let shortest =
-        methods.iter().filter_map(|it| Some((it.train.as_ref()?.epochs, it.method))).min_by_key(|it| it.0);
+        methods.iter().filter_map(|it| Some((it.train()?.epochs, it.method))).min_by_key(|it| it.0);
     let epochs = shortest.map_or(wanted, |(epochs, _)| wanted.min(epochs));
     if let (Some(typed), Some((_, method))) = (typed.epochs.filter(|&typed| typed > epochs), shortest) {
         notes.push(format!(
@@ -201,15 +115,15 @@ impl RaceSettings {
     /// What it will do, in two lines for a person.
     pub fn lines(&self) -> [String; 2] {
         let names: Vec<String> = self.methods.iter().map(|it| it.method.to_string()).collect();
-        let passes = |it: &Entrant| match it.method {
+        let passes = |it: &Candidate| match it.method {
             // Features of all images once, for all folds and for both methods.
             Method::Linear | Method::Stages => 0.,
             // A step is about three passes where all stages learn: forward, and twice as much backward.
             Method::Partial => 2. * self.learning(),
             _ => 3. * self.learning(),
         };
-        let features = if self.methods.iter().any(|it| it.linear.is_some()) { 1. } else { 0. };
-        let measured = self.methods.iter().filter(|it| it.train.is_some()).count() as f64;
+        let features = if self.methods.iter().any(|it| it.linear().is_some()) { 1. } else { 0. };
+        let measured = self.methods.iter().filter(|it| it.train().is_some()).count() as f64;
         let all = features + measured + self.methods.iter().map(passes).sum::<f64>();
         [
             format!(
@@ -243,8 +157,7 @@ mod tests {
 
     use super::*;
     use crate::models::{Fill, find};
-    use crate::plan::Overrides;
-    use crate::plan::{Plan, Watch};
+    use crate::plan::{Overrides, Plan, ScheduleSettings, Training, Watch};
     use crate::weights::download::Silent;
 
     /// A race among all methods, on ten images of two classes.
@@ -260,7 +173,10 @@ mod tests {
         let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
         let watch = Watch { downloads: &Silent, measuring: &|_, _| Ok(()) };
         let plan = Plan::read(&recipe, &sets, &Overrides::default(), &watch).unwrap();
-        (plan.settings.race.unwrap(), plan.notes)
+        match plan.settings.candidate.training {
+            Training::Race { race } => (race, plan.notes),
+            other => panic!("{other:?} is no race"),
+        }
     }
 
     #[test]
@@ -286,7 +202,7 @@ mod tests {
         let short = |sets: &[&str]| {
             let (found, _) = race(&[sets, &["train.epochs=30"]].concat());
             let full = found.methods.into_iter().find(|it| it.method == Method::Full);
-            full.and_then(|full| full.train).unwrap().shortened(6, &network)
+            full.unwrap().train().unwrap().shortened(6, &network)
         };
         let found = short(&["train.schedule=step", "train.step_epochs=10", "train.early_stopping=3"]);
         assert_eq!((found.epochs, found.warmup_epochs, found.early_stopping), (6, 1, None));

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 use super::augment::augmentation;
+use super::candidate::{Candidate, Training};
 use super::data::Data;
 use super::method::{
     Trained, auxiliary_weight, frozen, linear, normalises, read, single_images, small_batches, train,
 };
 use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
-use super::race::{self, Entrant};
+use super::race;
 use super::strategy::{Decision, Watch};
 use super::{DataSettings, Plan, Settings, fine_tuning};
 use crate::device::{self, choose};
@@ -21,7 +22,6 @@ use crate::models::{DEFAULT_SIDE, Fill, Network};
 use crate::preprocess::{Preprocessing, Views};
 use crate::recipe::{BadImages, DatasetSize, DeviceChoice, Method, Mistake, Recipe, ValChoice};
 use crate::run_folder::PLAN as PLAN_FILE;
-use crate::strategy::rival::COMPARE_ON;
 use crate::weights::source::{Opened, Source, Weights};
 
 /// What the command line adds to a recipe.
@@ -36,6 +36,10 @@ pub struct Overrides {
     /// `--resume`
     pub resume: bool,
 }
+
+/// On so many training images of each class the heads are compared that are fitted beside fine-tuning; they are then fitted to
+/// all.
+const COMPARE_ON: usize = 20;
 
 /// Pillow refuses more than twice its warning limit of 89,478,485 pixels as a decompression bomb.
 const MAX_PIXELS: u64 = 178_956_970;
@@ -118,17 +122,19 @@ impl Plan {
         let unsure = asked == Method::Auto
             && decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Little);
         let average = asked == Method::Auto && recipe.strategy.average.unwrap_or(true);
-        let mut entrants = Vec::new();
+        let mut candidates = Vec::new();
         for &method in &methods {
             let (said, wrong) = (&mut notes, &mut mistakes);
-            let entrant = Entering { recipe: &recipe, method, unsure, data: &data };
-            entrants.push(entrant.resolve(probe.as_mut(), preprocessing.as_ref(), said, wrong)?);
+            let resolving = Resolving { recipe: &recipe, method, unsure, data: &data };
+            candidates.push(resolving.candidate(probe.as_mut(), preprocessing.as_ref(), said, wrong)?);
         }
-        // A race knows no rival. The first method is the table's choice: its stages are compared on all images,
-        // unless the recipe says otherwise.
-        if method != Method::Race {
-            let rivals = entrants.iter_mut().skip(1).filter_map(|rival| rival.linear.as_mut());
-            rivals.for_each(|linear| {
+        // Where fine-tuning is the table's choice there are many images, and cross-validation on all would take as long as it.
+        if method.is_by_gradient() {
+            let heads = candidates.iter_mut().skip(1).filter_map(|it| match &mut it.training {
+                Training::Heads { linear } => Some(linear),
+                _ => None,
+            });
+            heads.for_each(|linear| {
                 linear.compare_on.get_or_insert(COMPARE_ON);
                 linear.average = average;
                 linear.rough = average;
@@ -163,10 +169,19 @@ impl Plan {
         // The methods of a race may say the same.
         let mut said = HashSet::new();
         notes.retain(|note| said.insert(note.clone()));
-        let race =
-            (method == Method::Race).then(|| race::settings(&recipe, entrants.clone(), &data, &mut notes));
-        let mut alone = if race.is_none() { entrants } else { Vec::new() }.into_iter();
-        let how = alone.next().unwrap_or_else(|| Entrant::unknown(method));
+        let mut candidates = match method {
+            Method::Race => {
+                let race = race::settings(&recipe, candidates, &data, &mut notes);
+                let stages = Vec::new;
+                let training = Training::Race { race };
+                vec![Candidate { method, frozen_stages: stages(), trained_stages: stages(), training }]
+            }
+            _ => candidates,
+        }
+        .into_iter();
+        let Some(candidate) = candidates.next() else {
+            return Err(crate::Error::run("the plan has no method"));
+        };
         drop(probe);
         let settings = Settings {
             model: source.architecture.name.into(),
@@ -174,19 +189,13 @@ impl Plan {
             preprocessing,
             data: data_settings(&recipe, &data),
             strategy: decided.strategy,
-            method,
             reason: match method {
                 Method::Race => "the methods are measured before one is trained".into(),
                 _ => decided.choice.reason,
             },
-            frozen_stages: how.frozen_stages,
-            trained_stages: how.trained_stages,
-            race,
-            rival: alone.next(),
+            candidate,
+            rival: candidates.next(),
             average,
-            linear: how.linear,
-            train: how.train,
-            augment: how.augment,
             eval,
             seed,
             device,
@@ -198,7 +207,7 @@ impl Plan {
 }
 
 /// A method that is about to be resolved.
-struct Entering<'a> {
+struct Resolving<'a> {
     recipe: &'a Recipe,
     method: Method,
     /// Whether `auto` has chosen it by a few images.
@@ -206,46 +215,47 @@ struct Entering<'a> {
     data: &'a Data,
 }
 
-impl Entering<'_> {
+impl Resolving<'_> {
     /// All that the method decides, for the network that `probe` has the shape of.
-    fn resolve(
+    fn candidate(
         &self,
         mut probe: Option<&mut Network>,
         preprocessing: Option<&Preprocessing>,
         notes: &mut Vec<String>,
         mistakes: &mut Vec<Mistake>,
-    ) -> Result<Entrant> {
-        let Entering { recipe, method, unsure, data } = *self;
+    ) -> Result<Candidate> {
+        let Resolving { recipe, method, unsure, data } = *self;
         let frozen = probe.as_ref().map_or(0, |probe| frozen(recipe, probe, method, mistakes));
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
-        let by_gradient = method.is_by_gradient();
-        let augment = by_gradient.then(|| augmentation(recipe, preprocessing, mistakes));
         let trained = Trained {
             holds_linear: probe.as_ref().is_some_and(|probe| probe.holds_linear()),
             normalises: probe.as_ref().is_some_and(|probe| normalises(probe)),
             images: data.train.len(),
         };
-        let mut train = by_gradient.then(|| train(recipe, method, &trained));
-        if let (Some(train), Some(probe)) = (&mut train, &mut probe) {
-            probe.freeze(frozen)?;
-            let changes = augment.as_ref().is_some_and(|augment| !augment.is_none());
-            fine_tuning::resolve(recipe, method, changes, probe, train, notes);
-            mistakes.extend(single_images(recipe, train, probe));
-            notes.extend(small_batches(train, probe));
-            if let Some(preprocessing) = preprocessing {
-                let crop_size = preprocessing.crop_size;
-                train.aux_weight = auxiliary_weight(recipe, probe, frozen, crop_size, notes, mistakes);
+        let training = if method.is_by_gradient() {
+            let augment = augmentation(recipe, preprocessing, mistakes);
+            let mut train = train(recipe, method, &trained);
+            if let Some(probe) = &mut probe {
+                probe.freeze(frozen)?;
+                fine_tuning::resolve(recipe, method, !augment.is_none(), probe, &mut train, notes);
+                mistakes.extend(single_images(recipe, &train, probe));
+                notes.extend(small_batches(&train, probe));
+                if let Some(preprocessing) = preprocessing {
+                    let crop_size = preprocessing.crop_size;
+                    train.aux_weight = auxiliary_weight(recipe, probe, frozen, crop_size, notes, mistakes);
+                }
             }
-        }
+            Training::Gradient { train: Box::new(train), augment }
+        } else {
+            Training::Heads { linear: linear(recipe, read, unsure, trained.normalises) }
+        };
         let stages: Vec<String> =
             probe.iter().flat_map(|probe| probe.stage_names()).map(str::to_string).collect();
-        Ok(Entrant {
+        Ok(Candidate {
             method,
             frozen_stages: stages[..frozen].to_vec(),
             trained_stages: stages[frozen..].to_vec(),
-            linear: (!by_gradient).then(|| linear(recipe, read, unsure, trained.normalises)),
-            train,
-            augment,
+            training,
         })
     }
 }

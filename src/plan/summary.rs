@@ -1,6 +1,6 @@
 //! The plan in a few lines for a person: what was found, what is done about it, and why.
 
-use super::{Entrant, OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings};
+use super::{Candidate, OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings, Training};
 use crate::precision::Precision;
 use crate::recipe::Method;
 use crate::wording::counted;
@@ -10,13 +10,13 @@ impl Plan {
     pub fn lines(&self) -> Vec<String> {
         let settings = &self.settings;
         let mut lines = vec![
-            format!("{} · {} · weights {}", settings.model, settings.method, settings.weights),
+            format!("{} · {} · weights {}", settings.model, settings.candidate.method, settings.weights),
             format!("size        {}", settings.strategy.size.line()),
         ];
         lines.extend(settings.strategy.similarity.iter().map(|it| format!("similarity  {}", it.line())));
-        lines.push(format!("method      {}: {}", settings.method, settings.reason));
-        match &settings.race {
-            Some(race) if settings.method == Method::Race => lines.extend(race.lines()),
+        lines.push(format!("method      {}: {}", settings.candidate.method, settings.reason));
+        match &settings.candidate.training {
+            Training::Race { race } => lines.extend(race.lines()),
             _ => lines.extend(self.method_lines()),
         }
         lines.extend(settings.rival.iter().map(|rival| rival_line(settings, rival)));
@@ -35,9 +35,11 @@ impl Plan {
     /// What the method does.
     pub fn method_lines(&self) -> [String; 2] {
         let settings = &self.settings;
-        let training = match (&settings.train, &settings.linear) {
-            (Some(train), _) => format!("training    {}", training(train, settings.data.train_images)),
-            (None, Some(linear)) => format!(
+        let training = match &settings.candidate.training {
+            Training::Gradient { train, .. } => {
+                format!("training    {}", training(train, settings.data.train_images))
+            }
+            Training::Heads { linear } => format!(
                 "training    logistic regression (Newton's method), its strength {}",
                 match linear.c {
                     Some(c) => format!("C = {c}, as the recipe says"),
@@ -45,7 +47,7 @@ impl Plan {
                         format!("chosen by {}-fold cross-validation inside the training images", linear.folds),
                 }
             ),
-            (None, None) => String::new(),
+            Training::Race { .. } => String::new(),
         };
         [format!("stages      {}", stages(settings)), training]
     }
@@ -55,24 +57,16 @@ impl Plan {
         let (rate, settings) = (self.rate?, &self.settings);
         let measured = settings.data.val_images + settings.data.test_images.unwrap_or_default();
         let train = settings.data.train_images;
-        let passes = |method, training: &Option<TrainSettings>| match training {
+        let passes = |candidate: &Candidate| match candidate.train() {
             None => (train + measured) as f64,
             Some(training) => {
                 // A step is about three passes where all stages learn: forward, and twice as much backward.
-                let step = if method == Method::Partial { 2. } else { 3. };
+                let step = if candidate.method == Method::Partial { 2. } else { 3. };
                 let epochs = training.epochs as f64;
                 epochs * (step * train as f64 + settings.data.val_images as f64) + measured as f64
             }
         };
-        let alone = passes(settings.method, &settings.train);
-        let passes = match &settings.rival {
-            None => alone,
-            // One of two trainings is made.
-            Some(rival) if settings.train.is_some() && rival.train.is_some() => {
-                alone.max(passes(rival.method, &rival.train))
-            }
-            Some(rival) => alone + passes(rival.method, &rival.train),
-        };
+        let passes: f64 = std::iter::once(&settings.candidate).chain(&settings.rival).map(passes).sum();
         Some(format!(
             "time        about {} ({rate:.0} images/s through the network on {})",
             duration(passes / rate),
@@ -82,25 +76,16 @@ impl Plan {
 }
 
 /// What becomes of the two methods where `auto` has a rival for its choice.
-fn rival_line(settings: &Settings, rival: &Entrant) -> String {
+fn rival_line(settings: &Settings, rival: &Candidate) -> String {
+    let what = match rival.training {
+        Training::Heads { .. } => "fitted first; what it leaves to gain decides how long is fine-tuned",
+        _ => "trained too, unless the heads leave too little to gain",
+    };
     let kept = match settings.average {
-        true => "the better of the two on the validation images is kept, or both are averaged",
-        false => "the better of the two on the validation images is kept",
+        true => "each counts by what it says of the validation images",
+        false => "the better one on the validation images is kept",
     };
-    let what = match (&rival.linear, &settings.train, settings.method) {
-        (Some(_), ..) => {
-            format!("first fitted to a few images, and to all where it could then be ahead; {kept}")
-        }
-        (None, Some(_), _) => {
-            "trained instead, unless a linear classifier on a few of the images is right on nine in ten"
-                .into()
-        }
-        (None, None, Method::Linear) => {
-            format!("trained too, unless the linear classifier leaves too little to gain; {kept}")
-        }
-        (None, None, _) => format!("trained too, unless the heads leave too little to gain; {kept}"),
-    };
-    format!("rival       {}: {what}", rival.method)
+    format!("rival       {}: {what}; {kept}", rival.method)
 }
 
 fn stages(settings: &Settings) -> String {
@@ -109,8 +94,9 @@ fn stages(settings: &Settings) -> String {
         [single] => single.clone(),
         [first, .., last] => format!("{first} to {last}"),
     };
-    let (frozen, trained) = (span(&settings.frozen_stages), span(&settings.trained_stages));
-    match &settings.linear {
+    let candidate = &settings.candidate;
+    let (frozen, trained) = (span(&candidate.frozen_stages), span(&candidate.trained_stages));
+    match candidate.linear() {
         Some(linear) if !linear.stages.is_empty() => {
             format!(
                 "a head on each of {} and on all of them{}; the network stays as it is{}",

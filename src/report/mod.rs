@@ -170,13 +170,15 @@ impl Measured {
     }
 }
 
-/// The epoch with the best validation accuracy, the earliest on ties.
+/// The epoch whose model is kept.
 #[derive(Clone, Debug, Serialize)]
 pub struct Best {
     /// Counted from 1.
     pub epoch: usize,
     /// Its accuracy.
     pub val_accuracy: f64,
+    /// Why this one.
+    pub reason: String,
 }
 
 /// The frozen part of the network.

@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use super::html::percent;
 use crate::strategy::race::{Difference, Row};
-use crate::strategy::rival::Looked;
 use crate::strategy::{Contest, Race};
 use crate::wording::counted;
 
@@ -48,20 +47,8 @@ pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
     if let [kept, other] = contest.compared_by[..] {
         write!(
             out,
-            "<p class=\"soft\">Compared by {} and {}. Of a method with epochs that is halfway between the best of them and the \
-             mean of the last quarter, because the best of many flatters; heads on a few images count the folds inside the \
-             training images too.</p>",
-            percent(kept),
-            percent(other)
-        )?;
-    }
-    if let Some(Looked { method, fitted_to, measured_on, accuracy, at_best }) = contest.look {
-        write!(
-            out,
-            "<p class=\"soft\">{method}, fitted to {fitted_to} of the training images alone, was right on {} of \
-             {measured_on} validation images. With all training images that may well become {}.</p>",
-            percent(accuracy),
-            percent(at_best)
+            "<p class=\"soft\">Their mean losses on these images are {kept:.4} and {other:.4} nats. What each counts is its most \
+             probable weight in a mixture of the two.</p>"
         )?;
     }
     Ok(())

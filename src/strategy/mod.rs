@@ -9,19 +9,20 @@
 //! | lots of data | fine-tune a few stages | fine-tune all of them |
 //!
 //! [`size`] counts, [`similarity`] measures, [`choose()`] reads the table. No course says what is little or
-//! similar: where images are different [`rival`] trains two methods and keeps the better, and [`race`] measures the methods themselves; the thresholds were measured, as `docs/strategy.md` tells, and a recipe can set them.
+//! similar: [`decide`] compares two methods on the validation images, and [`race`] measures the methods
+//! themselves; the thresholds were measured, as `docs/strategy.md` tells, and a recipe can set them.
 
 pub mod choose;
+pub mod decide;
 pub mod race;
-pub mod rival;
 pub mod similarity;
 pub mod size;
 
 use serde::{Deserialize, Serialize};
 
 pub use choose::{Choice, choose};
+pub use decide::Contest;
 pub use race::Race;
-pub use rival::Contest;
 pub use similarity::{Likeness, Measure, Measured};
 pub use size::{PerClass, Size};
 

@@ -1,13 +1,13 @@
 //! Measuring a network on images.
 
-use tch::{Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 use super::Job;
 use super::kept::each_batch;
 use super::store::Store;
 use crate::dataset::Sample;
 use crate::error::Result;
-use crate::metrics::{Confusion, Evaluation};
+use crate::metrics::{Counter, Evaluation};
 use crate::models::{Activations, Network};
 use crate::transfer::Download;
 
@@ -25,8 +25,7 @@ pub(super) fn evaluate_from(
     samples: &[Sample],
     store: Option<&Store>,
 ) -> Result<Evaluation> {
-    let mut confusion = Confusion::new(job.classes);
-    let mut loss_sum = 0.;
+    let mut counter = Counter::new(job.classes);
     let parts = &job.parts;
     let logits = |network: &Network, xs: &Activations| {
         Download::begin(&parts.run_one(&xs.values, |values| network.logits_from(&xs.with(values)))?)
@@ -34,23 +33,22 @@ pub(super) fn evaluate_from(
     each_batch(job, network, samples, store, logits, |indices, logits| {
         job.signals.check("stopped while measuring; the training is saved: go on with `--resume`")?;
         let labels = labels_of(indices.iter().map(|&i| &samples[i]))?;
-        loss_sum += count(&logits.wait()?, &labels, &mut confusion)?;
-        Ok(())
+        count(&logits.wait()?, &labels, &mut counter)
     })?;
-    let loss = loss_sum / confusion.total().max(1) as f64;
-    Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
+    Ok(counter.finish())
 }
 
-/// Counts predictions and returns the sum of the cross-entropies.
-pub fn count(logits: &Tensor, labels: &Tensor, confusion: &mut Confusion) -> Result<f64> {
-    let loss =
-        logits.f_cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.)?.f_double_value(&[])?;
+/// Counts predictions and their cross-entropies.
+pub fn count(logits: &Tensor, labels: &Tensor, counter: &mut Counter) -> Result<()> {
+    let loss = |reduction| logits.f_cross_entropy_loss::<Tensor>(labels, None, reduction, -100, 0.);
+    counter.loss_sum += loss(Reduction::Sum)?.f_double_value(&[])?;
+    counter.losses.extend(Vec::<f64>::try_from(loss(Reduction::None)?.f_to_kind(Kind::Double)?)?);
     let predictions = Vec::<i64>::try_from(logits.f_argmax(1, false)?)?;
     let truths = Vec::<i64>::try_from(labels.shallow_clone())?;
     for (truth, prediction) in truths.into_iter().zip(predictions) {
-        confusion.add(truth as usize, prediction as usize);
+        counter.confusion.add(truth as usize, prediction as usize);
     }
-    Ok(loss)
+    Ok(())
 }
 
 /// Labels as int64 `[N]` on the CPU.

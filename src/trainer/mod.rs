@@ -36,7 +36,6 @@ use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
 use crate::recipe::{BatchNormMode, ClassWeights};
 use crate::run_folder::RunFolder;
 use crate::signal::Signals;
-use crate::strategy::rival::ToBeat;
 use crate::wording::counted;
 
 pub use evaluate::{count, evaluate, labels_of};
@@ -77,13 +76,17 @@ pub struct Job<'a> {
     pub folder: &'a RunFolder,
     /// What the model file says about itself.
     pub card: &'a Card,
-    /// A validation accuracy that another method has reached: a training that is far behind is given up.
-    pub to_beat: Option<ToBeat>,
+    /// Whether the training is worth going on with, asked after each epoch but the last.
+    pub give_up: Option<&'a GiveUp<'a>>,
     /// Asked between two steps.
     pub signals: &'a Signals,
     /// How much of a batch is measured at once.
     pub parts: Parts,
 }
+
+/// Says whether a training is to be given up, by the epochs that are done and the number of all. A function of these alone, so
+/// that a run that goes on ends where it would have ended.
+pub type GiveUp<'a> = dyn Fn(&[EpochRow], usize) -> bool + 'a;
 
 /// One epoch, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -144,10 +147,30 @@ pub trait Observer {
     }
 }
 
+/// The epoch whose model is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptEpoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Its accuracy on the validation images.
+    pub val_accuracy: f64,
+    /// Why this one.
+    pub reason: String,
+}
+
+impl KeptEpoch {
+    /// The one that there is.
+    pub fn only(row: &EpochRow) -> Self {
+        KeptEpoch { epoch: row.epoch, val_accuracy: row.val_accuracy, reason: "there is no other".into() }
+    }
+}
+
 /// What a training has come to, besides the model in the run folder.
 pub struct Trained {
     /// Every epoch.
     pub epochs: Vec<EpochRow>,
+    /// The one whose model is kept.
+    pub best: KeptEpoch,
     /// The head that it began with, where that was fitted.
     pub linear_head: Option<LinearHead>,
     /// How often images go through the network, the measuring at the end included.
@@ -179,7 +202,10 @@ pub fn train(job: &Job, network: &Network, resume: bool, observer: &mut dyn Obse
     let Progress { history: epochs, linear_head, .. } = state.progress;
     let passes = passes::passes(job, network, &kept, linear_head.as_ref(), epochs.len());
     let notes = notes(&kept, linear_head.as_ref(), &epochs);
-    Ok(Trained { epochs, linear_head, passes, notes, kept })
+    let best = best(&epochs).ok_or_else(|| Error::run("a training has no epoch"))?;
+    let reason = "the best validation accuracy".to_string();
+    let best = KeptEpoch { epoch: best.epoch, val_accuracy: best.val_accuracy, reason };
+    Ok(Trained { epochs, best, linear_head, passes, notes, kept })
 }
 
 /// Trains `network` without looking at any other image than those of `job.train`: no epoch is the best one, and it has
@@ -225,7 +251,7 @@ fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) 
     }
     while state.progress.history.len() < job.settings.epochs
         && !stalled(job.settings, &state.progress.history)
-        && !hopeless(job, &state.progress.history)
+        && !given_up(job, &state.progress.history)
     {
         let started = Instant::now();
         let before = state.progress.images;
@@ -388,11 +414,11 @@ fn stalled(settings: &TrainSettings, history: &[EpochRow]) -> bool {
     }
 }
 
-/// Whether the validation accuracy is too far behind what is [to be beaten](Job::to_beat).
-fn hopeless(job: &Job, history: &[EpochRow]) -> bool {
-    job.to_beat.zip(best(history)).is_some_and(|(to_beat, best)| {
-        to_beat.is_hopeless(best.val_accuracy, job.val.len(), history.len(), job.settings.epochs)
-    })
+/// Whether the training [is given up](Job::give_up).
+fn given_up(job: &Job, history: &[EpochRow]) -> bool {
+    let epochs = job.settings.epochs;
+    let between = 0 < history.len() && history.len() < epochs;
+    between && job.give_up.is_some_and(|give_up| give_up(history, epochs))
 }
 
 /// Each class's weight in the loss: `total / (classes * images of the class)`, as scikit-learn's

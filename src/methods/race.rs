@@ -3,82 +3,68 @@
 use std::fs;
 use std::time::Instant;
 
-use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use super::candidates::taken;
-use super::{Run, build, card};
+use super::Context;
+use super::heads::taken;
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
 use crate::models::{Network, Reading};
 use crate::output::AtomicFile;
 use crate::parts::Parts;
-use crate::plan::{Entrant, LinearSettings, Plan, RaceSettings, SINGLE, TrainSettings};
+use crate::plan::{Candidate, LinearSettings, RaceSettings, SINGLE, TrainSettings, Training};
+use crate::preprocess::Augmentation;
 use crate::recipe::Method;
-use crate::run_folder::{RunFolder, Start};
-use crate::signal::Signals;
+use crate::run_folder::Start;
 use crate::strategy::Race;
 use crate::strategy::race::{Outcomes, folds};
-use crate::trainer::{self, EpochRow, Observer, Step};
-use crate::weights::source::Opened;
+use crate::trainer;
 
-use crate::commands::terminal::Terminal;
-
-/// What a race is given besides the plan.
-pub(super) struct Ground<'a> {
-    pub folder: &'a RunFolder,
-    pub start: Start,
-    pub signals: &'a Signals,
-    pub terminal: Terminal,
-    pub device: Device,
+/// What a race has come to.
+pub struct Raced {
+    /// What was measured.
+    pub race: Race,
+    /// What the run is to train.
+    pub winner: Candidate,
+    /// Things to know.
+    pub notes: Vec<String>,
 }
 
-/// Measures the methods, and makes the best one what `plan` trains. What is finished of an earlier part of the same run
-/// is not done again.
-pub(super) fn race(plan: &mut Plan, settings: &RaceSettings, ground: &Ground) -> Result<Race> {
-    let opened = match plan.opened.take() {
-        Some(opened) => opened,
-        None => plan.source.open(&ground.terminal.downloads(ground.signals))?,
-    };
+/// Measures the methods, and says which is the best. What is finished of an earlier part of the same run is not done again.
+pub fn race(context: &Context, settings: &RaceSettings, start: Start) -> Result<Raced> {
+    let Context { plan, folder, observer, .. } = *context;
     let data = &plan.data;
     let dealt = folds(&data.train, data.classes.len(), settings.folds, plan.settings.seed);
     let (fold_of, count) = dealt.ok_or_else(|| Error::run(SINGLE))?;
     // Only now that nothing is known to stand in the way.
-    ground.folder.begin(&plan.settings, ground.start)?;
+    folder.begin(&plan.settings, start)?;
     let listing = plan.data.listing();
-    let mut heats =
-        Heats { plan, settings, ground, opened: &opened, fold_of, count, listing, rows: Vec::new() };
+    let mut heats = Heats { context, settings, fold_of, count, listing, rows: Vec::new() };
     heats.restore()?;
     heats.on_features()?;
-    for entrant in &settings.methods {
-        for fold in 0..count {
-            if let Some(train) = entrant.train.as_ref().filter(|_| !heats.is_done(entrant.method, fold)) {
-                heats.by_gradient(entrant, train, fold)?;
-            }
+    for candidate in &settings.methods {
+        let Training::Gradient { train, augment } = &candidate.training else { continue };
+        for fold in (0..count).filter(|&fold| !heats.is_done(candidate.method, fold)).collect::<Vec<_>>() {
+            heats.by_gradient(candidate, train, augment, fold)?;
         }
     }
-    let (outcomes, notes) = (heats.outcomes(), heats.notes());
-    ground.folder.drop_heats()?;
+    let (outcomes, mut notes) = (heats.outcomes(), heats.notes());
+    folder.drop_heats()?;
     let race = Race::of(outcomes, count, settings.epochs);
     for row in &race.methods {
         let interval = match row.difference {
             None => format!(" ({:.4} to {:.4})", row.interval.low, row.interval.high),
             Some(_) => String::new(),
         };
-        ground.terminal.say(format!("race    {}{interval}, {:.1} s", row.line(), row.seconds));
+        observer.say(&format!("race    {}{interval}, {:.1} s", row.line(), row.seconds));
     }
-    for note in notes.into_iter().chain(race.note()) {
-        ground.terminal.say(format!("note: {note}"));
-        plan.notes.push(note);
-    }
+    notes.extend(race.note());
+    notes.iter().for_each(|note| observer.say(&format!("note: {note}")));
     let winner = race.winner().map(|row| row.method);
-    let winner = settings.methods.iter().find(|entrant| Some(entrant.method) == winner);
+    let winner = settings.methods.iter().find(|candidate| Some(candidate.method) == winner).cloned();
     let winner = winner.ok_or_else(|| Error::run("nobody has run in the race"))?;
-    plan.settings.adopt(winner.clone(), race.reason());
-    // For the winner's network.
-    plan.opened = Some(opened);
-    Ok(race)
+    Ok(Raced { race, winner, notes })
 }
 
 /// One method on one fold: a line of `race.jsonl`.
@@ -101,10 +87,8 @@ struct Heat {
 
 /// A race under way.
 struct Heats<'a> {
-    plan: &'a Plan,
+    context: &'a Context<'a>,
     settings: &'a RaceSettings,
-    ground: &'a Ground<'a>,
-    opened: &'a Opened,
     fold_of: Vec<Option<usize>>,
     count: usize,
     listing: String,
@@ -114,7 +98,7 @@ struct Heats<'a> {
 impl Heats<'_> {
     /// What is finished already.
     fn restore(&mut self) -> Result<()> {
-        let path = self.ground.folder.race();
+        let path = self.context.folder.race();
         if !path.exists() {
             return Ok(());
         }
@@ -154,7 +138,7 @@ impl Heats<'_> {
     }
 
     fn samples(&self, images: &[usize]) -> Vec<Sample> {
-        images.iter().map(|&image| self.plan.data.train[image].clone()).collect()
+        images.iter().map(|&image| self.context.plan.data.train[image].clone()).collect()
     }
 
     /// What to say if a signal has ended the work.
@@ -162,7 +146,7 @@ impl Heats<'_> {
         let (done, all) = (self.rows.len(), self.count * self.settings.methods.len());
         match &result {
             Err(_) => self
-                .ground
+                .context
                 .signals
                 .check(&format!(
                     "stopped in the race; {done} of its {all} parts are kept: go on with `--resume`"
@@ -186,8 +170,8 @@ impl Heats<'_> {
             true => "its training diverged, which counts as wrong".to_string(),
             false => format!("{count} of {} right", right.len()),
         };
-        let Ground { terminal, folder, .. } = self.ground;
-        terminal.say(format!(
+        let Context { observer, folder, .. } = *self.context;
+        observer.say(&format!(
             "race    {method}, fold {} of {}: {what}, {seconds:.1} s",
             fold + 1,
             self.count
@@ -202,20 +186,21 @@ impl Heats<'_> {
 
     /// `linear` and `stages`: each image goes through the frozen network once, for all folds and for both.
     fn on_features(&mut self) -> Result<()> {
-        let rows = |entrant: &Entrant| (0..self.count).any(|fold| !self.is_done(entrant.method, fold));
-        let entrants: Vec<(&Entrant, &LinearSettings)> = self
+        let rows = |candidate: &Candidate| (0..self.count).any(|fold| !self.is_done(candidate.method, fold));
+        let candidates: Vec<(&Candidate, &LinearSettings)> = self
             .settings
             .methods
             .iter()
             .filter(|it| rows(it))
-            .filter_map(|it| Some((it, it.linear.as_ref()?)))
+            .filter_map(|it| Some((it, it.linear()?)))
             .collect();
-        let Some((first, settings)) = entrants.first() else { return Ok(()) };
-        let (plan, ground) = (self.plan, self.ground);
-        let network =
-            build(plan, Some(self.opened), first.method, first.frozen_stages.len(), None, ground.device)?;
-        let read =
-            entrants.iter().map(|(_, settings)| readings(&network, settings)).collect::<Result<Vec<_>>>()?;
+        let Some((first, settings)) = candidates.first() else { return Ok(()) };
+        let Context { plan, folder, observer, .. } = *self.context;
+        let network = self.context.network(first)?;
+        let read = candidates
+            .iter()
+            .map(|(_, settings)| readings(&network, settings))
+            .collect::<Result<Vec<_>>>()?;
         let mut all: Vec<Reading> = read.concat();
         all.sort_by_key(|&reading| match reading {
             Reading::Stage(index) => index,
@@ -224,66 +209,60 @@ impl Heats<'_> {
         all.dedup();
 
         let started = Instant::now();
-        let run = Run {
-            card: card(plan, &network),
-            limits: plan.settings.data.limits(),
-            plan,
-            folder: ground.folder,
-            signals: ground.signals,
-            terminal: ground.terminal,
-            resume: true,
-            to_beat: None,
-            beside: None,
-        };
+        let context = Context { resume: true, ..*self.context };
         let samples: Vec<&Sample> = plan.data.train.iter().collect();
-        let store = ground.folder.heat("features")?.features();
+        let store = folder.heat("features")?.features();
         let listing = format!("race {} {}", self.listing, network.frozen_hash()?);
-        let bar = ground.terminal.images("race: features", samples.len());
-        let vectors = run.features_job(&network, &all, settings.batch_size, &store).compute(
+        let bar = observer.counting("race: features", samples.len());
+        let vectors = context.features_job(&network, &all, settings.batch_size, &store).compute(
             &samples,
             &listing,
             true,
-            |done| bar.set_position(done as u64),
+            |done| bar.at(done),
         );
-        bar.finish_and_clear();
+        drop(bar);
         let vectors = self.stopped(vectors)?;
         let shared = started.elapsed().as_secs_f64() / self.count as f64;
 
-        for ((entrant, settings), read) in entrants.into_iter().zip(&read) {
+        for ((candidate, settings), read) in candidates.into_iter().zip(&read) {
             let places = read.iter().filter_map(|reading| all.iter().position(|it| it == reading));
             let vectors: Vec<Tensor> = places.map(|place| vectors[place].shallow_clone()).collect();
             for fold in 0..self.count {
-                if self.is_done(entrant.method, fold) {
+                if self.is_done(candidate.method, fold) {
                     continue;
                 }
                 let started = Instant::now();
                 let (learnt, held) = (self.learnt_from(fold), self.held_out(fold));
                 let (x, samples) = (taken(&vectors, &learnt)?, self.samples(&learnt));
-                let candidates = self.stopped(run.candidates(&network, settings, &x, &samples, false))?;
+                let candidates = self.stopped(context.candidates(&network, settings, &x, &samples, false))?;
                 let labels = trainer::labels_of(self.samples(&held).iter())?;
-                let best = self.stopped(run.best(&network, settings, candidates, &x, &samples))?;
+                let best = self.stopped(context.best(&network, settings, candidates, &x, &samples))?;
                 let found = best.measure(&taken(&vectors, &held)?, &labels, plan.data.classes.len())?;
                 let seconds = shared + started.elapsed().as_secs_f64();
-                self.finish(entrant.method, fold, found.confusion.outcomes().to_vec(), false, seconds)?;
+                self.finish(candidate.method, fold, found.confusion.outcomes().to_vec(), false, seconds)?;
             }
         }
         Ok(())
     }
 
     /// A method with a training loop, on one fold: its last epoch counts, and no epoch is chosen.
-    fn by_gradient(&mut self, entrant: &Entrant, settings: &TrainSettings, fold: usize) -> Result<()> {
+    fn by_gradient(
+        &mut self,
+        candidate: &Candidate,
+        settings: &TrainSettings,
+        augment: &Augmentation,
+        fold: usize,
+    ) -> Result<()> {
         let started = Instant::now();
-        let (plan, ground) = (self.plan, self.ground);
-        let frozen = entrant.frozen_stages.len();
-        let network = build(plan, Some(self.opened), entrant.method, frozen, Some(settings), ground.device)?;
+        let Context { plan, folder, observer, signals, .. } = *self.context;
+        let network = self.context.network(candidate)?;
         let settings = settings.shortened(self.settings.epochs, &network);
-        let augment = entrant.augment.clone().unwrap_or_default();
         let (train, held) = (self.samples(&self.learnt_from(fold)), self.samples(&self.held_out(fold)));
-        let folder = ground.folder.heat(&format!("{}-{}", entrant.method, fold + 1))?;
+        let folder = folder.heat(&format!("{}-{}", candidate.method, fold + 1))?;
         let job = trainer::Job {
             settings: &settings,
             preprocessing: &plan.settings.preprocessing,
-            augment: &augment,
+            augment,
             limits: plan.settings.data.limits(),
             listing: &self.listing,
             train: &train,
@@ -293,19 +272,15 @@ impl Heats<'_> {
             seed: plan.settings.seed,
             threads: plan.settings.threads,
             folder: &folder,
-            card: &card(plan, &network),
-            to_beat: None,
-            signals: ground.signals,
+            card: &self.context.card(&network),
+            give_up: None,
+            signals,
             parts: Parts::new(network.device()),
         };
-        let mut watch = Watch {
-            terminal: ground.terminal,
-            what: format!("race: {}, fold {} of {}", entrant.method, fold + 1, self.count),
-            epochs: settings.epochs,
-            bar: None,
-        };
+        let what = format!("race: {}, fold {} of {}", candidate.method, fold + 1, self.count);
+        let mut watch = observer.part(what, settings.epochs);
         let resume = folder.checkpoint().exists();
-        let trained = trainer::train_to_the_end(&job, &network, resume, &mut watch);
+        let trained = trainer::train_to_the_end(&job, &network, resume, watch.as_mut());
         drop(watch);
         let measured = trained.and_then(|()| trainer::evaluate(&job, &network, &held));
         let (right, diverged) = match measured {
@@ -313,17 +288,17 @@ impl Heats<'_> {
             Ok(_) | Err(Error::Diverged(_)) => (vec![false; held.len()], true),
             Err(error) => return self.stopped(Err(error)),
         };
-        self.finish(entrant.method, fold, right, diverged, started.elapsed().as_secs_f64())
+        self.finish(candidate.method, fold, right, diverged, started.elapsed().as_secs_f64())
     }
 
     /// What each method did on all held-out images, in the order of the folds.
     fn outcomes(&self) -> Vec<Outcomes> {
-        let of = |entrant: &Entrant| {
+        let of = |candidate: &Candidate| {
             let mut heats: Vec<&Heat> =
-                self.rows.iter().filter(|heat| heat.method == entrant.method).collect();
+                self.rows.iter().filter(|heat| heat.method == candidate.method).collect();
             heats.sort_by_key(|heat| heat.fold);
             Outcomes {
-                method: entrant.method,
+                method: candidate.method,
                 right: heats.iter().flat_map(|heat| heat.right.iter().copied()).collect(),
                 seconds: heats.iter().map(|heat| heat.seconds).sum(),
             }
@@ -349,33 +324,5 @@ fn readings(network: &Network, settings: &LinearSettings) -> Result<Vec<Reading>
     match settings.stages.is_empty() {
         true => Ok(vec![Reading::Features]),
         false => settings.stages.iter().map(|name| network.reading(name)).collect(),
-    }
-}
-
-/// Shows how far a method is on a fold, where there is a terminal.
-struct Watch {
-    terminal: Terminal,
-    what: String,
-    epochs: usize,
-    bar: Option<ProgressBar>,
-}
-
-impl Observer for Watch {
-    fn step(&mut self, step: &Step) {
-        let bar = self.bar.get_or_insert_with(|| {
-            let bar = self.terminal.bar("{prefix} {wide_bar} {msg}, {eta} left", self.epochs * step.steps);
-            bar.reset_eta();
-            bar.with_prefix(self.what.clone())
-        });
-        bar.set_message(format!("loss {:.3}, {:.0} images/s", step.loss, step.images_per_second));
-        bar.set_position(((step.epoch - 1) * step.steps + step.step) as u64);
-    }
-
-    fn epoch(&mut self, _: &EpochRow, _: bool) {}
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
     }
 }

@@ -4,23 +4,21 @@ use std::borrow::Cow;
 
 use tch::Tensor;
 
-use super::Run;
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
-use crate::linear::{self, CvRow, LinearConfig, LinearFit, LinearProgress};
-use crate::metrics::{Confusion, Evaluation};
+use crate::linear::{self, CvRow, LinearConfig, LinearFit};
+use crate::methods::Context;
+use crate::metrics::{Counter, Evaluation};
 use crate::models::Network;
 use crate::plan::{LinearSettings, Settings};
 use crate::recipe::ClassWeights;
 use crate::trainer;
 
-const BAR: &str = "{prefix} {wide_bar} {pos}/{len} values of C, {eta} left";
-
 /// Logits that are computed at once at most: bounds the memory where there are thousands of classes.
 const BLOCK_LOGITS: i64 = 1 << 26;
 
 /// Features, and what a head that was fitted to them is worth inside `train`.
-pub(super) struct Candidate {
+pub(in crate::methods) struct Fit {
     /// Which of the readings it is of.
     pub(super) readings: Vec<usize>,
     pub(super) fit: LinearFit,
@@ -34,14 +32,14 @@ struct Fitting {
     loose: bool,
 }
 
-impl Candidate {
+impl Fit {
     /// Cross-validated accuracy and log loss at the fit's own C.
     pub(super) fn cross_validated(&self) -> Option<&CvRow> {
         self.fit.cv.iter().find(|row| row.c == self.fit.c)
     }
 
     /// More accurate, or as accurate with a lower log loss.
-    fn beats(&self, other: &Candidate) -> bool {
+    fn beats(&self, other: &Fit) -> bool {
         match (self.cross_validated(), other.cross_validated()) {
             (Some(row), Some(other)) => {
                 row.accuracy > other.accuracy
@@ -52,10 +50,15 @@ impl Candidate {
     }
 
     /// What it is worth on images of which `x` has the rows of every reading.
-    pub(super) fn measure(&self, x: &[Tensor], labels: &Tensor, classes: usize) -> Result<Evaluation> {
+    pub(in crate::methods) fn measure(
+        &self,
+        x: &[Tensor],
+        labels: &Tensor,
+        classes: usize,
+    ) -> Result<Evaluation> {
         let x = joined(x, &self.readings)?;
-        let mut confusion = Confusion::new(classes);
-        let (rows, mut loss) = (x.size()[0], 0.);
+        let mut counter = Counter::new(classes);
+        let rows = x.size()[0];
         let block = (BLOCK_LOGITS / classes.max(1) as i64).max(1);
         for start in (0..rows).step_by(block as usize) {
             let length = block.min(rows - start);
@@ -64,24 +67,23 @@ impl Candidate {
                 .and_then(|x| x.f_linear(&self.fit.weight, Some(&self.fit.bias)))
                 .map_err(Error::torch("measure the head"))?;
             let labels = labels.f_narrow(0, start, length).map_err(Error::torch("take labels"))?;
-            loss += trainer::count(&logits, &labels, &mut confusion)?;
+            trainer::count(&logits, &labels, &mut counter)?;
         }
-        let loss = loss / confusion.total().max(1) as f64;
-        Ok(Evaluation { loss, accuracy: confusion.accuracy(), confusion })
+        Ok(counter.finish())
     }
 }
 
-impl Run<'_> {
+impl Context<'_> {
     /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`; loosely, if they are
     /// only looked at, or fitted to more images afterwards.
-    pub(super) fn candidates(
+    pub(in crate::methods) fn candidates(
         &self,
         network: &Network,
         settings: &LinearSettings,
         x: &[Tensor],
         samples: &[Sample],
         loose: bool,
-    ) -> Result<Vec<Candidate>> {
+    ) -> Result<Vec<Fit>> {
         let (x, samples) = match self.compared_on(settings, samples) {
             Some(images) => {
                 (taken(x, &images)?, Cow::from_iter(images.iter().map(|&image| samples[image].clone())))
@@ -96,34 +98,26 @@ impl Run<'_> {
             sets.push((0..x.len()).collect());
         }
         let intercept = has_biases(network, settings);
-        let (bar, total) = (self.terminal.bar(BAR, 0), sets.len());
+        let bar = self.observer.counting("fitting heads", sets.len());
         let fit = |(done, readings): (usize, Vec<usize>)| {
+            bar.at(done);
             let x = joined(&x, &readings)?;
-            let what = if total > 1 { format!(" {} of {total}", done + 1) } else { String::new() };
-            bar.set_prefix(format!("fitting the head{what}"));
             let fitting = Fitting { c: settings.c, intercept, loose };
-            let fit = self.fit(settings, fitting, &x, &samples, &mut |progress| {
-                if let LinearProgress::CrossValidation { done, total } = progress {
-                    bar.set_length(total as u64);
-                    bar.set_position(done as u64);
-                }
-            })?;
-            Ok(Candidate { readings, fit })
+            let fit = self.fit(settings, fitting, &x, &samples)?;
+            Ok(Fit { readings, fit })
         };
-        let candidates = sets.into_iter().enumerate().map(fit).collect();
-        bar.finish_and_clear();
-        candidates
+        sets.into_iter().enumerate().map(fit).collect()
     }
 
     /// The chosen one, fitted to all images where it was compared on a part of them.
-    pub(super) fn best(
+    pub(in crate::methods) fn best(
         &self,
         network: &Network,
         settings: &LinearSettings,
-        mut candidates: Vec<Candidate>,
+        mut candidates: Vec<Fit>,
         x: &[Tensor],
         samples: &[Sample],
-    ) -> Result<Candidate> {
+    ) -> Result<Fit> {
         let best = candidates.swap_remove(chosen(&candidates));
         match self.compared_on(settings, samples) {
             None => Ok(best),
@@ -142,16 +136,16 @@ impl Run<'_> {
         &self,
         network: &Network,
         settings: &LinearSettings,
-        candidate: Candidate,
+        candidate: Fit,
         x: &[Tensor],
         samples: &[Sample],
-    ) -> Result<Candidate> {
-        let Candidate { readings, fit: LinearFit { c, cv, held_out, folds, note, .. } } = candidate;
+    ) -> Result<Fit> {
+        let Fit { readings, fit: LinearFit { c, cv, held_out, folds, note, .. } } = candidate;
         let (x, whole) = (joined(x, &readings)?, LinearSettings { stages: Vec::new(), ..settings.clone() });
         let intercept = has_biases(network, settings);
         let fitting = Fitting { c: Some(c), intercept, loose: settings.average };
-        let fit = self.fit(&whole, fitting, &x, samples, &mut |_| ())?;
-        Ok(Candidate { readings, fit: LinearFit { cv, held_out, folds, note, ..fit } })
+        let fit = self.fit(&whole, fitting, &x, samples)?;
+        Ok(Fit { readings, fit: LinearFit { cv, held_out, folds, note, ..fit } })
     }
 
     /// Which of the images the stages are compared on, where it is not all of them.
@@ -169,7 +163,6 @@ impl Run<'_> {
         Fitting { c, intercept, loose }: Fitting,
         x: &Tensor,
         samples: &[Sample],
-        progress: &mut dyn FnMut(LinearProgress),
     ) -> Result<LinearFit> {
         let data = &self.plan.data;
         let config = LinearConfig {
@@ -188,14 +181,14 @@ impl Run<'_> {
         };
         let stop = || self.signals.received().is_some();
         let labels = trainer::labels_of(samples.iter())?;
-        let fit = linear::fit(x, &labels, data.classes.len(), &config, &stop, progress)?;
+        let fit = linear::fit(x, &labels, data.classes.len(), &config, &stop, &mut |_| ())?;
         fit.ok_or_else(|| Error::run("the fit was stopped"))
     }
 }
 
 /// The best by cross-validation, the first on ties. Where nothing could be held out it is the last single
 /// reading: the features, of which more is known than of a stage's.
-pub(super) fn chosen(candidates: &[Candidate]) -> usize {
+pub(super) fn chosen(candidates: &[Fit]) -> usize {
     if candidates.iter().all(|candidate| candidate.cross_validated().is_none()) {
         return candidates.iter().rposition(|candidate| candidate.readings.len() == 1).unwrap_or(0);
     }
@@ -211,7 +204,7 @@ fn has_biases(network: &Network, settings: &LinearSettings) -> bool {
 }
 
 /// The rows of some images.
-pub(super) fn taken(x: &[Tensor], images: &[usize]) -> Result<Vec<Tensor>> {
+pub(in crate::methods) fn taken(x: &[Tensor], images: &[usize]) -> Result<Vec<Tensor>> {
     let index: Vec<i64> = images.iter().map(|&image| image as i64).collect();
     let index = Tensor::f_from_slice(&index)?;
     let of = |x: &Tensor| x.f_index_select(0, &index);

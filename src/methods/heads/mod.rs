@@ -1,13 +1,16 @@
 //! `linear` and `stages`: features of the frozen network once, then a head that is fitted to them.
 
+mod fits;
+mod pool;
+
 use std::path::Path;
 use std::time::Instant;
 
 use tch::Tensor;
 
-use super::candidates::{self, Candidate, chosen};
-use super::pool::{Pool, shares_of};
-use super::{Outcomes, Run, Seconds};
+use self::fits::{Fit, chosen};
+use self::pool::{Pool, shares_of};
+use super::{Context, Outcomes, Seconds, Trained};
 use crate::adapt;
 use crate::artifact;
 use crate::dataset::Sample;
@@ -20,13 +23,17 @@ use crate::parts::Parts;
 use crate::plan::{Data, LinearSettings, Plan};
 use crate::report::{HeadsReport, LinearReport, StageRow};
 use crate::run_folder::RunFolder;
-use crate::strategy::rival::NINE_IN_TEN;
-use crate::trainer::{self, EpochRow, Pass};
+use crate::trainer::{self, EpochRow, KeptEpoch, Pass};
 use crate::wording::counted;
+
+pub(super) use self::fits::taken;
 
 /// How much better the heads have to do with the training images' own BatchNorm statistics than with the source's. On
 /// development tasks with 4 and 16 images a class 3 to 10 points did as well.
 const ADAPTED_LEAD: f64 = 0.06;
+
+/// Heads that are right on more than this have no use for other statistics.
+const ADAPT_BELOW: f64 = 0.9;
 
 /// Heads on features, and the one that is kept.
 struct Heads {
@@ -35,7 +42,7 @@ struct Heads {
     taken: f64,
     /// For `stages`: each of them and all together.
     stages: Vec<StageRow>,
-    head: Candidate,
+    head: Fit,
     /// Accuracy of the kept head on held-out training images.
     held_out: Option<f64>,
     /// Whether it is the mean of all.
@@ -55,15 +62,15 @@ impl Heads {
     }
 }
 
-impl Run<'_> {
+impl Context<'_> {
     /// Features once, then the head, fitted to them; with several stages the one, or all together, that
     /// cross-validation inside `train` finds best, or the mean of all of them.
-    pub(super) fn on_features(
+    pub(super) fn fit_heads(
         &self,
-        network: &mut Network,
         settings: &LinearSettings,
+        mut network: Network,
         seconds: &mut Seconds,
-    ) -> Result<Outcomes> {
+    ) -> Result<Trained> {
         let data = &self.plan.data;
         let readings = match settings.stages.is_empty() {
             false => settings.stages.iter().map(|name| network.reading(name)).collect::<Result<Vec<_>>>()?,
@@ -73,38 +80,38 @@ impl Run<'_> {
             true => vec![Reading::Features],
         };
         let (train, val) = (data.train.len(), data.val.len());
-        let mut passes = passes(network, &readings, data);
+        let mut passes = passes(&network, &readings, data);
         let started = Instant::now();
         let before = network.frozen_hash()?;
-        let mut heads = self.heads(network, &readings, settings, self.folder, seconds)?;
+        let mut heads = self.heads(&network, &readings, settings, self.folder, seconds)?;
         let mut adapted_on = None;
-        if settings.adapt && heads.right(train) < NINE_IN_TEN {
-            (heads, adapted_on) = self.adapted(network, &readings, settings, heads, &mut passes, seconds)?;
+        if settings.adapt && heads.right(train) < ADAPT_BELOW {
+            (heads, adapted_on) = self.adapted(&network, &readings, settings, heads, &mut passes, seconds)?;
         }
         let before = if adapted_on.is_some() { network.frozen_hash()? } else { before };
-        let Heads { vectors, taken, stages, head, held_out, averaged, on_val, notes } = heads;
-        let compared = self.compared_on(settings, &data.train);
+        let Heads { vectors, taken: took, stages, head, held_out, averaged, on_val, notes } = heads;
 
+        let compared = self.compared_on(settings, &data.train);
         let on_train = measure(&head, &vectors, 0, &data.train, data.classes.len())?;
         let on_test = |test: &Vec<Sample>| measure(&head, &vectors, train + val, test, data.classes.len());
         let test = data.test.as_ref().map(on_test).transpose()?;
 
-        let mut card = self.card.clone();
+        let mut card = self.card(&network);
         if settings.stages.is_empty() {
             linear::set_head(
-                network,
+                &network,
                 &head.fit,
                 vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64)),
             )?;
         } else {
-            self.verify_frozen(network, &before)?;
+            self.verify_frozen(&network, &before)?;
             let readings: Vec<Reading> = head.readings.iter().map(|&index| readings[index]).collect();
             let width = head.fit.weight.size()[1] as usize;
             network.read_stages(&readings, width, data.classes.len(), Fill::Zeros)?;
             card.reads = network.head_reading_names();
-            linear::set_head(network, &head.fit, None)?;
+            linear::set_head(&network, &head.fit, None)?;
         }
-        artifact::write(&self.folder.model(), network, &card)?;
+        artifact::write(&self.folder.model(), &network, &card)?;
 
         let row = EpochRow {
             epoch: 1,
@@ -113,37 +120,38 @@ impl Run<'_> {
             val_loss: on_val.loss,
             val_accuracy: on_val.accuracy,
             lr: 0.,
-            images_per_second: data.all().count() as f64 / taken.max(1e-9),
+            images_per_second: data.all().count() as f64 / took.max(1e-9),
             seconds: started.elapsed().as_secs_f64(),
         };
         self.folder.rewrite_metrics(std::slice::from_ref(&row))?;
         let linear = LinearReport::of(&head.fit);
-        stages.iter().for_each(|row| self.terminal.say(row.to_string()));
+        stages.iter().for_each(|row| self.observer.say(&row.to_string()));
         if averaged {
             let right = held_out.map_or("-".into(), |held_out| format!("{held_out:.4}"));
             let name = format!("the mean of the {}", stages.len());
-            self.terminal.say(format!(
+            self.observer.say(&format!(
                 "  {name:<24} {:>15}  cross-validated {right}  val {:.4}  <- kept",
                 "", on_val.accuracy
             ));
         } else {
-            self.terminal.say(linear.to_string());
+            self.observer.say(&linear.to_string());
         }
-        Ok(Outcomes {
+        let outcomes = Outcomes {
+            best: KeptEpoch::only(&row),
             epochs: vec![row],
             val: on_val,
             test,
-            views: None,
             linear: Some(linear),
             heads: averaged.then_some(HeadsReport { cv_accuracy: held_out }),
             adapted_on,
             held_out,
-            stages,
             compared_on: compared.map_or(train, |images| images.len()),
+            stages,
             notes,
             linear_head: None,
             passes,
-        })
+        };
+        Ok(Trained { network, outcomes })
     }
 
     /// Features of all images, and the heads on them. The features are kept in `folder`.
@@ -205,7 +213,7 @@ impl Run<'_> {
                     .of("fit", || candidates.into_iter().enumerate().map(refit).collect::<Result<Vec<_>>>());
                 self.signals
                     .check("stopped while fitting the head; the features are kept: go on with `--resume`")?;
-                let of_part = candidates::taken(&[labels], images)?;
+                let of_part = fits::taken(&[labels], images)?;
                 Pool::of(fitted?, &widths, &of_part[0])?
             }
         };
@@ -247,7 +255,7 @@ impl Run<'_> {
         let job = adapt::Job {
             network,
             preprocessing: &plan.preprocessing,
-            limits: self.limits,
+            limits: self.plan.settings.data.limits(),
             seed: plan.seed,
             threads: plan.threads,
             signals: self.signals,
@@ -274,7 +282,7 @@ impl Run<'_> {
             let adapted = self.heads(network, &readings[top..], &first, &folder, seconds)?.held_out;
             let own = heads.stages.iter().rfind(|row| row.stages.len() == 1).and_then(|row| row.cv_accuracy);
             if own.zip(adapted).is_some_and(|(own, adapted)| adapted - own < ADAPTED_LEAD / 2.) {
-                self.terminal.say(format!(
+                self.observer.say(&format!(
                     "BatchNorm's statistics of {} make no better features than the source's",
                     counted(images, "training image", "training images")
                 ));
@@ -286,7 +294,7 @@ impl Run<'_> {
         let mut adapted = self.heads(network, readings, settings, &folder, seconds)?;
         let [was, is] = [&heads, &adapted].map(|heads| heads.right(data.train.len()));
         let kept = is - was >= ADAPTED_LEAD - 1e-6;
-        self.terminal.say(format!(
+        self.observer.say(&format!(
             "heads are right on {is:.4} with BatchNorm's statistics of {} instead of the source's ({was:.4}): {}",
             counted(images, "training image", "training images"),
             if kept { "they are kept" } else { "not clearly more" }
@@ -320,15 +328,14 @@ impl Run<'_> {
         // Without the images that were left out: one that has become readable shifts the rows. With the
         // network's values: a file of another content may have taken the weights' place.
         let listing = format!("{what}{} {}", data.listing(), network.frozen_hash()?);
-        let bar = self.terminal.images("features", samples.len());
+        let bar = self.observer.counting("features", samples.len());
         let started = Instant::now();
-        let vectors = seconds.of("features", || {
-            job.compute(samples, &listing, self.resume, |done| bar.set_position(done as u64))
-        });
-        bar.finish_and_clear();
+        let vectors =
+            seconds.of("features", || job.compute(samples, &listing, self.resume, |done| bar.at(done)));
+        drop(bar);
         let (vectors, taken) = (vectors?, started.elapsed().as_secs_f64());
-        job.parts.note().iter().for_each(|note| self.terminal.say(format!("note: {note}")));
-        self.terminal.say(format!("features of {} images in {:.1} s", samples.len(), taken));
+        job.parts.note().iter().for_each(|note| self.observer.say(&format!("note: {note}")));
+        self.observer.say(&format!("features of {} images in {:.1} s", samples.len(), taken));
         Ok((vectors, taken))
     }
 
@@ -344,7 +351,7 @@ impl Run<'_> {
             network,
             readings,
             preprocessing: &plan.preprocessing,
-            limits: self.limits,
+            limits: self.plan.settings.data.limits(),
             batch_size,
             threads: plan.threads,
             store,
@@ -354,7 +361,7 @@ impl Run<'_> {
     }
 }
 
-fn stage_row(network: &Network, readings: &[Reading], candidate: &Candidate) -> StageRow {
+fn stage_row(network: &Network, readings: &[Reading], candidate: &Fit) -> StageRow {
     let name = |&index: &usize| network.reading_name(readings[index]).to_string();
     let row = candidate.cross_validated();
     StageRow {
@@ -371,7 +378,7 @@ fn stage_row(network: &Network, readings: &[Reading], candidate: &Candidate) -> 
 
 /// What a head is worth on the images whose rows begin at `start`.
 fn measure(
-    candidate: &Candidate,
+    candidate: &Fit,
     vectors: &[Tensor],
     start: usize,
     samples: &[Sample],

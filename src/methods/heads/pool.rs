@@ -6,7 +6,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::candidates::{Candidate, chosen};
+use super::fits::{Fit, chosen};
 use crate::error::{Error, Result};
 use crate::linear::LinearFit;
 
@@ -24,16 +24,16 @@ pub(super) struct Pool {
     /// The share of the held-out training images that they are right on together.
     pub(super) accuracy: f64,
     /// One head that does what they do, on all readings; its C, and what cross-validation said of it, are the best one's.
-    pub(super) head: Candidate,
+    pub(super) head: Fit,
 }
 
 impl Pool {
     /// Of `candidates`, on features of these `widths`; the candidates come back where nothing could be held out.
     pub(super) fn of(
-        mut candidates: Vec<Candidate>,
+        mut candidates: Vec<Fit>,
         widths: &[i64],
         labels: &Tensor,
-    ) -> Result<Result<Pool, Vec<Candidate>>> {
+    ) -> Result<Result<Pool, Vec<Fit>>> {
         let known = shares_of(&candidates);
         let Some(shares) = known.filter(|_| candidates.iter().all(|it| it.fit.held_out.is_some())) else {
             return Ok(Err(candidates));
@@ -47,13 +47,13 @@ impl Pool {
         .map_err(pooled)?;
         let best = candidates.swap_remove(chosen(&candidates));
         let fit = LinearFit { weight, bias, held_out: None, ..best.fit };
-        let head = Candidate { readings: (0..widths.len()).collect(), fit };
+        let head = Fit { readings: (0..widths.len()).collect(), fit };
         Ok(Ok(Pool { shares, accuracy, head }))
     }
 }
 
 /// What each of them counts, where all were cross-validated; they sum to 1.
-pub(super) fn shares_of(candidates: &[Candidate]) -> Option<Vec<f64>> {
+pub(super) fn shares_of(candidates: &[Fit]) -> Option<Vec<f64>> {
     let accuracies = candidates.iter().map(|it| Some(it.cross_validated()?.accuracy));
     Some(shares(&accuracies.collect::<Option<Vec<f64>>>()?))
 }
@@ -69,7 +69,7 @@ fn shares(accuracies: &[f64]) -> Vec<f64> {
 }
 
 /// The accuracy of the mean of held-out logits: all candidates were cut into the same folds.
-fn held_out(candidates: &[Candidate], shares: &[f64], labels: &Tensor) -> Result<f64, tch::TchError> {
+fn held_out(candidates: &[Fit], shares: &[f64], labels: &Tensor) -> Result<f64, tch::TchError> {
     let mut known =
         candidates.iter().zip(shares).filter_map(|(it, share)| Some((it.fit.held_out.as_ref()?, share)));
     let Some((first, share)) = known.next() else { return Ok(0.) };
@@ -83,12 +83,12 @@ fn held_out(candidates: &[Candidate], shares: &[f64], labels: &Tensor) -> Result
 }
 
 /// Weight `[K, D]` and bias `[K]` of the mean, on the features of all readings one after the other.
-fn mean(candidates: &[Candidate], shares: &[f64], widths: &[i64]) -> Result<(Tensor, Tensor), tch::TchError> {
+fn mean(candidates: &[Fit], shares: &[f64], widths: &[i64]) -> Result<(Tensor, Tensor), tch::TchError> {
     let classes = candidates.first().map_or(0, |candidate| candidate.fit.bias.size()[0]);
     let options = (Kind::Double, tch::Device::Cpu);
     let weight = Tensor::f_zeros([classes, widths.iter().sum()], options)?;
     let mut bias = Tensor::f_zeros([classes], options)?;
-    for (Candidate { readings, fit }, &share) in candidates.iter().zip(shares) {
+    for (Fit { readings, fit }, &share) in candidates.iter().zip(shares) {
         let mut from = 0;
         for &reading in readings {
             let (to, width) = (widths[..reading].iter().sum(), widths[reading]);
@@ -112,7 +112,7 @@ mod tests {
         bias: [f32; 2],
         accuracy: f64,
         held_out: [f32; 4],
-    ) -> Candidate {
+    ) -> Fit {
         let nothing = || Tensor::zeros([0], (Kind::Double, tch::Device::Cpu));
         let fit = LinearFit {
             weight: Tensor::from_slice(weight).view([2, -1]),
@@ -130,7 +130,7 @@ mod tests {
             iterations: 1,
             converged: true,
         };
-        Candidate { readings: readings.to_vec(), fit }
+        Fit { readings: readings.to_vec(), fit }
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(pool.accuracy, 0.5);
         assert!((pool.shares.iter().sum::<f64>() - 1.).abs() < 1e-12);
         assert!((pool.shares[1] / pool.shares[0] - 2f64.exp()).abs() < 1e-9);
-        let logits = |candidate: &Candidate| {
+        let logits = |candidate: &Fit| {
             let parts: Vec<&Tensor> = candidate.readings.iter().map(|&reading| &x[reading]).collect();
             candidate.fit.weight.mv(&Tensor::cat(&parts, 0)) + &candidate.fit.bias
         };

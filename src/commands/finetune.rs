@@ -1,0 +1,322 @@
+//! `tl finetune`: from a recipe to a model.
+
+use tch::Device;
+
+use super::Outcome;
+use super::plan::{read, show};
+use super::terminal::{Terminal, warn};
+use crate::chance;
+use crate::check::{self, BadImage};
+use crate::cli::{self, Common};
+use crate::dataset::Sample;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::methods::contest::Decided;
+use crate::methods::{Context, Kept, Outcomes, Seconds, Trained, pair, race};
+use crate::metrics::Evaluation;
+use crate::models::Network;
+use crate::plan::{Overrides, Plan, Training};
+use crate::recipe::{BadImages, Method};
+use crate::report::{Best, Frozen, Images, Measured, MeasuredViews, Report};
+use crate::run_folder::{BESIDE, RunFolder, Start, Used};
+use crate::signal::Signals;
+use crate::strategy::{Contest, Race};
+use crate::weights::download::DownloadBar;
+use crate::weights::source::Opened;
+
+/// Runs a recipe, from the plan to the report.
+pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
+    let terminal = Terminal::new(common.quiet);
+    let signals = Signals::listen()?;
+    let overrides = Overrides {
+        out: args.out.clone(),
+        device: common.device,
+        threads: common.threads,
+        resume: args.resume,
+    };
+    let mut seconds = Seconds::default();
+    let plan = seconds.of("plan", || read(&args.recipe, &args.sets, &overrides, terminal, &signals));
+    let mut plan = plan?;
+    if args.dry_run {
+        show(&plan, terminal)?;
+        return Ok(Outcome::Done);
+    }
+    let device = device::choose(plan.settings.device)?;
+    let used = match (args.resume, args.overwrite) {
+        (true, _) => Used::Resume,
+        (_, true) => Used::Overwrite,
+        _ => Used::Refuse,
+    };
+    let (folder, start) = RunFolder::inspect(&plan.settings, used)?;
+    if start == Start::Finished {
+        // It may have been killed just before it would have done that.
+        folder.drop_features()?;
+        folder.drop_heats()?;
+        terminal.say(format!("{} is finished: nothing to do", folder.path().display()));
+        return Ok(Outcome::Done);
+    }
+    device::set_threads(plan.settings.threads);
+    memory::keep_freed();
+
+    let bad_images = seconds.of("check", || without_bad_images(&mut plan, &signals, terminal))?;
+    introduce(&plan, terminal);
+    let opened = seconds.of("load", || opened(&mut plan, &terminal.downloads(&signals)))?;
+    let resume = start == Start::Checkpoint;
+    let run = Run {
+        opened: opened.as_ref(),
+        folder: &folder,
+        signals: &signals,
+        terminal: &terminal,
+        device,
+        resume,
+    };
+    let raced = match &plan.settings.candidate.training {
+        Training::Race { race } => Some(seconds.of("race", || race::race(&run.context(&plan), race, start))?),
+        _ => None,
+    };
+    let raced = raced.map(|raced| adopt_winner(&mut plan, raced, terminal));
+    let network = seconds.of("load", || run.context(&plan).network(&plan.settings.candidate))?;
+    // Only now that nothing is known to stand in the way: an earlier run is not given up for one that
+    // cannot begin.
+    if raced.is_none() {
+        folder.begin(&plan.settings, start)?;
+    }
+    let (trained, beside, contest) = match plan.settings.rival.take() {
+        None => {
+            let candidate = &plan.settings.candidate;
+            (run.context(&plan).train(candidate, network, None, &mut seconds)?, None, None)
+        }
+        Some(rival) => {
+            drop(network);
+            // Only the one that is kept sees the test images.
+            let test = plan.data.test.take();
+            let both = [&plan.settings.candidate, &rival];
+            let decided = pair::hold(run.context(&plan), both, plan.settings.average, &mut seconds)?;
+            plan.data.test = test;
+            let Decided { kept, beside, contest, reason } = decided;
+            let reason = format!("{}; {reason}", plan.settings.reason);
+            match contest.kept() == Some(rival.method) {
+                true => plan.settings.adopt(rival, reason),
+                false => plan.settings.reason = reason,
+            }
+            terminal.say(format!("method  {}: {}", plan.settings.candidate.method, plan.settings.reason));
+            (kept, beside, Some(contest))
+        }
+    };
+    let Trained { network, mut outcomes } = trained;
+    let (second, more) = match beside {
+        Some((Trained { network, outcomes }, share)) => (Some((network, share)), Some(outcomes)),
+        None => (None, None),
+    };
+    let context = run.context(&plan);
+    let kept = Kept { network: &network, beside: second.as_ref().map(|(network, share)| (network, *share)) };
+    if contest.is_some() {
+        more.into_iter().for_each(|more| outcomes.take_over(more));
+        context.publish(&kept, &outcomes)?;
+        seconds.of("evaluate", || context.measure_kept(&kept, &mut outcomes))?;
+    }
+    let views = match &plan.settings.eval {
+        Some(views) => Some(seconds.of("evaluate", || context.measure_views(&kept, views))?),
+        None => None,
+    };
+    let chance = chance::note(&outcomes.val.confusion, &plan.data.classes);
+    outcomes.notes.extend(chance.clone());
+    let found = Found { outcomes, views, raced, contest, bad_images, seconds };
+    let report = report(&plan, &network, found)?;
+    report.write(&folder)?;
+    folder.drop_features()?;
+    folder.drop_heats()?;
+    conclude(&report, chance, &folder, terminal);
+    Ok(Outcome::Done)
+}
+
+/// What a run has besides its plan, which changes when it is decided what to train.
+struct Run<'a> {
+    opened: Option<&'a Opened>,
+    folder: &'a RunFolder,
+    signals: &'a Signals,
+    terminal: &'a Terminal,
+    device: Device,
+    resume: bool,
+}
+
+impl<'a> Run<'a> {
+    fn context(&self, plan: &'a Plan) -> Context<'a> {
+        let Run { opened, folder, signals, terminal: observer, device, resume } = *self;
+        Context { plan, opened, folder, signals, observer, device, resume }
+    }
+}
+
+/// Makes the winner of a race what the plan trains.
+fn adopt_winner(plan: &mut Plan, raced: race::Raced, terminal: Terminal) -> Race {
+    let race::Raced { race, winner, notes } = raced;
+    plan.notes.extend(notes);
+    plan.settings.adopt(winner, race.reason());
+    terminal.say(format!("method  {}: {}", plan.settings.candidate.method, plan.settings.reason));
+    plan.method_lines().iter().for_each(|line| terminal.say(line));
+    race
+}
+
+/// What a run has found, besides its model.
+struct Found {
+    outcomes: Outcomes,
+    views: Option<(Evaluation, Option<Evaluation>)>,
+    raced: Option<Race>,
+    contest: Option<Contest>,
+    bad_images: Vec<BadImage>,
+    seconds: Seconds,
+}
+
+fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
+    let Plan { settings, data, notes, .. } = plan;
+    let Found { outcomes, views, raced, contest, bad_images, seconds } = found;
+    let measured = |evaluation: &Evaluation, images: usize| Measured::of(evaluation, images, &data.classes);
+    let viewed = |evaluation: &Evaluation, samples: &[Sample]| {
+        let measured = measured(evaluation, samples.len());
+        settings.eval.clone().map(|views| MeasuredViews { views, measured })
+    };
+    let (val_views, test_views) = match &views {
+        None => (None, None),
+        Some((val, test)) => (
+            viewed(val, &data.val),
+            test.as_ref().zip(data.test.as_ref()).and_then(|(test, samples)| viewed(test, samples)),
+        ),
+    };
+    let frozen = Frozen {
+        stages: network.stage_names().take(network.frozen()).map(str::to_string).collect(),
+        sha256: network.frozen_hash()?,
+    };
+    let test = outcomes.test.as_ref().zip(data.test.as_ref());
+    Ok(Report {
+        tl: env!("CARGO_PKG_VERSION"),
+        method: settings.candidate.method,
+        reason: settings.reason.clone(),
+        strategy: settings.strategy.clone(),
+        race: raced,
+        contest,
+        model: settings.model.clone(),
+        weights: settings.weights.clone(),
+        classes: data.classes.clone(),
+        seed: settings.seed,
+        device: settings.device,
+        threads: settings.threads,
+        decode: settings.data.decode,
+        train: Images { images: data.train.len() },
+        val: measured(&outcomes.val, data.val.len()),
+        test: test.map(|(evaluation, samples)| measured(evaluation, samples.len())),
+        val_views,
+        test_views,
+        epochs: outcomes.epochs,
+        best: Best {
+            epoch: outcomes.best.epoch,
+            val_accuracy: outcomes.best.val_accuracy,
+            reason: outcomes.best.reason,
+        },
+        linear: outcomes.linear,
+        frozen,
+        bad_images,
+        stages: outcomes.stages,
+        heads: outcomes.heads,
+        adapted_on: outcomes.adapted_on,
+        notes: notes.iter().cloned().chain(outcomes.notes).collect(),
+        linear_head: outcomes.linear_head,
+        passes: outcomes.passes,
+        seconds: seconds.0,
+    })
+}
+
+/// Says what is about to happen.
+fn introduce(plan: &Plan, terminal: Terminal) {
+    plan.lines().iter().for_each(|line| terminal.say(line));
+    for note in &plan.notes {
+        terminal.say(format!("note: {note}"));
+    }
+}
+
+/// Decodes every image once, before anything is trained on it, and takes the bad ones out of the plan.
+fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) -> Result<Vec<BadImage>> {
+    let limits = plan.settings.data.limits();
+    let samples: Vec<&Sample> = plan.data.all().map(|(_, sample)| sample).collect();
+    let bar = terminal.images("checking", samples.len());
+    let bad = check::find_bad_images(&samples, limits, plan.settings.threads, signals, || bar.inc(1));
+    bar.finish_and_clear();
+    let bad = bad?;
+    if bad.is_empty() {
+        return Ok(bad);
+    }
+    let list = check::list(&bad);
+    if bad.len() == samples.len() {
+        return Err(Error::run(format!(
+            "{0} of {0} images cannot be used:\n{list}\nso there is nothing to learn from. Does an image viewer \
+             open them? JPEG, PNG, GIF, WebP, BMP, TIFF and PNM files are read",
+            samples.len()
+        )));
+    }
+    match plan.settings.data.bad_images {
+        BadImages::Fail => {
+            return Err(Error::run(format!(
+                "{} of {} images cannot be used, and the recipe says `bad_images: fail`:\n{list}",
+                bad.len(),
+                samples.len()
+            )));
+        }
+        BadImages::Skip => {
+            warn(format!(
+                "{} of {} images cannot be used and are left out:\n{list}",
+                bad.len(),
+                samples.len()
+            ));
+        }
+    }
+    check::remove(&mut plan.data, &bad)?;
+    Ok(bad)
+}
+
+/// The source's values, where the method begins with them.
+fn opened(plan: &mut Plan, downloads: &DownloadBar) -> Result<Option<Opened>> {
+    match (plan.settings.candidate.method, plan.opened.take()) {
+        (Method::Scratch, _) => Ok(None),
+        (_, Some(opened)) => Ok(Some(opened)),
+        (_, None) => plan.source.open(downloads).map(Some),
+    }
+}
+
+/// Says what came out, and what to do with it.
+fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, terminal: Terminal) {
+    let test = match &report.test {
+        Some(test) => format!(", test accuracy {:.4} ({})", test.accuracy, test.interval),
+        None => String::new(),
+    };
+    let epoch = match report.method.is_by_gradient() {
+        false => String::new(),
+        true => format!(", epoch {}", report.best.epoch),
+    };
+    let views = match &report.val_views {
+        Some(val) => {
+            let test = report.test_views.as_ref().map(|test| test.measured.accuracy);
+            let test = test.map(|accuracy| format!(", test accuracy {accuracy:.4}")).unwrap_or_default();
+            format!("\nwith {}: val accuracy {:.4}{test}", val.views, val.measured.accuracy)
+        }
+        None => String::new(),
+    };
+    if let Some(note) = chance {
+        terminal.say(format!("note: {note}"));
+    }
+    for pass in &report.passes {
+        terminal.say(format!("passes  {pass}"));
+    }
+    let model = match report.contest.as_ref().and_then(Contest::beside) {
+        None => folder.model().display().to_string(),
+        Some(_) => {
+            format!("{} with {BESIDE} beside it: predict averages them", folder.model().display())
+        }
+    };
+    terminal.say(format!(
+        "val accuracy {:.4} ({}{epoch}){test}{views}\nmodel   {model}\nreport  {}\nnext    tl predict --model {} PATH...",
+        report.val.accuracy,
+        report.val.interval,
+        folder.page().display(),
+        folder.path().display()
+    ));
+}

@@ -1,0 +1,207 @@
+//! Heads on fixed features, then fine-tuning, and what is kept of the two: see [`crate::strategy::decide`].
+
+use crate::error::{Error, Result};
+use crate::strategy::Contest;
+use crate::strategy::decide::{Candidate, gives_up, nothing_to_gain};
+use crate::trainer::{EpochRow, GiveUp};
+
+/// Who trains the two; a double stands in for it in the tests.
+pub trait Trainer {
+    /// A trained model.
+    type Model;
+    /// Fits heads to the features of the frozen network.
+    fn fit_heads(&mut self) -> Result<(Self::Model, Candidate)>;
+    /// Fine-tunes, until `give_up` says that it is in vain.
+    fn fine_tune(&mut self, give_up: &GiveUp) -> Result<(Self::Model, Candidate)>;
+    /// Something to tell.
+    fn say(&self, line: &str);
+}
+
+/// What has come of a contest.
+pub struct Decided<M> {
+    /// The model that is kept, or counts more.
+    pub kept: M,
+    /// The other one, and what it counts, where both do.
+    pub beside: Option<(M, f64)>,
+    /// What was compared.
+    pub contest: Contest,
+    /// Why.
+    pub reason: String,
+}
+
+/// Fits heads, fine-tunes unless they leave nothing to gain, and keeps what the validation images speak for: one of the two, or
+/// both, weighted, if they are `averaged`.
+pub fn contest<T: Trainer>(trainer: &mut T, averaged: bool) -> Result<Decided<T::Model>> {
+    let (model, heads) = trainer.fit_heads()?;
+    let alone = |kept, reason| Decided { kept, beside: None, contest: Contest::alone(&heads), reason };
+    if let Some(reason) = nothing_to_gain(&heads) {
+        return Ok(alone(model, reason));
+    }
+    let give_up = |rows: &[EpochRow], epochs: usize| {
+        let best = rows.iter().map(|row| row.val_loss).fold(f64::INFINITY, f64::min);
+        gives_up(&heads.val, best, rows.len(), epochs)
+    };
+    let (tuned_model, tuned) = match trainer.fine_tune(&give_up) {
+        Ok(tuned) => tuned,
+        // The heads are there, and a rate that was too high for fine-tuning says nothing against them.
+        Err(Error::Diverged(message)) => {
+            trainer.say(&format!("note: fine-tuning is given up: {message}"));
+            return Ok(alone(model, "fine-tuning diverged".into()));
+        }
+        Err(error) => return Err(error),
+    };
+    let contest = Contest::between(&heads, &tuned, averaged);
+    let reason = contest.reason();
+    let (kept, other) =
+        if contest.kept() == Some(tuned.method) { (tuned_model, model) } else { (model, tuned_model) };
+    let beside = contest.beside().map(|share| (other, share));
+    Ok(Decided { kept, beside, contest, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Counter;
+    use crate::recipe::Method;
+
+    /// What the two come to, told beforehand. Its models are names.
+    struct Scripted {
+        heads: Candidate,
+        /// After each epoch the loss on the validation images; `None` for one that diverges.
+        epochs: Option<Vec<f64>>,
+        tuned: Candidate,
+        log: Vec<String>,
+    }
+
+    impl Trainer for Scripted {
+        type Model = &'static str;
+
+        fn fit_heads(&mut self) -> Result<(&'static str, Candidate)> {
+            self.log.push("heads".into());
+            Ok(("heads", self.heads.clone()))
+        }
+
+        fn fine_tune(&mut self, give_up: &GiveUp) -> Result<(&'static str, Candidate)> {
+            let Some(losses) = &self.epochs else {
+                return Err(Error::Diverged("the loss became NaN".into()));
+            };
+            let row = |(index, &val_loss): (usize, &f64)| EpochRow {
+                epoch: index + 1,
+                train_loss: 0.,
+                train_accuracy: 0.,
+                val_loss,
+                val_accuracy: 0.,
+                lr: 0.,
+                images_per_second: 0.,
+                seconds: 0.,
+            };
+            let rows: Vec<EpochRow> = losses.iter().enumerate().map(row).collect();
+            let done = (1..rows.len()).find(|&done| give_up(&rows[..done], rows.len()));
+            self.log.push(format!("{} epochs", done.unwrap_or(rows.len())));
+            Ok(("tuned", self.tuned.clone()))
+        }
+
+        fn say(&self, _: &str) {}
+    }
+
+    /// A method that gives the true class of so many of `images` validation images a probability of 0.9, and 0.1 of the others.
+    fn candidate(method: Method, right: usize, images: usize) -> Candidate {
+        let mut counter = Counter::new(2);
+        for image in 0..images {
+            counter.confusion.add(0, usize::from(image >= right));
+            let loss = -f64::ln(if image < right { 0.9 } else { 0.1 });
+            counter.losses.push(loss);
+            counter.loss_sum += loss;
+        }
+        Candidate { method, val: counter.finish(), held_out: None, seconds: 1. }
+    }
+
+    fn scripted(heads: usize, tuned: usize, images: usize) -> Scripted {
+        let tuned = candidate(Method::Full, tuned, images);
+        Scripted {
+            heads: candidate(Method::Stages, heads, images),
+            epochs: Some(vec![tuned.val.loss; 8]),
+            tuned,
+            log: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn heads_that_leave_nothing_to_gain_are_kept_alone() {
+        let mut it = scripted(100, 100, 100);
+        let decided = contest(&mut it, true).unwrap();
+        assert_eq!((decided.kept, decided.beside.is_none()), ("heads", true));
+        assert_eq!(it.log, ["heads"]);
+        assert_eq!((decided.contest.methods.len(), &decided.contest.shares[..]), (1, &[1.][..]));
+        assert!(decided.reason.contains("nothing to gain"), "{}", decided.reason);
+    }
+
+    #[test]
+    fn fine_tuning_that_is_clearly_better_is_kept_alone() {
+        let mut it = scripted(50, 95, 100);
+        let decided = contest(&mut it, true).unwrap();
+        assert_eq!((decided.kept, decided.beside.is_none()), ("tuned", true));
+        assert_eq!(it.log, ["heads", "8 epochs"]);
+        assert_eq!(decided.contest.kept(), Some(Method::Full));
+        assert!(decided.reason.starts_with("on 100 validation images `full` is right on 0.9500"));
+    }
+
+    #[test]
+    fn fine_tuning_that_gains_nothing_is_given_up() {
+        let mut it = scripted(80, 30, 100);
+        let decided = contest(&mut it, true).unwrap();
+        assert_eq!((decided.kept, decided.beside.is_none()), ("heads", true));
+        assert_eq!(it.log, ["heads", "2 epochs"]);
+    }
+
+    #[test]
+    fn both_are_kept_where_they_are_right_on_different_images() {
+        let mut it = scripted(60, 60, 100);
+        // Right on the last 60 where the heads are right on the first 60.
+        it.tuned.val.losses.reverse();
+        let decided = contest(&mut it, true).unwrap();
+        let (other, share) = decided.beside.unwrap();
+        assert_eq!((decided.kept, other), ("heads", "tuned"));
+        assert!((0.4..0.5).contains(&share), "{share}");
+        assert!((decided.contest.shares[0] + share - 1.).abs() < 1e-9);
+        assert!(decided.reason.contains("both are kept"), "{}", decided.reason);
+
+        let decided = contest(&mut it, false).unwrap();
+        assert_eq!((decided.kept, decided.beside.is_none()), ("heads", true));
+    }
+
+    #[test]
+    fn a_few_images_speak_for_the_heads() {
+        let share = |heads, tuned, images| {
+            let decided = contest(&mut scripted(heads, tuned, images), true).unwrap();
+            if decided.kept == "tuned" { decided.contest.shares[0] } else { 1. - decided.contest.shares[0] }
+        };
+        assert_eq!(share(2, 4, 4), 0., "two images of four are luck");
+        assert!(share(20, 40, 40) > share(5, 10, 10));
+        assert_eq!(share(100, 200, 200), 1.);
+    }
+
+    #[test]
+    fn fine_tuning_that_diverges_leaves_the_heads() {
+        let mut it = Scripted { epochs: None, ..scripted(50, 0, 100) };
+        let decided = contest(&mut it, true).unwrap();
+        assert_eq!((decided.kept, decided.contest.methods.len()), ("heads", 1));
+        assert_eq!(decided.reason, "fine-tuning diverged");
+    }
+
+    #[test]
+    fn other_errors_are_not_hidden() {
+        struct Broken;
+        impl Trainer for Broken {
+            type Model = ();
+            fn fit_heads(&mut self) -> Result<((), Candidate)> {
+                Err(Error::run("no disk"))
+            }
+            fn fine_tune(&mut self, _: &GiveUp) -> Result<((), Candidate)> {
+                Err(Error::run("not reached"))
+            }
+            fn say(&self, _: &str) {}
+        }
+        assert_eq!(contest(&mut Broken, true).err().unwrap().to_string(), "no disk");
+    }
+}

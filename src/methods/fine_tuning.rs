@@ -1,0 +1,75 @@
+//! `partial`, `full` and `scratch`: stages are trained by gradient.
+
+use super::{Context, Outcomes, Seconds, Trained};
+use crate::error::Result;
+use crate::models::Network;
+use crate::parts::Parts;
+use crate::plan::{Plan, TrainSettings};
+use crate::preprocess::Augmentation;
+use crate::trainer;
+use crate::weights::checkpoint::read_checkpoint;
+use crate::weights::{Head, load};
+
+/// Trains `network`, and measures the epoch that is kept.
+pub(super) fn fine_tune(
+    context: &Context,
+    settings: &TrainSettings,
+    augment: &Augmentation,
+    mut network: Network,
+    give_up: Option<&trainer::GiveUp>,
+    seconds: &mut Seconds,
+) -> Result<Trained> {
+    let Plan { settings: plan, data, .. } = context.plan;
+    let card = context.card(&network);
+    let job = trainer::Job {
+        settings,
+        preprocessing: &plan.preprocessing,
+        augment,
+        limits: plan.data.limits(),
+        // Without the images that were left out, as the checkpoint has it.
+        listing: &data.listing(),
+        train: &data.train,
+        val: &data.val,
+        test: data.test.as_deref(),
+        classes: data.classes.len(),
+        seed: plan.seed,
+        threads: plan.threads,
+        folder: context.folder,
+        card: &card,
+        give_up,
+        signals: context.signals,
+        parts: Parts::new(network.device()),
+    };
+    let mut observer = context.observer.training(settings.epochs);
+    // A run that was stopped before its first checkpoint has nothing to go on from.
+    let resume = context.resume && context.folder.checkpoint().exists();
+    let trained = seconds.of("train", || trainer::train(&job, &network, resume, observer.as_mut()))?;
+    drop(observer);
+    // Measured on the model that is kept, which need not be the last epoch's.
+    let model = context.folder.model();
+    load(&mut network, &model, &read_checkpoint(&model)?, Head::Load)?;
+    let (val, test) = seconds.of("evaluate", || -> Result<_> {
+        let val = trained.evaluate_val(&job, &network)?;
+        let test = data.test.as_ref().map(|test| trainer::evaluate(&job, &network, test)).transpose()?;
+        Ok((val, test))
+    })?;
+    let trainer::Trained { epochs, best, linear_head, passes, mut notes, .. } = trained;
+    notes.extend(job.parts.note());
+    notes.iter().for_each(|note| context.observer.say(&format!("note: {note}")));
+    let outcomes = Outcomes {
+        epochs,
+        best,
+        val,
+        test,
+        linear: None,
+        heads: None,
+        adapted_on: None,
+        held_out: None,
+        compared_on: 0,
+        stages: Vec::new(),
+        notes,
+        linear_head,
+        passes,
+    };
+    Ok(Trained { network, outcomes })
+}

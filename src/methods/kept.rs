@@ -1,0 +1,92 @@
+//! The model that is kept, alone or with another one beside it: published in the run folder, and measured.
+
+use super::{Context, Outcomes};
+use crate::artifact::{self, Beside};
+use crate::averaging::{Averaging, Member};
+use crate::dataset::Sample;
+use crate::error::Result;
+use crate::metrics::Evaluation;
+use crate::models::Network;
+use crate::parts::Parts;
+use crate::plan::{Plan, Training};
+use crate::precision::Precision;
+use crate::preprocess::Views;
+use crate::run_folder::BESIDE;
+use crate::trainer::Pass;
+
+/// A model, and what a second one counts that is averaged with it.
+pub struct Kept<'a> {
+    /// The one that counts more.
+    pub network: &'a Network,
+    /// The second one, and what it counts.
+    pub beside: Option<(&'a Network, f64)>,
+}
+
+impl Context<'_> {
+    /// Makes what a contest has kept the model of the run folder.
+    pub fn publish(&self, kept: &Kept, outcomes: &Outcomes) -> Result<()> {
+        let mut card = self.card(kept.network);
+        if let Some((second, share)) = kept.beside {
+            artifact::write(&self.folder.beside(), second, &self.card(second))?;
+            card.beside = Some(Beside { file: BESIDE.into(), share });
+        }
+        artifact::write(&self.folder.model(), kept.network, &card)?;
+        self.folder.rewrite_metrics(&outcomes.epochs)
+    }
+
+    /// The kept model on the test images, which a contest has left alone, and on the validation images where it is two.
+    pub fn measure_kept(&self, kept: &Kept, outcomes: &mut Outcomes) -> Result<()> {
+        let Plan { settings, data, .. } = self.plan;
+        let views = Views::default().resolved(&settings.preprocessing);
+        if kept.beside.is_some() {
+            outcomes.val = self.measure(kept, &views, "measuring val", &data.val)?;
+            outcomes.passes.iter_mut().filter(|pass| pass.part == "val").for_each(|pass| pass.times += 1);
+        }
+        let Some(test) = &data.test else { return Ok(()) };
+        outcomes.test = Some(self.measure(kept, &views, "measuring test", test)?);
+        let seen: Vec<Pass> = outcomes.passes.iter().filter(|pass| pass.part == "val").cloned().collect();
+        let pass = |val| Pass { part: "test", images: test.len(), times: 1, ..val };
+        outcomes.passes.extend(seen.into_iter().map(pass));
+        Ok(())
+    }
+
+    /// The kept model on the validation and the test images, with what it says of several views averaged.
+    pub fn measure_views(&self, kept: &Kept, views: &Views) -> Result<(Evaluation, Option<Evaluation>)> {
+        let data = &self.plan.data;
+        let val = self.measure(kept, views, "measuring val", &data.val)?;
+        let test = data.test.as_ref().map(|test| self.measure(kept, views, "measuring test", test));
+        Ok((val, test.transpose()?))
+    }
+
+    fn measure(&self, kept: &Kept, views: &Views, what: &str, samples: &[Sample]) -> Result<Evaluation> {
+        let Plan { settings, data, .. } = self.plan;
+        let parts = Parts::new(kept.network.device());
+        let preprocessing = &settings.preprocessing;
+        let (order, precision) = (None, Precision::Fp32);
+        let Kept { network, beside } = *kept;
+        let members = [Member { network, beside, preprocessing, order, precision, parts }];
+        let batch_size = match &settings.candidate.training {
+            Training::Gradient { train, .. } => train.batch_size,
+            Training::Heads { linear } => linear.batch_size,
+            Training::Race { .. } => 1,
+        };
+        let averaging = Averaging { members: &members, views, batch_size, threads: settings.threads };
+        let (bar, mut done) = (self.observer.counting(what, samples.len()), 0);
+        averaging.evaluate(samples, data.classes.len(), settings.data.limits(), self.signals, |more| {
+            done += more;
+            bar.at(done);
+        })
+    }
+}
+
+impl Outcomes {
+    /// Takes over what the other one of two that are averaged has come to. Of epochs those of the kept one stay.
+    pub fn take_over(&mut self, other: Outcomes) {
+        if self.linear.is_none() {
+            (self.linear, self.stages, self.heads) = (other.linear, other.stages, other.heads);
+            self.adapted_on = other.adapted_on;
+        }
+        self.notes.extend(other.notes);
+        self.passes.extend(other.passes);
+    }
+}

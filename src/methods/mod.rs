@@ -1,0 +1,196 @@
+//! What trains a model: heads on the features of a frozen network, fine-tuning, the two beside each other, and a race of
+//! several methods.
+//!
+//! Nothing here prints, and nothing is chosen by the test images: an [`Observer`] is told what happens, and what comes out is
+//! returned.
+
+pub mod contest;
+mod fine_tuning;
+mod heads;
+mod kept;
+pub mod pair;
+pub mod race;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tch::Device;
+
+pub use self::kept::Kept;
+
+use crate::artifact::{Card, FORMAT};
+use crate::error::{Error, Result};
+use crate::metrics::Evaluation;
+use crate::models::{Fill, Network};
+use crate::plan::{Candidate, Data, Plan, Training};
+use crate::recipe::Method;
+use crate::report::{HeadsReport, LinearReport, StageRow};
+use crate::run_folder::RunFolder;
+use crate::signal::Signals;
+use crate::trainer::{self, EpochRow, LinearHead, Pass};
+use crate::weights::source::Opened;
+
+/// Watches methods at work.
+pub trait Observer {
+    /// Something to tell, a line.
+    fn say(&self, line: &str);
+    /// Work on `total` images, or other things of a kind.
+    fn counting(&self, what: &str, total: usize) -> Box<dyn Progress>;
+    /// A training of `epochs` epochs.
+    fn training(&self, epochs: usize) -> Box<dyn trainer::Observer>;
+    /// A training of `epochs` epochs that is a part of something larger.
+    fn part(&self, what: String, epochs: usize) -> Box<dyn trainer::Observer>;
+}
+
+/// How far some work is; dropped when it is done.
+pub trait Progress {
+    /// So many of the total are done.
+    fn at(&self, done: usize);
+}
+
+/// What every method is given.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// What the run is to do.
+    pub plan: &'a Plan,
+    /// The source's values; none are needed for `scratch`.
+    pub opened: Option<&'a Opened>,
+    /// Where checkpoints and models go.
+    pub folder: &'a RunFolder,
+    /// Asked between two steps.
+    pub signals: &'a Signals,
+    /// Told what happens.
+    pub observer: &'a dyn Observer,
+    /// Where it computes.
+    pub device: Device,
+    /// Whether to go on with what the folder holds.
+    pub resume: bool,
+}
+
+/// What a method has come to.
+pub struct Trained {
+    /// With the values of the kept model, which is in the folder too.
+    pub network: Network,
+    /// How it came to them.
+    pub outcomes: Outcomes,
+}
+
+/// How a method came to its model.
+pub struct Outcomes {
+    /// A row for each epoch; a single one for a head.
+    pub epochs: Vec<EpochRow>,
+    /// The one that is kept, and why.
+    pub best: trainer::KeptEpoch,
+    /// The kept model on the validation images.
+    pub val: Evaluation,
+    /// The kept model on the test images, where the plan has any.
+    pub test: Option<Evaluation>,
+    /// How a head was fitted.
+    pub linear: Option<LinearReport>,
+    /// The mean of several heads.
+    pub heads: Option<HeadsReport>,
+    /// Training images whose BatchNorm statistics the network has taken.
+    pub adapted_on: Option<usize>,
+    /// Accuracy of the fitted head on held-out training images.
+    pub held_out: Option<f64>,
+    /// Training images that the heads were compared on.
+    pub compared_on: usize,
+    /// A row for each head that was fitted.
+    pub stages: Vec<StageRow>,
+    /// Things to know.
+    pub notes: Vec<String>,
+    /// The head that fine-tuning began with, where that was fitted.
+    pub linear_head: Option<LinearHead>,
+    /// How often images went through the network.
+    pub passes: Vec<Pass>,
+}
+
+/// Seconds by phase.
+#[derive(Default)]
+pub struct Seconds(pub BTreeMap<&'static str, f64>);
+
+impl Seconds {
+    /// Does `work`, and adds what it took to `phase`.
+    pub fn of<T>(&mut self, phase: &'static str, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let result = work();
+        *self.0.entry(phase).or_default() += started.elapsed().as_secs_f64();
+        result
+    }
+}
+
+impl Context<'_> {
+    /// The network as `candidate` begins with it: its first values, its head and its frozen stages.
+    pub fn network(&self, candidate: &Candidate) -> Result<Network> {
+        let Plan { settings, source, data: Data { classes, .. }, .. } = self.plan;
+        let (classes, seed, device) = (classes.len(), settings.seed, self.device);
+        let side = settings.preprocessing.crop_size;
+        let opened = self.opened.filter(|_| candidate.method != Method::Scratch);
+        let mut network = match opened {
+            None => {
+                Network::sized(source.architecture, classes, side.into(), device, Fill::Initial { seed })?
+            }
+            Some(opened) => opened.with_new_head(classes, side, device, seed)?,
+        };
+        network.freeze(candidate.frozen_stages.len())?;
+        if candidate.train().is_some_and(|train| train.aux_weight.is_some()) {
+            network.add_auxiliaries(Fill::Initial { seed })?;
+            if let Some(opened) = opened {
+                opened.load_auxiliaries(&network)?;
+            }
+        }
+        Ok(network)
+    }
+
+    /// What the model file says about itself.
+    pub fn card(&self, network: &Network) -> Card {
+        let Plan { settings, data, recipe, .. } = self.plan;
+        Card {
+            architecture: settings.model.clone(),
+            beside: None,
+            classes: data.classes.clone(),
+            format: FORMAT,
+            decode: settings.data.decode,
+            preprocessing: settings.preprocessing.clone(),
+            reads: network.head_reading_names(),
+            recipe: recipe.to_json(),
+            transform_input: network.transform_input(),
+        }
+    }
+
+    /// Trains `candidate` from `network`, which is as [`Context::network`] makes it.
+    pub fn train(
+        &self,
+        candidate: &Candidate,
+        network: Network,
+        stop: Option<&trainer::GiveUp>,
+        seconds: &mut Seconds,
+    ) -> Result<Trained> {
+        let before = network.frozen_hash()?;
+        let trained = match &candidate.training {
+            Training::Heads { linear } => self.fit_heads(linear, network, seconds)?,
+            Training::Gradient { train, augment } => {
+                fine_tuning::fine_tune(self, train, augment, network, stop, seconds)?
+            }
+            Training::Race { .. } => return Err(Error::run("a race trains what has won it")),
+        };
+        // A head on several stages has shortened the chain, and has looked before.
+        if trained.network.head_readings().is_empty() {
+            self.verify_frozen(&trained.network, &before)?;
+        }
+        Ok(trained)
+    }
+
+    /// That no frozen weight or running statistic has moved since their hash was `before`.
+    fn verify_frozen(&self, network: &Network, before: &str) -> Result<()> {
+        let after = network.frozen_hash()?;
+        match after == before {
+            true => Ok(()),
+            false => Err(Error::run(format!(
+                "a frozen weight or running statistic has moved (sha256 {before} became {after}): this is a fault \
+                 of tl, please report it with {}",
+                self.folder.path().join("plan.yaml").display()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The two of a contest, trained for real.
+
+use std::time::Instant;
+
+use super::contest::{Decided, Trainer, contest};
+use super::{Context, Seconds, Trained};
+use crate::error::Result;
+use crate::plan::{Candidate, Training};
+use crate::run_folder::RunFolder;
+use crate::strategy::decide;
+use crate::trainer::GiveUp;
+
+/// Heads and fine-tuning of one plan.
+pub struct Pair<'a> {
+    context: Context<'a>,
+    heads: &'a Candidate,
+    tuned: &'a Candidate,
+    seconds: &'a mut Seconds,
+}
+
+/// Holds a contest between `first` and `second`, of which one fits heads. Fine-tuning has the run folder for itself, so that its
+/// epochs can be watched and a stopped run goes on; its model and the heads' lie in folders of their own until one is kept.
+pub fn hold(
+    context: Context,
+    [first, second]: [&Candidate; 2],
+    averaged: bool,
+    seconds: &mut Seconds,
+) -> Result<Decided<Trained>> {
+    let (heads, tuned) = match first.training {
+        Training::Heads { .. } => (first, second),
+        _ => (second, first),
+    };
+    contest(&mut Pair { context, heads, tuned, seconds }, averaged)
+}
+
+impl Pair<'_> {
+    fn train(
+        &mut self,
+        candidate: &Candidate,
+        folder: &RunFolder,
+        give_up: Option<&GiveUp>,
+    ) -> Result<(Trained, decide::Candidate)> {
+        let started = Instant::now();
+        self.context.observer.say(&format!("trying  {}", candidate.method));
+        let context = Context { folder, ..self.context };
+        let network = context.network(candidate)?;
+        let trained = context.train(candidate, network, give_up, self.seconds)?;
+        let measured = decide::Candidate {
+            method: candidate.method,
+            val: trained.outcomes.val.clone(),
+            held_out: trained.outcomes.held_out.map(|right| (right, trained.outcomes.compared_on)),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        Ok((trained, measured))
+    }
+}
+
+impl Trainer for Pair<'_> {
+    type Model = Trained;
+
+    fn fit_heads(&mut self) -> Result<(Trained, decide::Candidate)> {
+        let folder = self.context.folder.heat("heads")?;
+        self.train(self.heads, &folder, None)
+    }
+
+    fn fine_tune(&mut self, give_up: &GiveUp) -> Result<(Trained, decide::Candidate)> {
+        let folder = self.context.folder.with_model_apart()?;
+        self.train(self.tuned, &folder, Some(give_up))
+    }
+
+    fn say(&self, line: &str) {
+        self.context.observer.say(line);
+    }
+}

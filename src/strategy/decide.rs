@@ -1,0 +1,153 @@
+//! Heads on fixed features, fine-tuning, or both: decided by what each says of the same validation images.
+//!
+//! No measurement beforehand tells which does better: on tasks of one size and distance either was ahead by 20 points
+//! (`docs/strategy.md`). Heads cost one pass of the images, so they are always fitted first. Fine-tuning follows unless they
+//! leave nothing to gain, and is given up where it gains nothing. In the end both are two experts of a mixture, whose weights
+//! are the most probable ones given the validation images.
+
+use serde::Serialize;
+
+use super::race::{Outcomes, Row, rows};
+use crate::metrics::Evaluation;
+use crate::recipe::Method;
+
+/// So many validation images, imagined ones that the heads alone explain, speak for the heads: they are the cheaper ones, and
+/// have not chosen an epoch by these images.
+const PRIOR_IMAGES: f64 = 5.;
+
+/// What would count less is left out: each of the two is a network to run.
+const LEAST_SHARE: f64 = 0.15;
+
+/// The share of wrong answers of the heads that is nothing to gain.
+const NOTHING_TO_GAIN: f64 = 0.02;
+
+/// The part of its epochs after which fine-tuning has to be ahead of the heads.
+const TRIAL: f64 = 0.25;
+
+/// What a method has come to.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The method.
+    pub method: Method,
+    /// Its model on the validation images.
+    pub val: Evaluation,
+    /// The share of held-out training images that it was right on, where it was cross-validated, and their number.
+    pub held_out: Option<(f64, usize)>,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+impl Candidate {
+    /// The share of all images that it was right on without having learnt from them.
+    fn right(&self) -> f64 {
+        let images = self.val.losses.len();
+        let (known, of) = self.held_out.unwrap_or_default();
+        (self.val.accuracy * images as f64 + known * of as f64) / (images + of).max(1) as f64
+    }
+}
+
+/// Why fine-tuning need not be tried, if it need not.
+pub fn nothing_to_gain(heads: &Candidate) -> Option<String> {
+    let right = heads.right();
+    (1. - right <= NOTHING_TO_GAIN).then(|| {
+        format!("`{}` is right on {right:.4} of the images that it has not learnt from, which leaves nothing to gain", heads.method)
+    })
+}
+
+/// Whether fine-tuning is given up after `done` of its `epochs`, the best of which has this loss on the validation images.
+pub fn gives_up(heads: &Evaluation, best_loss: f64, done: usize, epochs: usize) -> bool {
+    done as f64 >= TRIAL * epochs as f64 && best_loss > heads.loss
+}
+
+/// The weight of `tuned` in a mixture with `heads`, by the cross-entropies of the same images in nats: the most probable one
+/// when [`PRIOR_IMAGES`] speak for the heads. Expectation and maximisation (Dempster, Laird and Rubin, JRSS B 39, 1977) climb to
+/// it, for there is one summit.
+fn weight(heads: &[f64], tuned: &[f64]) -> f64 {
+    let mut weight = 0.5;
+    for _ in 0..1000 {
+        let explained = |(heads, tuned): (&f64, &f64)| {
+            let odds = (1. - weight) / weight * (tuned - heads).exp();
+            1. / (1. + odds)
+        };
+        let next = heads.iter().zip(tuned).map(explained).sum::<f64>() / (heads.len() as f64 + PRIOR_IMAGES);
+        if (next - weight).abs() < 1e-9 || next <= 0. {
+            return next;
+        }
+        weight = next;
+    }
+    weight
+}
+
+/// What came of the two, as the report holds it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Contest {
+    /// Validation images.
+    pub images: usize,
+    /// The two, the one that counts more first; the other is not there where it was not trained.
+    pub methods: Vec<Row>,
+    /// Mean cross-entropies on the validation images, in the same order, in nats.
+    pub compared_by: Vec<f64>,
+    /// What the answers of each count, in the same order: 1 for one that is kept alone.
+    pub shares: Vec<f64>,
+}
+
+impl Contest {
+    /// One of the two alone.
+    pub fn alone(kept: &Candidate) -> Self {
+        Contest::of(&[kept], vec![1.])
+    }
+
+    /// Weighs fine-tuning against heads, on the same images in the same order. Where they are not `averaged` the weightier one is
+    /// kept alone.
+    pub fn between(heads: &Candidate, tuned: &Candidate, averaged: bool) -> Self {
+        let tuned_share = match weight(&heads.val.losses, &tuned.val.losses) {
+            share if !averaged => f64::from(share > 0.5),
+            ..LEAST_SHARE => 0.,
+            share if share > 1. - LEAST_SHARE => 1.,
+            share => share,
+        };
+        match tuned_share > 0.5 {
+            true => Contest::of(&[tuned, heads], vec![tuned_share, 1. - tuned_share]),
+            false => Contest::of(&[heads, tuned], vec![1. - tuned_share, tuned_share]),
+        }
+    }
+
+    fn of(candidates: &[&Candidate], shares: Vec<f64>) -> Self {
+        let outcomes = |it: &&Candidate| Outcomes {
+            method: it.method,
+            right: it.val.confusion.outcomes().to_vec(),
+            seconds: it.seconds,
+        };
+        Contest {
+            images: candidates.first().map_or(0, |kept| kept.val.losses.len()),
+            methods: rows(&candidates.iter().map(outcomes).collect::<Vec<_>>()),
+            compared_by: candidates.iter().map(|it| it.val.loss).collect(),
+            shares,
+        }
+    }
+
+    /// The method that is kept, or counts more.
+    pub fn kept(&self) -> Option<Method> {
+        self.methods.first().map(|row| row.method)
+    }
+
+    /// What the other one counts, if it counts.
+    pub fn beside(&self) -> Option<f64> {
+        self.shares.get(1).copied().filter(|&share| share > 0.)
+    }
+
+    /// What was compared, in a sentence. No seconds: two runs of the same recipe say the same.
+    pub fn reason(&self) -> String {
+        let line = |(row, loss): (&Row, &f64)| {
+            format!("`{}` is right on {:.4} (loss {loss:.4})", row.method, row.accuracy)
+        };
+        let lines: Vec<String> = self.methods.iter().zip(&self.compared_by).map(line).collect();
+        let both = match (self.beside(), &self.shares[..]) {
+            (Some(_), &[first, second]) => {
+                format!(": both are kept and averaged, and count {first:.2} and {second:.2}")
+            }
+            _ => String::new(),
+        };
+        format!("on {} validation images {}{both}", self.images, lines.join(", "))
+    }
+}
