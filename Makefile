@@ -47,8 +47,15 @@ letters: build ## render the letters and pretrain the shipped network on them, i
 transfer: build ## measure what transfer buys: the README's table
 	@python3 scripts/transfer_table.py
 
-experiment: build ## measure all methods on many tasks, an hour: docs/strategy.md (ARGS=--quick for 5 minutes)
+# Each of these that is set becomes an option: SIDE=112 becomes --side "112".
+PHOTO_OPTIONS = $(foreach name,SIDE MODEL SIZES SEEDS METHODS TASKS THREADS JOBS,$(if $($(name)),--$(shell tr A-Z a-z <<<$(name)) "$($(name))"))
+
+experiment: build ## measure all methods on many tasks: docs/strategy.md (ARGS=--quick), or on yours: scripts/experiment/README.md (PHOTOS=DIR)
+ifdef PHOTOS
+	@$(PYTHON) scripts/experiment/photos.py "$(PHOTOS)" $(PHOTO_OPTIONS) $(ARGS)
+else
 	@PYTHON="$(PYTHON)" bash scripts/experiment/experiment.sh $(ARGS)
+endif
 
 fmt: ## format the code
 	@$(CARGO) fmt

@@ -14,23 +14,18 @@ development` and `--tasks all` name groups. Needs what datasets.py and pretrain-
 """
 
 import argparse
-import csv
-import json
 import os
 import random
 import shutil
-import subprocess
 import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import runs
 import tasks
+from runs import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "build" / "experiment"
-RESULTS = BUILD / "results.jsonl"
+RESULTS = runs.Results(BUILD / "results.jsonl")
 TL = Path(os.environ.get("TL", ROOT / "target" / "release" / "tl"))
 METHODS = ("linear", "stages", "partial", "full", "scratch", "auto")
 QUICK = {"tasks": ("signs_blurred", "textures_fourth", "bars"), "sizes": (5, 100), "seeds": 1}
@@ -43,49 +38,26 @@ SOURCES = {
 # Epochs of every training by images a class: what an hour allows.
 EPOCHS = {5: 40, 20: 25, 100: 10, 500: 5}
 AUGMENT = {"scale": [0.7, 1.0], "flip": 0.0}  # characters may not be mirrored
-LOCK = threading.Lock()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the methods on the tasks of the experiment.")
     parser.add_argument("--quick", action="store_true", help="a subset that takes 5 minutes on 4 cores")
-    parser.add_argument("--methods", type=names(METHODS), default=METHODS, metavar="M,...")
+    parser.add_argument("--methods", type=runs.names(METHODS), default=METHODS, metavar="M,...")
     parser.add_argument("--tasks", default="", metavar="T,...", help="names, or development, held_out, all")
-    parser.add_argument("--sources", type=names(SOURCES), default=tuple(SOURCES), metavar="S,...")
+    parser.add_argument("--sources", type=runs.names(SOURCES), default=tuple(SOURCES), metavar="S,...")
     parser.add_argument("--sizes", default="", metavar="N,...", help="images a class")
     parser.add_argument("--seeds", type=int, default=5, metavar="N")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="runs at once")
     parser.add_argument("--forecast", action="store_true", help="say how long it would take, and stop")
     args = parser.parse_args()
-    done = {key(row) for row in read_results()}
+    done = {key(row) for row in RESULTS.rows()}
     wanted = [job for job in plan(args) if key(job) not in done]
     seconds = sum(forecast(job) for job in wanted) / args.threads
     print(f"{len(wanted)} runs to make, about {seconds / 60:.0f} minutes at {args.threads} threads", file=sys.stderr)
     if args.forecast or not wanted:
         return 0
-    started, total, spent = time.time(), sum(forecast(job) for job in wanted), 0.0
-    failed = 0
-    with ThreadPoolExecutor(args.threads) as pool:
-        for number, (job, row, error) in enumerate(pool.map(attempt, wanted), 1):
-            spent += forecast(job)
-            left = (time.time() - started) * (total / spent - 1)
-            failed += error is not None
-            told = error or f"{row['test_accuracy']:.3f} in {row['seconds']:.1f} s"
-            print(f"{number}/{len(wanted)} {label(job)}: {told}; {left / 60:.0f} min left", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def names(known):
-    """An argparse type: some of the known names."""
-
-    def parse(text):
-        chosen = tuple(text.split(","))
-        for name in chosen:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}, found {name!r}")
-        return chosen
-
-    return parse
+    return runs.make(wanted, args.threads, forecast, run, label)
 
 
 def chosen_tasks(args):
@@ -129,22 +101,10 @@ def forecast(job):
     return 1.0 + cost.get(job["method"], passes) * 0.8 / speed
 
 
-def attempt(job):
-    try:
-        return job, run(job), None
-    except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:
-        return job, None, f"failed: {getattr(error, 'stderr', None) or error}"
-
-
 def run(job):
-    """One `tl finetune`; returns its line, which is also written."""
+    """One `tl finetune`; writes its line, and returns what to say of it."""
     out = BUILD / "runs" / label(job)
-    recipe_path = out.with_suffix(".json")
-    recipe_path.parent.mkdir(parents=True, exist_ok=True)
-    recipe_path.write_text(json.dumps(recipe(job)))
-    command = [TL, "finetune", recipe_path, "--out", out, "--overwrite", "--quiet", "--threads", "1"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    report = json.loads((out / "report.json").read_text())
+    report, _ = runs.finetune(TL, recipe(job), out, ["--threads", "1"])
     row = dict(job)
     row["chosen"], row["reason"] = report["method"], report["reason"]
     row["strategy"] = report.get("strategy")
@@ -153,15 +113,13 @@ def run(job):
     row["seconds"] = round(sum(report["seconds"].values()), 2)
     row["measure_seconds"] = round(report["seconds"].get("evaluate", 0.0), 2)
     row["train_seconds"] = round(report["seconds"].get("train", 0.0), 2)
-    with LOCK, RESULTS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    RESULTS.add(row)
     shutil.rmtree(out)  # a model of each run would be 20 GB
-    recipe_path.unlink()
-    return row
+    return f"{row['test_accuracy']:.3f} in {row['seconds']:.1f} s"
 
 
 def recipe(job):
-    """The recipe of a run. A recipe is YAML, and JSON is YAML."""
+    """The recipe of a run."""
     model, weights, side, _ = SOURCES[job["source"]]
     method, task = job["method"], BUILD / "tasks" / job["task"]
     made = {
@@ -183,30 +141,15 @@ def recipe(job):
 def draw(job):
     """Lists the training images of a task, size and seed in a CSV; returns its path."""
     folder = BUILD / "tasks" / job["task"] / "train"
+    images = []
+    for name in sorted(entry.name for entry in folder.iterdir()):
+        files = sorted((folder / name).glob("*.png"))
+        rng = random.Random("{task}/{size}/{seed}/".format(**job) + name)
+        # digits_hand has a few classes of 97 images: then all of them are taken.
+        images += [(file, name) for file in rng.sample(files, min(job["size"], len(files)))]
     path = BUILD / "lists" / "{task}-{size}-{seed}.csv".format(**job)
-    with LOCK:
-        # Runs of other methods may be reading it: it appears whole, and only once.
-        if path.is_file():
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "label"))
-            for name in sorted(entry.name for entry in folder.iterdir()):
-                files = sorted((folder / name).glob("*.png"))
-                rng = random.Random("{task}/{size}/{seed}/".format(**job) + name)
-                # digits_hand has a few classes of 97 images: then all of them are taken.
-                drawn = rng.sample(files, min(job["size"], len(files)))
-                writer.writerows((os.path.relpath(image, path.parent), name) for image in drawn)
-        partial.replace(path)
+    runs.write_list(path, images)
     return path
-
-
-def read_results():
-    if not RESULTS.is_file():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
 
 
 if __name__ == "__main__":
