@@ -40,8 +40,8 @@ SIZES = (5, 20, 100)
 SEEDS = {5: 3}  # one elsewhere: few images depend on which they are
 # What `tl` takes for an image in a folder.
 ENDINGS = set("jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff pbm pgm ppm pnm".split())
-# How often a method trains on each training image, and how often it only looks at it: for the order and the forecast.
-PASSES = {"linear": (0, 1), "stages": (0, 2), "partial": (6, 1), "full": (30, 0), "auto": (25, 3), "tutorial": (25, 0), "sklearn": (0, 1)}
+# What a method costs beside fine-tuning in full, and how often it looks at each image besides: for the order and the forecast.
+WORK = {"linear": (0, 1), "stages": (0, 2), "partial": (0.4, 1), "full": (1, 0), "auto": (0.8, 3), "sklearn": (0, 1)}
 
 
 class Mistake(Exception):
@@ -172,9 +172,14 @@ class Experiment:
         """Seconds that a run might take on one thread, for a network as small as the default one."""
         task = self.tasks[job["task"]]
         images = sum(min(job["size"], len(files)) for files in task.images.values())
-        trained, seen = PASSES[job["method"]]
-        work = images * (3 * trained + seen) + len(task.test)
-        return 1 + 0.03 * work * (job["side"] / 224) ** 2
+        if job["method"] == "tutorial":
+            work = 3 * 25 * images
+        else:
+            share, seen = WORK[job["method"]]
+            # Thirty epochs; with few images 200 steps of 16, in a hundred epochs at most.
+            work = 3 * share * max(30 * images, min(100 * images, 3200)) + seen * images
+        start = 5 if job["method"] in REFERENCES else 1
+        return start + 0.03 * (work + len(task.test)) * (job["side"] / 224) ** 2
 
     def run(self, job):
         """One run; writes its line, and returns what to say of it."""

@@ -23,6 +23,7 @@ from cells import code, print_row
 
 FIXED = ("linear", "stages", "partial", "full")
 REFERENCES = ("tutorial", "sklearn")
+UNKNOWN = "–"  # the corner of a cell without `auto`
 METHODS = (*FIXED, "auto", *REFERENCES)
 
 
@@ -60,7 +61,7 @@ def print_tables(rows):
         measured = list(found.values())
         verdicts = corners(measured)
         present = [method for method in METHODS if any(row["method"] == method for row in measured)]
-        table = cells.Cells(present, FIXED, lambda place: verdicts.get(place, "–"))
+        table = cells.Cells(present, FIXED, lambda place: verdicts.get(place, UNKNOWN))
         for row in measured:
             table.add((row["task"], row["size"]), row)
         print_setting(table)
@@ -82,7 +83,8 @@ def corners(rows):
 
 def print_setting(table):
     def groups(place):
-        return f"{place[1]} a class", table.corner(place)
+        corner = table.corner(place)
+        return [f"{place[1]} a class", *([] if corner == UNKNOWN else [corner])]
 
     table.print_accuracies(("task", "images a class"))
     table.print_regrets(groups)

@@ -36,7 +36,7 @@ from torchvision import transforms
 
 TIMM_NAMES = {f"efficientnet_lite{n}": f"tf_efficientnet_lite{n}" for n in range(5)}  # with TensorFlow's padding
 EPOCHS = 25
-STRENGTHS = np.logspace(-6, 4, 21)
+STRENGTHS = np.logspace(-5, 3, 17)
 
 
 class Images(torch.utils.data.Dataset):
@@ -141,7 +141,7 @@ def finetune(network, train, val):
 def regress(train, labels, test, seed):
     """The probabilities of the test images, and the C that was chosen."""
     folds = StratifiedKFold(min(5, np.bincount(labels).min()), shuffle=True, random_state=seed)
-    regression = LogisticRegressionCV(Cs=STRENGTHS, cv=folds, scoring="neg_log_loss", max_iter=2000)
+    regression = LogisticRegressionCV(Cs=STRENGTHS, cv=folds, scoring="neg_log_loss", max_iter=1000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what later versions will call things
         regression.fit(train, labels)

@@ -58,7 +58,9 @@ def make(jobs, at_once, forecast, attempt, label):
         except (OSError, ValueError, KeyError, Failure) as error:
             return None, f"failed: {error}"
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell's background job ignores ctrl-c, which what it starts does not.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     pool = ThreadPoolExecutor(at_once)
     try:
         for number, (job, (told, error)) in enumerate(zip(jobs, pool.map(tried, jobs)), 1):
