@@ -35,12 +35,13 @@ import runs
 from photos_table import METHODS, REFERENCES
 from runs import ROOT
 
+TL = Path(os.environ.get("TL", ROOT / "target" / "release" / "tl"))
 QUICK = {"tasks": 3, "sizes": (5, 20), "seeds": 1, "side": 112}
 SIZES = (5, 20, 100)
 SEEDS = {5: 3}  # one elsewhere: few images depend on which they are
 # What `tl` takes for an image in a folder.
 ENDINGS = set("jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff pbm pgm ppm pnm".split())
-# What a method costs beside fine-tuning in full, and how often it looks at each image besides: for the order and the forecast.
+# What a method costs beside fine-tuning in full, and how often it looks at each image besides: for order and forecast.
 WORK = {"linear": (0, 1), "stages": (0, 2), "partial": (0.4, 1), "full": (1, 0), "auto": (0.8, 3), "sklearn": (0, 1)}
 
 
@@ -61,10 +62,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each run; 1")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once; 1")
     parser.add_argument("--device", default="cpu", help="of tl; the references are on the CPU")
-    parser.add_argument("--tl", type=Path, default=Path(os.environ.get("TL", ROOT / "target" / "release" / "tl")), metavar="FILE")
+    parser.add_argument("--tl", type=Path, default=TL, metavar="FILE")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "photos", metavar="DIR")
     parser.add_argument("--again", type=runs.names(METHODS), default=(), metavar="M,...", help="make these anew")
-    parser.add_argument("--calibration", action="store_true", help="tl's calibration error too: a prediction of the test images more")
+    parser.add_argument("--calibration", action="store_true", help="tl's calibration error too, by a prediction more")
     parser.add_argument("--quick", action="store_true", help="a subset that takes minutes")
     parser.add_argument("--forecast", action="store_true", help="say how many runs there are, and stop")
     args = parser.parse_args()
@@ -148,7 +149,9 @@ class Experiment:
             cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch"
             path = Path(os.environ.get("TORCH_HOME") or cache) / "hub" / "checkpoints" / entry["file"]
             if not path.is_file():
-                raise Mistake(f"the weights file {path} is missing: `make weights MODEL={self.args.model}` installs it")
+                # Torchvision's files are downloaded when they are first wanted.
+                how = "make weights MODEL={}" if entry.get("source") else "tl predict --model {} IMAGE"
+                raise Mistake(f"the weights file {path} is missing: `{how.format(self.args.model)}` brings it")
             return str(path)
         if not Path(self.args.weights).is_file():
             raise Mistake(f"the weights file {self.args.weights} is missing")
@@ -275,7 +278,8 @@ class Task:
             raise Mistake(f"the task {folder} needs two classes, each of two different training images at least ({told})")
         unknown = sorted(set(test) - set(self.images))
         if unknown or not self.test:
-            raise Mistake(f"{folder}/test has {'classes that train lacks: ' + ', '.join(unknown) if unknown else 'no image'}")
+            told = f"classes that train lacks: {', '.join(unknown)}" if unknown else "no image"
+            raise Mistake(f"{folder}/test has {told}")
 
     def tell_few(self, size):
         few = [f"{name} ({len(files)})" for name, files in self.images.items() if len(files) < size]

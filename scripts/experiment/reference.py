@@ -72,7 +72,8 @@ def main() -> int:
         told = {"epochs": EPOCHS, "best_epoch": best_epoch, "val_accuracy": val_accuracy}
     else:
         network.reset_classifier(0)
-        probabilities, strength = regress(infer(network, train).numpy(), train.labels, infer(network, test).numpy(), spec["seed"])
+        features, measured = infer(network, train).numpy(), infer(network, test).numpy()
+        probabilities, strength = regress(features, train.labels, measured, spec["seed"])
         told = {"epochs": 0, "c": strength}
     probabilities /= probabilities.sum(1, keepdims=True)
     right = probabilities.argmax(1) == np.array(test.labels)
