@@ -129,13 +129,14 @@ def print_costs(table, groups):
     present, full = table.methods, shared(table)
     if not full:
         return
-    print_row("seconds of a run (CPU time beside `full`)", "cells", *code(present))
+    shares = " (CPU time beside `full`)" if "full" in present else ""
+    print_row(f"seconds of a run{shares}", "cells", *code(present))
     print("| --- | ---: |" + " ---: |" * len(present))
     for name, group in cells.by_group(full, groups):
         shown = []
         for method in present:
             text = f"{cells.total(group, method, lambda row: row['seconds']) / len(group):.1f}"
-            if "full" in present:
+            if shares:
                 share = cells.total(group, method, cpu) / max(cells.total(group, "full", cpu), 1e-9)
                 text += f" ({share:.2f})"
             shown.append(text)
