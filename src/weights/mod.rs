@@ -1,12 +1,13 @@
 //! Pretrained weights: where they come from, and how they get into a network.
 //!
 //! [`source`] says what `--model` and `--weights` stand for, [`download`] brings torchvision's files into
-//! PyTorch's cache, [`checkpoint`] reads the containers that PyTorch writes, and [`load`] puts a state
+//! PyTorch's cache, `installed` finds there what others have put into it, [`checkpoint`] reads the containers that PyTorch writes, and [`load`] puts a state
 //! dict into a [`Network`] or says everything that does not fit.
 
 pub mod checkpoint;
 pub mod digest;
 pub mod download;
+mod installed;
 pub mod positions;
 pub mod source;
 
@@ -17,7 +18,7 @@ use tch::{Kind, Tensor};
 
 use self::checkpoint::{Checkpoint, Dtype, RawTensor};
 use crate::error::{Error, Result};
-use crate::models::{self, Architecture, Fill, Network, Role, Var};
+use crate::models::{self, Architecture, Fill, Keys, Network, Role, Var};
 
 /// What becomes of the classifier in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,8 @@ fn copy(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> 
 
 /// Whether [`load`] would succeed; for this a network of shapes alone will do.
 pub fn check(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
-    let mismatch = Mismatch::between(network, checkpoint, head);
+    let tensors: Vec<_> = checkpoint.tensors.iter().map(|(key, raw)| (key.as_str(), raw)).collect();
+    let mismatch = Mismatch::between(network, &tensors, head);
     if !mismatch.is_empty() {
         return Err(Error::file(path, mismatch.message(network, checkpoint)));
     }
@@ -170,10 +172,10 @@ struct Mismatch {
 }
 
 impl Mismatch {
-    fn between(network: &Network, checkpoint: &Checkpoint, head: Head) -> Self {
+    /// `tensors` by the network's keys, in a file's order.
+    fn between(network: &Network, tensors: &[(&str, &RawTensor)], head: Head) -> Self {
         let mut mismatch = Mismatch { missing: Vec::new(), unexpected: Vec::new(), misshapen: Vec::new() };
-        let mut rest: HashMap<&str, &RawTensor> =
-            checkpoint.tensors.iter().map(|(key, tensor)| (key.as_str(), tensor)).collect();
+        let mut rest: HashMap<&str, &RawTensor> = tensors.iter().copied().collect();
         for var in network.vars() {
             let expected: Vec<usize> = var.tensor.size().iter().map(|&side| side as usize).collect();
             match rest.remove(var.key.as_str()) {
@@ -185,8 +187,8 @@ impl Mismatch {
             }
         }
         // In the file's order, which is the order in which the layers run.
-        for (key, _) in &checkpoint.tensors {
-            if rest.contains_key(key.as_str()) && !network.architecture.auxiliaries.own(key) {
+        for (key, _) in tensors {
+            if rest.contains_key(key) && !network.architecture.auxiliaries.own(key) {
                 mismatch.unexpected.push(format!("`{key}`"));
             }
         }
@@ -279,10 +281,14 @@ fn older(network: &Network, checkpoint: &Checkpoint) -> Option<&'static str> {
 
 /// The number of classes with which `checkpoint` is exactly an `architecture`.
 fn classes_if_fits(architecture: &'static Architecture, checkpoint: &Checkpoint) -> Option<usize> {
+    // Under the names that this architecture knows, which need not be those of the one that was asked for.
+    let keys = Keys::of(architecture).ok()?;
+    let tensors: Vec<_> = checkpoint.as_in_file().map(|(key, raw)| (keys.current(key), raw)).collect();
+    let tensors: Vec<_> = tensors.iter().map(|(key, raw)| (key.as_str(), *raw)).collect();
     let probe = Network::new(architecture, 1, tch::Device::Cpu, Fill::Shapes).ok()?;
     let bias = format!("{}.bias", probe.head_key());
-    let (_, raw) = checkpoint.tensors.iter().find(|(key, _)| *key == bias)?;
+    let (_, raw) = tensors.iter().find(|(key, _)| *key == bias)?;
     let classes = *raw.shape.first()?;
     let network = Network::new(architecture, classes, tch::Device::Cpu, Fill::Shapes).ok()?;
-    Mismatch::between(&network, checkpoint, Head::Load).is_empty().then_some(classes)
+    Mismatch::between(&network, &tensors, Head::Load).is_empty().then_some(classes)
 }

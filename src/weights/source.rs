@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 use super::checkpoint::{Checkpoint, read_checkpoint};
-use super::{Head, check, copy, copy_auxiliaries, download, positions};
+use super::{Head, check, copy, copy_auxiliaries, download, installed, positions};
 use crate::artifact::{self, Card};
 use crate::error::{Error, Result};
-use crate::models::{self, Architecture, Classifier, Fill, Network, WeightEntry};
+use crate::models::{self, Architecture, Classifier, Fill, Keys, Network, Origin, WeightEntry};
 use crate::preprocess::Preprocessing;
 use crate::suggest;
 
@@ -23,7 +23,7 @@ pub const MODEL_FILE: &str = "model.safetensors";
 pub enum Weights {
     /// Nowhere: torchvision's initial distributions.
     None,
-    /// A weights entry of torchvision's, from the cache or the network.
+    /// A published entry, from the cache or the network.
     Entry(&'static WeightEntry),
     /// A file of weights.
     File(PathBuf),
@@ -112,16 +112,18 @@ impl Source {
     pub fn open(&self, progress: &dyn download::DownloadProgress) -> Result<Opened> {
         let path = match &self.weights {
             Weights::None => None,
-            Weights::Entry(entry) => Some(download::fetch(entry.file, progress)?),
+            Weights::Entry(entry) => Some(match entry.origin {
+                Origin::Torchvision => download::fetch(entry.file, progress)?,
+                _ => installed::find(self.architecture, entry)?,
+            }),
             Weights::File(path) | Weights::Model(path) => Some(path.clone()),
         };
         let file = match path {
             None => None,
             Some(path) => {
                 let mut checkpoint = read_checkpoint(&path)?;
-                for (key, _) in &mut checkpoint.tensors {
-                    *key = self.architecture.current_key(key);
-                }
+                let keys = Keys::of(self.architecture)?;
+                checkpoint.rename(|key| keys.current(key));
                 Some((path, checkpoint))
             }
         };

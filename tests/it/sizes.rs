@@ -1,6 +1,6 @@
 //! Images of other sizes than the weights were made for (`tests/oracle/sizes.py`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 
 use tch::{Device, Tensor};
@@ -51,7 +51,7 @@ fn networks_at_other_sizes_equal_torchvisions() {
         let (name, side) = name.split_once('.').unwrap();
         let side: i64 = side.parse().unwrap();
         let tensors = state_dict(&filled::network(name)).unwrap();
-        let file = Checkpoint { tensors, metadata: BTreeMap::new(), warnings: vec![], sha256: String::new() };
+        let file = Checkpoint { tensors, ..Checkpoint::default() };
         let network = Network::sized(find(name).unwrap(), 1000, side, Device::Cpu, Fill::Zeros).unwrap();
         load(&network, Path::new("w"), &file, Head::Load).unwrap();
         let found = network.read(&filled::inputs(1, side), Reading::Logits).unwrap();
@@ -155,7 +155,7 @@ fn positions_of_another_shape_are_refused() {
         };
         let raw = |var: &Var| RawTensor { dtype: Dtype::F32, shape: of(var), bytes: Vec::new() };
         let tensors = network.vars().iter().map(|var| (var.key.clone(), raw(var))).collect();
-        let file = Checkpoint { tensors, metadata: BTreeMap::new(), warnings: vec![], sha256: String::new() };
+        let file = Checkpoint { tensors, ..Checkpoint::default() };
         let error = load(&network, Path::new("w"), &file, Head::Load).unwrap_err().to_string();
         let expected = format!("`{POSITIONS}` is {shape:?}, expected [1, 197, 768]");
         assert!(error.contains(&expected), "{error}");

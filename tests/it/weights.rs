@@ -566,6 +566,7 @@ fn a_file_of_the_first_mnasnet_is_recognised() {
 fn older_keys_are_those_of_today() {
     let densenet = tl::models::find("densenet121").unwrap();
     let network = tl::models::Network::new(densenet, 10, tch::Device::Cpu, tl::models::Fill::Shapes).unwrap();
+    let keys = tl::models::Keys::of(densenet).unwrap();
     let mut renamed = 0;
     for var in network.vars() {
         let old = ["norm1", "norm2", "conv1", "conv2"].iter().fold(var.key.clone(), |key, new| {
@@ -573,8 +574,8 @@ fn older_keys_are_those_of_today() {
             if key.contains("denselayer") { key.replace(new, &old) } else { key }
         });
         renamed += usize::from(old != var.key);
-        assert_eq!(densenet.current_key(&old), var.key);
-        assert_eq!(densenet.current_key(&var.key), var.key);
+        assert_eq!(keys.current(&old), var.key);
+        assert_eq!(keys.current(&var.key), var.key);
     }
     assert_eq!(renamed, 58 * (2 * 5 + 2), "58 layers of two normalisations and two convolutions");
 }

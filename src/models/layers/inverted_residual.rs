@@ -2,8 +2,8 @@
 //! by one and projected back. MnasNet, MobileNetV3 and EfficientNet vary it.
 
 use super::{
-    Activation, ConvConfig, ConvInit, Layer, NormConfig, Residual, Sequential, conv_norm, squeeze_excitation,
-    stochastic_depth,
+    Activation, ConvConfig, ConvInit, Layer, NormConfig, Padding, Residual, Sequential, conv_norm,
+    squeeze_excitation, stochastic_depth,
 };
 use crate::error::{Error, Result};
 use crate::models::vars::Path;
@@ -18,6 +18,8 @@ pub enum BlockKeys {
     /// Each convolution, normalisation and activation counts by itself, from this number on: `0` and `1`, `3` and
     /// `4`, …
     Flat(usize),
+    /// Names for the expansion, the depthwise convolution and the projection, each with that of its normalisation.
+    Named([[&'static str; 2]; 3]),
 }
 
 /// The shape of one inverted residual.
@@ -42,6 +44,11 @@ pub struct InvertedResidualConfig {
     pub activation: Activation,
     /// Of every normalisation.
     pub norm: NormConfig,
+    /// Around the input of the depthwise or the fused convolution, where that is not as many zeros on all sides as
+    /// keep the size.
+    pub padding: Option<Padding>,
+    /// The initial distribution of every convolution.
+    pub init: ConvInit,
     /// The probability with which stochastic depth drops the block.
     pub drop: f64,
     /// The names in the state dict.
@@ -60,6 +67,8 @@ impl InvertedResidualConfig {
         squeeze: None,
         activation: Activation::Relu,
         norm: NormConfig::DEFAULT,
+        padding: None,
+        init: ConvInit::KaimingFanOut,
         drop: 0.,
         keys: BlockKeys::Nested,
     };
@@ -71,16 +80,21 @@ pub fn inverted_residual(path: &Path, config: InvertedResidualConfig) -> Result<
     let InvertedResidualConfig { inputs, expanded, outputs, kernel, stride, activation, .. } = config;
     let expands = expanded != inputs;
     let spatial = ConvConfig::new(kernel).stride(stride);
+    let spatial = config.padding.map_or(spatial, |padding| spatial.padded(padding));
     let pointwise = ConvConfig::new(1);
     let mut layers: Vec<Box<dyn Layer>> = Vec::new();
     let mut add = |inputs, outputs, convolution: ConvConfig, activation| {
-        let projects = matches!(activation, Activation::Identity);
-        let paths = paths(path, config.keys, layers.len(), projects);
-        let convolution = convolution.init(ConvInit::KaimingFanOut);
+        let part = match activation {
+            Activation::Identity => Part::Projection,
+            _ if convolution.groups > 1 => Part::Depthwise,
+            _ => Part::Expansion,
+        };
+        let paths = paths(path, config.keys, layers.len(), part);
+        let convolution = convolution.init(config.init);
         layers.push(Box::new(conv_norm(paths, inputs, outputs, convolution, config.norm, activation)?));
-        if let (true, Some((squeezed, functions))) = (convolution.groups > 1, config.squeeze) {
+        if let (Part::Depthwise, Some((squeezed, functions))) = (part, config.squeeze) {
             let path = path / layers.len();
-            let squeeze = squeeze_excitation(&path, outputs, squeezed, functions, ConvInit::KaimingFanOut)?;
+            let squeeze = squeeze_excitation(&path, outputs, squeezed, functions, config.init)?;
             layers.push(Box::new(squeeze));
         }
         Ok::<_, Error>(())
@@ -105,12 +119,22 @@ pub fn inverted_residual(path: &Path, config: InvertedResidualConfig) -> Result<
     Ok(Box::new(Residual::plain(layers)))
 }
 
+/// What a convolution is to its block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// The fused convolution too.
+    Expansion,
+    Depthwise,
+    Projection,
+}
+
 /// Where the convolution and the normalisation at `index` of the block are.
-fn paths<'a>(path: &Path<'a>, keys: BlockKeys, index: usize, projects: bool) -> [Path<'a>; 2] {
+fn paths<'a>(path: &Path<'a>, keys: BlockKeys, index: usize, part: Part) -> [Path<'a>; 2] {
     match keys {
-        BlockKeys::NestedButProjection if projects => [path / index, path / (index + 1)],
+        BlockKeys::NestedButProjection if part == Part::Projection => [path / index, path / (index + 1)],
         BlockKeys::Nested | BlockKeys::NestedButProjection => [path / index / 0, path / index / 1],
         BlockKeys::Flat(first) => [path / (first + 3 * index), path / (first + 3 * index + 1)],
+        BlockKeys::Named(names) => names[part as usize].map(|name| path / name),
     }
 }
 

@@ -21,7 +21,7 @@ pub use attention::{
     windows,
 };
 pub use branches::Branches;
-pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, conv_norm, conv2d};
+pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, Padding, conv_norm, conv2d};
 pub use dropping::{Dropping, dropout, stochastic_depth};
 pub use inverted_residual::{BlockKeys, InvertedResidualConfig, divisible, inverted_residual};
 pub use linear::{Linear, LinearInit, linear};

@@ -48,12 +48,34 @@ pub struct Checkpoint {
     /// Names and tensors in the file's order, each name once. Wrappers (`state_dict`, `module.` and
     /// the like) are taken off.
     pub tensors: Vec<(String, RawTensor)>,
+    /// The names as the file has them, where [`Checkpoint::rename`] has changed any.
+    pub own_names: Option<Vec<String>>,
     /// The `__metadata__` of a safetensors file; empty for PyTorch's containers.
     pub metadata: BTreeMap<String, String>,
     /// What the user should know although the file was read: whole sentences without the path.
     pub warnings: Vec<String>,
     /// The sha256 of the whole file, as 64 lower-case hex digits.
     pub sha256: String,
+}
+
+impl Checkpoint {
+    /// Gives the tensors other names.
+    pub fn rename(&mut self, name: impl Fn(&str) -> String) {
+        let names = self.tensors.iter().map(|(own, _)| name(own));
+        let names: Vec<String> = names.collect();
+        if self.tensors.iter().zip(&names).all(|((own, _), name)| own == name) {
+            return;
+        }
+        let pairs = self.tensors.iter_mut().zip(names);
+        self.own_names = Some(pairs.map(|((own, _), name)| std::mem::replace(own, name)).collect());
+    }
+
+    /// The tensors under the names that the file gives them.
+    pub fn as_in_file(&self) -> impl Iterator<Item = (&str, &RawTensor)> {
+        let own = |index: usize| self.own_names.as_ref().map(|names| names[index].as_str());
+        let tensors = self.tensors.iter().enumerate();
+        tensors.map(move |(index, (name, tensor))| (own(index).unwrap_or(name), tensor))
+    }
 }
 
 /// Reads a checkpoint file whole.
