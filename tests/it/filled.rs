@@ -50,7 +50,10 @@ pub fn values(key: &str, shape: &[i64]) -> Vec<f32> {
     let scale = gain * (6. / shape[1..].iter().product::<i64>() as f64).sqrt();
     let one_dimensional = shape.len() == 1;
     let positive = key.ends_with("running_var") || (key.ends_with("weight") && one_dimensional);
-    let branch = if BRANCH_ENDS.iter().any(|end| key.ends_with(end)) { 0.25 } else { 1. };
+    // EfficientNet-Lite's is called as ResNet's, which is well as it is.
+    let ends_branch = BRANCH_ENDS.iter().any(|end| key.ends_with(end))
+        || key.starts_with("blocks.") && key.ends_with(".bn3.weight");
+    let branch = if ends_branch { 0.25 } else { 1. };
     uniform(key, shape.iter().product::<i64>() as usize)
         .map(|u| match (positive, one_dimensional) {
             (true, _) => (0.5 + u) * branch,

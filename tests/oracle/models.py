@@ -12,6 +12,7 @@ import re
 import sys
 
 import numpy as np
+import timm
 import torch
 import torchvision
 from safetensors.numpy import save_file
@@ -21,7 +22,8 @@ FAMILIES = {
     "alexnet": (r"alexnet", ["alexnet"]),
     "convnext": (r"convnext", ["convnext_tiny"]),
     "densenet": (r"densenet", ["densenet121"]),
-    "efficientnet": (r"efficientnet", ["efficientnet_b0", "efficientnet_b5", "efficientnet_v2_s"]),
+    "efficientnet": (r"efficientnet_(b|v2)", ["efficientnet_b0", "efficientnet_b5", "efficientnet_v2_s"]),
+    "efficientnet_lite": (r"efficientnet_lite", ["efficientnet_lite0"]),
     "googlenet": (r"googlenet", ["googlenet"]),
     "inception": (r"inception", ["inception_v3"]),
     "maxvit": (r"maxvit", ["maxvit_t"]),
@@ -36,8 +38,13 @@ FAMILIES = {
     "vgg": (r"vgg", ["vgg11", "vgg11_bn"]),
     "vision_transformer": (r"vit", ["vit_b_16"]),
 }
-# Those that need another size than 96×96: (side, images).
+# Networks that torchvision lacks, and their builders in timm.
+TIMM = {f"efficientnet_lite{n}": f"tf_efficientnet_lite{n}" for n in range(5)}
+# Those that need another size than 96×96: (side, images). EfficientNet-Lite's padding depends on the size: of 101 pixels
+# the strides of 2 see 101, 51, 26, 13 and 7, where it is even on some and not on others.
 SIZES = {
+    "efficientnet_lite1": (101, 2),
+    "efficientnet_lite2": (130, 2),
     "inception_v3": (128, 2),
     "maxvit_t": (224, 2),
     "vit_b_16": (224, 2),
@@ -48,7 +55,7 @@ SIZES = {
 }
 # Those whose training step is so deep, for four images, that float32 is off by more than the tolerance.
 STEPS_IN_FLOAT64 = {"googlenet", "inception_v3", "regnet_x_400mf", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5"}
-STEPS_IN_FLOAT64 |= {"efficientnet_b0", "efficientnet_b5", "efficientnet_v2_s", "resnext50_32x4d"}
+STEPS_IN_FLOAT64 |= {"efficientnet_lite0", "efficientnet_b0", "efficientnet_b5", "efficientnet_v2_s", "resnext50_32x4d"}
 # What the builders get besides: inference is compared without auxiliary classifiers.
 KWARGS = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
 # A training step with them: what their losses count (the papers' weights), and the side of the images.
@@ -75,12 +82,17 @@ BRANCH_ENDS = (".f.c.1.weight", ".block.1.1.weight", ".block.2.1.weight", ".bloc
 BRANCH_ENDS += (".layers.7.weight",)
 
 
+def ends_branch(key: str) -> bool:
+    # EfficientNet-Lite's is called as ResNet's, which is well as it is.
+    return key.endswith(BRANCH_ENDS) or (key.startswith("blocks.") and key.endswith(".bn3.weight"))
+
+
 def values(key: str, shape: tuple) -> np.ndarray:
     """The values of a state-dict entry: activations keep their scale through the depth."""
     u = uniform(key, int(np.prod(shape)))
     if key.endswith("running_var") or (key.endswith("weight") and len(shape) == 1):
         u = 0.5 + u
-        u *= 0.25 if key.endswith(BRANCH_ENDS) else 1
+        u *= 0.25 if ends_branch(key) else 1
     elif len(shape) == 1:
         u = 0.2 * (u - 0.5)
     else:
@@ -92,8 +104,19 @@ def values(key: str, shape: tuple) -> np.ndarray:
     return u.reshape(shape).astype(np.float32)
 
 
+def names() -> list:
+    """All networks, torchvision's in its order."""
+    return [*torchvision.models.list_models(module=torchvision.models), *TIMM]
+
+
+def built(name: str, **kwargs) -> torch.nn.Module:
+    if name in TIMM:
+        return timm.create_model(TIMM[name], pretrained=False, **kwargs)
+    return torchvision.models.get_model(name, weights=None, **kwargs)
+
+
 def filled(name: str, **kwargs) -> torch.nn.Module:
-    model = torchvision.models.get_model(name, weights=None, **(KWARGS.get(name, {}) | kwargs))
+    model = built(name, **(KWARGS.get(name, {}) | kwargs))
     parameters = dict(model.named_parameters())
     # Other buffers, such as tables of relative positions, follow from the architecture.
     trained = lambda key: key in parameters or key.endswith(("running_mean", "running_var"))
@@ -147,7 +170,7 @@ def training_step(model: torch.nn.Module, side: int, dtype: torch.dtype, auxilia
 
 def family(out: pathlib.Path, family: str, pattern: str, stepped: list) -> None:
     tensors, facts = {}, {}
-    for name in torchvision.models.list_models(module=torchvision.models):
+    for name in names():
         if not re.match(pattern, name):
             continue
         side, images = SIZES.get(name, (96, 2))

@@ -30,7 +30,7 @@ install_oracle() {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         die "the oracle needs Python 3.11 or newer, and python3 is $(python3 --version)"
     need_space "$CACHE" 9000 "installing the oracle" "set XDG_CACHE_HOME to a folder on a larger disk"
-    say "installing PyTorch and torchvision into $ORACLE (downloads about 3 GB, once)"
+    say "installing PyTorch, torchvision and timm into $ORACLE (downloads about 3 GB, once)"
     rm -rf "$ORACLE"
     stage=$ORACLE/.pip
     python3 -m venv "$ORACLE" >/dev/null ||
