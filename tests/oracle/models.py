@@ -55,7 +55,7 @@ SIZES = {
 }
 # Those whose training step is so deep, for four images, that float32 is off by more than the tolerance.
 STEPS_IN_FLOAT64 = {"googlenet", "inception_v3", "regnet_x_400mf", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5"}
-STEPS_IN_FLOAT64 |= {"efficientnet_lite0", "efficientnet_b0", "efficientnet_b5", "efficientnet_v2_s", "resnext50_32x4d"}
+STEPS_IN_FLOAT64 |= {"densenet121", "efficientnet_lite0", "efficientnet_b0", "efficientnet_b5", "efficientnet_v2_s", "resnext50_32x4d"}
 # What the builders get besides: inference is compared without auxiliary classifiers.
 KWARGS = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
 # A training step with them: what their losses count (the papers' weights), and the side of the images.
