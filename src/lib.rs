@@ -18,7 +18,6 @@
 //! model file, [`output`] writes features and predictions of any number of images, of which [`shard`] gives each
 //! process a part; [`report`] is what people and programs read, [`commands`] what the command line runs.
 
-pub mod adapt;
 pub mod artifact;
 pub mod averaging;
 pub mod chance;

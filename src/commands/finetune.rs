@@ -218,7 +218,6 @@ fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
         bad_images,
         stages: outcomes.stages,
         heads: outcomes.heads,
-        adapted_on: outcomes.adapted_on,
         notes: notes.iter().cloned().chain(outcomes.notes).collect(),
         linear_head: outcomes.linear_head,
         passes: outcomes.passes,

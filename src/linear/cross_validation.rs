@@ -4,26 +4,28 @@ use tch::{Kind, Tensor};
 
 use super::objective::Problems;
 use super::solve::{Settings, Solution, minimise};
-use super::{LinearProgress, penalty, row_blocks, torch};
+use super::{LinearProgress, penalty, row_blocks, temper, torch};
 use crate::error::Result;
 
-/// The grid of C: two values a decade from 1e-6 to 1e4, from strong to weak regularisation; one a decade where that is `rough`.
-pub(super) fn grid(rough: bool) -> Vec<f64> {
-    let grid = (0..=20).map(|i| 10f64.powf(f64::from(i) / 2.0 - 6.0));
-    grid.step_by(1 + usize::from(rough)).collect()
+/// Two values of C a decade, counted from 1. There is no first and no last one.
+fn strength(index: i32) -> f64 {
+    10f64.powf(f64::from(index) / 2.0)
 }
 
-/// The path ends when over this many values of C neither accuracy nor log loss was the best so far, and the
-/// log loss is worse than the best by this factor.
-const ENDS: [(usize, f64); 2] = [(4, 1.1), (2, 1.5)];
+/// Where the search begins: so strong a penalty that hardly anything is learnt. The path goes to weaker ones, which start from
+/// what was found, and to stronger ones only if this is the best.
+const FIRST: i32 = -2;
+
+/// The search ends where so many values in a row have not lowered the log loss by more than [`ALIKE`], or the last one is
+/// worse than the best by this factor.
+const STALE: usize = 4;
+const WORSE: f64 = 1.2;
+/// Log losses that are closer than this, in nats, are alike: of two the stronger penalty is taken.
+const ALIKE: f64 = 1e-3;
 
 /// Float32 is plenty to rank strengths by.
 pub(super) const ROUGH: Settings =
     Settings { tolerance: 1.5e-3, least_steps: 0, max_steps: 30, max_products: 500, noise: 1e-6 };
-
-/// Where the mean of several heads is wanted. Only weak regularisation takes so many products, where hardly anything but the
-/// length of the weights still grows.
-pub(super) const ROUGHER: Settings = Settings { tolerance: 2e-2, least_steps: 1, max_products: 200, ..ROUGH };
 
 /// What the folds said about one value of C.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,7 +34,7 @@ pub struct CvRow {
     pub c: f64,
     /// The share of held-out images classified as labelled, in [0, 1].
     pub accuracy: f64,
-    /// The mean cross-entropy of the held-out images, in nats.
+    /// The mean cross-entropy of the held-out images, in nats, by logits times the number up to 1 that suits them best.
     pub log_loss: f64,
 }
 
@@ -88,17 +90,20 @@ fn random(state: &mut u64) -> u64 {
 #[derive(Debug)]
 pub(super) struct Choice {
     pub c: f64,
+    /// From strong to weak regularisation.
     pub rows: Vec<CvRow>,
     /// The mean of the folds' solutions at the chosen C: where the final fit starts.
     pub start: Vec<f64>,
-    /// What the folds said of the images that they held out, at the chosen C, if that was asked for.
+    /// By what the held-out logits have the lowest loss.
+    pub temper: f64,
+    /// What the folds said of the images that they held out, at the chosen C, times `temper`, if that was asked for.
     pub held_out: Option<HeldOut>,
 }
 
-/// Logits of images by heads that were fitted without them.
+/// Logits of images by heads that were fitted without them, and tempered as these.
 #[derive(Debug)]
 pub struct HeldOut {
-    /// Which images: a row of the logits each.
+    /// Which images: a row of the logits each. With several deals an image has several.
     pub images: Vec<usize>,
     /// Float32 `[M, K]`.
     pub logits: Tensor,
@@ -120,67 +125,125 @@ pub(super) struct Images<'a> {
     pub held_out: bool,
 }
 
-/// Fits the folds along the grid, each value of C from where the ones before point to; `None` if it was
-/// told to stop.
+/// The images cut into folds once, and the folds' solutions at the last two values of C.
+struct Cut {
+    order: Order,
+    problems: Problems,
+    totals: Vec<f64>,
+    points: Vec<Vec<f64>>,
+    previous: Option<Vec<Vec<f64>>>,
+}
+
+impl Cut {
+    fn new(images: &Images, fold_of: &[Option<usize>], folds: usize) -> Result<Cut> {
+        let order = Order::new(fold_of, folds);
+        let sorted = order.rows(images.x).map_err(torch())?;
+        let labels: Vec<i64> = order.images.iter().map(|&image| images.labels[image]).collect();
+        let mut weights: Vec<Vec<f64>> =
+            vec![order.images.iter().map(|&image| images.weights[image]).collect(); folds];
+        for (weights, held_out) in weights.iter_mut().zip(&order.held_out) {
+            weights[held_out.clone()].fill(0.0);
+        }
+        let totals: Vec<f64> = weights.iter().map(|weights| weights.iter().sum()).collect();
+        let problems = Problems::new(sorted, &labels, images.classes, &weights, images.intercept)?;
+        let points = vec![vec![0.0; problems.parameters()]; folds];
+        Ok(Cut { order, problems, totals, points, previous: None })
+    }
+
+    /// Fits the folds at `c`, from where the values before point to; `None` if it was told to stop.
+    fn fit(&mut self, c: f64, classes: usize, should_stop: &dyn Fn() -> bool) -> Result<Option<()>> {
+        let penalties: Vec<f64> = self.totals.iter().map(|&total| penalty(c, total, classes)).collect();
+        let starts = match &self.previous {
+            Some(previous) => ahead(previous, &self.points),
+            None => self.points.clone(),
+        };
+        let found = minimise(&self.problems, &starts, &penalties, ROUGH, should_stop)?;
+        let Some(solutions) = found else { return Ok(None) };
+        let points = solutions.into_iter().map(|Solution { point, .. }| point).collect();
+        self.previous = Some(std::mem::replace(&mut self.points, points));
+        Ok(Some(()))
+    }
+
+    /// Begins again from nothing: at the other end of the path the last solutions point nowhere.
+    fn forget(&mut self) {
+        self.points.iter_mut().for_each(|point| point.fill(0.));
+        self.previous = None;
+    }
+
+    fn scored(&self) -> usize {
+        self.order.held_out.last().map_or(0, |fold| fold.end)
+    }
+
+    fn logits(&self) -> Result<Tensor> {
+        let of_fold = |(point, held_out): (&Vec<f64>, &std::ops::Range<usize>)| {
+            self.problems.logits(point, held_out.start, held_out.len())
+        };
+        let folds = self.points.iter().zip(&self.order.held_out).map(of_fold).collect::<Result<Vec<_>>>()?;
+        Tensor::f_cat(&folds, 0).map_err(torch())
+    }
+}
+
+/// Fits the folds along the path, or at the one value of C that is `given`; `None` if it was told to stop. Each of `deals` cuts
+/// the images into `folds` anew.
 pub(super) fn choose(
     images: &Images,
-    fold_of: &[Option<usize>],
+    deals: &[Vec<Option<usize>>],
     folds: usize,
-    grid: &[f64],
-    rough: bool,
+    given: Option<f64>,
     should_stop: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(LinearProgress),
 ) -> Result<Option<Choice>> {
-    let order = Order::new(fold_of, folds);
-    let classes = images.classes;
-    let sorted = order.rows(images.x).map_err(torch())?;
-    let labels: Vec<i64> = order.images.iter().map(|&image| images.labels[image]).collect();
-    let mut weights: Vec<Vec<f64>> =
-        vec![order.images.iter().map(|&image| images.weights[image]).collect(); folds];
-    for (weights, held_out) in weights.iter_mut().zip(&order.held_out) {
-        weights[held_out.clone()].fill(0.0);
-    }
-    let totals: Vec<f64> = weights.iter().map(|weights| weights.iter().sum()).collect();
-    let problems = Problems::new(sorted, &labels, classes, &weights, images.intercept)?;
-    let settings = if rough { ROUGHER } else { ROUGH };
-
-    let scored = order.held_out.iter().map(ExactSizeIterator::len).sum::<usize>() as f64;
-    let mut points = vec![vec![0.0; problems.parameters()]; folds];
+    let mut cuts =
+        deals.iter().map(|fold_of| Cut::new(images, fold_of, folds)).collect::<Result<Vec<_>>>()?;
+    let images_of = |cut: &Cut| cut.order.images[..cut.scored()].to_vec();
+    let held_out: Vec<usize> = cuts.iter().flat_map(images_of).collect();
+    let truths: Vec<i64> = held_out.iter().map(|&image| images.labels[image]).collect();
+    let truths = Tensor::f_from_slice(&truths).map_err(torch())?;
     let mut path = Path::default();
-    let mut previous: Option<Vec<Vec<f64>>> = None;
-    let mut held_out = None;
-    for (done, &c) in grid.iter().enumerate() {
-        progress(LinearProgress::CrossValidation { done, total: grid.len() });
-        let penalties: Vec<f64> = totals.iter().map(|&total| penalty(c, total, classes)).collect();
-        let starts = previous.as_ref().map_or_else(|| points.clone(), |previous| ahead(previous, &points));
-        let found = minimise(&problems, &starts, &penalties, settings, should_stop)?;
-        let Some(solutions) = found else { return Ok(None) };
-        previous = Some(points);
-        points = solutions.into_iter().map(|Solution { point, .. }| point).collect();
-        let (mut right, mut loss) = (0, 0.0);
-        for (point, held_out) in points.iter().zip(&order.held_out) {
-            let (fold_right, fold_loss) = problems.score(point, held_out.start, held_out.len())?;
-            right += fold_right;
-            loss += fold_loss;
-        }
-        if path.add(CvRow { c, accuracy: right as f64 / scored, log_loss: loss / scored }) {
-            path.start = mean(&points);
-            if images.held_out {
-                let of_fold = |(point, held_out): (&Vec<f64>, &std::ops::Range<usize>)| {
-                    problems.logits(point, held_out.start, held_out.len())
-                };
-                let folds = points.iter().zip(&order.held_out).map(of_fold).collect::<Result<Vec<_>>>()?;
-                held_out = Some(Tensor::f_cat(&folds, 0).map_err(torch())?);
+    let (mut start, mut kept, mut factor) = (Vec::new(), None, 1.);
+    let mut next = given.map_or_else(|| Some(strength(FIRST)), Some);
+    while let Some(c) = next {
+        progress(LinearProgress::CrossValidation { tried: path.rows.len() });
+        for cut in &mut cuts {
+            if cut.fit(c, images.classes, should_stop)?.is_none() {
+                return Ok(None);
             }
         }
-        if path.ended() {
-            break;
+        let logits = cuts.iter().map(Cut::logits).collect::<Result<Vec<_>>>()?;
+        let (logits, row, tempered) = scored(&logits, &truths, c).map_err(torch())?;
+        if path.add(row) {
+            (start, factor) = (mean(cuts.iter().flat_map(|cut| &cut.points)), tempered);
+            kept = images.held_out.then_some(logits);
+        }
+        let before = path.back;
+        next = if given.is_some() { None } else { path.next() };
+        if path.back != before {
+            cuts.iter_mut().for_each(Cut::forget);
         }
     }
     let Some(best) = path.best else { return Ok(None) };
-    let known = order.held_out.last().map_or(0, |fold| fold.end);
-    let held_out = held_out.map(|logits| HeldOut { images: order.images[..known].to_vec(), logits });
-    Ok(Some(Choice { c: best.c, rows: path.rows, start: path.start, held_out }))
+    let held_out = match kept {
+        None => None,
+        Some(logits) => {
+            let logits = logits.f_mul_scalar(factor).map_err(torch())?;
+            Some(HeldOut { images: held_out, logits })
+        }
+    };
+    path.rows.sort_by(|a, b| a.c.total_cmp(&b.c));
+    Ok(Some(Choice { c: best.c, rows: path.rows, start, temper: factor, held_out }))
+}
+
+/// All held-out logits, what they are worth, and what they are to be multiplied by.
+fn scored(
+    logits: &[Tensor],
+    truths: &Tensor,
+    c: f64,
+) -> std::result::Result<(Tensor, CvRow, f64), tch::TchError> {
+    let logits = Tensor::f_cat(logits, 0)?;
+    let right = logits.f_argmax(1, false)?.f_eq_tensor(truths)?;
+    let accuracy = right.f_to_kind(Kind::Double)?.f_mean(Kind::Double)?.f_double_value(&[])?;
+    let (factor, log_loss) = temper(&logits, truths, 1.)?;
+    Ok((logits, CvRow { c, accuracy, log_loss }, factor))
 }
 
 /// Images sorted by the fold that holds them out, so that what a fold holds out is one range.
@@ -216,38 +279,43 @@ impl Order {
     }
 }
 
-/// The values of C so far.
+/// The values of C so far, in the order in which they were tried.
 #[derive(Default)]
 struct Path {
     rows: Vec<CvRow>,
     best: Option<CvRow>,
-    start: Vec<f64>,
-    lowest_loss: Option<f64>,
+    /// Values since the log loss was last lowered.
     stale: usize,
+    /// Whether it goes to ever stronger penalties.
+    back: bool,
+    /// Steps from the first value.
+    steps: i32,
 }
 
 impl Path {
-    /// Takes a row in; true if it is the new choice: more accurate, or as accurate with a lower log loss.
-    /// On a tie of both the stronger regularisation, which came first, stays.
+    /// Takes a row in; true if it is the new choice, for a log loss that is clearly lower.
     fn add(&mut self, row: CvRow) -> bool {
         self.rows.push(row);
-        let chosen = self.best.is_none_or(|best| {
-            row.accuracy > best.accuracy || (row.accuracy == best.accuracy && row.log_loss < best.log_loss)
-        });
-        let lower = self.lowest_loss.is_none_or(|lowest| row.log_loss < lowest);
-        self.stale = if chosen || lower { 0 } else { self.stale + 1 };
+        let chosen = self.best.is_none_or(|best| row.log_loss < best.log_loss - ALIKE);
+        self.stale = if chosen { 0 } else { self.stale + 1 };
         if chosen {
             self.best = Some(row);
-        }
-        if lower {
-            self.lowest_loss = Some(row.log_loss);
         }
         chosen
     }
 
-    fn ended(&self) -> bool {
-        let (Some(row), Some(lowest)) = (self.rows.last(), self.lowest_loss) else { return false };
-        ENDS.iter().any(|&(stale, worse)| self.stale >= stale && row.log_loss > worse * lowest)
+    /// The value to try next, unless the search has ended.
+    fn next(&mut self) -> Option<f64> {
+        let (last, best) = (self.rows.last()?, self.best?);
+        if self.stale >= STALE || last.log_loss > WORSE * best.log_loss + ALIKE {
+            // The best is the first of all: what about stronger penalties?
+            if self.back || best.c > strength(FIRST) {
+                return None;
+            }
+            (self.back, self.stale, self.steps) = (true, 0, 0);
+        }
+        self.steps += if self.back { -1 } else { 1 };
+        Some(strength(FIRST + self.steps))
     }
 }
 
@@ -257,14 +325,14 @@ fn ahead(previous: &[Vec<f64>], points: &[Vec<f64>]) -> Vec<Vec<f64>> {
     points.iter().zip(previous).map(|(x, previous)| x.iter().zip(previous).map(on).collect()).collect()
 }
 
-fn mean(points: &[Vec<f64>]) -> Vec<f64> {
-    let mut mean = vec![0.0; points.first().map_or(0, Vec::len)];
+fn mean<'a>(points: impl Iterator<Item = &'a Vec<f64>>) -> Vec<f64> {
+    let (mut sum, mut count) = (Vec::new(), 0.);
     for point in points {
-        for (mean, x) in mean.iter_mut().zip(point) {
-            *mean += x / points.len() as f64;
-        }
+        sum.resize(point.len(), 0.);
+        sum.iter_mut().zip(point).for_each(|(sum, x)| *sum += x);
+        count += 1.;
     }
-    mean
+    sum.iter().map(|x| x / count).collect()
 }
 
 #[cfg(test)]
@@ -310,34 +378,39 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_to_the_lower_log_loss_then_to_the_stronger_regularisation() {
+    fn of_alike_log_losses_the_stronger_penalty_is_taken() {
         let mut path = Path::default();
-        let row = |c, accuracy, log_loss| CvRow { c, accuracy, log_loss };
-        assert!(path.add(row(0.1, 0.8, 0.5)));
-        assert!(!path.add(row(1.0, 0.8, 0.5)));
-        assert!(path.add(row(2.0, 0.8, 0.4)));
-        assert!(path.add(row(3.0, 0.9, 0.9)));
-        assert!(!path.add(row(4.0, 0.8, 0.1)));
-        assert_eq!(path.best.unwrap().c, 3.0);
+        let row = |c, log_loss| CvRow { c, accuracy: 0.8, log_loss };
+        assert!(path.add(row(0.1, 0.5)));
+        assert!(!path.add(row(1.0, 0.4995)));
+        assert!(path.add(row(2.0, 0.4)));
+        assert!(!path.add(row(3.0, 0.9)));
+        assert_eq!(path.best.unwrap().c, 2.0);
     }
 
     #[test]
-    fn a_path_ends_only_when_it_worsens_clearly() {
-        let mut path = Path::default();
-        let row = |accuracy, log_loss| CvRow { c: 1.0, accuracy, log_loss };
-        path.add(row(0.9, 1.0));
-        for _ in 0..10 {
-            path.add(row(0.9, 1.05));
-            assert!(!path.ended(), "a little worse is not the end");
-        }
-        path.add(row(0.9, 1.2));
-        assert!(path.ended());
-        path.add(row(0.95, 1.6));
-        path.add(row(0.94, 1.6));
-        assert!(!path.ended(), "once much worse is not the end");
-        path.add(row(0.94, 1.6));
-        assert!(path.ended(), "twice much worse is");
-        path.add(row(0.96, 1.2));
-        assert!(!path.ended(), "a better accuracy goes on");
+    fn a_path_ends_where_it_worsens_or_stays_and_turns_back_at_its_first_value() {
+        let walk = |loss: &dyn Fn(f64) -> f64| {
+            let mut path = Path::default();
+            let mut next = Some(strength(FIRST));
+            while let Some(c) = next {
+                path.add(CvRow { c, accuracy: 0., log_loss: loss(c) });
+                assert!(path.rows.len() < 40);
+                next = path.next();
+            }
+            path
+        };
+        // Best at 1: the path goes two decades further at most.
+        let found = walk(&|c| 1. + 0.05 * c.log10().abs());
+        assert_eq!(found.best.unwrap().c, 1.);
+        assert_eq!((found.rows.last().unwrap().c, found.back), (100., false));
+        let found = walk(&|c| 1. + 0.5 * c.log10().abs());
+        assert_eq!((found.best.unwrap().c, found.rows.last().unwrap().c), (1., 10f64.sqrt()));
+        // Best at 1e-5, which is stronger than the first.
+        let found = walk(&|c| 1. + 0.05 * (c.log10() + 5.).abs());
+        assert_eq!((found.best.unwrap().c, found.back), (strength(-10), true));
+        // Nothing to learn: all are alike.
+        let found = walk(&|_| 2.);
+        assert_eq!(found.best.unwrap().c, strength(FIRST));
     }
 }

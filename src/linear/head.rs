@@ -2,7 +2,6 @@
 
 use tch::{Device, Tensor};
 
-use super::LinearFit;
 use crate::error::{Error, Result};
 use crate::models::Network;
 
@@ -16,21 +15,26 @@ const MARGIN: f64 = 2.;
 /// all logits changes no probability, so its biases are raised by as much as keeps the ReLU from cutting
 /// anything off: from the `peaks` of the training images (`[N, D]`, none negative) follows how low a logit can
 /// be at any place. What remains is the fitted linear head, exactly.
-pub fn set_head(network: &Network, fit: &LinearFit, peaks: Option<Tensor>) -> Result<()> {
+pub fn set_head(
+    network: &Network,
+    fitted_weight: &Tensor,
+    fitted_bias: &Tensor,
+    peaks: Option<Tensor>,
+) -> Result<()> {
     tch::no_grad(|| {
         let classifier = network.classifier();
         let weight = classifier.weight();
-        weight.shallow_clone().f_copy_(&fit.weight.f_reshape(weight.size())?)?;
+        weight.shallow_clone().f_copy_(&fitted_weight.f_reshape(weight.size())?)?;
         let Some(bias) = classifier.bias() else { return Ok(()) };
         let raise = match peaks {
             None => 0.,
             Some(peaks) => {
                 let peaks = peaks.f_amax([0i64].as_slice(), false)?.f_to_device(Device::Cpu)?;
-                let lowest = fit.weight.f_clamp_max(0.)?.f_mv(&peaks)?.f_add(&fit.bias)?.f_min()?;
+                let lowest = fitted_weight.f_clamp_max(0.)?.f_mv(&peaks)?.f_add(fitted_bias)?.f_min()?;
                 MARGIN * (-lowest.f_double_value(&[])?).max(0.)
             }
         };
-        bias.shallow_clone().f_copy_(&fit.bias.f_add_scalar(raise)?)?;
+        bias.shallow_clone().f_copy_(&fitted_bias.f_add_scalar(raise)?)?;
         Ok(())
     })
     .map_err(Error::torch("set the head"))

@@ -1,17 +1,17 @@
 //! The linear head: multinomial logistic regression on features, by Newton's method.
 //!
-//! [`fit`] minimises what scikit-learn's `LogisticRegression(C)` behind a `StandardScaler` minimises,
+//! [`fit`] minimises what scikit-learn's `LogisticRegression(C)` minimises,
 //!
 //! ```text
 //! C · Σᵢ wᵢ · cross_entropy(W xᵢ + b, yᵢ)  +  ½ ‖W‖²
 //! ```
 //!
-//! in float64 and to a tight tolerance, on features standardised over all of `train`; the biases bear no
-//! penalty. Two classes are scikit-learn's special case: it fits one row `v` of weights to the difference of
+//! in float64 and to a tight tolerance, on centred features over one number for all of them (or for a block of them), so that the
+//! mean of their squared lengths is 1; the biases bear no penalty. Two classes are scikit-learn's special case: it fits one row `v` of weights to the difference of
 //! the logits, with the penalty `½ ‖v‖²`. The softmax optimum has the rows `±v/2`, whose penalty is
 //! `½ · ½ ‖v‖²`; counted twice, both problems have the same solution at the same C, and so it is here.
 //!
-//! The pieces: `standardise` and `basis` prepare the features, `objective` evaluates,
+//! The pieces: `scale` and `basis` prepare the features, `objective` evaluates,
 //! `solve` searches with the help of `precondition`, `cross_validation` chooses C. Equal inputs give equal bits for an
 //! equal number of libtorch threads.
 
@@ -20,10 +20,11 @@ mod cross_validation;
 mod head;
 mod objective;
 mod precondition;
+mod scale;
 mod size;
 mod solve;
-mod standardise;
 mod stop;
+mod temper;
 #[cfg(test)]
 mod tests;
 
@@ -35,13 +36,14 @@ use crate::error::{Error, Result};
 use basis::Basis;
 use cross_validation::Images;
 use objective::Problems;
+use scale::Scaler;
 use size::Size;
 use solve::Settings;
-use standardise::Scaler;
 
 pub use cross_validation::{CvRow, HeldOut};
 pub(crate) use cross_validation::{at_most, deal};
 pub use head::set_head;
+pub use temper::temper;
 
 /// The final fit: about the error of a weight times the root of its curvature.
 const TIGHT: Settings =
@@ -59,6 +61,9 @@ const BLOCK_NUMBERS: i64 = 1 << 22;
 pub struct LinearConfig {
     /// The inverse L2 strength, as scikit-learn's `C`; chosen by cross-validation where it is `None`.
     pub c: Option<f64>,
+    /// The widths of the blocks of features that have a scale of their own, such as those of several stages; all are one block
+    /// where it is empty.
+    pub blocks: Vec<i64>,
     /// Folds of the cross-validation, at least 2; fewer are used where no class has that many images.
     pub folds: usize,
     /// The seed of the folds.
@@ -67,30 +72,29 @@ pub struct LinearConfig {
     pub class_weights: Option<Vec<f64>>,
     /// Whether a fixed C is cross-validated too, so that fits on different features can be compared.
     pub compare: bool,
-    /// Whether one value of C a decade is enough to choose from, and the folds' fits may end early: a third of the time.
-    pub rough: bool,
-    /// Whether the last fit may be in float32 and end early, as those of `rough` folds: a third of the time.
-    pub loose: bool,
     /// Whether [`LinearFit::held_out`] is wanted.
     pub held_out: bool,
-    /// Whether the head has biases. Without them the features are scaled and not centred, as by scikit-learn's
-    /// `StandardScaler(with_mean=False)` and `LogisticRegression(fit_intercept=False)`.
+    /// Whether the head has biases. Without them the features are scaled and not centred, for scikit-learn's
+    /// `LogisticRegression(fit_intercept=False)`.
     pub intercept: bool,
 }
 
 /// A fitted linear head.
 #[derive(Debug)]
 pub struct LinearFit {
-    /// Float32 `[K, D]` on the CPU, for features as they come: the standardisation is folded in.
+    /// Float32 `[K, D]` on the CPU, for features as they come: centre and scale are folded in.
     pub weight: Tensor,
     /// Float32 `[K]` on the CPU, likewise; zeros where the head has none.
     pub bias: Tensor,
-    /// The same head before folding, for standardised features: float64 `[K, D]`.
-    pub standardised_weight: Tensor,
+    /// The same head before folding, for scaled features: float64 `[K, D]`.
+    pub scaled_weight: Tensor,
     /// Its biases, float64 `[K]`; their sum is 0.
-    pub standardised_bias: Tensor,
+    pub scaled_bias: Tensor,
     /// The inverse L2 strength of the fit.
     pub c: f64,
+    /// What the logits were multiplied by after the fit, 1 at most: held out, they promised so much too much. 1 without a
+    /// cross-validation. It is part of `weight` and `bias`.
+    pub temper: f64,
     /// A row for each value of C that was tried, in the order of the grid; empty without cross-validation.
     pub cv: Vec<CvRow>,
     /// The logits of held-out images at this C, where they were asked for and there was a cross-validation.
@@ -108,12 +112,10 @@ pub struct LinearFit {
 /// How far a fit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinearProgress {
-    /// `done` of at most `total` values of C have been tried.
+    /// So many values of C have been tried.
     CrossValidation {
         /// Values tried.
-        done: usize,
-        /// Values on the grid; the path may end before it.
-        total: usize,
+        tried: usize,
     },
     /// The fit on all images, at the chosen C.
     Refit,
@@ -121,11 +123,13 @@ pub enum LinearProgress {
 
 /// Fits a linear head to `features` (float32 `[N, D]`) and `labels` (int64 `[N]`, each in `0..classes`).
 ///
-/// C is fixed by `config.c`, or chosen from a grid of two values a decade (one, if `config.rough`) from 1e-6 to 1e4 by stratified
-/// cross-validation within these images: the best accuracy, on ties the best log loss, then the stronger
-/// regularisation. The path goes from strong to weak regularisation and ends early where the log loss has
-/// become clearly worse. The standardisation is that of all images in every fold. If no class has two
-/// images there is nothing to hold out: C is 1, and [`LinearFit::note`] says so. So it does where the folds would
+/// C is fixed by `config.c`, or chosen by stratified cross-validation within these images, among two values a decade: by the log
+/// loss of the held-out logits times the number up to 1 that suits them best ([`LinearFit::temper`]). A strong penalty would
+/// otherwise be chosen for promising little, and not for pointing right. Of values within a thousandth of a nat the strongest
+/// penalty is taken. The path goes from strong to weak
+/// penalties until the log loss has become clearly worse or stays as it is, and has no end on either side. Few images are cut
+/// into folds several times ([`deals`]). The scale is that of all images in every fold. If no class has two
+/// images there is nothing to hold out: C is 100, and [`LinearFit::note`] says so. So it does where the folds would
 /// take gigabytes or days (thousands of classes with tens of thousands of images); there the last fit is in
 /// float32 and of a limited number of steps.
 ///
@@ -160,38 +164,39 @@ pub fn fit(
     };
 
     let _threads = Threads::for_work(features.size(), classes, config.folds);
-    let (x, scaler) = standardise::standardise(&features, config.intercept)?;
-    let x = if config.loose { x.f_to_kind(Kind::Float).map_err(torch())? } else { x };
+    let all = [features.size()[1]];
+    let blocks = if config.blocks.is_empty() { &all } else { &config.blocks[..] };
+    let (x, scaler) = scale::scale(&features, blocks, config.intercept)?;
     let Some((x, basis)) = Basis::rotate(x, should_stop)? else { return Ok(None) };
     let folds = usable_folds(&labels, classes, config.folds);
     let size = Size::of(&x, classes);
-    let (mut c, mut cv, mut note, mut start) = (config.c.unwrap_or(1.0), Vec::new(), None, None);
-    let (mut used_folds, mut held_out) = (0, None);
+    let (mut c, mut cv, mut note, mut start) = (config.c.unwrap_or(UNKNOWN_C), Vec::new(), None, None);
+    let (mut used_folds, mut held_out, mut temper) = (0, None, 1.);
     if config.c.is_some() && !config.compare {
         // Nothing to choose and nothing to compare.
     } else if folds >= 2 && size.too_large_to_validate(folds) {
         note = Some(size.note(config.c));
     } else if folds < 2 {
         note = config.c.is_none().then(|| {
-            "no class has two images, so that none can be held out to choose the L2 strength: C = 1"
-                .to_string()
+            format!(
+                "no class has two images, so that none can be held out to choose the L2 strength: C = {UNKNOWN_C}"
+            )
         });
     } else {
-        let fold_of = cross_validation::deal(&labels, classes, folds, config.seed);
+        let deal = |again| cross_validation::deal(&labels, classes, folds, config.seed.wrapping_add(again));
+        let deals: Vec<_> = (0..deals(labels.len(), classes)).map(deal).collect();
         let (weights, intercept) = (&image_weights, config.intercept);
         let images =
             Images { x: &x, labels: &labels, classes, weights, intercept, held_out: config.held_out };
-        let grid = config.c.map_or_else(|| cross_validation::grid(config.rough), |c| vec![c]);
-        let found =
-            cross_validation::choose(&images, &fold_of, folds, &grid, config.rough, should_stop, progress)?;
+        let found = cross_validation::choose(&images, &deals, folds, config.c, should_stop, progress)?;
         let Some(choice) = found else { return Ok(None) };
         (c, cv, start, used_folds) = (choice.c, choice.rows, Some(choice.start), folds);
-        held_out = choice.held_out;
+        (held_out, temper) = (choice.held_out, choice.temper);
     }
 
     progress(LinearProgress::Refit);
     let total: f64 = image_weights.iter().sum();
-    let settings = if config.loose { cross_validation::ROUGHER } else { size.settings() };
+    let settings = size.settings();
     let x = if settings == TIGHT { x } else { x.f_to_kind(Kind::Float).map_err(torch())? };
     let problem = Problems::new(x, &labels, classes, &[image_weights], config.intercept)?;
     let start = start.unwrap_or_else(|| vec![0.0; problem.parameters()]);
@@ -208,13 +213,14 @@ pub fn fit(
     let mean_bias = bias.iter().sum::<f64>() / classes as f64;
     let bias: Vec<f64> = bias.iter().map(|b| b - mean_bias).collect();
     let bias = Tensor::f_from_slice(&bias).map_err(torch())?;
-    let (folded_weight, folded_bias) = fold_in(&scaler, &weight, &bias).map_err(torch())?;
+    let (folded_weight, folded_bias) = fold_in(&scaler, &weight, &bias, temper).map_err(torch())?;
     Ok(Some(LinearFit {
         weight: folded_weight,
         bias: folded_bias,
-        standardised_weight: weight,
-        standardised_bias: bias,
+        scaled_weight: weight,
+        scaled_bias: bias,
         c,
+        temper,
         cv,
         held_out,
         folds: used_folds,
@@ -223,6 +229,20 @@ pub fn fit(
         converged: solution.converged,
     }))
 }
+
+/// Fewer training images a class than this are cut into folds [`DEALS`] times: with 4 a class the weights of several heads were
+/// a point better by five deals than by one, with 16 one is enough.
+const FEW: usize = 10;
+const DEALS: u64 = 5;
+
+/// How often the images are cut into folds.
+fn deals(images: usize, classes: usize) -> u64 {
+    if images < FEW * classes { DEALS } else { 1 }
+}
+
+/// The inverse strength where nothing can be held out: the weaker end of what cross-validation chooses with 80 images a class, the
+/// stronger end with 4.
+const UNKNOWN_C: f64 = 100.;
 
 /// Held by the one fit that runs: the number of threads is the process's, and two that set it and put it
 /// back would see each other's.
@@ -315,6 +335,9 @@ fn check(features: &Tensor, labels: &Tensor, classes: usize, config: &LinearConf
         None if config.folds < 2 => {
             Err(Error::run(format!("cross-validation needs at least 2 folds, found {}", config.folds)))
         }
+        _ if !config.blocks.is_empty() && config.blocks.iter().sum::<i64>() != d => {
+            Err(Error::run(format!("blocks of {:?} features are not the {d} that there are", config.blocks)))
+        }
         _ => Ok(labels),
     }
 }
@@ -332,10 +355,15 @@ fn penalty(c: f64, total: f64, classes: usize) -> f64 {
     rows / (c * total)
 }
 
-/// The head for features as they come, in float32.
-fn fold_in(scaler: &Scaler, weight: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor), tch::TchError> {
-    let weight = weight.f_div(&scaler.scale)?;
-    let bias = bias.f_sub(&weight.f_mv(&scaler.mean)?)?;
+/// The head for features as they come, in float32, its logits times `temper`.
+fn fold_in(
+    scaler: &Scaler,
+    weight: &Tensor,
+    bias: &Tensor,
+    temper: f64,
+) -> Result<(Tensor, Tensor), tch::TchError> {
+    let weight = weight.f_div(&scaler.scale)?.f_mul_scalar(temper)?;
+    let bias = bias.f_mul_scalar(temper)?.f_sub(&weight.f_mv(&scaler.mean)?)?;
     Ok((weight.f_to_kind(Kind::Float)?, bias.f_to_kind(Kind::Float)?))
 }
 

@@ -259,26 +259,6 @@ impl Problems {
         Ok((w, points.f_narrow(1, weights, self.classes)?.f_reshape([-1])?))
     }
 
-    /// How many of the images `start..start + rows` are classified as labelled at this point, and the
-    /// sum of their cross-entropies.
-    pub(super) fn score(&self, point: &[f64], start: usize, rows: usize) -> Result<(u64, f64)> {
-        let run = || {
-            let (w, b) = self.split(&Tensor::f_from_slice(point)?.f_unsqueeze(0)?, self.x.kind())?;
-            let (mut right, mut loss) = (0, 0.0);
-            for (offset, rows) in blocks(rows as i64, self.classes) {
-                let start = start as i64 + offset;
-                let targets = self.targets(start, rows)?;
-                let logits = b.f_addmm(&self.x.f_narrow(0, start, rows)?, &w.tr())?;
-                let found = logits.f_argmax(1, false)?.f_eq_tensor(&targets.f_argmax(1, false)?)?;
-                right += found.f_sum(Kind::Int64)?.f_int64_value(&[])?;
-                let log_chances = logits.f_log_softmax(1, None::<Kind>)?;
-                loss -= log_chances.f_mul(&targets)?.f_sum(Kind::Double)?.f_double_value(&[])?;
-            }
-            Ok((right as u64, loss))
-        };
-        run().map_err(torch())
-    }
-
     /// The logits at a point, `[rows, K]`, of the rows from `start` on.
     pub(super) fn logits(&self, point: &[f64], start: usize, rows: usize) -> Result<Tensor> {
         let run = || {

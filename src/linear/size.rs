@@ -2,9 +2,9 @@
 
 use tch::Tensor;
 
-use super::TIGHT;
 use super::cross_validation::ROUGH;
 use super::solve::Settings;
+use super::{TIGHT, UNKNOWN_C};
 
 /// Weights of all folds together at most: the search keeps a dozen vectors of that length, 1.5 GB.
 const FOLD_WEIGHTS: f64 = 16e6;
@@ -60,7 +60,7 @@ impl Size {
         let Size { images, columns, classes } = self;
         let chosen = match c {
             Some(_) => "cannot be compared with others".to_string(),
-            None => "is fitted with C = 1; `train: { c: .. }` sets another".to_string(),
+            None => format!("is fitted with C = {UNKNOWN_C}; `train: {{ c: .. }}` sets another"),
         };
         format!(
             "a linear head on {columns} features for {classes} classes and {images} images is too large a problem to \

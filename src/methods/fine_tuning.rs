@@ -63,7 +63,6 @@ pub(super) fn fine_tune(
         test,
         linear: None,
         heads: None,
-        adapted_on: None,
         held_out: None,
         compared_on: 0,
         stages: Vec::new(),

@@ -84,7 +84,6 @@ impl Outcomes {
     pub fn take_over(&mut self, other: Outcomes) {
         if self.linear.is_none() {
             (self.linear, self.stages, self.heads) = (other.linear, other.stages, other.heads);
-            self.adapted_on = other.adapted_on;
         }
         self.notes.extend(other.notes);
         self.passes.extend(other.passes);

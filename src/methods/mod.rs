@@ -89,8 +89,6 @@ pub struct Outcomes {
     pub linear: Option<LinearReport>,
     /// The mean of several heads.
     pub heads: Option<HeadsReport>,
-    /// Training images whose BatchNorm statistics the network has taken.
-    pub adapted_on: Option<usize>,
     /// Accuracy of the fitted head on held-out training images.
     pub held_out: Option<f64>,
     /// Training images that the heads were compared on.

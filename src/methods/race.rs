@@ -234,10 +234,9 @@ impl Heats<'_> {
                 let started = Instant::now();
                 let (learnt, held) = (self.learnt_from(fold), self.held_out(fold));
                 let (x, samples) = (taken(&vectors, &learnt)?, self.samples(&learnt));
-                let candidates = self.stopped(context.candidates(&network, settings, &x, &samples, false))?;
+                let heads = self.stopped(context.heads(&network, settings, &x, &samples))?;
                 let labels = trainer::labels_of(self.samples(&held).iter())?;
-                let best = self.stopped(context.best(&network, settings, candidates, &x, &samples))?;
-                let found = best.measure(&taken(&vectors, &held)?, &labels, plan.data.classes.len())?;
+                let found = heads.head.measure(&taken(&vectors, &held)?, &labels, plan.data.classes.len())?;
                 let seconds = shared + started.elapsed().as_secs_f64();
                 self.finish(candidate.method, fold, found.confusion.outcomes().to_vec(), false, seconds)?;
             }

@@ -3,7 +3,7 @@
 use super::defaults::{self, Defaults};
 use super::{LinearHeadSettings, LinearSettings, OptimizerSettings, ScheduleSettings, TrainSettings};
 use crate::mixing::Mixing;
-use crate::models::{FEATURES, Network, Reading, Role};
+use crate::models::{Network, Reading, Role};
 use crate::recipe::{BatchNormMode, ClassWeights, Method, Mistake, OptimizerChoice, Recipe, ScheduleChoice};
 
 /// How many stages keep their weights.
@@ -68,29 +68,16 @@ pub(super) fn read(
     readings.into_iter().map(|reading| network.reading_name(reading).to_string()).collect()
 }
 
-/// `unsure`: `auto` has chosen it by a few images.
-pub(super) fn linear(recipe: &Recipe, stages: Vec<String>, unsure: bool, normalises: bool) -> LinearSettings {
+pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
     let typed = &recipe.train;
-    let wanted = |typed: Option<bool>| typed.unwrap_or(unsure) && !stages.is_empty();
-    let average = wanted(recipe.strategy.average);
     LinearSettings {
-        average,
-        // The mean of heads hardly depends on it.
-        rough: average,
-        adapt: wanted(recipe.strategy.adapt) && normalises,
+        average: recipe.strategy.average.unwrap_or(true) && !stages.is_empty(),
         compare_on: recipe.strategy.compare_on.filter(|_| !stages.is_empty()),
         stages,
         c: typed.c,
         folds: typed.folds.unwrap_or(defaults::FOLDS),
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
         batch_size: typed.batch_size.unwrap_or(defaults::FEATURE_BATCH),
-    }
-}
-
-impl LinearSettings {
-    /// A linear classifier on the top features, to be looked at beside other methods.
-    pub fn on_features(recipe: &Recipe) -> Self {
-        linear(recipe, vec![FEATURES.to_string()], false, false)
     }
 }
 

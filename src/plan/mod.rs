@@ -136,15 +136,9 @@ pub struct LinearSettings {
     /// For `stages`: images a class on which they are compared, and C is chosen; all where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare_on: Option<usize>,
-    /// For `stages`: whether the head is the mean of all, each by its cross-validated accuracy, and not one of them.
+    /// For `stages`: whether the head is the mean of all, each by what it explains of held-out images, and not one of them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub average: bool,
-    /// For `stages`: whether the heads are fitted with BatchNorm statistics of the training images too, and the better are kept.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub adapt: bool,
-    /// Whether one value of C a decade is tried, and not two, and the folds' fits may end early.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub rough: bool,
     /// A fixed inverse L2 strength, scikit-learn's `C`; chosen by cross-validation where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub c: Option<f64>,

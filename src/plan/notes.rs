@@ -42,12 +42,8 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method) ->
         }
         (Method::Partial, "strategy.train_from") => None,
         (_, "strategy.train_from") => by_method(method),
-        (Method::Stages, "strategy.read" | "strategy.compare_on" | "strategy.average" | "strategy.adapt") => {
-            None
-        }
-        (_, "strategy.read" | "strategy.compare_on" | "strategy.average" | "strategy.adapt") => {
-            by_method(method)
-        }
+        (Method::Stages, "strategy.read" | "strategy.compare_on" | "strategy.average") => None,
+        (_, "strategy.read" | "strategy.compare_on" | "strategy.average") => by_method(method),
         (Method::Linear | Method::Stages, key) if key.starts_with("augment.") => by_method(method),
         (Method::Linear | Method::Stages, key)
             if key.starts_with("train.") && !linear_keys.contains(&key) =>

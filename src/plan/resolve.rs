@@ -20,7 +20,7 @@ use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
 use crate::preprocess::{Preprocessing, Views};
-use crate::recipe::{BadImages, DatasetSize, DeviceChoice, Method, Mistake, Recipe, ValChoice};
+use crate::recipe::{BadImages, DeviceChoice, Method, Mistake, Recipe, ValChoice};
 use crate::run_folder::PLAN as PLAN_FILE;
 use crate::weights::source::{Opened, Source, Weights};
 
@@ -39,7 +39,7 @@ pub struct Overrides {
 
 /// On so many training images of each class the heads are compared that are fitted beside fine-tuning; they are then fitted to
 /// all.
-const COMPARE_ON: usize = 20;
+const COMPARE_ON: usize = 100;
 
 /// Pillow refuses more than twice its warning limit of 89,478,485 pixels as a decompression bomb.
 const MAX_PIXELS: u64 = 178_956_970;
@@ -118,14 +118,11 @@ impl Plan {
                 std::iter::once(method).chain(rival.filter(|_| !chosen)).collect()
             }
         };
-        // What a few images say of the methods is little.
-        let unsure = asked == Method::Auto
-            && decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Little);
         let average = asked == Method::Auto && recipe.strategy.average.unwrap_or(true);
         let mut candidates = Vec::new();
         for &method in &methods {
             let (said, wrong) = (&mut notes, &mut mistakes);
-            let resolving = Resolving { recipe: &recipe, method, unsure, data: &data };
+            let resolving = Resolving { recipe: &recipe, method, data: &data };
             candidates.push(resolving.candidate(probe.as_mut(), preprocessing.as_ref(), said, wrong)?);
         }
         // Where fine-tuning is the table's choice there are many images, and cross-validation on all would take as long as it.
@@ -134,10 +131,8 @@ impl Plan {
                 Training::Heads { linear } => Some(linear),
                 _ => None,
             });
-            heads.for_each(|linear| {
+            heads.filter(|linear| !linear.stages.is_empty()).for_each(|linear| {
                 linear.compare_on.get_or_insert(COMPARE_ON);
-                linear.average = average;
-                linear.rough = average;
             });
         }
         let mut told: Vec<Mistake> = Vec::new();
@@ -210,8 +205,6 @@ impl Plan {
 struct Resolving<'a> {
     recipe: &'a Recipe,
     method: Method,
-    /// Whether `auto` has chosen it by a few images.
-    unsure: bool,
     data: &'a Data,
 }
 
@@ -224,7 +217,7 @@ impl Resolving<'_> {
         notes: &mut Vec<String>,
         mistakes: &mut Vec<Mistake>,
     ) -> Result<Candidate> {
-        let Resolving { recipe, method, unsure, data } = *self;
+        let Resolving { recipe, method, data } = *self;
         let frozen = probe.as_ref().map_or(0, |probe| frozen(recipe, probe, method, mistakes));
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
         let trained = Trained {
@@ -247,7 +240,7 @@ impl Resolving<'_> {
             }
             Training::Gradient { train: Box::new(train), augment }
         } else {
-            Training::Heads { linear: linear(recipe, read, unsure, trained.normalises) }
+            Training::Heads { linear: linear(recipe, read) }
         };
         let stages: Vec<String> =
             probe.iter().flat_map(|probe| probe.stage_names()).map(str::to_string).collect();

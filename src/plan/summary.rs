@@ -99,10 +99,9 @@ fn stages(settings: &Settings) -> String {
     match candidate.linear() {
         Some(linear) if !linear.stages.is_empty() => {
             format!(
-                "a head on each of {} and on all of them{}; the network stays as it is{}",
+                "a head on each of {} and on all of them{}; the network stays as it is",
                 linear.stages.join(", "),
-                if linear.average { ", averaged" } else { "" },
-                if linear.adapt { ", or takes its BatchNorm statistics from these images" } else { "" }
+                if linear.average { ", averaged" } else { "" }
             )
         }
         Some(_) => "a new head on the features; the network stays as it is".into(),

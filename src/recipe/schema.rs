@@ -205,23 +205,15 @@ pub const KEYS: &[Key] = &[
         "strategy.rival",
         Bool,
         "`true`",
-        "For `auto`: train what the table names beside its rival and keep the better one on the validation images, \
-            because no measurement beforehand tells which it is. With lots of images, heads on a few of them are looked at \
-            first.",
+        "For `auto`: fit heads and fine-tune, and let the validation images say what each counts, because no measurement \
+            beforehand tells which is better. Fine-tuning is left out where the heads leave nothing to gain.",
     ),
     key(
         "strategy.average",
         Bool,
-        "`true` for `auto`, else `false`",
-        "Average instead of choosing: the heads of `stages`, each by its cross-validated accuracy; and for `auto` these \
-            heads and `full`, where neither is clearly ahead.",
-    ),
-    key(
-        "strategy.adapt",
-        Bool,
-        "`true` for `auto` with little data, else `false`",
-        "For `stages`, networks with BatchNorm: fit the heads with BatchNorm's statistics of the training images too, \
-            and keep these statistics where the heads do clearly better.",
+        "`true`",
+        "Average instead of choosing: the heads of `stages`, with the weights that explain held-out training images best; and \
+            for `auto` heads and fine-tuning, with those that explain the validation images best.",
     ),
     key(
         "strategy.train_from",

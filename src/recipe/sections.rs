@@ -108,9 +108,6 @@ pub struct StrategySection {
     /// Whether heads, and heads and `full`, are averaged, where none is clearly ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<bool>,
-    /// Whether BatchNorm's statistics of the training images are tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub adapt: Option<bool>,
     /// The stages whose features `stages` compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,

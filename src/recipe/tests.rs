@@ -30,7 +30,7 @@ weights: IMAGENET1K_V2
 preprocess: { resize_size: 232, crop_size: 224, interpolation: bicubic, mean: [0.5, 0.5, 1], std: [1, 1, 0.5] }
 data: { train: a/b, val: 0.25, test: t.csv, bad_images: fail, max_pixels: 1000000, decode: fast }
 strategy: { size: little, similarity: different, method: partial, train_from: layer3, read: [layer2, features],
-  little_below: 10, similar_below: 0.1, similar_above: 0.5, rival: false, average: false, adapt: true, compare_on: 9,
+  little_below: 10, similar_below: 0.1, similar_above: 0.5, rival: false, average: false, compare_on: 9,
   race: { methods: [linear, full], folds: 5, epochs: 2 } }
 train:
   { epochs: 3, batch_size: 16, micro_batch: 4, precision: bf16, optimizer: adamw, lr: 1e-3, head_lr: 0.1, momentum: 0, nesterov: true,

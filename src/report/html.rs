@@ -5,7 +5,6 @@ use std::fmt::Write;
 use super::{Measured, Report};
 use crate::chance::Interval;
 use crate::trainer::{EpochRow, Pass};
-use crate::wording::counted;
 
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
 const MATRIX_CLASSES: usize = 30;
@@ -261,14 +260,6 @@ impl Report {
                 escape(first),
                 rest.last().map(|last| format!(" to <code>{}</code>", escape(last))).unwrap_or_default()
             )?,
-        }
-        if let Some(images) = self.adapted_on {
-            write!(
-                out,
-                " Of the stages that the heads read, BatchNorm's running statistics were set before: they are those of {}, and no \
-                 longer the source's.",
-                counted(images, "training image", "training images")
-            )?;
         }
         out.push_str("</p>");
         if !self.passes.is_empty() {

@@ -77,9 +77,6 @@ pub struct Report {
     /// For `stages`, where the model's head is the mean of all heads: what that is worth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heads: Option<HeadsReport>,
-    /// For `stages`: the training images whose BatchNorm statistics have taken the place of the source's, if they have.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub adapted_on: Option<usize>,
     /// For fine-tuning from a fitted head: what it was worth before the first epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_head: Option<LinearHead>,
@@ -186,8 +183,7 @@ pub struct Best {
 pub struct Frozen {
     /// Its stages.
     pub stages: Vec<String>,
-    /// sha256 of its weights and running statistics, the same before and after; where the statistics are those of other images
-    /// ([`Report::adapted_on`]), with these.
+    /// sha256 of its weights and running statistics, the same before and after.
     pub sha256: String,
 }
 

@@ -79,6 +79,7 @@ pub(super) fn fit_head(
     let features = Tensor::f_cat(&rows, 0).map_err(Error::torch("join the features"))?;
     let config = LinearConfig {
         c: settings.c,
+        blocks: Vec::new(),
         folds: settings.folds,
         seed: job.seed,
         class_weights: match job.settings.class_weights {
@@ -87,8 +88,6 @@ pub(super) fn fit_head(
         },
         intercept: network.classifier().bias().is_some(),
         compare: false,
-        rough: false,
-        loose: false,
         held_out: false,
     };
     let stop = || job.signals.received().is_some();
@@ -96,7 +95,7 @@ pub(super) fn fit_head(
     let fit = linear::fit(&features, &labels, job.classes, &config, &stop, &mut |_| {})?;
     job.signals.check(stopped)?;
     let fit = fit.ok_or_else(|| Error::run("the fit was stopped"))?;
-    linear::set_head(network, &fit, None)?;
+    linear::set_head(network, &fit.weight, &fit.bias, None)?;
     let val = evaluate_from(job, network, job.val, kept.val.as_ref())?;
     Ok(LinearHead {
         c: fit.c,

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 MASK = (1 << 64) - 1
-STRENGTHS = [0.01, 1.0, 100.0]
+STRENGTHS = [0.1, 10.0, 1000.0]
 CASES = [
     {"name": "two classes", "images": 120, "features": 16, "classes": 2},
     {"name": "two classes, weighted", "images": 90, "features": 12, "classes": 2, "class_weights": [0.5, 3.0]},
@@ -23,6 +22,7 @@ CASES = [
     {"name": "ten classes", "images": 120, "features": 40, "classes": 10},
     {"name": "more features than images", "images": 30, "features": 50, "classes": 3},
     {"name": "more features than images, two classes", "images": 20, "features": 40, "classes": 2},
+    {"name": "two blocks", "images": 60, "features": 30, "classes": 3, "blocks": [10, 20]},
     {"name": "without biases", "images": 120, "features": 24, "classes": 3, "intercept": False},
     {"name": "two classes without biases", "images": 40, "features": 50, "classes": 2, "intercept": False},
 ]
@@ -51,10 +51,17 @@ def made(stream, images, features, classes):
     return x, np.array(y)
 
 
+def scaled(x, blocks, centre):
+    """Centred, and each block over its root mean square, so that the mean of the squared lengths is 1."""
+    x = x - x.mean(axis=0) if centre else x
+    parts = np.split(x, np.cumsum(blocks)[:-1], axis=1)
+    return np.concatenate([part / np.sqrt((part**2).mean() * x.shape[1]) for part in parts], axis=1)
+
+
 def solve(case, stream):
     x, y = made(stream, case["images"], case["features"], case["classes"])
     intercept = case.get("intercept", True)
-    x = StandardScaler(with_mean=intercept).fit_transform(x.astype(np.float64))
+    x = scaled(x.astype(np.float64), case.get("blocks", [case["features"]]), intercept)
     weights = dict(enumerate(case.get("class_weights", [1.0] * case["classes"])))
     fits = []
     for c in STRENGTHS:

@@ -1,35 +1,57 @@
-//! The heads that are fitted to features, compared with each other, and the one that is kept.
+//! Heads that are fitted to features of one stage or of several, and the one that comes of them.
 
 use std::borrow::Cow;
 
 use tch::Tensor;
 
+use super::pool;
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
 use crate::linear::{self, CvRow, LinearConfig, LinearFit};
 use crate::methods::Context;
 use crate::metrics::{Counter, Evaluation};
 use crate::models::Network;
-use crate::plan::{LinearSettings, Settings};
+use crate::plan::LinearSettings;
 use crate::recipe::ClassWeights;
 use crate::trainer;
 
 /// Logits that are computed at once at most: bounds the memory where there are thousands of classes.
 const BLOCK_LOGITS: i64 = 1 << 26;
 
-/// Features, and what a head that was fitted to them is worth inside `train`.
+const STOPPED: &str = "stopped while fitting the head; the features are kept: go on with `--resume`";
+
+/// A head that was fitted to the features of some of the readings.
 pub(in crate::methods) struct Fit {
-    /// Which of the readings it is of.
-    pub(super) readings: Vec<usize>,
-    pub(super) fit: LinearFit,
+    /// Which of the readings, in their order.
+    pub readings: Vec<usize>,
+    /// What came of it.
+    pub fit: LinearFit,
 }
 
-/// What a fit is asked for besides the settings.
-struct Fitting {
-    /// A fixed C.
-    c: Option<f64>,
-    intercept: bool,
-    loose: bool,
+/// A linear head on the features of some of the readings, one after the other.
+pub(in crate::methods) struct Head {
+    /// Which of the readings, in their order.
+    pub readings: Vec<usize>,
+    /// `[K, D]`
+    pub weight: Tensor,
+    /// `[K]`
+    pub bias: Tensor,
+}
+
+/// What has come of several heads on the same images.
+pub(in crate::methods) struct Heads {
+    /// Each of them, as they were compared.
+    pub compared: Vec<Fit>,
+    /// Which of them does best on held-out images.
+    pub best: usize,
+    /// What each counts; they sum to 1, and are 1 for the best alone where they are not averaged.
+    pub weights: Vec<f64>,
+    /// The share of the held-out images that they are right on together, if any could be held out.
+    pub held_out: Option<f64>,
+    /// Images that they were compared on.
+    pub images: usize,
+    /// One head that does what they do, fitted to all images.
+    pub head: Head,
 }
 
 impl Fit {
@@ -38,15 +60,17 @@ impl Fit {
         self.fit.cv.iter().find(|row| row.c == self.fit.c)
     }
 
-    /// More accurate, or as accurate with a lower log loss.
-    fn beats(&self, other: &Fit) -> bool {
-        match (self.cross_validated(), other.cross_validated()) {
-            (Some(row), Some(other)) => {
-                row.accuracy > other.accuracy
-                    || (row.accuracy == other.accuracy && row.log_loss < other.log_loss)
-            }
-            _ => false,
-        }
+    pub(super) fn head(&self) -> Head {
+        let LinearFit { weight, bias, .. } = &self.fit;
+        Head { readings: self.readings.clone(), weight: weight.shallow_clone(), bias: bias.shallow_clone() }
+    }
+}
+
+impl Head {
+    /// The same with its logits times `factor`.
+    fn times(self, factor: f64) -> Result<Head> {
+        let times = |tensor: &Tensor| tensor.f_mul_scalar(factor).map_err(Error::torch("scale a head"));
+        Ok(Head { weight: times(&self.weight)?, bias: times(&self.bias)?, ..self })
     }
 
     /// What it is worth on images of which `x` has the rows of every reading.
@@ -56,7 +80,7 @@ impl Fit {
         labels: &Tensor,
         classes: usize,
     ) -> Result<Evaluation> {
-        let x = joined(x, &self.readings)?;
+        let (x, _) = joined(x, &self.readings)?;
         let mut counter = Counter::new(classes);
         let rows = x.size()[0];
         let block = (BLOCK_LOGITS / classes.max(1) as i64).max(1);
@@ -64,7 +88,7 @@ impl Fit {
             let length = block.min(rows - start);
             let logits = x
                 .f_narrow(0, start, length)
-                .and_then(|x| x.f_linear(&self.fit.weight, Some(&self.fit.bias)))
+                .and_then(|x| x.f_linear(&self.weight, Some(&self.bias)))
                 .map_err(Error::torch("measure the head"))?;
             let labels = labels.f_narrow(0, start, length).map_err(Error::torch("take labels"))?;
             trainer::count(&logits, &labels, &mut counter)?;
@@ -74,19 +98,19 @@ impl Fit {
 }
 
 impl Context<'_> {
-    /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`; loosely, if they are
-    /// only looked at, or fitted to more images afterwards.
-    pub(in crate::methods) fn candidates(
+    /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`, and makes one of
+    /// them, or the mean of all, the head. `x` has the features of `samples` at each reading.
+    pub(in crate::methods) fn heads(
         &self,
         network: &Network,
         settings: &LinearSettings,
         x: &[Tensor],
         samples: &[Sample],
-        loose: bool,
-    ) -> Result<Vec<Fit>> {
-        let (x, samples) = match self.compared_on(settings, samples) {
+    ) -> Result<Heads> {
+        let part = self.compared_on(settings, samples);
+        let (some, of) = match &part {
             Some(images) => {
-                (taken(x, &images)?, Cow::from_iter(images.iter().map(|&image| samples[image].clone())))
+                (taken(x, images)?, Cow::from_iter(images.iter().map(|&image| samples[image].clone())))
             }
             None => (x.iter().map(Tensor::shallow_clone).collect(), Cow::Borrowed(samples)),
         };
@@ -97,110 +121,87 @@ impl Context<'_> {
         if settings.stages.len() > 1 {
             sets.push((0..x.len()).collect());
         }
-        let intercept = has_biases(network, settings);
-        let bar = self.observer.counting("fitting heads", sets.len());
-        let fit = |(done, readings): (usize, Vec<usize>)| {
-            bar.at(done);
-            let x = joined(&x, &readings)?;
-            let fitting = Fitting { c: settings.c, intercept, loose };
-            let fit = self.fit(settings, fitting, &x, &samples)?;
-            Ok(Fit { readings, fit })
-        };
-        sets.into_iter().enumerate().map(fit).collect()
-    }
-
-    /// The chosen one, fitted to all images where it was compared on a part of them.
-    pub(in crate::methods) fn best(
-        &self,
-        network: &Network,
-        settings: &LinearSettings,
-        mut candidates: Vec<Fit>,
-        x: &[Tensor],
-        samples: &[Sample],
-    ) -> Result<Fit> {
-        let best = candidates.swap_remove(chosen(&candidates));
-        match self.compared_on(settings, samples) {
-            None => Ok(best),
-            Some(_) => self.refitted(
-                network,
-                &LinearSettings { average: false, ..settings.clone() },
-                best,
-                x,
-                samples,
-            ),
+        // A head on stages is `tl`'s own and has biases; any other is the network's.
+        let intercept = !settings.stages.is_empty() || network.classifier().bias().is_some();
+        let total = sets.len() * (1 + usize::from(part.is_some()));
+        let bar = self.observer.counting("fitting heads", total);
+        let mut done = 0;
+        let mut fit =
+            |readings: &[usize], x: &[Tensor], samples: &[Sample], c: Option<f64>, compare: bool| {
+                let (x, blocks) = joined(x, readings)?;
+                let config = LinearConfig {
+                    c,
+                    blocks,
+                    folds: settings.folds,
+                    seed: self.plan.settings.seed,
+                    class_weights: match settings.class_weights {
+                        ClassWeights::None => None,
+                        ClassWeights::Balanced => {
+                            Some(trainer::balanced(self.plan.data.classes.len(), samples))
+                        }
+                    },
+                    intercept,
+                    compare,
+                    held_out: compare && settings.average,
+                };
+                let stop = || self.signals.received().is_some();
+                let labels = trainer::labels_of(samples.iter())?;
+                let fit = linear::fit(&x, &labels, self.plan.data.classes.len(), &config, &stop, &mut |_| ());
+                self.signals.check(STOPPED)?;
+                done += 1;
+                bar.at(done);
+                fit?.ok_or_else(|| Error::run("the fit was stopped"))
+            };
+        let compare = !settings.stages.is_empty();
+        let mut compared = Vec::new();
+        for readings in sets {
+            let fit = fit(&readings, &some, &of, settings.c, compare)?;
+            compared.push(Fit { readings, fit });
         }
-    }
-
-    /// A head that was fitted to a part of the images, fitted to all; loosely, if it is one of several that are averaged.
-    pub(super) fn refitted(
-        &self,
-        network: &Network,
-        settings: &LinearSettings,
-        candidate: Fit,
-        x: &[Tensor],
-        samples: &[Sample],
-    ) -> Result<Fit> {
-        let Fit { readings, fit: LinearFit { c, cv, held_out, folds, note, .. } } = candidate;
-        let (x, whole) = (joined(x, &readings)?, LinearSettings { stages: Vec::new(), ..settings.clone() });
-        let intercept = has_biases(network, settings);
-        let fitting = Fitting { c: Some(c), intercept, loose: settings.average };
-        let fit = self.fit(&whole, fitting, &x, samples)?;
-        Ok(Fit { readings, fit: LinearFit { cv, held_out, folds, note, ..fit } })
+        let best = best(&compared);
+        let labels = trainer::labels_of(of.iter())?;
+        let pooled = if settings.average { pool::weights(&compared, &labels)? } else { None };
+        let alone = || ((0..compared.len()).map(|it| f64::from(it == best)).collect(), 1.);
+        let (weights, factor): (Vec<f64>, f64) = pooled.unwrap_or_else(alone);
+        let held_out = match weights[best] {
+            1. => compared[best].cross_validated().map(|row| row.accuracy),
+            _ => Some(pool::accuracy(&compared, &weights, &labels)?),
+        };
+        let mut counting = Vec::new();
+        for (it, &weight) in compared.iter().zip(&weights).filter(|(_, weight)| **weight > 0.) {
+            let head = match part {
+                Some(_) => {
+                    let readings = it.readings.clone();
+                    let fit = fit(&readings, x, samples, Some(it.fit.c), false)?;
+                    Fit { fit, readings }.head().times(it.fit.temper)?
+                }
+                None => it.head(),
+            };
+            counting.push((head, weight * factor));
+        }
+        let widths: Vec<i64> = x.iter().map(|x| x.size()[1]).collect();
+        let head = pool::mean(counting, &widths)?;
+        Ok(Heads { images: of.len(), compared, best, weights, held_out, head })
     }
 
     /// Which of the images the stages are compared on, where it is not all of them.
-    pub(super) fn compared_on(&self, settings: &LinearSettings, samples: &[Sample]) -> Option<Vec<usize>> {
-        let Settings { seed, .. } = self.plan.settings;
+    fn compared_on(&self, settings: &LinearSettings, samples: &[Sample]) -> Option<Vec<usize>> {
         let most = settings.compare_on.filter(|_| !settings.stages.is_empty())?;
         let labels: Vec<i64> = samples.iter().map(|sample| sample.label as i64).collect();
-        let images = linear::at_most(&labels, self.plan.data.classes.len(), most, seed);
+        let images = linear::at_most(&labels, self.plan.data.classes.len(), most, self.plan.settings.seed);
         (images.len() < samples.len()).then_some(images)
     }
-
-    fn fit(
-        &self,
-        settings: &LinearSettings,
-        Fitting { c, intercept, loose }: Fitting,
-        x: &Tensor,
-        samples: &[Sample],
-    ) -> Result<LinearFit> {
-        let data = &self.plan.data;
-        let config = LinearConfig {
-            c,
-            folds: settings.folds,
-            seed: self.plan.settings.seed,
-            class_weights: match settings.class_weights {
-                ClassWeights::None => None,
-                ClassWeights::Balanced => Some(trainer::balanced(data.classes.len(), samples)),
-            },
-            intercept,
-            compare: !settings.stages.is_empty(),
-            rough: settings.rough,
-            loose,
-            held_out: settings.average && !settings.stages.is_empty(),
-        };
-        let stop = || self.signals.received().is_some();
-        let labels = trainer::labels_of(samples.iter())?;
-        let fit = linear::fit(x, &labels, data.classes.len(), &config, &stop, &mut |_| ())?;
-        fit.ok_or_else(|| Error::run("the fit was stopped"))
-    }
 }
 
-/// The best by cross-validation, the first on ties. Where nothing could be held out it is the last single
+/// The lowest cross-validated log loss, the first on ties. Where nothing could be held out it is the last single
 /// reading: the features, of which more is known than of a stage's.
-pub(super) fn chosen(candidates: &[Fit]) -> usize {
-    if candidates.iter().all(|candidate| candidate.cross_validated().is_none()) {
-        return candidates.iter().rposition(|candidate| candidate.readings.len() == 1).unwrap_or(0);
-    }
-    (1..candidates.len()).fold(0, |best, next| match candidates[next].beats(&candidates[best]) {
-        true => next,
-        false => best,
-    })
-}
-
-/// A head on stages is `tl`'s own and has biases; any other is the network's.
-fn has_biases(network: &Network, settings: &LinearSettings) -> bool {
-    !settings.stages.is_empty() || network.classifier().bias().is_some()
+fn best(fits: &[Fit]) -> usize {
+    let loss = |fit: &Fit| fit.cross_validated().map(|row| row.log_loss);
+    let known = (0..fits.len()).filter_map(|index| Some((index, loss(&fits[index])?)));
+    known
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(index, _)| index)
+        .unwrap_or_else(|| fits.iter().rposition(|fit| fit.readings.len() == 1).unwrap_or(0))
 }
 
 /// The rows of some images.
@@ -211,10 +212,12 @@ pub(in crate::methods) fn taken(x: &[Tensor], images: &[usize]) -> Result<Vec<Te
     x.iter().map(of).collect::<Result<_, _>>().map_err(Error::torch("take rows of features"))
 }
 
-fn joined(x: &[Tensor], readings: &[usize]) -> Result<Tensor> {
+/// The features of several readings one after the other, and their widths.
+fn joined(x: &[Tensor], readings: &[usize]) -> Result<(Tensor, Vec<i64>)> {
     let parts: Vec<&Tensor> = readings.iter().map(|&index| &x[index]).collect();
+    let widths = parts.iter().map(|part| part.size()[1]).collect();
     match parts[..] {
-        [single] => Ok(single.shallow_clone()),
-        _ => Tensor::f_cat(&parts, 1).map_err(Error::torch("join the features of stages")),
+        [single] => Ok((single.shallow_clone(), widths)),
+        _ => Ok((Tensor::f_cat(&parts, 1).map_err(Error::torch("join the features of stages"))?, widths)),
     }
 }

@@ -1,179 +1,213 @@
-//! The heads on all stages, averaged, each by what it is worth: less is lost than by choosing one of them by a few images.
+//! The heads on all stages, averaged: less is lost than by choosing one of them by a few images.
 //!
 //! Logits are averaged, which is the logarithm of the geometric mean of the probabilities (a logarithmic opinion pool: Genest
 //! and Zidek, Statistical Science 1, 1986). A mean of linear heads is a linear head on all of their features, so that the
-//! model stays one network with one head.
+//! model stays one network with one head. The weights are those that explain the held-out images best (stacking: Wolpert, Neural
+//! Networks 5, 1992; Yao et al., Bayesian Analysis 13, 2018).
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
-use super::fits::{Fit, chosen};
+use super::fits::{Fit, Head};
 use crate::error::{Error, Result};
-use crate::linear::LinearFit;
-
-/// A head counts in proportion to `exp` of so many times its cross-validated accuracy: one that is 5 points behind counts a
-/// third. On development tasks with 4 and 16 images a class 10 to 40 did as well.
-const SHARPNESS: f64 = 20.;
+use crate::linear::temper;
 
 /// A head that would count less is left out, and need not be fitted to more images.
-const LEAST_SHARE: f64 = 0.02;
+const LEAST_WEIGHT: f64 = 0.02;
+/// Steps of the search for the weights at most; it mostly takes a few dozen.
+const STEPS: usize = 300;
+/// A step that lowers the log loss by less than this, in nats, is the last one.
+const SMALL: f64 = 1e-6;
 
-/// Heads that are averaged.
-pub(super) struct Pool {
-    /// What each of them counts; they sum to 1.
-    pub(super) shares: Vec<f64>,
-    /// The share of the held-out training images that they are right on together.
-    pub(super) accuracy: f64,
-    /// One head that does what they do, on all readings; its C, and what cross-validation said of it, are the best one's.
-    pub(super) head: Fit,
+/// The mean of heads that are each modest may be twice too modest; more is not believed, where all held-out images are right.
+const MOST_TEMPER: f64 = 2.;
+
+/// The weights, not negative and with a sum of 1, of the mean of held-out logits with the lowest log loss, and what this mean is
+/// then to be multiplied by; `None` where there is one head alone, or nothing could be held out. `labels` are those of all images.
+pub(super) fn weights(fits: &[Fit], labels: &Tensor) -> Result<Option<(Vec<f64>, f64)>> {
+    if fits.len() < 2 || fits.iter().any(|it| it.fit.held_out.is_none()) {
+        return Ok(None);
+    }
+    let found = (|| {
+        let (logits, truths) = held_out(fits, labels)?;
+        let weights = search(&logits, &truths)?;
+        let (factor, _) = temper(&combined(&logits, &weights)?, &truths, MOST_TEMPER)?;
+        Ok((weights, factor))
+    })();
+    found.map(Some).map_err(Error::torch("average the heads"))
 }
 
-impl Pool {
-    /// Of `candidates`, on features of these `widths`; the candidates come back where nothing could be held out.
-    pub(super) fn of(
-        mut candidates: Vec<Fit>,
-        widths: &[i64],
-        labels: &Tensor,
-    ) -> Result<Result<Pool, Vec<Fit>>> {
-        let known = shares_of(&candidates);
-        let Some(shares) = known.filter(|_| candidates.iter().all(|it| it.fit.held_out.is_some())) else {
-            return Ok(Err(candidates));
-        };
-        let pooled = Error::torch("average the heads");
-        let (accuracy, weight, bias) = (|| {
-            let accuracy = held_out(&candidates, &shares, labels)?;
-            let (weight, bias) = mean(&candidates, &shares, widths)?;
-            Ok((accuracy, weight, bias))
-        })()
-        .map_err(pooled)?;
-        let best = candidates.swap_remove(chosen(&candidates));
-        let fit = LinearFit { weight, bias, held_out: None, ..best.fit };
-        let head = Fit { readings: (0..widths.len()).collect(), fit };
-        Ok(Ok(Pool { shares, accuracy, head }))
+/// The share of held-out images that the mean is right on.
+pub(super) fn accuracy(fits: &[Fit], weights: &[f64], labels: &Tensor) -> Result<f64> {
+    let accuracy = || {
+        let (logits, truths) = held_out(fits, labels)?;
+        let mean = combined(&logits, weights)?;
+        mean.f_argmax(1, false)?.f_eq_tensor(&truths)?.f_mean(Kind::Double)?.f_double_value(&[])
+    };
+    accuracy().map_err(Error::torch("average the heads"))
+}
+
+/// One head that does what `counting` do with their factors, on the features of all readings that any of them has. `widths` are
+/// those of all readings.
+pub(super) fn mean(mut counting: Vec<(Head, f64)>, widths: &[i64]) -> Result<Head> {
+    match counting.len() {
+        // The bits as they are.
+        1 if counting[0].1 == 1. => Ok(counting.remove(0).0),
+        _ => averaged(&counting, widths).map_err(Error::torch("average the heads")),
     }
 }
 
-/// What each of them counts, where all were cross-validated; they sum to 1.
-pub(super) fn shares_of(candidates: &[Fit]) -> Option<Vec<f64>> {
-    let accuracies = candidates.iter().map(|it| Some(it.cross_validated()?.accuracy));
-    Some(shares(&accuracies.collect::<Option<Vec<f64>>>()?))
+/// Held-out logits of all heads, float64 `[S, M, K]`, and the true class of each row.
+fn held_out(fits: &[Fit], labels: &Tensor) -> Result<(Tensor, Tensor), TchError> {
+    let known: Vec<_> = fits.iter().filter_map(|it| it.fit.held_out.as_ref()).collect();
+    let logits: Vec<&Tensor> = known.iter().map(|it| &it.logits).collect();
+    // All were cut into the same folds.
+    let images = known.first().map(|it| it.images.iter().map(|&image| image as i64).collect());
+    let index = Tensor::f_from_slice(&images.unwrap_or_else(Vec::new))?;
+    Ok((Tensor::f_stack(&logits, 0)?.f_to_kind(Kind::Double)?, labels.f_index_select(0, &index)?))
 }
 
-fn shares(accuracies: &[f64]) -> Vec<f64> {
-    let best = accuracies.iter().copied().fold(f64::MIN, f64::max);
-    let weights: Vec<f64> = accuracies.iter().map(|accuracy| (SHARPNESS * (accuracy - best)).exp()).collect();
-    let least = LEAST_SHARE * weights.iter().sum::<f64>();
-    let weights: Vec<f64> =
-        weights.into_iter().map(|weight| if weight < least { 0. } else { weight }).collect();
+fn combined(logits: &Tensor, weights: &[f64]) -> Result<Tensor, TchError> {
+    logits.f_tensordot(&Tensor::f_from_slice(weights)?, [0], [0])
+}
+
+/// Exponentiated gradient descent (Kivinen and Warmuth, Information and Computation 132, 1997) with a step that grows while it
+/// lowers the loss and is halved where it does not. The problem is convex.
+fn search(logits: &Tensor, truths: &Tensor) -> Result<Vec<f64>, TchError> {
+    let count = logits.size()[0] as usize;
+    let rows = logits.size()[1] as f64;
+    let hot = truths.f_one_hot(logits.size()[2])?.f_to_kind(Kind::Double)?;
+    let evaluate = |weights: &[f64]| -> Result<(f64, Vec<f64>), TchError> {
+        let shares = combined(logits, weights)?.f_log_softmax(1, Kind::Double)?;
+        let loss = -shares.f_mul(&hot)?.f_sum(Kind::Double)?.f_double_value(&[])? / rows;
+        let errors = shares.f_exp()?.f_sub(&hot)?.f_div_scalar(rows)?;
+        let slopes = logits.f_mul(&errors)?.f_sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Double)?;
+        Ok((loss, Vec::try_from(slopes)?))
+    };
+    let mut weights = vec![1. / count as f64; count];
+    let (mut loss, mut slopes) = evaluate(&weights)?;
+    let mut step = 1.;
+    for _ in 0..STEPS {
+        let least = slopes.iter().copied().fold(f64::INFINITY, f64::min);
+        let moved =
+            weights.iter().zip(&slopes).map(|(weight, slope)| weight * (-step * (slope - least)).exp());
+        let moved = normalised(moved.collect());
+        let (moved_loss, moved_slopes) = evaluate(&moved)?;
+        // NaN is no improvement.
+        if !(moved_loss < loss) {
+            step /= 2.;
+            if step < 1e-6 {
+                break;
+            }
+            continue;
+        }
+        let gain = loss - moved_loss;
+        (weights, loss, slopes) = (moved, moved_loss, moved_slopes);
+        step *= 2.;
+        if gain < SMALL {
+            break;
+        }
+    }
+    weights.iter_mut().filter(|weight| **weight < LEAST_WEIGHT).for_each(|weight| *weight = 0.);
+    Ok(normalised(weights))
+}
+
+fn normalised(weights: Vec<f64>) -> Vec<f64> {
     let total: f64 = weights.iter().sum();
     weights.into_iter().map(|weight| weight / total).collect()
 }
 
-/// The accuracy of the mean of held-out logits: all candidates were cut into the same folds.
-fn held_out(candidates: &[Fit], shares: &[f64], labels: &Tensor) -> Result<f64, tch::TchError> {
-    let mut known =
-        candidates.iter().zip(shares).filter_map(|(it, share)| Some((it.fit.held_out.as_ref()?, share)));
-    let Some((first, share)) = known.next() else { return Ok(0.) };
-    let mut mean = first.logits.f_mul_scalar(*share)?;
-    for (other, share) in known {
-        let _ = mean.f_add_(&other.logits.f_mul_scalar(*share)?)?;
-    }
-    let images: Vec<i64> = first.images.iter().map(|&image| image as i64).collect();
-    let labels = labels.f_index_select(0, &Tensor::f_from_slice(&images)?)?;
-    mean.f_argmax(1, false)?.f_eq_tensor(&labels)?.f_mean(Kind::Double)?.f_double_value(&[])
-}
-
-/// Weight `[K, D]` and bias `[K]` of the mean, on the features of all readings one after the other.
-fn mean(candidates: &[Fit], shares: &[f64], widths: &[i64]) -> Result<(Tensor, Tensor), tch::TchError> {
-    let classes = candidates.first().map_or(0, |candidate| candidate.fit.bias.size()[0]);
-    let options = (Kind::Double, tch::Device::Cpu);
-    let weight = Tensor::f_zeros([classes, widths.iter().sum()], options)?;
+fn averaged(counting: &[(Head, f64)], widths: &[i64]) -> Result<Head, TchError> {
+    let read = |reading: &usize| counting.iter().any(|(it, _)| it.readings.contains(reading));
+    let readings: Vec<usize> = (0..widths.len()).filter(read).collect();
+    let start = |reading: usize| readings.iter().filter(|&&it| it < reading).map(|&it| widths[it]).sum();
+    let classes = counting.first().map_or(0, |(it, _)| it.bias.size()[0]);
+    let options = (Kind::Double, Device::Cpu);
+    let weight = Tensor::f_zeros([classes, readings.iter().map(|&it| widths[it]).sum()], options)?;
     let mut bias = Tensor::f_zeros([classes], options)?;
-    for (Fit { readings, fit }, &share) in candidates.iter().zip(shares) {
+    for (head, share) in counting {
         let mut from = 0;
-        for &reading in readings {
-            let (to, width) = (widths[..reading].iter().sum(), widths[reading]);
-            let part = fit.weight.f_narrow(1, from, width)?.f_to_kind(Kind::Double)?.f_mul_scalar(share)?;
-            let _ = weight.f_narrow(1, to, width)?.f_add_(&part)?;
+        for &reading in &head.readings {
+            let width = widths[reading];
+            let part = head.weight.f_narrow(1, from, width)?.f_to_kind(Kind::Double)?.f_mul_scalar(*share)?;
+            let _ = weight.f_narrow(1, start(reading), width)?.f_add_(&part)?;
             from += width;
         }
-        let _ = bias.f_add_(&fit.bias.f_to_kind(Kind::Double)?.f_mul_scalar(share)?)?;
+        let _ = bias.f_add_(&head.bias.f_to_kind(Kind::Double)?.f_mul_scalar(*share)?)?;
     }
-    Ok((weight.f_to_kind(Kind::Float)?, bias.f_to_kind(Kind::Float)?))
+    Ok(Head { readings, weight: weight.f_to_kind(Kind::Float)?, bias: bias.f_to_kind(Kind::Float)? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linear::{CvRow, HeldOut};
+    use crate::linear::{CvRow, HeldOut, LinearFit};
 
-    fn candidate(
-        readings: &[usize],
-        weight: &[f32],
-        bias: [f32; 2],
-        accuracy: f64,
-        held_out: [f32; 4],
-    ) -> Fit {
-        let nothing = || Tensor::zeros([0], (Kind::Double, tch::Device::Cpu));
+    fn fit(held_out: [f32; 8]) -> Fit {
+        let nothing = || Tensor::zeros([0], (Kind::Double, Device::Cpu));
+        let held_out =
+            HeldOut { images: vec![2, 0, 1, 3], logits: Tensor::from_slice(&held_out).view([4, 2]) };
         let fit = LinearFit {
-            weight: Tensor::from_slice(weight).view([2, -1]),
-            bias: Tensor::from_slice(&bias),
-            standardised_weight: nothing(),
-            standardised_bias: nothing(),
+            weight: nothing(),
+            bias: nothing(),
+            scaled_weight: nothing(),
+            scaled_bias: nothing(),
             c: 1.,
-            cv: vec![CvRow { c: 1., accuracy, log_loss: 1. }],
-            held_out: Some(HeldOut {
-                images: vec![1, 0],
-                logits: Tensor::from_slice(&held_out).view([2, 2]),
-            }),
+            temper: 1.,
+            cv: vec![CvRow { c: 1., accuracy: 0.5, log_loss: 0.5 }],
+            held_out: Some(held_out),
             folds: 2,
             note: None,
             iterations: 1,
             converged: true,
         };
-        Fit { readings: readings.to_vec(), fit }
+        Fit { readings: vec![0], fit }
+    }
+
+    /// Images 2, 0, 1 and 3 of classes 0, 0, 1 and 1.
+    fn labels() -> Tensor {
+        Tensor::from_slice(&[0i64, 1, 0, 1])
+    }
+
+    const SURE: [f32; 8] = [3., 0., 3., 0., 0., 3., 0., 3.];
+    const WRONG: [f32; 8] = [0., 3., 0., 3., 3., 0., 3., 0.];
+
+    #[test]
+    fn a_head_that_explains_nothing_counts_nothing() {
+        let fits = [fit(SURE), fit(WRONG)];
+        let (found, factor) = weights(&fits, &labels()).unwrap().unwrap();
+        assert_eq!((&found[..], factor), (&[1., 0.][..], MOST_TEMPER));
+        assert_eq!(accuracy(&fits, &found, &labels()).unwrap(), 1.);
+        assert!(weights(&fits[..1], &labels()).unwrap().is_none());
     }
 
     #[test]
-    fn one_head_gives_the_mean_of_all_logits() {
-        let candidates = || {
-            vec![
-                candidate(&[0], &[1., 2., 3., 4.], [0.5, -0.5], 0.5, [1., 0., 1., 0.]),
-                candidate(&[1], &[5., -6.], [0., 0.25], 0.6, [0., 3., 0., 2.]),
-                candidate(&[0, 1], &[1., 0., -1., 0., 1., 2.], [1., 2.], 0.4, [0., 1., 0., 1.]),
-            ]
+    fn the_weights_have_the_lowest_loss() {
+        // Each is sure of two images and wrong on one.
+        let fits = [fit([4., 0., 4., 0., 1., 0., 0., 1.]), fit([0., 1., 1., 0., 0., 4., 0., 4.])];
+        let (found, _) = weights(&fits, &labels()).unwrap().unwrap();
+        let (logits, truths) = held_out(&fits, &labels()).unwrap();
+        let loss = |weight: f64| {
+            let mean = combined(&logits, &[weight, 1. - weight]).unwrap();
+            mean.cross_entropy_for_logits(&truths).double_value(&[])
         };
-        let x = [Tensor::from_slice(&[1.5f32, -2.]), Tensor::from_slice(&[0.75f32])];
-        // Image 1 is of class 1, image 0 of class 0, and all of them say class 1.
-        let pool = Pool::of(candidates(), &[2, 1], &Tensor::from_slice(&[0i64, 1])).unwrap().ok().unwrap();
-        assert_eq!(pool.head.readings, [0, 1]);
-        assert_eq!(pool.accuracy, 0.5);
-        assert!((pool.shares.iter().sum::<f64>() - 1.).abs() < 1e-12);
-        assert!((pool.shares[1] / pool.shares[0] - 2f64.exp()).abs() < 1e-9);
-        let logits = |candidate: &Fit| {
-            let parts: Vec<&Tensor> = candidate.readings.iter().map(|&reading| &x[reading]).collect();
-            candidate.fit.weight.mv(&Tensor::cat(&parts, 0)) + &candidate.fit.bias
+        let best = (0..=1000).map(|it| f64::from(it) / 1000.).min_by(|a, b| loss(*a).total_cmp(&loss(*b)));
+        assert!((found[0] - best.unwrap()).abs() < 0.02, "{found:?} {best:?}");
+        assert_eq!(accuracy(&fits, &found, &labels()).unwrap(), 1.);
+    }
+
+    #[test]
+    fn the_mean_is_one_head_on_the_readings_that_count() {
+        let head = |readings: &[usize], weight: &[f32], bias: [f32; 2]| Head {
+            readings: readings.to_vec(),
+            weight: Tensor::from_slice(weight).view([2, -1]),
+            bias: Tensor::from_slice(&bias),
         };
-        let mean = candidates()
-            .iter()
-            .zip(&pool.shares)
-            .fold(Tensor::zeros([2], (Kind::Float, tch::Device::Cpu)), |sum, (it, &share)| {
-                sum + logits(it) * share
-            });
-        assert!((logits(&pool.head) - mean).abs().max().double_value(&[]) < 1e-5);
-    }
-
-    #[test]
-    fn a_head_that_hardly_counts_is_left_out() {
-        let shares = shares(&[0.8, 0.55, 0.75]);
-        assert_eq!(shares[1], 0.);
-        assert!((shares[0] + shares[2] - 1.).abs() < 1e-12);
-        assert!((shares[0] / shares[2] - 1f64.exp()).abs() < 1e-9);
-    }
-
-    #[test]
-    fn without_held_out_images_there_is_nothing_to_average_by() {
-        let mut candidates = vec![candidate(&[0], &[1., 2.], [0., 0.], 0.5, [0.; 4])];
-        candidates[0].fit.held_out = None;
-        assert!(Pool::of(candidates, &[1], &Tensor::from_slice(&[0i64, 1])).unwrap().is_err());
+        let one = head(&[0], &[1., 2., 3., 4.], [1., 0.]);
+        let two = head(&[0, 2], &[1., 1., 1., 2., 2., 2.], [0., 1.]);
+        let found = mean(vec![(one, 0.25), (two, 0.75)], &[2, 5, 1]).unwrap();
+        assert_eq!(found.readings, [0, 2]);
+        let values = Vec::<f32>::try_from(found.weight.flatten(0, -1)).unwrap();
+        assert_eq!(values, [1., 1.25, 0.75, 2.25, 2.5, 1.5]);
+        assert_eq!(Vec::<f32>::try_from(&found.bias).unwrap(), [0.25, 0.75]);
     }
 }
