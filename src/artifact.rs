@@ -55,9 +55,8 @@ pub struct Card {
     pub transform_input: bool,
 }
 
-/// A model that is averaged with another one: `softmax((1 - s) · ln(p + ε) + s · ln(q + ε))` of the class probabilities `p` of
-/// the one and `q` of the one beside it, with an ε of 0.01 over the number of classes: a logarithmic opinion pool
-/// ([`crate::averaging`]).
+/// A model that is averaged with another one: `(1 - s) · p + s · q` of the class probabilities `p` of the one and `q` of the one
+/// beside it ([`crate::averaging`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Beside {
     /// Its file, in the same folder.

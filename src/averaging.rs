@@ -28,7 +28,7 @@ use crate::wording::{first_few, shown};
 pub struct Member<'a> {
     /// The network.
     pub network: &'a Network,
-    /// A second network of the same classes and preprocessing whose probabilities are pooled with the first one's for each
+    /// A second network of the same classes and preprocessing whose probabilities are mixed with the first one's for each
     /// view, and what it counts: see [`Beside`](crate::artifact::Beside).
     pub beside: Option<(&'a Network, f64)>,
     /// How an image becomes its input.
@@ -237,10 +237,6 @@ struct Way<'a> {
     share: Option<f64>,
 }
 
-/// Shared by all classes, and added to their probabilities before the logarithm is taken, so that no network can rule a class out
-/// by itself.
-const DOUBT: f64 = 0.01;
-
 impl Way<'_> {
     fn networks(self) -> usize {
         1 + usize::from(self.share.is_some())
@@ -251,15 +247,8 @@ impl Way<'_> {
         let mut said = networks.iter().map(|network| self.probabilities(network, images));
         let Some(first) = said.next().transpose()? else { return Ok(Vec::new()) };
         let (Some(second), Some(share)) = (said.next().transpose()?, self.share) else { return Ok(first) };
-        let classes = (first.len() / images.size()[0].max(1) as usize).max(1);
-        let pool = |(p, q): (&[f32], &[f32])| {
-            let ln = |p: f32| (f64::from(p) + DOUBT / classes as f64).ln();
-            let weights: Vec<f64> =
-                p.iter().zip(q).map(|(&p, &q)| ((1. - share) * ln(p) + share * ln(q)).exp()).collect();
-            let total: f64 = weights.iter().sum();
-            weights.into_iter().map(move |weight| (weight / total) as f32).collect::<Vec<_>>()
-        };
-        Ok(first.chunks(classes).zip(second.chunks(classes)).flat_map(pool).collect())
+        let mix = |(p, q): (&f32, &f32)| ((1. - share) * f64::from(*p) + share * f64::from(*q)) as f32;
+        Ok(first.iter().zip(&second).map(mix).collect())
     }
 
     /// The softmax for each image, row by row, in the order of the average's classes.
@@ -444,8 +433,7 @@ mod tests {
                         };
                         let mut shares = said(member.network);
                         if let Some((second, share)) = member.beside {
-                            let [p, q] = [&shares, &said(second)].map(|it: &Tensor| (it + DOUBT / 4.).log());
-                            shares = (p * (1. - share) + q * share).softmax(0, Kind::Double);
+                            shares = shares * (1. - share) + said(second) * share;
                         }
                         let shares = Vec::<f64>::try_from(shares);
                         for (class, share) in shares.unwrap().into_iter().enumerate() {

@@ -85,7 +85,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     let (trained, beside, contest) = match plan.settings.rival.take() {
         None => {
             let candidate = &plan.settings.candidate;
-            (run.context(&plan).train(candidate, network, None, &mut seconds)?, None, None)
+            (run.context(&plan).train(candidate, network, &mut seconds)?, None, None)
         }
         Some(rival) => {
             drop(network);

@@ -16,7 +16,6 @@ pub(super) fn fine_tune(
     settings: &TrainSettings,
     augment: &Augmentation,
     mut network: Network,
-    give_up: Option<&trainer::GiveUp>,
     seconds: &mut Seconds,
 ) -> Result<Trained> {
     let Plan { settings: plan, data, .. } = context.plan;
@@ -36,7 +35,6 @@ pub(super) fn fine_tune(
         threads: plan.threads,
         folder: context.folder,
         card: &card,
-        give_up,
         signals: context.signals,
         parts: Parts::new(network.device()),
     };

@@ -157,18 +157,12 @@ impl Context<'_> {
     }
 
     /// Trains `candidate` from `network`, which is as [`Context::network`] makes it.
-    pub fn train(
-        &self,
-        candidate: &Candidate,
-        network: Network,
-        stop: Option<&trainer::GiveUp>,
-        seconds: &mut Seconds,
-    ) -> Result<Trained> {
+    pub fn train(&self, candidate: &Candidate, network: Network, seconds: &mut Seconds) -> Result<Trained> {
         let before = network.frozen_hash()?;
         let trained = match &candidate.training {
             Training::Heads { linear } => self.fit_heads(linear, network, seconds)?,
             Training::Gradient { train, augment } => {
-                fine_tuning::fine_tune(self, train, augment, network, stop, seconds)?
+                fine_tuning::fine_tune(self, train, augment, network, seconds)?
             }
             Training::Race { .. } => return Err(Error::run("a race trains what has won it")),
         };

@@ -8,7 +8,6 @@ use crate::error::Result;
 use crate::plan::{Candidate, Training};
 use crate::run_folder::RunFolder;
 use crate::strategy::decide;
-use crate::trainer::GiveUp;
 
 /// Heads and fine-tuning of one plan.
 pub struct Pair<'a> {
@@ -34,17 +33,12 @@ pub fn hold(
 }
 
 impl Pair<'_> {
-    fn train(
-        &mut self,
-        candidate: &Candidate,
-        folder: &RunFolder,
-        give_up: Option<&GiveUp>,
-    ) -> Result<(Trained, decide::Candidate)> {
+    fn train(&mut self, candidate: &Candidate, folder: &RunFolder) -> Result<(Trained, decide::Candidate)> {
         let started = Instant::now();
         self.context.observer.say(&format!("trying  {}", candidate.method));
         let context = Context { folder, ..self.context };
         let network = context.network(candidate)?;
-        let trained = context.train(candidate, network, give_up, self.seconds)?;
+        let trained = context.train(candidate, network, self.seconds)?;
         let measured = decide::Candidate {
             method: candidate.method,
             val: trained.outcomes.val.clone(),
@@ -60,12 +54,12 @@ impl Trainer for Pair<'_> {
 
     fn fit_heads(&mut self) -> Result<(Trained, decide::Candidate)> {
         let folder = self.context.folder.heat("heads")?;
-        self.train(self.heads, &folder, None)
+        self.train(self.heads, &folder)
     }
 
-    fn fine_tune(&mut self, give_up: &GiveUp) -> Result<(Trained, decide::Candidate)> {
+    fn fine_tune(&mut self) -> Result<(Trained, decide::Candidate)> {
         let folder = self.context.folder.with_model_apart()?;
-        self.train(self.tuned, &folder, Some(give_up))
+        self.train(self.tuned, &folder)
     }
 
     fn say(&self, line: &str) {

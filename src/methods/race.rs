@@ -272,7 +272,6 @@ impl Heats<'_> {
             threads: plan.settings.threads,
             folder: &folder,
             card: &self.context.card(&network),
-            give_up: None,
             signals,
             parts: Parts::new(network.device()),
         };

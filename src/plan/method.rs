@@ -85,21 +85,19 @@ pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
 pub(super) struct Trained {
     /// Whether the network's head can be fitted.
     pub holds_linear: bool,
-    /// Whether the network has BatchNorm.
-    pub normalises: bool,
+    /// Whether there is lots of data and the network has BatchNorm.
+    pub lots: bool,
     /// Training images.
     pub images: usize,
 }
 
 pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> TrainSettings {
-    let Trained { holds_linear, normalises, images } = *trained;
+    let Trained { holds_linear, lots, images } = *trained;
     let typed = &recipe.train;
     let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
-    let inference =
-        typed.batch_norm == Some(BatchNormMode::Inference) || typed.linear_head_first == Some(true);
-    let by_method = Defaults::of(method, choice, normalises && !inference);
+    let by_method = Defaults::of(method, choice, lots);
     let batch_size = typed.batch_size.unwrap_or(defaults::batch_size(images));
-    let epochs = typed.epochs.unwrap_or_else(|| by_method.epochs_for(images, batch_size));
+    let epochs = typed.epochs.unwrap_or_else(|| defaults::epochs(method, images));
     let (optimizer, weight_decay) = match choice {
         OptimizerChoice::Sgd => {
             let momentum = typed.momentum.unwrap_or(defaults::MOMENTUM);
@@ -120,18 +118,14 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
             ScheduleSettings::Plateau { patience: typed.patience.unwrap_or(defaults::PATIENCE), gamma }
         }
     };
-    let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first);
+    // A head that was fitted to the features of BatchNorm's running statistics is none for those of batches.
+    let by_batches = typed.batch_norm == Some(BatchNormMode::Train);
+    let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first && !by_batches);
     let linear_head = linear_head && holds_linear && method != Method::Scratch;
-    // LP-FT (Kumar et al. 2022) keeps BatchNorm in inference mode, whose features the head was fitted to.
-    let batch_norm = if linear_head { BatchNormMode::Inference } else { by_method.batch_norm };
+    let lr = typed.lr.unwrap_or(by_method.lr);
     // With one rate typed the other follows it, in the method's own proportion. A head that comes fitted has
     // nothing to catch up with.
-    let proportion = match (linear_head, typed.lr) {
-        (true, _) => 1.,
-        (false, Some(_)) => Defaults::of(method, choice, false).proportion(),
-        (false, None) => by_method.proportion(),
-    };
-    let lr = typed.lr.unwrap_or(by_method.lr);
+    let head_lr = if linear_head { lr } else { lr * by_method.head_lr / by_method.lr };
     TrainSettings {
         epochs,
         batch_size,
@@ -139,7 +133,7 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
         precision: typed.precision.unwrap_or_default(),
         optimizer,
         lr,
-        head_lr: typed.head_lr.unwrap_or(lr * proportion),
+        head_lr: typed.head_lr.unwrap_or(head_lr),
         weight_decay: typed.weight_decay.unwrap_or(weight_decay),
         decay_norm_and_bias: typed.decay_norm_and_bias.unwrap_or(false),
         schedule,
@@ -150,7 +144,7 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
         clip_grad_norm: typed.clip_grad_norm.or(linear_head.then_some(defaults::FITTED_CLIP)),
         early_stopping: typed.early_stopping,
-        batch_norm: typed.batch_norm.unwrap_or(batch_norm),
+        batch_norm: typed.batch_norm.unwrap_or(by_method.batch_norm),
         linear_head: linear_head
             .then(|| LinearHeadSettings { c: typed.c, folds: typed.folds.unwrap_or(defaults::FOLDS) }),
         layer_decay: 1.,

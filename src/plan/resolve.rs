@@ -20,7 +20,7 @@ use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
 use crate::preprocess::{Preprocessing, Views};
-use crate::recipe::{BadImages, DeviceChoice, Method, Mistake, Recipe, ValChoice};
+use crate::recipe::{BadImages, DatasetSize, DeviceChoice, Method, Mistake, Recipe, ValChoice};
 use crate::run_folder::PLAN as PLAN_FILE;
 use crate::weights::source::{Opened, Source, Weights};
 
@@ -119,10 +119,11 @@ impl Plan {
             }
         };
         let average = asked == Method::Auto && recipe.strategy.average.unwrap_or(true);
+        let lots = decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Lots);
         let mut candidates = Vec::new();
         for &method in &methods {
             let (said, wrong) = (&mut notes, &mut mistakes);
-            let resolving = Resolving { recipe: &recipe, method, data: &data };
+            let resolving = Resolving { recipe: &recipe, method, data: &data, lots };
             candidates.push(resolving.candidate(probe.as_mut(), preprocessing.as_ref(), said, wrong)?);
         }
         // Where fine-tuning is the table's choice there are many images, and cross-validation on all would take as long as it.
@@ -205,6 +206,8 @@ impl Plan {
 struct Resolving<'a> {
     recipe: &'a Recipe,
     method: Method,
+    /// Whether there is lots of data.
+    lots: bool,
     data: &'a Data,
 }
 
@@ -217,12 +220,12 @@ impl Resolving<'_> {
         notes: &mut Vec<String>,
         mistakes: &mut Vec<Mistake>,
     ) -> Result<Candidate> {
-        let Resolving { recipe, method, data } = *self;
+        let Resolving { recipe, method, data, lots } = *self;
         let frozen = probe.as_ref().map_or(0, |probe| frozen(recipe, probe, method, mistakes));
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
         let trained = Trained {
             holds_linear: probe.as_ref().is_some_and(|probe| probe.holds_linear()),
-            normalises: probe.as_ref().is_some_and(|probe| normalises(probe)),
+            lots: lots && probe.as_ref().is_some_and(|probe| normalises(probe)),
             images: data.train.len(),
         };
         let training = if method.is_by_gradient() {

@@ -78,7 +78,7 @@ impl Plan {
 /// What becomes of the two methods where `auto` has a rival for its choice.
 fn rival_line(settings: &Settings, rival: &Candidate) -> String {
     let what = match rival.training {
-        Training::Heads { .. } => "fitted first; what it leaves to gain decides how long is fine-tuned",
+        Training::Heads { .. } => "fitted first, and kept alone if it leaves nothing to gain",
         _ => "trained too, unless the heads leave too little to gain",
     };
     let kept = match settings.average {

@@ -8,7 +8,7 @@ use crate::recipe::{DatasetSize, Method, Similarity};
 pub struct Choice {
     /// The method.
     pub method: Method,
-    /// What is trained beside it, where the measurements cannot tell which is better: see [`super::rival`].
+    /// What is trained beside it, because no measurement tells which is better: see [`super::decide`].
     pub rival: Option<Method>,
     /// Why.
     pub reason: String,
@@ -35,18 +35,18 @@ fn corner(size: &Size, similarity: &Likeness) -> (Method, Option<Method>, &'stat
     match (size.verdict, similarity.verdict) {
         (DatasetSize::Little, Similarity::Similar) => (
             Method::Linear,
-            Some(Method::Full),
+            Some(Method::Partial),
             "a linear classifier on the top features cannot overfit much, and they fit the images",
         ),
         (DatasetSize::Little, _) => (
             Method::Stages,
-            Some(Method::Full),
+            Some(Method::Partial),
             "too few images to retrain the network, and its top features are made for others: linear classifiers on \
              the features of several stages",
         ),
         (_, Similarity::Similar) => (
             Method::Partial,
-            Some(Method::Full),
+            Some(Method::Stages),
             "the features nearly fit: a linear classifier first, then the last stages are fine-tuned from it",
         ),
         _ => (
@@ -65,9 +65,9 @@ mod tests {
     #[test]
     fn each_corner_has_its_method() {
         for (images, similarity, method, rival) in [
-            (5, Similarity::Similar, Method::Linear, Some(Method::Full)),
-            (5, Similarity::Different, Method::Stages, Some(Method::Full)),
-            (100, Similarity::Similar, Method::Partial, Some(Method::Full)),
+            (5, Similarity::Similar, Method::Linear, Some(Method::Partial)),
+            (5, Similarity::Different, Method::Stages, Some(Method::Partial)),
+            (100, Similarity::Similar, Method::Partial, Some(Method::Stages)),
             (100, Similarity::Different, Method::Full, Some(Method::Stages)),
         ] {
             let size = Size::of(&[images, images], None, 20);

@@ -2,8 +2,8 @@
 //!
 //! No measurement beforehand tells which does better: on tasks of one size and distance either was ahead by 20 points
 //! (`docs/strategy.md`). Heads cost one pass of the images, so they are always fitted first. Fine-tuning follows unless they
-//! leave nothing to gain, and is given up where it gains nothing. In the end both are two experts of a mixture, whose weights
-//! are the most probable ones given the validation images.
+//! leave nothing to gain. The two err on different images, so that their mean is better than either; it is a mixture of two
+//! experts, with the weights that are the most probable ones given the validation images.
 
 use serde::Serialize;
 
@@ -11,18 +11,16 @@ use super::race::{Outcomes, Row, rows};
 use crate::metrics::Evaluation;
 use crate::recipe::Method;
 
-/// So many validation images, imagined ones that the heads alone explain, speak for the heads: they are the cheaper ones, and
-/// have not chosen an epoch by these images.
-const PRIOR_IMAGES: f64 = 5.;
+/// What is believed of the weights beforehand counts as much as so many validation images: that both are worth the same. With 1
+/// to 4 validation images a class anything from 2 to 50 did as well on ten tasks of photographs, and nothing did worse by 1.3
+/// points.
+const PRIOR_IMAGES: f64 = 10.;
 
 /// What would count less is left out: each of the two is a network to run.
 const LEAST_SHARE: f64 = 0.15;
 
-/// The share of wrong answers of the heads that is nothing to gain.
+/// The share of wrong answers of the heads that is nothing to gain: on steel, 99 % right, fine-tuning lost 2 points.
 const NOTHING_TO_GAIN: f64 = 0.02;
-
-/// The part of its epochs after which fine-tuning has to be ahead of the heads.
-const TRIAL: f64 = 0.25;
 
 /// What a method has come to.
 #[derive(Clone, Debug)]
@@ -54,24 +52,19 @@ pub fn nothing_to_gain(heads: &Candidate) -> Option<String> {
     })
 }
 
-/// Whether fine-tuning is given up after `done` of its `epochs`, the best of which has this loss on the validation images.
-pub fn gives_up(heads: &Evaluation, best_loss: f64, done: usize, epochs: usize) -> bool {
-    done as f64 >= TRIAL * epochs as f64 && best_loss > heads.loss
-}
-
 /// The weight of `tuned` in a mixture with `heads`, by the cross-entropies of the same images in nats: the most probable one
-/// when [`PRIOR_IMAGES`] speak for the heads. Expectation and maximisation (Dempster, Laird and Rubin, JRSS B 39, 1977) climb to
-/// it, for there is one summit.
+/// under a Dirichlet prior of [`PRIOR_IMAGES`]. Expectation and maximisation (Dempster, Laird and Rubin, JRSS B 39, 1977) climb
+/// to it, for there is one summit.
 fn weight(heads: &[f64], tuned: &[f64]) -> f64 {
     let mut weight = 0.5;
     for _ in 0..1000 {
-        let explained = |(heads, tuned): (&f64, &f64)| {
-            let odds = (1. - weight) / weight * (tuned - heads).exp();
-            1. / (1. + odds)
-        };
-        let next = heads.iter().zip(tuned).map(explained).sum::<f64>() / (heads.len() as f64 + PRIOR_IMAGES);
-        if (next - weight).abs() < 1e-9 || next <= 0. {
-            return next;
+        // How far fine-tuning explains an image that both have seen.
+        let explained =
+            |(heads, tuned): (&f64, &f64)| 1. / (1. + (1. - weight) / weight * (tuned - heads).exp());
+        let sum: f64 = heads.iter().zip(tuned).map(explained).sum();
+        let next = (sum + PRIOR_IMAGES / 2.) / (heads.len() as f64 + PRIOR_IMAGES);
+        if (next - weight).abs() < 1e-9 {
+            break;
         }
         weight = next;
     }

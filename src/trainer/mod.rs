@@ -30,7 +30,7 @@ use crate::metrics::Evaluation;
 use crate::models::Network;
 use crate::optim::{Ema, Optimizer};
 use crate::parts::Parts;
-use crate::plan::TrainSettings;
+use crate::plan::{ScheduleSettings, TrainSettings};
 use crate::precision::{LossScale, LossScaleState, Precision};
 use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
 use crate::recipe::{BatchNormMode, ClassWeights};
@@ -76,17 +76,11 @@ pub struct Job<'a> {
     pub folder: &'a RunFolder,
     /// What the model file says about itself.
     pub card: &'a Card,
-    /// Whether the training is worth going on with, asked after each epoch but the last.
-    pub give_up: Option<&'a GiveUp<'a>>,
     /// Asked between two steps.
     pub signals: &'a Signals,
     /// How much of a batch is measured at once.
     pub parts: Parts,
 }
-
-/// Says whether a training is to be given up, by the epochs that are done and the number of all. A function of these alone, so
-/// that a run that goes on ends where it would have ended.
-pub type GiveUp<'a> = dyn Fn(&[EpochRow], usize) -> bool + 'a;
 
 /// One epoch, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,7 +125,7 @@ pub struct Step {
 pub trait Observer {
     /// After each step.
     fn step(&mut self, step: &Step);
-    /// After each epoch; `best` if no earlier one was as good.
+    /// After each epoch; `best` if it is kept unless a later one is better.
     fn epoch(&mut self, row: &EpochRow, best: bool);
     /// While something is computed before the first epoch: `done` of `total` images.
     fn preparing(&mut self, what: &str, done: usize, total: usize) {
@@ -187,9 +181,37 @@ impl Trained {
     }
 }
 
-/// The epoch with the best validation accuracy, the earliest on ties.
-pub fn best(history: &[EpochRow]) -> Option<&EpochRow> {
-    history.iter().reduce(|best, row| if row.val_accuracy > best.val_accuracy { row } else { best })
+/// Epochs count from this part of them on, where the learning rate falls.
+const SETTLED: f64 = 0.75;
+
+/// The epoch that is kept, of those that are done: in the last quarter, when the learning rate has come down, the one with the
+/// best validation accuracy, and of equals the one with the lowest validation loss. Earlier ones count where the rate does not
+/// fall, where the training may end early, and until the last quarter is reached. A few validation images draw the best of many
+/// epochs by lot: on 41 trainings with 4 and 16 images a class the last quarter's best was right on 2.2 points more of the test
+/// images than the best of all.
+pub fn best<'a>(history: &'a [EpochRow], settings: &TrainSettings) -> Option<&'a EpochRow> {
+    let falls = matches!(settings.schedule, ScheduleSettings::Cosine | ScheduleSettings::Step { .. });
+    let first = match falls && settings.early_stopping.is_none() {
+        true => (SETTLED * settings.epochs as f64) as usize,
+        false => 0,
+    };
+    let rows = history.get(first..).filter(|rows| !rows.is_empty()).unwrap_or(history);
+    let better = |row: &EpochRow, best: &EpochRow| {
+        row.val_accuracy > best.val_accuracy
+            || (row.val_accuracy == best.val_accuracy && row.val_loss < best.val_loss)
+    };
+    rows.iter().reduce(|best, row| if better(row, best) { row } else { best })
+}
+
+/// Why this one.
+fn reason(kept: &EpochRow, history: &[EpochRow]) -> String {
+    let better = history.iter().any(|row| row.val_accuracy > kept.val_accuracy);
+    let alike = history.iter().filter(|row| row.val_accuracy == kept.val_accuracy).count() > 1;
+    format!(
+        "the best validation accuracy{}{}",
+        if better { " of the last quarter, when the learning rate has come down" } else { "" },
+        if alike { ", and of equals the lowest validation loss" } else { "" }
+    )
 }
 
 /// Trains `network`. The best epoch's model is in the run folder afterwards.
@@ -201,9 +223,9 @@ pub fn train(job: &Job, network: &Network, resume: bool, observer: &mut dyn Obse
     let (state, kept) = run(job, network, resume, observer)?;
     let Progress { history: epochs, linear_head, .. } = state.progress;
     let passes = passes::passes(job, network, &kept, linear_head.as_ref(), epochs.len());
-    let notes = notes(&kept, linear_head.as_ref(), &epochs);
-    let best = best(&epochs).ok_or_else(|| Error::run("a training has no epoch"))?;
-    let reason = "the best validation accuracy".to_string();
+    let notes = notes(job.settings, &kept, linear_head.as_ref(), &epochs);
+    let best = best(&epochs, job.settings).ok_or_else(|| Error::run("a training has no epoch"))?;
+    let reason = reason(best, &epochs);
     let best = KeptEpoch { epoch: best.epoch, val_accuracy: best.val_accuracy, reason };
     Ok(Trained { epochs, best, linear_head, passes, notes, kept })
 }
@@ -251,7 +273,6 @@ fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) 
     }
     while state.progress.history.len() < job.settings.epochs
         && !stalled(job.settings, &state.progress.history)
-        && !given_up(job, &state.progress.history)
     {
         let started = Instant::now();
         let before = state.progress.images;
@@ -276,15 +297,16 @@ fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) 
         if !row.val_loss.is_finite() {
             return Err(diverged(job, "validation loss", row.val_loss, row.epoch, progress.step));
         }
-        let is_best = !job.val.is_empty()
-            && best(&progress.history).is_none_or(|best| row.val_accuracy > best.val_accuracy);
+        let mut history = progress.history.clone();
+        history.push(row.clone());
+        let kept = best(&history, job.settings).map(|best| best.epoch);
+        let is_best = !job.val.is_empty() && kept == Some(row.epoch);
         // The model before the checkpoint: a run that dies between the two repeats the epoch and writes
         // the same model again.
         if is_best {
             state.with_average(|| artifact::write(&job.folder.model(), network, job.card))?;
         }
-        let Progress { mut history, linear_head, .. } = std::mem::take(&mut state.progress);
-        history.push(row.clone());
+        let Progress { linear_head, .. } = std::mem::take(&mut state.progress);
         state.progress = Progress { history, linear_head, ..Progress::default() };
         state.save(job, network)?;
         job.folder.append_metrics(&row)?;
@@ -365,8 +387,14 @@ impl State {
 }
 
 /// What a training has to say of itself.
-fn notes(kept: &Kept, head: Option<&LinearHead>, epochs: &[EpochRow]) -> Vec<String> {
-    let beaten = head.zip(best(epochs)).filter(|(head, best)| best.val_accuracy <= head.val_accuracy);
+fn notes(
+    settings: &TrainSettings,
+    kept: &Kept,
+    head: Option<&LinearHead>,
+    epochs: &[EpochRow],
+) -> Vec<String> {
+    let beaten =
+        head.zip(best(epochs, settings)).filter(|(head, best)| best.val_accuracy <= head.val_accuracy);
     let beaten = beaten.map(|(head, best)| {
         format!(
             "no epoch of fine-tuning has beaten the fitted head it began with (val accuracy {:.4}, the best epoch \
@@ -408,17 +436,10 @@ fn diverged(job: &Job, what: &str, value: f64, epoch: usize, step: usize) -> Err
 
 /// Whether early stopping's patience is over.
 fn stalled(settings: &TrainSettings, history: &[EpochRow]) -> bool {
-    match (settings.early_stopping, best(history)) {
+    match (settings.early_stopping, best(history, settings)) {
         (Some(patience), Some(best)) => history.len() - best.epoch >= patience,
         _ => false,
     }
-}
-
-/// Whether the training [is given up](Job::give_up).
-fn given_up(job: &Job, history: &[EpochRow]) -> bool {
-    let epochs = job.settings.epochs;
-    let between = 0 < history.len() && history.len() < epochs;
-    between && job.give_up.is_some_and(|give_up| give_up(history, epochs))
 }
 
 /// Each class's weight in the loss: `total / (classes * images of the class)`, as scikit-learn's
