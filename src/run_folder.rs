@@ -192,6 +192,11 @@ impl RunFolder {
         self.path.join(PAGE)
     }
 
+    /// Whether any epoch is finished.
+    pub fn has_epochs(&self) -> bool {
+        fs::metadata(self.path.join(METRICS)).is_ok_and(|metrics| metrics.len() > 0)
+    }
+
     /// Replaces `metrics.jsonl` by these rows.
     pub fn rewrite_metrics(&self, rows: &[EpochRow]) -> Result<()> {
         let lines = rows.iter().map(line).collect::<Result<String>>()?;

@@ -208,11 +208,8 @@ fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
         val_views,
         test_views,
         epochs: outcomes.epochs,
-        best: Best {
-            epoch: outcomes.best.epoch,
-            val_accuracy: outcomes.best.val_accuracy,
-            reason: outcomes.best.reason,
-        },
+        best: Best { epoch: outcomes.best.epoch, val_accuracy: outcomes.best.val_accuracy },
+        best_reason: outcomes.best.reason,
         linear: outcomes.linear,
         frozen,
         bad_images,

@@ -39,8 +39,11 @@ pub(super) fn fine_tune(
         parts: Parts::new(network.device()),
     };
     let mut observer = context.observer.training(settings.epochs);
-    // A run that was stopped before its first checkpoint has nothing to go on from.
-    let resume = context.resume && context.folder.checkpoint().exists();
+    // A run that was stopped before its first checkpoint has nothing to go on from, nor has one whose epochs are done and whose
+    // model is gone.
+    let folder = context.folder;
+    let kept = folder.model().exists() || !folder.has_epochs();
+    let resume = context.resume && folder.checkpoint().exists() && kept;
     let trained = seconds.of("train", || trainer::train(&job, &network, resume, observer.as_mut()))?;
     drop(observer);
     // Measured on the model that is kept, which need not be the last epoch's.

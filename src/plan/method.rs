@@ -118,8 +118,9 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
             ScheduleSettings::Plateau { patience: typed.patience.unwrap_or(defaults::PATIENCE), gamma }
         }
     };
-    // A head that was fitted to the features of BatchNorm's running statistics is none for those of batches.
-    let by_batches = typed.batch_norm == Some(BatchNormMode::Train);
+    // A head that was fitted to the features of BatchNorm's running statistics is none for those of batches, where all stages
+    // follow them.
+    let by_batches = method == Method::Full && typed.batch_norm == Some(BatchNormMode::Train);
     let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first && !by_batches);
     let linear_head = linear_head && holds_linear && method != Method::Scratch;
     let lr = typed.lr.unwrap_or(by_method.lr);

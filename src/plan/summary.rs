@@ -79,7 +79,7 @@ impl Plan {
 fn rival_line(settings: &Settings, rival: &Candidate) -> String {
     let what = match rival.training {
         Training::Heads { .. } => "fitted first, and kept alone if it leaves nothing to gain",
-        _ => "trained too, unless the heads leave too little to gain",
+        _ => "trained too, unless the heads leave nothing to gain",
     };
     let kept = match settings.average {
         true => "each counts by what it says of the validation images",

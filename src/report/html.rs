@@ -133,6 +133,9 @@ impl Report {
             self.train.images,
             self.seconds.values().sum::<f64>()
         )?;
+        if self.linear.is_none() {
+            write!(out, "<p class=\"soft\">Epoch {} is kept: {}.</p>", self.best.epoch, self.best_reason)?;
+        }
         let Some(val) = &self.val_views else { return Ok(()) };
         write!(out, "<p>With the probabilities of {} averaged: ", val.views)?;
         if let Some(test) = &self.test_views {

@@ -68,6 +68,8 @@ pub struct Report {
     pub epochs: Vec<EpochRow>,
     /// The epoch whose model is kept.
     pub best: Best,
+    /// Why this epoch.
+    pub best_reason: String,
     /// For `linear`: how the head was fitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearReport>,
@@ -174,8 +176,6 @@ pub struct Best {
     pub epoch: usize,
     /// Its accuracy.
     pub val_accuracy: f64,
-    /// Why this one.
-    pub reason: String,
 }
 
 /// The frozen part of the network.

@@ -62,7 +62,8 @@ fn distance(a: &HashMap<String, Vec<f32>>, b: &HashMap<String, Vec<f32>>) -> f32
 #[test]
 fn the_model_that_is_kept_is_the_average() {
     let lab = Lab::of("full", 4);
-    let common = ["train.epochs=1", "train.schedule=constant", "train.warmup_epochs=0"];
+    let common =
+        ["train.epochs=1", "train.schedule=constant", "train.warmup_epochs=0", "train.batch_norm=train"];
     let run = |out: &str, sets: &[&str]| {
         lab.finetuned(out, &[&common[..], sets].concat());
         weights(&lab, out)

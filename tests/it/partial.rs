@@ -153,11 +153,12 @@ fn rates_follow_from_the_head_and_the_method() {
     let head_lr = |sets: &[&str]| plan(sets)["train"]["head_lr"].as_f64().unwrap();
     assert_eq!(head_lr(&[]), 0.01);
     assert_eq!(head_lr(&["train.linear_head_first=false"]), 0.1);
-    assert_eq!(head_lr(&["strategy.method=full"]), 0.1);
-    assert_eq!(head_lr(&["strategy.method=full", "train.linear_head_first=true"]), 0.01);
+    assert_eq!(head_lr(&["strategy.method=full"]), 0.01);
+    assert_eq!(head_lr(&["strategy.method=full", "train.linear_head_first=false"]), 0.1);
+    assert_eq!(head_lr(&["strategy.method=full", "train.batch_norm=train"]), 0.1);
     let batch_norm = |sets: &[&str]| plan(sets)["train"]["batch_norm"].as_str().unwrap().to_string();
-    assert_eq!(batch_norm(&["strategy.method=full"]), "train");
-    assert_eq!(batch_norm(&["strategy.method=full", "train.linear_head_first=true"]), "inference");
+    assert_eq!(batch_norm(&["strategy.method=full"]), "inference");
+    assert_eq!(batch_norm(&["strategy.method=scratch"]), "train");
     let clip = |sets: &[&str]| plan(sets)["train"]["clip_grad_norm"].as_f64();
     assert_eq!(clip(&[]), Some(1.));
     assert_eq!(clip(&["train.clip_grad_norm=3"]), Some(3.));
@@ -167,11 +168,11 @@ fn rates_follow_from_the_head_and_the_method() {
     let group =
         |stages: &str, lr: f64, from: usize| json!({ "stages": stages, "lr": lr, "from_epoch": from });
     let expected = json!([
-        group("conv1", 0.000625, 11),
-        group("stage2", 0.00125, 9),
-        group("stage3", 0.0025, 7),
-        group("stage4", 0.005, 5),
-        group("conv5", 0.01, 3)
+        group("conv1", 0.000625, 9),
+        group("stage2", 0.00125, 7),
+        group("stage3", 0.0025, 5),
+        group("stage4", 0.005, 3),
+        group("conv5", 0.01, 1)
     ]);
     assert_eq!(groups(&full), expected);
     assert_eq!(

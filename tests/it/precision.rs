@@ -115,9 +115,9 @@ fn parts_of_a_batch_train_as_the_whole_does() {
         let (a, b) = (loss.as_f64().unwrap(), loss_of_parts.as_f64().unwrap());
         assert!((a - b).abs() < 1e-4 * a, "{name}: {a} and {b}");
     }
-    let run = lab.finetuned("batches", &["train.epochs=1", "train.micro_batch=8"]);
+    let run = lab.finetuned("batches", &["train.epochs=1", "train.micro_batch=8", "train.batch_norm=train"]);
     run.says(&["note: `micro_batch: 8` is not the same training as `batch_size: 16` at once: BatchNorm"]);
-    let run = lab.finetune("one", &["train.micro_batch=1"]).run().expect(2);
+    let run = lab.finetune("one", &["train.micro_batch=1", "train.batch_norm=train"]).run().expect(2);
     run.says(&["train.micro_batch=1: BatchNorm cannot learn from one image at a time"]);
 }
 

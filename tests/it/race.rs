@@ -189,7 +189,9 @@ fn what_cannot_race_is_refused_with_advice() {
     plan(&["strategy.race.methods=[full, race]"]).expect(2).says(&["expected a list out of"]);
     plan(&["strategy.race.folds=1"]).expect(2).says(&["a whole number from 2 to 100"]);
     plan(&["weights=none"]).expect(2).says(&["there is nothing to race", "`method: scratch`"]);
-    plan(&["train.batch_size=1"]).expect(2).says(&["BatchNorm cannot learn from one image at a time"]);
+    plan(&["train.batch_size=1", "train.batch_norm=train"])
+        .expect(2)
+        .says(&["BatchNorm cannot learn from one image at a time"]);
     plan(&["strategy.method=full", "strategy.race.folds=4"])
         .expect(0)
         .says(&["`strategy.race.folds` is not used by `method: full`"]);

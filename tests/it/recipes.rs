@@ -148,9 +148,16 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
     ),
     (
         "BatchNorm with one image a step",
-        &["plan", "r.yaml", "--set", "strategy.method=full", "--set", "train={ batch_size: 1 }"],
+        &[
+            "plan",
+            "r.yaml",
+            "--set",
+            "strategy.method=full",
+            "--set",
+            "train={ batch_size: 1, batch_norm: train }",
+        ],
         2,
-        "error: r.yaml: 1 mistake\n  --set train={ batch_size: 1 }: train.batch_size: BatchNorm cannot learn \
+        "error: r.yaml: 1 mistake\n  --set train={ batch_size: 1, batch_norm: train }: train.batch_size: BatchNorm cannot learn \
          from one image at a time: take 2 or more, or set `train.batch_norm: inference`",
     ),
     (
