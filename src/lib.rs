@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`recipe`] is what the user typed, [`plan`] what will happen; where the method is open, [`strategy`] measures and
-//! chooses. [`dataset`] lists images, [`preprocess`]
+//! chooses; [`methods`] trains what was chosen. [`dataset`] lists images, [`preprocess`]
 //! turns one into the network's input exactly as torchvision does, [`loader`] does so in parallel and in
 //! order. [`models`] holds the networks, each a chain of named stages; [`weights`] fills them, and [`inference`] runs
 //! them on many images at once. [`trainer`]

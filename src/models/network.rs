@@ -6,7 +6,6 @@
 mod groups;
 mod layout;
 mod prefix;
-mod statistics;
 
 use std::ops::Range;
 

@@ -260,11 +260,11 @@ pub const KEYS: &[Key] = &[
     key(
         "train.epochs",
         Whole(1, MANY),
-        "by method and size: `linear` and `stages` need none; `partial` 15, `full` 30, `scratch` 60; more for few images, fewer for very many",
+        "by method and number of images: `linear` and `stages` need none; `partial` and `full` 200 over its root, 8 at least; `scratch` 60 and fewer for many",
         "How often each training image is seen.",
     )
     .also(&["num_epochs", "n_epochs", "max_epochs"]),
-    key("train.batch_size", Whole(1, 65_536), "`32`; `16` where an epoch would have fewer than 20 steps", "Images per step.").also(&["batch", "bs"]),
+    key("train.batch_size", Whole(1, 65_536), "`32`; `16` where an epoch would have fewer than 40 steps", "Images per step.").also(&["batch", "bs"]),
     key(
         "train.micro_batch",
         Whole(1, 65_536),
@@ -288,14 +288,14 @@ pub const KEYS: &[Key] = &[
     key(
         "train.lr",
         Number(Limits::Positive),
-        "by method: `partial` 0.01, `full` 0.04 with BatchNorm and 0.01 without, `scratch` 0.02; with `adamw` 0.0001 and 0.0002",
+        "by method: `partial` and `full` 0.01, with lots of data and BatchNorm 0.02; `scratch` 0.02; with `adamw` a hundredth of that",
         "The peak learning rate of everything but the head; with `layer_decay` that of the last stages.",
     )
     .also(&["learning_rate"]),
     key(
         "train.head_lr",
         Number(Limits::Positive),
-        "the same as `lr`; for `partial` and `full` without `linear_head_first` 10 × `lr`, and 0.1 for `full` where `lr` is left out",
+        "the same as `lr`; for `partial` and `full` without `linear_head_first` 10 × `lr`",
         "The peak learning rate of the head.",
     )
     .also(&["head_learning_rate", "lr_head"]),
@@ -381,7 +381,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.batch_norm",
         Choice(&["train", "inference"]),
-        "by method: `partial` `inference`, `full` and `scratch` `train`; `inference` with `linear_head_first`",
+        "by method: `partial` and `full` `inference`, `scratch` `train`",
         "Whether BatchNorm in the trained stages uses and updates batch statistics (`train`) or keeps \
             those of the weights (`inference`). Frozen stages always keep theirs.",
     ),
@@ -412,9 +412,9 @@ pub const KEYS: &[Key] = &[
     key(
         "train.linear_head_first",
         Bool,
-        "by method: `partial` `true`, `full` `false`",
+        "by method: `partial` `true`, `full` `true` unless `batch_norm: train`",
         "Fit the head to the features of the weights, as `linear` does, before the first epoch, and fine-tune \
-            from there. For `full`, `batch_norm` is then `inference` by default. `scratch` has no use for it.",
+            from there. `scratch` has no use for it.",
     )
     .also(&["lp_ft", "linear_probe"]),
     key(

@@ -45,7 +45,7 @@ fn the_better_of_the_two_is_what_it_is_alone() {
     let cases: [(&str, &str, &[&str]); 2] = [
         ("stages", "partial", &STILL),
         // Features of the first stage tell little.
-        ("full", "stages", &["train.lr=0.02", "train.epochs=15", "strategy.read=[conv1]"]),
+        ("partial", "stages", &["train.lr=0.02", "train.epochs=15", "strategy.read=[conv1]"]),
     ];
     for (winner, other, more) in cases {
         let sets = set(more);

@@ -73,20 +73,6 @@ pub fn merge(known: &mut Vec<Moments>, seen: Vec<Moments>) -> Result<(), TchErro
 }
 
 impl Moments {
-    /// Whether these are of the layer with this running mean.
-    pub fn is_of(&self, running_mean: &Tensor) -> bool {
-        self.layer == running_mean.data_ptr() as usize
-    }
-
-    /// What the running statistics would be if these were the source's images: mean, and variance with Bessel's correction as
-    /// PyTorch has it.
-    pub fn statistics(&self) -> Result<[Tensor; 2], TchError> {
-        let mean = self.sum.f_div_scalar(self.count)?;
-        let var = self.squares.f_div_scalar(self.count)?.f_sub(&mean.f_square()?)?.f_clamp_min(0.)?;
-        let var = var.f_mul_scalar(self.count / (self.count - 1.).max(1.))?;
-        Ok([mean, var])
-    }
-
     /// How far the images are from the source data in this layer: the median over its channels of the
     /// Kullback-Leibler divergence of two normal distributions, in nats, the images' from the running
     /// statistics. The median, because a channel that was hardly ever active on the source data would
