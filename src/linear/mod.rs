@@ -128,7 +128,7 @@ pub enum LinearProgress {
 /// otherwise be chosen for promising little, and not for pointing right. Of values within a thousandth of a nat the strongest
 /// penalty is taken. The path goes from strong to weak
 /// penalties until the log loss has become clearly worse or stays as it is, and has no end on either side. Few images are cut
-/// into folds several times ([`deals`]). The scale is that of all images in every fold. If no class has two
+/// into folds several times. The scale is that of all images in every fold. If no class has two
 /// images there is nothing to hold out: C is 100, and [`LinearFit::note`] says so. So it does where the folds would
 /// take gigabytes or days (thousands of classes with tens of thousands of images); there the last fit is in
 /// float32 and of a limited number of steps.

@@ -15,7 +15,7 @@ pub(super) fn fine_tune(
     context: &Context,
     settings: &TrainSettings,
     augment: &Augmentation,
-    mut network: Network,
+    network: Network,
     seconds: &mut Seconds,
 ) -> Result<Trained> {
     let Plan { settings: plan, data, .. } = context.plan;
@@ -48,7 +48,7 @@ pub(super) fn fine_tune(
     drop(observer);
     // Measured on the model that is kept, which need not be the last epoch's.
     let model = context.folder.model();
-    load(&mut network, &model, &read_checkpoint(&model)?, Head::Load)?;
+    load(&network, &model, &read_checkpoint(&model)?, Head::Load)?;
     let (val, test) = seconds.of("evaluate", || -> Result<_> {
         let val = trained.evaluate_val(&job, &network)?;
         let test = data.test.as_ref().map(|test| trainer::evaluate(&job, &network, test)).transpose()?;

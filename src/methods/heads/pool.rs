@@ -92,8 +92,7 @@ fn search(logits: &Tensor, truths: &Tensor) -> Result<Vec<f64>, TchError> {
             weights.iter().zip(&slopes).map(|(weight, slope)| weight * (-step * (slope - least)).exp());
         let moved = normalised(moved.collect());
         let (moved_loss, moved_slopes) = evaluate(&moved)?;
-        // NaN is no improvement.
-        if !(moved_loss < loss) {
+        if moved_loss >= loss || moved_loss.is_nan() {
             step /= 2.;
             if step < 1e-6 {
                 break;
