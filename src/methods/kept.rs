@@ -44,8 +44,8 @@ impl Context<'_> {
         }
         let Some(test) = &data.test else { return Ok(()) };
         outcomes.test = Some(self.measure(kept, &views, "measuring test", test)?);
-        let seen: Vec<Pass> = outcomes.passes.iter().filter(|pass| pass.part == "val").cloned().collect();
-        let pass = |val| Pass { part: "test", images: test.len(), times: 1, ..val };
+        let seen = whole(&outcomes.passes, kept.network.stage_names().next().unwrap_or_default());
+        let pass = |stages| Pass { part: "test", stages, images: test.len(), times: 1 };
         outcomes.passes.extend(seen.into_iter().map(pass));
         Ok(())
     }
@@ -87,5 +87,38 @@ impl Outcomes {
         }
         self.notes.extend(other.notes);
         self.passes.extend(other.passes);
+    }
+}
+
+/// The stages that a validation image goes through in each of the networks, whose chains begin with `first`: from there to the end,
+/// where the output of frozen stages was kept and there are two passes.
+fn whole(passes: &[Pass], first: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for Pass { stages, .. } in passes.iter().filter(|pass| pass.part == "val") {
+        let (from, to) = stages.split_once(" to ").unwrap_or((stages, stages));
+        match found.last_mut() {
+            Some(last) if from != first => *last = format!("{first} to {to}"),
+            _ => found.push(stages.clone()),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_goes_through_each_network_from_end_to_end() {
+        let pass = |part, stages: &str| Pass { part, stages: stages.into(), images: 9, times: 1 };
+        let passes = [
+            pass("train", "conv1 to fc"),
+            pass("val", "conv1 to stage3"),
+            pass("val", "stage4 to fc"),
+            pass("train", "conv1 to stage4"),
+            pass("val", "conv1 to stage4"),
+        ];
+        assert_eq!(whole(&passes, "conv1"), ["conv1 to fc", "conv1 to stage4"]);
+        assert_eq!(whole(&passes[4..], "conv1"), ["conv1 to stage4"]);
     }
 }
