@@ -5,8 +5,8 @@
 One model of each block kind, and the smallest of each family of torchvision's, is trained for a few steps on a few of
 the shipped digits. Its `model.safetensors` has to load into the torchvision builder with `strict=True`, to give the logits that `tl extract` gives and the labels and
 confidences that `tl predict` gives; the frozen part has to be the weights that it came from. The linear method has to
-find what `LogisticRegression` behind a `StandardScaler` finds at the same C on the same features; so has `stages`, on
-the features of the stages that it chose.
+find what `LogisticRegression` finds at the same C on the same features, centred and over one number for each stage, times one
+number up to 1 that held-out images chose; so has `stages` without averaging, on the features of the stages that it chose.
 """
 
 import csv
@@ -29,7 +29,6 @@ from PIL import Image, ImageOps
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
@@ -229,17 +228,21 @@ def check_head(bench, name, run, part, key, readings):
     """
     names, paths = [str(digit) for digit in range(part.classes)], [str(path) for path, _ in part.seen]
 
-    def features(images):
-        return np.concatenate([bench.extract(model, images, stage) for model, stage in readings], axis=1).astype("f8")
+    def blocks(images):
+        return [bench.extract(model, images, stage).astype("f8") for model, stage in readings]
 
     state = load_file(run / "model.safetensors")
     weight = state[f"{key}.weight"].flatten(1).double().numpy()
     bias = state[f"{key}.bias"].double().numpy() if f"{key}.bias" in state else None
     report = json.loads((run / "report.json").read_text())
     c = report["linear"]["c"]
+    learnt = blocks([path for path, _ in part.train])
+    width = sum(block.shape[1] for block in learnt)
     # Without biases, means that were subtracted could not be brought back.
-    scaler = StandardScaler(with_mean=bias is not None)
-    x = scaler.fit_transform(features([path for path, _ in part.train]))
+    mean = np.concatenate([block.mean(0) if bias is not None else 0 * block[0] for block in learnt])
+    centred = [block - block.mean(0) if bias is not None else block for block in learnt]
+    scale = np.concatenate([np.full(block.shape[1], np.sqrt((block**2).mean() * width)) for block in centred])
+    x = np.concatenate(centred, axis=1) / scale
     y = np.array([label for _, label in part.train])
     with warnings.catch_warnings():
         # At this tolerance the solver ends where rounding leaves nothing to gain, and says so.
@@ -248,17 +251,20 @@ def check_head(bench, name, run, part, key, readings):
         fit.fit(x, y)
     assert list(fit.classes_) == names
 
-    bias = bias + weight @ scaler.mean_ if bias is not None else np.zeros(part.classes)
-    weight = weight * scaler.scale_
+    bias = bias + weight @ mean if bias is not None else np.zeros(part.classes)
+    weight = weight * scale
     if part.classes == 2:  # scikit-learn has one row, for the difference of the logits
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
-    else:  # what is common to all classes changes no probability: SqueezeNet's biases are raised above its ReLU
+    factor = (weight * fit.coef_).sum() / (fit.coef_**2).sum()
+    assert 0 < factor < 1.0001, f"{name}: the head is scikit-learn's times {factor}"
+    fit.coef_, fit.intercept_ = factor * fit.coef_, factor * fit.intercept_
+    if part.classes > 2:  # what is common to all classes changes no probability: SqueezeNet's biases are raised above its ReLU
         bias = bias - bias.mean() + fit.intercept_.mean()
     worst = max(np.abs(weight - fit.coef_).max(), np.abs(bias - fit.intercept_).max())
     largest = np.abs(fit.coef_).max()
     assert worst <= 1e-3 * largest, f"{name}: a coefficient is off by {worst:.2e} (the largest is {largest:.2e})"
 
-    unseen = scaler.transform(features(paths))
+    unseen = (np.concatenate(blocks(paths), axis=1) - mean) / scale
     rows = bench.predict(run, paths, part.classes)
     assert [row["label"] for row in rows] == list(fit.predict(unseen)), name
     confidences = np.sort(fit.predict_proba(unseen), axis=1)[:, ::-1]
@@ -299,7 +305,7 @@ def check_stages(bench, read, extra):
     part, name = Part.of(10, 10), f"stages, {', '.join(read) or 'by default'}"
     run = fitted(bench, name, part, {
         "model": "shufflenet_v2_x0_5", "weights": str(LETTERS),
-        "strategy": {"method": "stages", **({"read": read} if read else {})}, "train": extra,
+        "strategy": {"method": "stages", "average": False, **({"read": read} if read else {})}, "train": extra,
     })
     chosen = metadata_of(run / "model.safetensors")["reads"]
     rows = json.loads((run / "report.json").read_text())["stages"]
