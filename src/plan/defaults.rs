@@ -21,6 +21,15 @@ pub struct Defaults {
 const EPOCHS_TIMES_ROOT: f64 = 200.;
 /// See [`EPOCHS_TIMES_ROOT`].
 const LEAST_EPOCHS: usize = 8;
+/// Peak learning rate from published weights, whose steps are short by [`FITTED_CLIP`]. EfficientNet-Lite0 on ten tasks of photographs,
+/// 112 pixels: with 4 images a class 0.03 was 3.7 points behind, with 16 level.
+const RATE: f64 = 0.01;
+/// The same with lots of data, where the network has BatchNorm: with 80 images a class 0.03 was 2 points ahead of 0.01, and 0.05
+/// broke the network.
+const RATE_WITH_LOTS: f64 = 0.02;
+/// From weights that `tl` trained itself from random ones, which have seen thousands of images and not a million, and have further
+/// to go: on 38 cells of the made tasks auto was 2.7 points behind its older rules with the rates above, and 1 with this one.
+const RATE_OF_YOUNG_WEIGHTS: f64 = 0.06;
 /// Random weights have all to learn: as many images as BiT's rule shows a network with less than 20,000 of them (500 steps of 512:
 /// "Big Transfer", Kolesnikov et al., ECCV 2020), in epochs from 20 to 60.
 const SCRATCH_VIEWS: usize = 512 * 500;
@@ -83,9 +92,18 @@ pub fn epochs(method: Method, images: usize) -> usize {
     }
 }
 
+/// Peak learning rate for a pretrained network.
+pub fn rate(batch_norm: bool, young: bool, lots: bool) -> f64 {
+    match (batch_norm, young, lots) {
+        (true, true, _) => RATE_OF_YOUNG_WEIGHTS,
+        (true, false, true) => RATE_WITH_LOTS,
+        _ => RATE,
+    }
+}
+
 impl Defaults {
-    /// The settings of a method that trains by gradient. With lots of data a network with BatchNorm bears twice the rate.
-    pub fn of(method: Method, optimizer: OptimizerChoice, lots: bool) -> Self {
+    /// The settings of a method that trains by gradient, from weights that bear a `pretrained_rate`: see [`rate`].
+    pub fn of(method: Method, optimizer: OptimizerChoice, pretrained_rate: f64) -> Self {
         let sgd = match method {
             // From random weights there is more to learn: longer, and one rate for all. On 100 digits 0.02
             // was safe where 0.05 sometimes failed and 0.1 mostly did.
@@ -97,19 +115,15 @@ impl Defaults {
                 linear_head_first: false,
             },
             // LP-FT (Kumar et al. 2022): from the fitted head, with BatchNorm in inference mode, whose features it was fitted to.
-            // EfficientNet-Lite0 on ten tasks of photographs, 112 pixels: with 4 images a class 0.03 was 3.7 points behind 0.01,
-            // with 16 level, with 80 it was 2 ahead, and 0.05 broke the network. BatchNorm that follows the batches was 2 to 5
-            // points behind with 16 a class, and a random head 2 to 14.
-            _ => {
-                let lr = if lots { 0.02 } else { 0.01 };
-                Defaults {
-                    lr,
-                    head_lr: 10. * lr,
-                    batch_norm: BatchNormMode::Inference,
-                    warmup_epochs: 1,
-                    linear_head_first: true,
-                }
-            }
+            // On photographs with 16 images a class BatchNorm that follows the batches was 2 to 5 points behind, and a random head
+            // 2 to 14.
+            _ => Defaults {
+                lr: pretrained_rate,
+                head_lr: 10. * pretrained_rate,
+                batch_norm: BatchNormMode::Inference,
+                warmup_epochs: 1,
+                linear_head_first: true,
+            },
         };
         match optimizer {
             OptimizerChoice::Sgd => sgd,

@@ -77,7 +77,7 @@ pub(super) fn unused(recipe: &Recipe, method: Method, key: &str) -> Option<Strin
     match (method, key) {
         (Method::Scratch, _) => by_method,
         (_, "train.c" | "train.folds") => {
-            let by_default = Defaults::of(method, OptimizerChoice::Sgd, false).linear_head_first;
+            let by_default = Defaults::of(method, OptimizerChoice::Sgd, 0.).linear_head_first;
             match typed.linear_head_first {
                 Some(false) => Some("linear_head_first: false".into()),
                 None if !by_default => by_method,

@@ -85,17 +85,17 @@ pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
 pub(super) struct Trained {
     /// Whether the network's head can be fitted.
     pub holds_linear: bool,
-    /// Whether there is lots of data and the network has BatchNorm.
-    pub lots: bool,
+    /// Peak learning rate that its weights bear.
+    pub rate: f64,
     /// Training images.
     pub images: usize,
 }
 
 pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> TrainSettings {
-    let Trained { holds_linear, lots, images } = *trained;
+    let Trained { holds_linear, rate, images } = *trained;
     let typed = &recipe.train;
     let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
-    let by_method = Defaults::of(method, choice, lots);
+    let by_method = Defaults::of(method, choice, rate);
     let batch_size = typed.batch_size.unwrap_or(defaults::batch_size(images));
     let epochs = typed.epochs.unwrap_or_else(|| defaults::epochs(method, images));
     let (optimizer, weight_decay) = match choice {

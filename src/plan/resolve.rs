@@ -8,6 +8,7 @@ use tch::Device;
 use super::augment::augmentation;
 use super::candidate::{Candidate, Training};
 use super::data::Data;
+use super::defaults;
 use super::method::{
     Trained, auxiliary_weight, frozen, linear, normalises, read, single_images, small_batches, train,
 };
@@ -120,10 +121,11 @@ impl Plan {
         };
         let average = asked == Method::Auto && recipe.strategy.average.unwrap_or(true);
         let lots = decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Lots);
+        let young = opened.as_ref().is_some_and(Opened::begun_at_random);
         let mut candidates = Vec::new();
         for &method in &methods {
             let (said, wrong) = (&mut notes, &mut mistakes);
-            let resolving = Resolving { recipe: &recipe, method, data: &data, lots };
+            let resolving = Resolving { recipe: &recipe, method, data: &data, young, lots };
             candidates.push(resolving.candidate(probe.as_mut(), preprocessing.as_ref(), said, wrong)?);
         }
         // Where fine-tuning is the table's choice there are many images, and cross-validation on all would take as long as it.
@@ -206,6 +208,8 @@ impl Plan {
 struct Resolving<'a> {
     recipe: &'a Recipe,
     method: Method,
+    /// Whether the weights are [`Opened::begun_at_random`].
+    young: bool,
     /// Whether there is lots of data.
     lots: bool,
     data: &'a Data,
@@ -220,12 +224,12 @@ impl Resolving<'_> {
         notes: &mut Vec<String>,
         mistakes: &mut Vec<Mistake>,
     ) -> Result<Candidate> {
-        let Resolving { recipe, method, data, lots } = *self;
+        let Resolving { recipe, method, data, young, lots } = *self;
         let frozen = probe.as_ref().map_or(0, |probe| frozen(recipe, probe, method, mistakes));
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
         let trained = Trained {
             holds_linear: probe.as_ref().is_some_and(|probe| probe.holds_linear()),
-            lots: lots && probe.as_ref().is_some_and(|probe| normalises(probe)),
+            rate: defaults::rate(probe.as_ref().is_some_and(|probe| normalises(probe)), young, lots),
             images: data.train.len(),
         };
         let training = if method.is_by_gradient() {

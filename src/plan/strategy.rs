@@ -69,7 +69,8 @@ impl Decision<'_> {
                 (Some(Likeness::of(measured)), rate)
             }
         };
-        let mut choice = choose(&Strategy { size: size.clone(), similarity: similarity.clone() });
+        let young = opened.as_ref().is_some_and(Opened::begun_at_random);
+        let mut choice = choose(&Strategy { size: size.clone(), similarity: similarity.clone() }, young);
         choice.rival = choice.rival.filter(|_| typed.rival.unwrap_or(true));
         Ok(decided(similarity, choice, rate))
     }

@@ -288,7 +288,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.lr",
         Number(Limits::Positive),
-        "by method: `partial` and `full` 0.01, with lots of data and BatchNorm 0.02; `scratch` 0.02; with `adamw` a hundredth of that",
+        "by method: `partial` and `full` 0.01, with BatchNorm 0.02 with lots of data and 0.06 from weights that `tl` trained from random ones; `scratch` 0.02; with `adamw` a hundredth of that",
         "The peak learning rate of everything but the head; with `layer_decay` that of the last stages.",
     )
     .also(&["learning_rate"]),

@@ -14,8 +14,8 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// What the table says.
-pub fn choose(strategy: &Strategy) -> Choice {
+/// What the table says. `young` weights are those that `tl` trained from random ones: their early stages have something to learn too.
+pub fn choose(strategy: &Strategy, young: bool) -> Choice {
     let size = &strategy.size;
     let Some(similarity) = &strategy.similarity else {
         return Choice {
@@ -24,14 +24,14 @@ pub fn choose(strategy: &Strategy) -> Choice {
             reason: "there are no pretrained weights to transfer from: all stages are trained".into(),
         };
     };
-    let (method, rival, what) = corner(size, similarity);
+    let (method, rival, what) = corner(size, similarity, young);
     // Whoever says that images are similar says that their top features fit. A measurement may be wrong about that.
     let told = similarity.verdict == Similarity::Similar && similarity.measured.is_none();
     let rival = rival.filter(|_| !told);
     Choice { method, rival, reason: format!("{}, {}: {what}", size.short(), similarity.short()) }
 }
 
-fn corner(size: &Size, similarity: &Likeness) -> (Method, Option<Method>, &'static str) {
+fn corner(size: &Size, similarity: &Likeness, young: bool) -> (Method, Option<Method>, &'static str) {
     match (size.verdict, similarity.verdict) {
         (DatasetSize::Little, Similarity::Similar) => (
             Method::Linear,
@@ -40,7 +40,7 @@ fn corner(size: &Size, similarity: &Likeness) -> (Method, Option<Method>, &'stat
         ),
         (DatasetSize::Little, _) => (
             Method::Stages,
-            Some(Method::Partial),
+            Some(if young { Method::Full } else { Method::Partial }),
             "too few images to retrain the network, and its top features are made for others: linear classifiers on \
              the features of several stages",
         ),
@@ -72,16 +72,20 @@ mod tests {
         ] {
             let size = Size::of(&[images, images], None, 20);
             let strategy = |similarity| Strategy { size: size.clone(), similarity: Some(similarity) };
-            let choice = choose(&strategy(Likeness::forced(similarity)));
+            let choice = choose(&strategy(Likeness::forced(similarity)), false);
             let different = similarity == Similarity::Different;
             assert_eq!((choice.method, choice.rival), (method, rival.filter(|_| different)));
             let value = if different { 0.3 } else { 0.01 };
             let measured = Measured { measure: Measure::Statistics, value, threshold: 0.03, images };
-            let measured = choose(&strategy(Likeness::of(measured)));
+            let measured = choose(&strategy(Likeness::of(measured)), false);
             assert_eq!((measured.method, measured.rival), (method, rival));
             assert!(choice.reason.contains(&format!("({images} images a class)")), "{}", choice.reason);
         }
         let none = Strategy { size: Size::of(&[9, 9], None, 20), similarity: None };
-        assert_eq!(choose(&none).method, Method::Scratch);
+        assert_eq!(choose(&none, false).method, Method::Scratch);
+
+        let size = Size::of(&[5, 5], None, 20);
+        let far = Strategy { size, similarity: Some(Likeness::forced(Similarity::Different)) };
+        assert_eq!(choose(&far, true).rival, Some(Method::Full));
     }
 }

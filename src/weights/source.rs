@@ -277,6 +277,15 @@ impl Opened {
         }
     }
 
+    /// Whether `tl` trained these weights itself, from random ones: they have seen thousands of images, where published ones have
+    /// seen a million.
+    pub fn begun_at_random(&self) -> bool {
+        self.card.as_ref().is_some_and(|card| {
+            let typed = |pointer: &str| card.recipe.pointer(pointer).and_then(serde_json::Value::as_str);
+            typed("/weights") == Some("none") || typed("/strategy/method") == Some("scratch")
+        })
+    }
+
     /// What the user should know although the file was read, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let Some((path, checkpoint)) = &self.file else { return Vec::new() };
