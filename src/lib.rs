@@ -18,6 +18,7 @@
 //! model file, [`output`] writes features and predictions of any number of images, of which [`shard`] gives each
 //! process a part; [`report`] is what people and programs read, [`commands`] what the command line runs.
 
+pub mod alike;
 pub mod artifact;
 pub mod averaging;
 pub mod chance;
@@ -40,6 +41,7 @@ pub mod models;
 pub mod optim;
 pub mod output;
 pub mod parts;
+pub mod path_text;
 pub mod plan;
 pub mod precision;
 pub mod preprocess;

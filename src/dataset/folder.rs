@@ -1,45 +1,24 @@
 //! A folder with one sub-folder per class.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use super::Named;
 use super::list::slashed;
+use super::part::Tree;
 use super::walk::{self, Entry, LeftOut};
 use crate::error::{Error, Result};
+use crate::path_text::path_text;
 use crate::wording::{counted, first_few, shown};
 
-/// Names under which people keep the parts of a dataset side by side.
-const PARTS: [&str; 8] = ["train", "training", "val", "valid", "validation", "test", "testing", "eval"];
-
-/// The images of all class folders, by class, then by path component.
-pub(super) fn read(root: &Path) -> Result<Named> {
+/// The images of all class folders, by class, then by path component. `typed` is the folder as a recipe names it.
+pub(super) fn read(root: &Path, typed: &Path) -> Result<Named> {
     let mut left_out = LeftOut::default();
     let entries = walk::entries(root, &mut left_out)?;
     let (folders, loose): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.is_folder);
     if folders.is_empty() {
         return Err(no_class_folders(root, &loose, &left_out));
     }
-    if let Some(train) = parts_side_by_side(&folders)? {
-        return Err(Error::file(
-            root,
-            format!(
-                "holds {}, which look like the parts of a dataset, not like classes; \
-                 expected one sub-folder per class: did you mean {}?",
-                first_few(&names(&folders)),
-                train.display()
-            ),
-        ));
-    }
-
     let classes: Vec<String> = folders.iter().map(|folder| last(&folder.path)).collect();
-    // Two names that are no UTF-8 can read the same once their bytes are replaced.
-    let mut seen = HashSet::new();
-    if let Some(class) = classes.iter().find(|class| !seen.insert(class.as_str())) {
-        let message = format!("two class folders read as \"{}\"; rename one", shown(class));
-        return Err(Error::file(root, message));
-    }
-
     let mut named = Named::default();
     let mut empty = Vec::new();
     for (folder, class) in folders.iter().zip(&classes) {
@@ -65,7 +44,12 @@ pub(super) fn read(root: &Path) -> Result<Named> {
         ));
     }
 
+    let tree = Tree::of(named.images.iter().map(|(_, name, _)| name.as_str()));
+    if let Some(message) = tree.parts_for_classes(typed) {
+        return Err(Error::file(root, message));
+    }
     named.notes = left_out.notes(root);
+    named.notes.extend(tree.odd_classes(typed).iter().map(|note| format!("{}: {note}", root.display())));
     if !empty.is_empty() {
         let what = counted(
             empty.len(),
@@ -102,25 +86,10 @@ fn no_class_folders(root: &Path, loose: &[Entry], left_out: &LeftOut) -> Error {
     Error::file(root, message)
 }
 
-/// The training part, when all sub-folders are parts of a dataset and it holds folders but no images.
-fn parts_side_by_side(folders: &[Entry]) -> Result<Option<&Path>> {
-    let is_part = |entry: &Entry| PARTS.contains(&last(&entry.path).to_lowercase().as_str());
-    if !folders.iter().all(is_part) {
-        return Ok(None);
-    }
-    let Some(train) = folders.iter().find(|entry| last(&entry.path).to_lowercase().starts_with("train"))
-    else {
-        return Ok(None);
-    };
-    let inside = walk::entries(&train.path, &mut LeftOut::default())?;
-    let holds_classes = !inside.is_empty() && inside.iter().all(|entry| entry.is_folder);
-    Ok(holds_classes.then_some(train.path.as_path()))
-}
-
 fn names(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(|entry| shown(&last(&entry.path))).collect()
 }
 
 fn last(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path_text(path.file_name().unwrap_or_default()).into_owned()
 }

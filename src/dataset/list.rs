@@ -2,10 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::walk::{LeftOut, Walk};
+use super::walk::{Found, LeftOut, Walk};
 use crate::error::{Error, Result};
+use crate::path_text::path_text;
 use crate::wording::counted;
 
 /// An image to read, with what is told about it.
@@ -17,6 +20,21 @@ pub struct Input {
     pub name: String,
     /// The name of the folder that the image lies in, if that folder is below the given PATH; else empty.
     pub label: String,
+    /// Why it cannot be opened, if that is known: it is a folder that cannot be read.
+    pub refused: Option<String>,
+}
+
+impl Input {
+    /// The file to open.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a folder that cannot be read.
+    pub fn file(&self) -> Result<&Path> {
+        match &self.refused {
+            None => Ok(&self.path),
+            Some(reason) => Err(Error::file(&self.path, reason)),
+        }
+    }
 }
 
 /// All images of a command line.
@@ -43,7 +61,7 @@ pub fn list_images(paths: &[PathBuf]) -> Result<Listing> {
 
 /// The images that PATHs name, one after the other: a file is taken whatever its ending is, a folder is walked
 /// to any depth for files with an image's ending, hidden entries left out. Sorted by path component as bytes,
-/// each file once.
+/// each file once. A folder below it that cannot be read stands in the list as an [`Input`] that is refused.
 ///
 /// The first image is there before the last folder is read, and memory holds the names of a few folders,
 /// whatever the number of images.
@@ -93,7 +111,7 @@ impl Inputs {
                 }
                 Ok(metadata) if metadata.is_file() => {
                     let (path, name) = (path.clone(), slashed(path));
-                    (None, Some(Input { path, name, label: String::new() }))
+                    (None, Some(Input { path, name, label: String::new(), refused: None }))
                 }
                 Ok(_) => {
                     wrong.push(format!("{}: expected an image or a folder, found neither", path.display()));
@@ -116,16 +134,23 @@ impl Inputs {
     /// The next image.
     ///
     /// # Errors
-    /// [`Error::Io`] naming a folder that cannot be read, [`Error::File`] for folders without end, and
+    /// [`Error::Io`] naming a PATH that cannot be read, [`Error::File`] for links without end, and
     /// [`Error::Usage`] when there is no image at all.
     #[expect(clippy::should_implement_trait, reason = "it can fail, and then it is over")]
     pub fn next(&mut self) -> Result<Option<Input>> {
         while let Some(Reverse(head)) = self.heads.pop() {
             if let Some(source) = head.source {
                 let folder = &mut self.folders[source];
-                if let Some(path) = folder.walk.next(&mut folder.left_out)? {
+                if let Some(found) = folder.walk.next(&mut folder.left_out)? {
                     folder.images += 1;
-                    let input = below(&folder.root, path);
+                    let input = match found {
+                        Found::Image(path) => below(&folder.root, path),
+                        // Not to be read, and told as a file that cannot be: the others are worth going on for.
+                        Found::Closed(path, error) => {
+                            let (name, refused) = (slashed(&path), Some(error.to_string()));
+                            Input { path, name, label: String::new(), refused }
+                        }
+                    };
                     let (place, unlabelled) = (plain(&input.path).to_path_buf(), input.label.is_empty());
                     self.heads.push(Reverse(Head {
                         place,
@@ -172,8 +197,8 @@ impl Inputs {
 /// An image below a given folder.
 fn below(root: &Path, path: PathBuf) -> Input {
     let folder = path.strip_prefix(root).unwrap_or(&path).parent();
-    let label = folder.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    Input { name: slashed(&path), label: label.unwrap_or_default(), path }
+    let label = folder.and_then(Path::file_name).map(|name| path_text(name).into_owned());
+    Input { name: slashed(&path), label: label.unwrap_or_default(), path, refused: None }
 }
 
 /// A path without `./` at its start: `Path` compares by component, and passes over the other `.`.
@@ -181,14 +206,15 @@ fn plain(path: &Path) -> &Path {
     path.strip_prefix(".").unwrap_or(path)
 }
 
-/// A path as it is reported: `/` between the parts, no `./`, bytes that are no UTF-8 replaced.
+/// A path as it is reported: `/` between the parts, no `./`, and bytes that are no UTF-8 as
+/// [`path_text`](crate::path_text) has them.
 pub(super) fn slashed(path: &Path) -> String {
-    let mut text = String::new();
+    let mut bytes = Vec::with_capacity(path.as_os_str().len());
     for part in path.components().filter(|part| *part != Component::CurDir) {
-        if !text.is_empty() && !text.ends_with('/') {
-            text.push('/');
+        if !bytes.is_empty() && !bytes.ends_with(b"/") {
+            bytes.push(b'/');
         }
-        text.push_str(&part.as_os_str().to_string_lossy());
+        bytes.extend_from_slice(part.as_os_str().as_bytes());
     }
-    text
+    path_text(OsStr::from_bytes(&bytes)).into_owned()
 }

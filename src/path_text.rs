@@ -1,0 +1,99 @@
+//! Paths as text. Outputs are UTF-8, file names are any bytes: a name that is no UTF-8 is written so that it can be
+//! read back.
+//!
+//! In such a name each byte that belongs to no character becomes `\xHH` (lower-case hex), and each `\` becomes `\\`.
+//! A name that is UTF-8 stands as it is, unless it holds `\x` and two such digits itself: then its `\` are doubled
+//! too. So a text is written in this way if, and only if, it holds `\xHH`, and no two paths have one text.
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+/// A path, or a part of one, as the outputs spell it.
+pub fn path_text(path: &OsStr) -> Cow<'_, str> {
+    match path.to_str() {
+        Some(text) if !holds_byte(text) => Cow::Borrowed(text),
+        _ => Cow::Owned(escaped(path.as_bytes())),
+    }
+}
+
+/// The path that a text with `\xHH` in it stands for; `None` for a text that is the path itself.
+pub fn path_of_text(text: &str) -> Option<PathBuf> {
+    if !holds_byte(text) {
+        return None;
+    }
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((&first, behind)) = rest.split_first() {
+        let (byte, length) = match behind {
+            [b'\\', ..] if first == b'\\' => (b'\\', 2),
+            _ => byte(rest).map_or((first, 1), |byte| (byte, 4)),
+        };
+        bytes.push(byte);
+        rest = &rest[length..];
+    }
+    Some(OsString::from_vec(bytes).into())
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() + 8);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&chunk.valid().replace('\\', "\\\\"));
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+fn holds_byte(text: &str) -> bool {
+    memchr::memmem::find_iter(text.as_bytes(), b"\\x").any(|at| byte(&text.as_bytes()[at..]).is_some())
+}
+
+/// What `\xHH` at the start of `text` stands for.
+fn byte(text: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    match *text {
+        [b'\\', b'x', high, low, ..] => Some(16 * digit(high)? + digit(low)?),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there_and_back(bytes: &[u8]) -> String {
+        let path = OsStr::from_bytes(bytes);
+        let text = path_text(path).into_owned();
+        assert_eq!(path_of_text(&text).unwrap_or_else(|| text.clone().into()).as_os_str(), path, "{text}");
+        text
+    }
+
+    #[test]
+    fn ordinary_names_stay_as_they_are() {
+        for name in ["a.jpg", "ä/漢字.png", r"a\b.png", r"C:\x.png", r"a\xzz", r"a\\b", r"\xFF.png", "new\nline", ""] {
+            assert_eq!(there_and_back(name.as_bytes()), name);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_can_be_read_back() {
+        assert_eq!(there_and_back(b"\xff.png"), r"\xff.png");
+        assert_eq!(there_and_back(b"\xfe.png"), r"\xfe.png");
+        assert_eq!(there_and_back(b"caf\xe9\\1/\xc3\xa4.png"), "caf\\xe9\\\\1/ä.png");
+        // Cut short within a character.
+        assert_eq!(there_and_back(b"\xe6\xbc.png"), r"\xe6\xbc.png");
+    }
+
+    /// A name that reads like another one's text has a text of its own.
+    #[test]
+    fn no_two_names_have_one_text() {
+        let names: [&[u8]; 7] =
+            [b"\xff", br"\xff", br"\\xff", br"\\\xff", b"\\\xff", b"\\\\\xff", b"x\xff\\xff"];
+        let texts: std::collections::BTreeSet<String> = names.iter().map(|name| there_and_back(name)).collect();
+        assert_eq!(texts.len(), names.len(), "{texts:?}");
+    }
+}
