@@ -18,10 +18,10 @@ use crate::metrics::Evaluation;
 use crate::models::Network;
 use crate::plan::{Overrides, Plan, Training};
 use crate::recipe::{BadImages, Method};
-use crate::report::{Best, Frozen, Images, Measured, MeasuredViews, Report};
+use crate::report::{Best, Frozen, Images, Measured, MeasuredViews, Race, Report};
 use crate::run_folder::{BESIDE, RunFolder, Start, Used};
 use crate::signal::Signals;
-use crate::strategy::{Contest, Race};
+use crate::strategy::Contest;
 use crate::weights::download::DownloadBar;
 use crate::weights::source::Opened;
 

@@ -4,6 +4,7 @@
 //! bytes of their names, images by path component. What was left out is said in `notes`, once.
 
 mod contents;
+mod draw;
 mod folder;
 mod list;
 mod split;
@@ -16,6 +17,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use contents::first_of_each_content;
+pub(crate) use draw::draw;
 pub use list::{Input, Inputs, Listing, list_images};
 pub use split::{Split, split};
 

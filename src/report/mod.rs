@@ -17,8 +17,10 @@ use crate::output::AtomicFile;
 use crate::preprocess::{Decode, Views};
 use crate::recipe::{DeviceChoice, Method};
 use crate::run_folder::RunFolder;
-use crate::strategy::{Contest, Race, Strategy};
+use crate::strategy::{Contest, Strategy};
 use crate::trainer::{EpochRow, LinearHead, Pass};
+
+pub use race::Race;
 
 /// `report.json`. Accuracies are in [0, 1], losses in nats.
 #[derive(Clone, Debug, Serialize)]

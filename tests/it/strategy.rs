@@ -97,7 +97,9 @@ fn size_and_similarity_are_measured() {
 #[test]
 fn a_run_says_what_it_chose_and_goes_on_with_it() {
     let lab = lab(6);
-    let run = lab.finetuned("run", &["strategy.rival=false"]).says(&["method      linear: little data (6 images a class)"]);
+    let run = lab
+        .finetuned("run", &["strategy.rival=false"])
+        .says(&["method      linear: little data (6 images a class)"]);
     assert!(run.stderr.contains("logistic regression"), "{}", run.stderr);
     let report = lab.json("run/report.json");
     assert_eq!(report["method"], "linear");
