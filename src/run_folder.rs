@@ -322,7 +322,7 @@ impl RunFolder {
             _ => false,
         };
         let goes_on =
-            || !self.report().exists() && self.has_begun() && matches!(self.difference(settings), Ok(None));
+            || !self.report().exists() && self.has_saved() && matches!(self.difference(settings), Ok(None));
         match of_this_run && goes_on() {
             true => Error::run(format!(
                 "{error}; what was done before is saved in {}: when this is mended, go on with `--resume`",

@@ -107,6 +107,29 @@ fn an_error_after_a_checkpoint_says_how_to_go_on() {
 }
 
 #[test]
+fn features_are_kept_where_an_image_goes_away() {
+    let lab = Lab::of("linear", 6);
+    let list = String::from_utf8(lab.read("test.csv")).unwrap();
+    let image = list.lines().last().unwrap().split(',').next().unwrap().to_string();
+    let own = lab.write("own.png", fs::read(&image).unwrap());
+    lab.write("test.csv", list.replace(&image, "own.png"));
+    let sets = ["preprocess.resize_size=160", "train.batch_size=4"];
+    lab.finetuned("whole", &sets);
+    let mut child = lab.finetune("run", &sets).spawn();
+    let stderr = wait_for(&mut child, "10 classes");
+    fs::remove_file(&own).unwrap();
+    let run = to_the_end(child, stderr).expect(1);
+    run.says(&[
+        "own.png",
+        "what was done before is saved in run: when this is mended, go on with `--resume`",
+    ]);
+    assert!(lab.path("run/checkpoint/features.safetensors").exists());
+    fs::write(&own, fs::read(&image).unwrap()).unwrap();
+    lab.finetune("run", &sets).arg("--resume").run().expect(0);
+    assert_same_result(&lab, "whole", "run");
+}
+
+#[test]
 fn a_training_that_ends_early_says_so() {
     let lab = Lab::of("full", 4);
     let sets = [&STILL[..2], &["train.early_stopping=2"]].concat();
@@ -133,7 +156,7 @@ fn the_plan_counts_the_steps_that_are_made() {
     let lab = Lab::of("full", 4);
     let list = String::from_utf8(lab.read("train.csv")).unwrap();
     // 33 of the 40 images, and all of the classes.
-    let kept = |row: &usize| *row == 0 || *row % 4 != 0 || *row > 28;
+    let kept = |row: &usize| *row == 0 || !row.is_multiple_of(4) || *row > 28;
     let kept: Vec<&str> =
         list.lines().enumerate().filter(|(row, _)| kept(row)).map(|(_, line)| line).collect();
     assert_eq!(kept.len(), 34);
