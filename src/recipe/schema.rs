@@ -295,7 +295,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.head_lr",
         Number(Limits::Positive),
-        "the same as `lr`; for `partial` and `full` without `linear_head_first` 10 × `lr`",
+        "the same as `lr`; for `partial` and `full` with a new head 10 × `lr`",
         "The peak learning rate of the head.",
     )
     .also(&["head_learning_rate", "lr_head"]),
@@ -368,7 +368,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.clip_grad_norm",
         Number(Limits::Positive),
-        "no clipping; 1 with `linear_head_first`",
+        "no clipping; 1 where the head comes fitted or trained",
         "The largest norm that the gradient of a step may have; a larger one is scaled down.",
     )
     .also(&["grad_clip", "clip", "max_grad_norm"]),
@@ -376,7 +376,7 @@ pub const KEYS: &[Key] = &[
         "train.early_stopping",
         Whole(1, MANY),
         "never",
-        "Stop after this many epochs without a better `val_accuracy`.",
+        "Stop after this many epochs without a better `val_accuracy`; terminal and report say so.",
     ),
     key(
         "train.batch_norm",
@@ -412,9 +412,10 @@ pub const KEYS: &[Key] = &[
     key(
         "train.linear_head_first",
         Bool,
-        "by method: `partial` `true`, `full` `true` unless `batch_norm: train`",
+        "by method: `partial` `true`, `full` `true` unless `batch_norm: train`; `false` where `model` has the same classes",
         "Fit the head to the features of the weights, as `linear` does, before the first epoch, and fine-tune \
-            from there. `scratch` has no use for it.",
+            from there. `false` begins with the rows that the head of a model of `tl`'s has for classes of the same names, and \
+            new ones for the others. `scratch` has no use for it.",
     )
     .also(&["lp_ft", "linear_probe"]),
     key(

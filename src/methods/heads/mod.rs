@@ -125,6 +125,7 @@ impl Context<'_> {
             stages,
             notes,
             linear_head: None,
+            stopped_early: None,
             passes,
         };
         Ok(Trained { network, outcomes })
