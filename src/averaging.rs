@@ -17,7 +17,7 @@ use crate::metrics::{Counter, Evaluation};
 use crate::models::{Folding, Network, Reading, channels_last};
 use crate::parts::Parts;
 use crate::precision::{Autocast, Precision};
-use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views, Window};
+use crate::preprocess::{DecodeLimits, Fit, Picture, Preprocessing, Views, Window};
 use crate::signal::Signals;
 use crate::suggest::quoted;
 use crate::trainer::{count, labels_of};
@@ -272,10 +272,11 @@ impl Way<'_> {
 }
 
 /// The normalised windows of an image, for each of `presets`. Those that differ in mean and deviation alone
-/// share the pixels.
+/// share the pixels, unless their margins have the mean's colour.
 fn inputs(presets: &[&Preprocessing], views: &Views, picture: &Picture<'_>) -> Result<Vec<Vec<Input>>> {
     let same = |a: &Preprocessing, b: &Preprocessing| {
-        (a.resize_size, a.crop_size, a.interpolation) == (b.resize_size, b.crop_size, b.interpolation)
+        let pixels = |it: &Preprocessing| (it.resize_size, it.crop_size, it.interpolation, it.fit);
+        pixels(a) == pixels(b) && (a.fit != Fit::Pad || a.margin_color() == b.margin_color())
     };
     let mut different: Vec<&Preprocessing> = Vec::new();
     let mut places = Vec::with_capacity(presets.len());
@@ -374,6 +375,8 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             mean: [mean; 3],
             std: [0.25; 3],
+            fit: Fit::Crop,
+            pad_color: None,
         }
     }
 

@@ -16,7 +16,7 @@ use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
 use super::race;
 use super::strategy::{Decision, Watch};
-use super::{DataSettings, Plan, Settings, fine_tuning};
+use super::{DataSettings, Plan, Settings, fine_tuning, fit};
 use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
@@ -162,7 +162,9 @@ impl Plan {
         let typed = recipe.threads.filter(|_| overrides.threads.is_none());
         notes.extend(typed.and_then(device::too_many_threads));
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
+        notes.extend(fit::note(&data, &preprocessing));
         notes.extend(unused_keys(&recipe, &methods, asked));
+        notes.extend(fit::unused_keys(&recipe, &preprocessing));
         notes.extend(methods.iter().flat_map(|&method| warnings(&recipe, &source, method)));
         // The methods of a race may say the same.
         let mut said = HashSet::new();

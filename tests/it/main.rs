@@ -7,6 +7,7 @@ mod dropping;
 mod extract;
 mod filled;
 mod finetune;
+mod fit;
 mod inspect;
 mod large;
 mod lite;
