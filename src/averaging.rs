@@ -455,6 +455,22 @@ mod tests {
     }
 
     #[test]
+    fn each_model_sees_what_its_own_preset_shows() {
+        let [first, second] = [preset(32, 0.5), preset(32, 0.1)];
+        let [squash, pad] = [Fit::Squash, Fit::Pad].map(|fit| first.with_fit(fit));
+        let other = second.with_fit(Fit::Pad);
+        let presets = [&first, &second, &squash, &pad, &other];
+        let image = picture(1);
+        let shown = inputs(&presets, &Views::default(), &Picture::Pixels(image.clone())).unwrap();
+        for (number, (preset, shown)) in presets.iter().zip(shown).enumerate() {
+            let mut values = vec![0.; length(preset)];
+            preset.normalise_pixels(&preset.eval_pixels(&image), [0.; 3], &mut values);
+            assert_eq!(shown.len(), 1);
+            assert!(shown[0].values == values, "preset {number}");
+        }
+    }
+
+    #[test]
     fn the_average_equals_that_of_single_views_whatever_the_batches() {
         let (networks, presets) =
             ([1, 2, 3].map(network), [preset(32, 0.5), preset(40, 0.5), preset(32, 0.1)]);

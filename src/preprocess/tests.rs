@@ -284,6 +284,32 @@ fn training_sees_parts_in_the_shape_that_evaluation_sees() {
     }
 }
 
+/// What Pillow reads of them, and refuses too: a checksum inside the compressed pixels vouches for these.
+#[test]
+fn pngs_without_an_end_or_with_a_wrong_checksum_are_read_as_pillow_does() {
+    let name = "grey8.png";
+    let (bytes, whole) = (fs::read(fixtures().join(name)).unwrap(), open(name));
+    let decoded = |bytes: &[u8]| decode_bytes(bytes, LIMITS);
+    let at = bytes.windows(4).position(|window| window == b"IDAT").unwrap();
+    let length = u32::from_be_bytes(*bytes[at - 4..].first_chunk().unwrap()) as usize;
+    let with = |place: usize| {
+        let mut changed = bytes.clone();
+        changed[place] ^= 255;
+        changed
+    };
+    assert_eq!(decoded(&bytes[..bytes.len() - 12]).unwrap(), whole, "no end");
+    for cut in [1, 5, 11] {
+        assert_eq!(decoded(&bytes[..bytes.len() - cut]).unwrap(), whole, "an end that lacks {cut} bytes");
+    }
+    let wrong = with(at + 4 + length);
+    assert_eq!(decoded(&wrong).unwrap(), whole, "a wrong checksum");
+    assert_eq!(decoded(&wrong[..wrong.len() - 12]).unwrap(), whole, "both");
+    // Pixels that have changed, or are not there, are another matter.
+    assert!(decoded(&with(at + 4 + length / 2)).is_err());
+    assert!(decoded(&bytes[..at + 4 + length / 2]).unwrap_err().contains("truncated"));
+    assert!(decoded(&bytes[..at + 8 + length]).is_err(), "the second half is missing");
+}
+
 /// Heads of files tell what decoding them does, but for the turning.
 #[test]
 fn sizes_are_read_from_the_heads_of_files() {
@@ -410,7 +436,7 @@ fn truncated_files_are_refused() {
     for (name, cuts) in [
         ("s2-0.jpg", 2..40),
         ("s2p-0.jpg", 2..40),
-        ("rgb8.png", 5..60),
+        ("rgb8.png", 13..60),
         ("lossy0.webp", 1..60),
         ("lossless0.webp", 1..60),
         ("plain0.gif", 6..40),
