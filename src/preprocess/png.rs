@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io::Cursor;
 
-use ::png::{BitDepth, ColorType, Decoder, Info, Limits, Transformations};
+use ::png::{BitDepth, ColorType, DecodeOptions, Decoder, Info, Limits, Transformations};
 
 use super::RgbImage;
 use super::decode::{DecodeLimits, buffer, to_rgb};
@@ -16,8 +16,14 @@ const METADATA_BYTES: usize = 64 << 20;
 /// Decodes a PNG. As Pillow does, it reads one whose end is missing, or whose pixels have a wrong checksum, where all of the
 /// compressed pixels are there: they bear a checksum of their own.
 pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
-    read(bytes, limits).or_else(|error| match mended(bytes) {
-        Some(mended) => read(&mended, limits).map_err(|_| error),
+    // The checksum inside costs a pass over the pixels; those of the file vouch for them otherwise.
+    let options = DecodeOptions::default();
+    read(bytes, limits, options.clone()).or_else(|error| match mended(bytes) {
+        Some(mended) => {
+            let mut options = options;
+            options.set_ignore_adler32(false);
+            read(&mended, limits, options).map_err(|_| error)
+        }
         None => Err(error),
     })
 }
@@ -53,7 +59,11 @@ fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(mended)
 }
 
-fn read(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
+fn read(
+    bytes: &[u8],
+    limits: DecodeLimits,
+    options: DecodeOptions,
+) -> Result<(RgbImage, Orientation), String> {
     let damaged = |error: ::png::DecodingError| match error {
         ::png::DecodingError::IoError(_) => "the PNG is truncated; copy or download it again".to_string(),
         error => {
@@ -61,7 +71,8 @@ fn read(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), S
             format!("the PNG is damaged: {}", words.split(" while decoding").next().unwrap_or(&words))
         }
     };
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: METADATA_BYTES });
+    let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+    decoder.set_limits(Limits { bytes: METADATA_BYTES });
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_iccp_chunk(true);
     let (width, height) = decoder.read_header_info().map_err(damaged)?.size();

@@ -40,9 +40,10 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
         "a misspelt fit",
         &["plan", "r.yaml", "--set", "preprocess={ fit: squish, pad_color: [0, 0, 256] }"],
         2,
-        "error: r.yaml: 2 mistakes\n  …preprocess.fit: expected one of crop, squash, pad, found the text \"squish\"; \
-         did you mean squash?\n  …preprocess.pad_color: expected `[red, green, blue]`, whole numbers from 0 to 255, \
-         found [0, 0, 256]",
+        "error: r.yaml: 2 mistakes\n  --set preprocess={ fit: squish, pad_color: [0, 0, 256] }: preprocess.fit: expected \
+         one of crop, squash, pad, found the text \"squish\"; did you mean squash?\n  --set preprocess={ fit: squish, \
+         pad_color: [0, 0, 256] }: preprocess.pad_color: expected `[red, green, blue]`, whole numbers from 0 to 255, found \
+         [0, 0, 256]",
     ),
     (
         "a fit that is none, on the command line",
