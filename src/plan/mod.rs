@@ -10,6 +10,7 @@ mod copies;
 mod data;
 mod defaults;
 mod fine_tuning;
+mod fit;
 mod method;
 mod network;
 mod notes;

@@ -16,7 +16,7 @@ use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
 use super::race;
 use super::strategy::{Decision, Watch};
-use super::{DataSettings, Plan, Settings, SourceHead, fine_tuning};
+use super::{DataSettings, Plan, Settings, SourceHead, fine_tuning, fit};
 use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
@@ -165,8 +165,10 @@ impl Plan {
         let typed = recipe.threads.filter(|_| overrides.threads.is_none());
         notes.extend(typed.and_then(device::too_many_threads));
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
+        notes.extend(fit::note(&data, &preprocessing));
         let taken = begun_with.is_some_and(|head| head.is_the_same());
         notes.extend(unused_keys(&recipe, &methods, asked, taken));
+        notes.extend(fit::unused_keys(&recipe, &preprocessing));
         notes.extend(head.and_then(|_| drawn_anew(&recipe, &source, &data)));
         notes.extend(methods.iter().flat_map(|&method| warnings(&recipe, &source, method)));
         // The methods of a race may say the same.

@@ -1,5 +1,6 @@
 //! The plan in a few lines for a person: what was found, what is done about it, and why.
 
+use super::fit;
 use super::{
     Candidate, OptimizerSettings, Plan, ScheduleSettings, Settings, SourceHead, TrainSettings, Training,
 };
@@ -15,6 +16,7 @@ impl Plan {
             format!("{} · {} · weights {}", settings.model, settings.candidate.method, settings.weights),
             format!("size        {}", settings.strategy.size.line()),
         ];
+        lines.extend(fit::line(&settings.preprocessing));
         lines.extend(settings.strategy.similarity.iter().map(|it| format!("similarity  {}", it.line())));
         lines.push(format!("method      {}: {}", settings.candidate.method, settings.reason));
         match &settings.candidate.training {

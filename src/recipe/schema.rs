@@ -117,6 +117,22 @@ pub const KEYS: &[Key] = &[
         "what belongs to the weights",
         "Red, green and blue are divided by these after the mean is subtracted.",
     ),
+    key(
+        "preprocess.fit",
+        Choice(&["crop", "squash", "pad"]),
+        "`crop`, or what the model file says",
+        "What becomes of an image that is no square: `crop` resizes the shorter side to `resize_size` and cuts out the \
+            centre; `squash` resizes both sides to `crop_size`; `pad` resizes the longer side to `crop_size` and the \
+            other in proportion, and fills up with `pad_color` (see below).",
+    )
+    .also(&["resize_mode", "crop_mode", "letterbox", "pad", "squash", "squish", "keep_ratio", "aspect_ratio"]),
+    key(
+        "preprocess.pad_color",
+        Color,
+        "`mean`, times 255 and rounded",
+        "For `pad`: the colour of the margins.",
+    )
+    .also(&["fill", "fill_color", "padding_color", "background"]),
     key("data", Section, "required", "The images.").also(&["dataset"]),
     key(
         "data.train",

@@ -7,6 +7,7 @@ mod dropping;
 mod extract;
 mod filled;
 mod finetune;
+mod fit;
 mod going_on;
 mod inspect;
 mod large;

@@ -37,6 +37,21 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
          partial, full, scratch, race, found the text \"lineer\"; did you mean linear?",
     ),
     (
+        "a misspelt fit",
+        &["plan", "r.yaml", "--set", "preprocess={ fit: squish, pad_color: [0, 0, 256] }"],
+        2,
+        "error: r.yaml: 2 mistakes\n  --set preprocess={ fit: squish, pad_color: [0, 0, 256] }: preprocess.fit: expected \
+         one of crop, squash, pad, found the text \"squish\"; did you mean squash?\n  --set preprocess={ fit: squish, \
+         pad_color: [0, 0, 256] }: preprocess.pad_color: expected `[red, green, blue]`, whole numbers from 0 to 255, found \
+         [0, 0, 256]",
+    ),
+    (
+        "a fit that is none, on the command line",
+        &["predict", "--model", "resnet18", "--fit", "stretch", "."],
+        2,
+        "error: invalid value 'stretch' for '--fit <crop|squash|pad>': expected crop, squash or pad…",
+    ),
+    (
         "a weights file that is not there",
         &["plan", "r.yaml", "--set", "weights=mine.pth"],
         2,
