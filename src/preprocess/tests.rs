@@ -76,7 +76,7 @@ fn files_read_as_far_as_needed_equal_torchvision() {
             }
         }
         let views = Views { crops: Crops::Ten, scales: vec![first.crop_size, third.crop_size * 2] };
-        let windows = Picture::File(&path, limits).windows(&[&first, &second], &views).unwrap();
+        let windows = Picture::Stored((&path).into(), limits).windows(&[&first, &second], &views).unwrap();
         assert_eq!(windows, [first.windows(&views, &image), second.windows(&views, &image)], "{}", row[0]);
     }
 }
