@@ -50,7 +50,11 @@ fn rows_come_in_the_order_of_the_list_with_a_row_for_what_is_missing() {
         let found = rows(&at("p.csv"));
         assert_eq!(first(&found), lines, "{list}");
         for (place, name) in [(0, "images/top.png"), (2, "images/b/2.png"), (3, "images/top.png")] {
-            assert_eq!(found[place][1..], row(name), "{list}");
+            // Other images beside it in a batch round it in another way.
+            let (found, expected) = (&found[place][1..], row(name));
+            let confidence = |row: &[String]| row[1].parse::<f64>().unwrap();
+            assert_eq!((&found[0], &found[2]), (&expected[0], &expected[2]), "{list}");
+            assert!((confidence(found) - confidence(&expected)).abs() < 1e-4, "{list}");
         }
         assert_eq!(found[1][1..3], ["", ""]);
         assert!(found[1][3].contains("No such file"), "{:?}", found[1]);
