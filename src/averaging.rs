@@ -167,7 +167,7 @@ impl Averaging<'_> {
         self.run(
             samples.len(),
             samples.len(),
-            |index| Ok(Picture::File(&samples[index].path, limits)),
+            |index| Ok(Picture::Stored(samples[index].image(), limits)),
             || signals.check("stopped while measuring; the training is saved: go on with `--resume`"),
             |_, error| Err(error),
             |batch| {

@@ -108,7 +108,8 @@ pub struct Weights {
 /// How images are read.
 #[derive(Args, Debug)]
 pub struct Images {
-    /// Images, or folders that are searched for them
+    /// Images, folders that are searched for them, lists of paths, which keep their order (.txt: a path a line; .csv: a
+    /// column `path`, or the first; -: lines of standard input), or CIFAR and MNIST as published
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Images (in `predict`, views of images) in a batch

@@ -93,7 +93,7 @@ impl Job<'_> {
         let worked = inference.images(
             &batching,
             done..samples.len(),
-            |index| preprocessing.read_eval(&samples[index].path, limits),
+            |index| preprocessing.read_eval(samples[index].image(), limits),
             |network, images, _| {
                 let vectors = parts.run(images, |images| network.read_all(images, readings))?;
                 let widths: Vec<i64> = vectors.iter().map(|vectors| vectors.size()[1]).collect();

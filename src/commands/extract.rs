@@ -75,7 +75,7 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
                 inference.images(
                     &batching,
                     0..inputs.len(),
-                    |index| preprocessing.read_eval(&inputs[index].path, limits),
+                    |index| preprocessing.read_eval(inputs[index].image(), limits),
                     |network, images, _| {
                         let features = parts.run_one(images, |images| {
                             let _autocast = Autocast::begin(network.device(), precision)?;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use self::stream::Images;
 use self::terminal::Terminal;
 use crate::cli::{self, Cli, Command, Common};
+use crate::dataset::Given;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::inference::as_they_are;
@@ -259,7 +260,7 @@ impl Work {
             }
         };
         let precision = images.precision;
-        let images = Images::open(&images.paths, shard.unwrap_or(Shard::WHOLE), terminal)?;
+        let images = Images::open(Given::read(&images.paths)?, shard.unwrap_or(Shard::WHOLE), terminal)?;
         let choice = common.device.unwrap_or(DeviceChoice::Auto);
         let device = device::choose(choice)?;
         let notes = device::fallen_back(choice).into_iter().chain(precision.note(device));
@@ -273,8 +274,12 @@ impl Work {
         self.shard.map_or_else(|| out.into(), |shard| shard.path(out))
     }
 
-    /// The shard of a [`Job`].
+    /// The shard and the lists of a [`Job`].
     fn describe(&self, job: Job) -> Job {
+        let job = match self.images.lists() {
+            Some(lists) => job.with("list", lists),
+            None => job,
+        };
         job.with("shard", self.shard.map_or("all".into(), |shard| shard.to_string()))
     }
 

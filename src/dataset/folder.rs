@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::Named;
 use super::list::slashed;
 use super::walk::{self, Entry, LeftOut};
+use super::{Image, Named, published};
 use crate::error::{Error, Result};
 use crate::wording::{counted, first_few, shown};
 
@@ -49,16 +49,19 @@ pub(super) fn read(root: &Path) -> Result<Named> {
         }
         for path in images {
             let name = slashed(path.strip_prefix(root).unwrap_or(&path));
-            named.images.push((path, name, class.clone()));
+            named.images.push(Image { path, name, class: class.clone(), record: None });
         }
     }
     if named.images.is_empty() {
         let found = left_out.notes(root).join("; ");
         let found = if found.is_empty() { String::new() } else { format!(" ({found})") };
+        let paths: Vec<&Path> = folders.iter().map(|folder| folder.path.as_path()).collect();
+        let hint = published::nested(&paths)
+            .map_or(String::new(), |set| format!("; did you mean {}?", set.display()));
         return Err(Error::file(
             root,
             format!(
-                "no images: expected one sub-folder per class with images in it, found {} without any: {}{found}",
+                "no images: expected one sub-folder per class with images in it, found {} without any: {}{found}{hint}",
                 counted(empty.len(), "folder", "folders"),
                 first_few(&empty)
             ),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use super::Named;
+use super::{Image, Named};
 use crate::error::{Error, Result};
 use crate::wording::{counted, shown};
 
@@ -153,7 +153,7 @@ impl Rows {
             Err(_) => self.missing.push((line, name.clone())),
         }
         self.seen.insert(path.clone(), (label.into(), line));
-        self.named.images.push((path, name, label.into()));
+        self.named.images.push(Image { path, name, class: label.into(), record: None });
     }
 
     fn finish(mut self, csv: &Path) -> Result<Named> {

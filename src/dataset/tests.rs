@@ -335,7 +335,7 @@ fn numbered(counts: &[usize]) -> Dataset {
         dataset.classes.push(format!("c{label}"));
         for i in 0..count {
             let name = format!("c{label}/{i}.jpg");
-            dataset.samples.push(Sample { path: name.clone().into(), name, label });
+            dataset.samples.push(Sample { path: name.clone().into(), name, label, record: None });
         }
     }
     dataset
@@ -473,6 +473,31 @@ fn an_image_given_twice_is_read_once() {
     let told: Vec<_> = listing.inputs.iter().map(|i| (plain(&i.name, &d), i.label.as_str())).collect();
     assert_eq!(told, [("D/p/2.jpg".to_string(), ""), ("D/p/cat/1.jpg".to_string(), "cat")]);
     assert_eq!(listing.notes, ["3 images were given more than once, read once"]);
+}
+
+#[test]
+fn the_lines_of_a_list_keep_their_order() {
+    let d = folder(&["p/cat/1.jpg", "p/2.jpg", "z.jpg", "a.jpg"]);
+    let at = |name: &str| d.path().join(name);
+    fs::create_dir(at("lists")).unwrap();
+    fs::write(at("lists/l.txt"), "../z.jpg\n./../p\n../gone.jpg\n../z.jpg\n").unwrap();
+    fs::write(at("lists/l.csv"), "label,path\ndog,../z.jpg\nfox,../p\n").unwrap();
+    let listed = |paths: &[&str]| {
+        let paths: Vec<_> = paths.iter().map(|path| at(path)).collect();
+        let inputs = list_images(&paths).unwrap().inputs;
+        inputs.iter().map(|i| format!("{} {}", plain(&i.name, &d), i.label)).collect::<Vec<_>>()
+    };
+    let lines = ["../z.jpg ", "../p/2.jpg ", "../p/cat/1.jpg cat", "../gone.jpg ", "../z.jpg "];
+    assert_eq!(listed(&["lists/l.txt"]), lines);
+    assert_eq!(listed(&["lists/l.csv"]), ["../z.jpg dog", "../p/2.jpg fox", "../p/cat/1.jpg fox"]);
+    // What stands on either side of it stays there.
+    let around = listed(&["z.jpg", "a.jpg", "lists/l.txt", "p", "a.jpg"]);
+    assert_eq!(around[..2], ["D/a.jpg ", "D/z.jpg "]);
+    assert_eq!(around[2..7], lines);
+    assert_eq!(around[7..], ["D/a.jpg ", "D/p/2.jpg ", "D/p/cat/1.jpg cat"]);
+    let listing = list_images(&[at("lists/l.txt")]).unwrap();
+    assert_eq!(listing.inputs[3].path, at("lists/../gone.jpg"));
+    assert_eq!(listing.notes, [""; 0]);
 }
 
 #[test]

@@ -343,7 +343,8 @@ mod tests {
 
     fn samples(counts: &[usize]) -> Vec<Sample> {
         let class = |(label, &count): (usize, &usize)| {
-            let sample = move |i| Sample { path: "".into(), name: format!("{label}/{i}"), label };
+            let sample =
+                move |i| Sample { path: "".into(), name: format!("{label}/{i}"), label, record: None };
             (0..count).map(sample).collect::<Vec<_>>()
         };
         counts.iter().enumerate().flat_map(class).collect()

@@ -47,7 +47,10 @@ pub(super) fn note(data: &Data, preprocessing: &Preprocessing) -> Option<String>
     }
     let images = data.train.len();
     let looked_at = images.min(LOOKED_AT);
-    let sizes = (0..looked_at).filter_map(|index| image_size(&data.train[index * images / looked_at].path));
+    let chosen = (0..looked_at).map(|index| &data.train[index * images / looked_at]);
+    // What is one of many in a file has no head of its own.
+    let files = chosen.filter(|sample| sample.record.is_none());
+    let sizes = files.filter_map(|sample| image_size(&sample.path));
     let lost: Vec<f64> = sizes.filter_map(|size| lost(size, preprocessing)).collect();
     let cut = lost.iter().filter(|lost| **lost > MOST_LOST).count();
     (cut as f64 > FEW * lost.len() as f64).then(|| {

@@ -336,6 +336,8 @@ fn describe(recipe: &Recipe, source: &Source, method: Method) -> String {
 
 fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
     let typed = &recipe.data;
+    // A published set brings its own.
+    let test = typed.test.as_deref().or(typed.train.as_deref().filter(|_| data.test.is_some()));
     DataSettings {
         train: typed.train.as_deref().map(|path| recipe.resolve(path)).unwrap_or_default(),
         train_images: data.train.len(),
@@ -345,7 +347,7 @@ fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
             None => "0.2 of train".into(),
         },
         val_images: data.val.len(),
-        test: typed.test.as_deref().map(|path| recipe.resolve(path)),
+        test: test.map(|path| recipe.resolve(path)),
         test_images: data.test.as_ref().map(Vec::len),
         classes: data.classes.len(),
         bad_images: typed.bad_images.unwrap_or(BadImages::Skip),

@@ -22,6 +22,7 @@ mod libjpeg;
 mod orientation;
 mod png;
 mod pnm;
+mod record;
 mod resize;
 mod simd;
 mod sniff;
@@ -32,8 +33,6 @@ mod tiff;
 mod views;
 mod webp;
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -42,6 +41,7 @@ pub use augment::{Augmentation, ColorJitter, CropBox, DrawKey, Policy};
 pub use decode::{Decode, DecodeLimits, decode_bytes, decode_file, is_image_name};
 pub use fit::Fit;
 pub use header::image_size;
+pub use record::{Bytes, Channels, ImageAt, Packed, Record};
 pub use simd::jpeg_simd;
 pub use views::{Crops, Picture, Views, Window};
 
@@ -166,13 +166,13 @@ impl Preprocessing {
         self.padded(resize(image, &target), place)
     }
 
-    /// The same of the image file at `path`, of which no more is decoded than is needed.
+    /// The same of a stored image, of which no more is decoded than is needed.
     ///
     /// # Errors
     /// Those of [`decode_file`].
-    pub fn read_eval(&self, path: &Path, limits: DecodeLimits) -> Result<RgbImage> {
+    pub fn read_eval<'a>(&self, image: impl Into<ImageAt<'a>>, limits: DecodeLimits) -> Result<RgbImage> {
         let mut place = (0, 0);
-        let parts = read_targets(path, limits, |width, height| {
+        let parts = read_targets(image.into(), limits, |width, height| {
             let (target, its_place) = self.fit_target((width, height), self.scale());
             place = its_place;
             vec![target]

@@ -78,7 +78,7 @@ fn files_read_as_far_as_needed_equal_torchvision() {
         }
         let views = Views { crops: Crops::Ten, scales: vec![first.crop_size, third.crop_size * 2] };
         let presets = [&first, &second, &squash, &pad];
-        let windows = Picture::File(&path, limits).windows(&presets, &views).unwrap();
+        let windows = Picture::Stored((&path).into(), limits).windows(&presets, &views).unwrap();
         assert_eq!(windows, presets.map(|preset| preset.windows(&views, &image)), "{}", row[0]);
     }
 }

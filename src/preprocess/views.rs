@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::decode::{DecodeLimits, read_targets};
 use super::fit::{Place, before};
 use super::resize::{Target, rectangle, resize};
-use super::{Preprocessing, RgbImage, central_window};
+use super::{ImageAt, Preprocessing, RgbImage, central_window};
 use crate::error::Result;
 
 /// How many crops are cut out of a resized image.
@@ -205,8 +204,8 @@ impl Preprocessing {
 pub enum Picture<'a> {
     /// From memory.
     Pixels(RgbImage),
-    /// From a file, of which no more is decoded than is needed.
-    File(&'a Path, DecodeLimits),
+    /// From where it is stored, of which no more is decoded than is needed.
+    Stored(ImageAt<'a>, DecodeLimits),
 }
 
 impl Picture<'_> {
@@ -215,14 +214,14 @@ impl Picture<'_> {
     /// # Errors
     /// Those of [`decode_file`](super::decode_file).
     pub fn windows(&self, presets: &[&Preprocessing], views: &Views) -> Result<Vec<Vec<Window>>> {
-        let (path, limits) = match self {
+        let (image, limits) = match self {
             Picture::Pixels(image) => {
                 return Ok(presets.iter().map(|preset| preset.windows(views, image)).collect());
             }
-            Picture::File(path, limits) => (path, limits),
+            Picture::Stored(image, limits) => (image, limits),
         };
         let mut plans = Vec::new();
-        let parts = read_targets(path, *limits, |width, height| {
+        let parts = read_targets(*image, *limits, |width, height| {
             plans = presets.iter().map(|preset| preset.scale_plans(views, (width, height))).collect();
             plans.iter().flatten().flat_map(|plan: &ScalePlan| plan.targets.iter().cloned()).collect()
         })?;

@@ -138,7 +138,8 @@ pub const KEYS: &[Key] = &[
         "data.train",
         Path,
         "required",
-        "The training images: a folder with one sub-folder per class, or a `.csv` of `path,label`.",
+        "The training images: a folder with one sub-folder per class, a `.csv` of `path,label`, or CIFAR or MNIST \
+            as published.",
     ),
     key(
         "data.val",
@@ -151,7 +152,7 @@ pub const KEYS: &[Key] = &[
     key(
         "data.test",
         Path,
-        "none",
+        "none, or the test part of `data.train`",
         "A folder or `.csv` that is never looked at until the end, then measured once.",
     ),
     key(

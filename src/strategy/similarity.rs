@@ -180,7 +180,7 @@ impl Job<'_> {
             inference.images(
                 &batching,
                 range,
-                |index| preprocessing.read_eval(&samples[chosen[index]].path, limits),
+                |index| preprocessing.read_eval(samples[chosen[index]].image(), limits),
                 |network, images, _| {
                     let (logits, layers) = moments(|| network.read(images, Reading::Logits));
                     Ok((logits?, layers))

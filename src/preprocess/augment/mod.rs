@@ -19,14 +19,12 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use super::decode::{DecodeLimits, read_targets};
 use super::fit::Place;
 use super::resize::{Target, resize};
-use super::{Input, Preprocessing, RgbImage};
+use super::{ImageAt, Input, Preprocessing, RgbImage};
 use crate::error::Result;
 use draws::{Draws, Purpose};
 
@@ -170,19 +168,19 @@ impl Preprocessing {
         self.shifted(augmentation, self.train_pixels(augmentation, image, key), key)
     }
 
-    /// The same of the image file at `path`, of which no more is decoded than is needed.
+    /// The same of a stored image, of which no more is decoded than is needed.
     ///
     /// # Errors
     /// Those of [`decode_file`](super::decode_file).
-    pub fn read_train(
+    pub fn read_train<'a>(
         &self,
         augmentation: &Augmentation,
-        path: &Path,
+        image: impl Into<ImageAt<'a>>,
         limits: DecodeLimits,
         key: DrawKey,
     ) -> Result<Input> {
         let mut place = (0, 0);
-        let parts = read_targets(path, limits, |width, height| {
+        let parts = read_targets(image.into(), limits, |width, height| {
             let (target, its_place) = self.train_target(augmentation, (width, height), key);
             place = its_place;
             vec![target]
