@@ -158,7 +158,9 @@ mod tests {
         for (a, b) in pairs {
             assert_eq!(looks(a), looks(b), "{a:?} {b:?}");
         }
-        for (a, b) in [("cat", "cut"), ("Cafe", "Caf\u{e9}"), ("1", "l"), ("ресторан", "restoran"), ("a b", "ab")] {
+        for (a, b) in
+            [("cat", "cut"), ("Cafe", "Caf\u{e9}"), ("1", "l"), ("ресторан", "restoran"), ("a b", "ab")]
+        {
             assert_ne!(looks(a), looks(b), "{a:?} {b:?}");
         }
     }
@@ -181,7 +183,10 @@ mod tests {
         let d = tempfile::tempdir().unwrap();
         std::fs::create_dir(d.path().join("Cafe\u{301}")).unwrap();
         let hint = hint_beside(&d.path().join("Caf\u{e9}/1.jpg")).unwrap();
-        assert!(hint.ends_with("is there, which has U+0065 U+0301 (NFD) where this has U+00E9 (NFC)"), "{hint}");
+        assert!(
+            hint.ends_with("is there, which has U+0065 U+0301 (NFD) where this has U+00E9 (NFC)"),
+            "{hint}"
+        );
         assert_eq!(hint_beside(&d.path().join("Coffee/1.jpg")), None);
         assert_eq!(hint_beside(d.path()), None);
     }

@@ -17,7 +17,7 @@ use crate::metrics::{Counter, Evaluation};
 use crate::models::{Folding, Network, Reading, channels_last};
 use crate::parts::Parts;
 use crate::precision::{Autocast, Precision};
-use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views, Window};
+use crate::preprocess::{DecodeLimits, Fit, Picture, Preprocessing, Views, Window};
 use crate::signal::Signals;
 use crate::suggest::quoted;
 use crate::trainer::{count, labels_of};
@@ -167,7 +167,7 @@ impl Averaging<'_> {
         self.run(
             samples.len(),
             samples.len(),
-            |index| Ok(Picture::File(&samples[index].path, limits)),
+            |index| Ok(Picture::Stored(samples[index].image(), limits)),
             || signals.check("stopped while measuring; the training is saved: go on with `--resume`"),
             |_, error| Err(error),
             |batch| {
@@ -272,10 +272,11 @@ impl Way<'_> {
 }
 
 /// The normalised windows of an image, for each of `presets`. Those that differ in mean and deviation alone
-/// share the pixels.
+/// share the pixels, unless their margins have the mean's colour.
 fn inputs(presets: &[&Preprocessing], views: &Views, picture: &Picture<'_>) -> Result<Vec<Vec<Input>>> {
     let same = |a: &Preprocessing, b: &Preprocessing| {
-        (a.resize_size, a.crop_size, a.interpolation) == (b.resize_size, b.crop_size, b.interpolation)
+        let pixels = |it: &Preprocessing| (it.resize_size, it.crop_size, it.interpolation, it.fit);
+        pixels(a) == pixels(b) && (a.fit != Fit::Pad || a.margin_color() == b.margin_color())
     };
     let mut different: Vec<&Preprocessing> = Vec::new();
     let mut places = Vec::with_capacity(presets.len());
@@ -374,6 +375,8 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             mean: [mean; 3],
             std: [0.25; 3],
+            fit: Fit::Crop,
+            pad_color: None,
         }
     }
 
@@ -449,6 +452,22 @@ mod tests {
             }
         }
         total.iter().map(|share| share / count).collect()
+    }
+
+    #[test]
+    fn each_model_sees_what_its_own_preset_shows() {
+        let [first, second] = [preset(32, 0.5), preset(32, 0.1)];
+        let [squash, pad] = [Fit::Squash, Fit::Pad].map(|fit| first.with_fit(fit));
+        let other = second.with_fit(Fit::Pad);
+        let presets = [&first, &second, &squash, &pad, &other];
+        let image = picture(1);
+        let shown = inputs(&presets, &Views::default(), &Picture::Pixels(image.clone())).unwrap();
+        for (number, (preset, shown)) in presets.iter().zip(shown).enumerate() {
+            let mut values = vec![0.; length(preset)];
+            preset.normalise_pixels(&preset.eval_pixels(&image), [0.; 3], &mut values);
+            assert_eq!(shown.len(), 1);
+            assert!(shown[0].values == values, "preset {number}");
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub fn find_bad_images(
 ) -> Result<Vec<BadImage>> {
     let mut bad = Vec::new();
     // The pixels are dropped where they were decoded: only what is wrong comes back.
-    let check = |index: usize| decode_file(&samples[index].path, limits).err();
+    let check = |index: usize| decode_file(samples[index].image(), limits).err();
     for_each_ordered(samples.len(), threads, 4 * threads.max(1), check, |index, error| {
         signals.check("stopped while checking the images: nothing was trained yet")?;
         tick();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::precision::Precision;
-use crate::preprocess::{Crops, Decode};
+use crate::preprocess::{Crops, Decode, Fit};
 use crate::recipe::DeviceChoice;
 use crate::shard::ShardChoice;
 
@@ -99,12 +99,17 @@ pub struct Weights {
     /// Prepare images as these weights do (a name such as IMAGENET1K_V2) [default: as the weights in use]
     #[arg(long, value_name = "TAG")]
     pub preprocess: Option<String>,
+    /// How an image becomes a square. crop: its centre is cut out; squash: both sides are resized; pad: the longer
+    /// side is, between margins [default: as the model was trained, else crop]
+    #[arg(long, value_name = "crop|squash|pad", value_parser = fit)]
+    pub fit: Option<Fit>,
 }
 
 /// How images are read.
 #[derive(Args, Debug)]
 pub struct Images {
-    /// Images, or folders that are searched for them
+    /// Images, folders that are searched for them, lists of paths, which keep their order (.txt: a path a line; .csv: a
+    /// column `path`, or the first; -: lines of standard input), or CIFAR and MNIST as published
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Images (in `predict`, views of images) in a batch
@@ -246,6 +251,10 @@ fn crops(text: &str) -> Result<Crops, &'static str> {
 }
 
 fn decode(text: &str) -> Result<Decode, &'static str> {
+    text.parse()
+}
+
+fn fit(text: &str) -> Result<Fit, &'static str> {
     text.parse()
 }
 

@@ -90,10 +90,10 @@ impl Job<'_> {
         let (preprocessing, limits, readings, parts) =
             (self.preprocessing, self.limits, self.readings, &self.parts);
         let inference = Inference::new(&[self.network], samples.len(), self.threads, Folding::Folded)?;
-        inference.images(
+        let worked = inference.images(
             &batching,
             done..samples.len(),
-            |index| preprocessing.read_eval(&samples[index].path, limits),
+            |index| preprocessing.read_eval(samples[index].image(), limits),
             |network, images, _| {
                 let vectors = parts.run(images, |images| network.read_all(images, readings))?;
                 let widths: Vec<i64> = vectors.iter().map(|vectors| vectors.size()[1]).collect();
@@ -110,7 +110,12 @@ impl Job<'_> {
                 progress(kept.images());
                 Ok(())
             },
-        )?;
+        );
+        if worked.is_err() && kept.images() > done {
+            // The error that ended the work is the one to be told.
+            let _ = self.keep(&kept);
+        }
+        worked?;
         self.stop_here(&kept)?;
         // The fit is still to come, and whatever happens in it, no image has to be seen again.
         if done < samples.len() {

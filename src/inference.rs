@@ -267,7 +267,7 @@ mod tests {
 
     use super::*;
     use crate::models::{Fill, Reading, find};
-    use crate::preprocess::{Interpolation, RgbImage};
+    use crate::preprocess::{Fit, Interpolation, RgbImage};
 
     const PRESET: Preprocessing = Preprocessing {
         resize_size: 64,
@@ -275,6 +275,8 @@ mod tests {
         interpolation: Interpolation::Bilinear,
         mean: [0.4, 0.5, 0.6],
         std: [0.2, 0.3, 0.25],
+        fit: Fit::Crop,
+        pad_color: None,
     };
 
     fn picture(index: usize) -> Result<RgbImage> {

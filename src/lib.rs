@@ -33,6 +33,7 @@ pub mod features;
 pub mod inference;
 pub mod linear;
 pub mod loader;
+pub mod lock;
 pub mod memory;
 pub mod methods;
 pub mod metrics;

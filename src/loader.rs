@@ -186,11 +186,17 @@ pub struct Batching<'a> {
     pub threads: usize,
 }
 
+/// Number of batches of `size` that `count` images make; `join_single` as in [`Batching`].
+pub fn batch_count(count: usize, size: usize, join_single: bool) -> usize {
+    let size = size.max(1);
+    let single = join_single && size > 1 && count > 1 && count % size == 1;
+    count.div_ceil(size) - usize::from(single)
+}
+
 impl Batching<'_> {
     /// Number of batches that `count` images make, if none fails.
     pub fn batches(&self, count: usize) -> usize {
-        let single = self.joins() && count > 1 && count % self.batch_size == 1;
-        count.div_ceil(self.batch_size) - usize::from(single)
+        batch_count(count, self.batch_size, self.join_single)
     }
 
     /// The images of each batch, if none fails: what [`Batching::run`] would put together.
@@ -470,8 +476,8 @@ mod tests {
     fn batches_are_as_many_as_they_are_said_to_be() {
         let preprocessing = crate::models::find("alexnet").unwrap().weights()[0].preprocessing.clone();
         let preprocessing = Preprocessing { crop_size: 1, ..preprocessing };
-        for count in 1..=9 {
-            for batch_size in 1..=4 {
+        for count in 1..=34 {
+            for batch_size in [1, 2, 3, 4, 7, 11, 16, 32, 33, 40] {
                 for join_single in [false, true] {
                     let batching =
                         Batching { preprocessing: &preprocessing, batch_size, join_single, threads: 2 };
@@ -492,6 +498,8 @@ mod tests {
                         .unwrap();
                     let case = format!("{count} by {batch_size}, join {join_single}: {sizes:?}");
                     assert_eq!(sizes.len(), batching.batches(count), "{case}");
+                    // What the plan says.
+                    assert_eq!(sizes.len(), batch_count(count, batch_size, join_single), "{case}");
                     let spans: Vec<usize> = batching.spans(count).map(|span| span.len()).collect();
                     assert_eq!(sizes, spans, "{case}");
                     assert_eq!(order, (0..count).collect::<Vec<_>>(), "{case}");

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A path, or a part of one, as the outputs spell it.
 pub fn path_text(path: &OsStr) -> Cow<'_, str> {
@@ -33,6 +33,22 @@ pub fn path_of_text(text: &str) -> Option<PathBuf> {
         rest = &rest[length..];
     }
     Some(OsString::from_vec(bytes).into())
+}
+
+/// The path that a line of a list means, below `folder`: as it is written if that is there; else without blanks around it, with
+/// `/` for the back-slashes of Windows, or with the bytes that its `\xHH` stand for, whichever is there.
+pub fn located(folder: &Path, written: &[u8]) -> PathBuf {
+    let written_path = folder.join(OsStr::from_bytes(written));
+    let there = |path: &PathBuf| path.symlink_metadata().is_ok();
+    if there(&written_path) {
+        return written_path;
+    }
+    let trimmed = written.trim_ascii();
+    let slashes: Vec<u8> = trimmed.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect();
+    let bytes = std::str::from_utf8(trimmed).ok().and_then(path_of_text);
+    let others =
+        [Some(PathBuf::from(OsStr::from_bytes(trimmed))), bytes, Some(OsString::from_vec(slashes).into())];
+    others.into_iter().flatten().map(|path| folder.join(path)).find(there).unwrap_or(written_path)
 }
 
 fn escaped(bytes: &[u8]) -> String {
@@ -74,7 +90,9 @@ mod tests {
 
     #[test]
     fn ordinary_names_stay_as_they_are() {
-        for name in ["a.jpg", "ä/漢字.png", r"a\b.png", r"C:\x.png", r"a\xzz", r"a\\b", r"\xFF.png", "new\nline", ""] {
+        for name in
+            ["a.jpg", "ä/漢字.png", r"a\b.png", r"C:\x.png", r"a\xzz", r"a\\b", r"\xFF.png", "new\nline", ""]
+        {
             assert_eq!(there_and_back(name.as_bytes()), name);
         }
     }
@@ -93,7 +111,26 @@ mod tests {
     fn no_two_names_have_one_text() {
         let names: [&[u8]; 7] =
             [b"\xff", br"\xff", br"\\xff", br"\\\xff", b"\\\xff", b"\\\\\xff", b"x\xff\\xff"];
-        let texts: std::collections::BTreeSet<String> = names.iter().map(|name| there_and_back(name)).collect();
+        let texts: std::collections::BTreeSet<String> =
+            names.iter().map(|name| there_and_back(name)).collect();
         assert_eq!(texts.len(), names.len(), "{texts:?}");
+    }
+
+    #[test]
+    fn a_line_means_what_is_there() {
+        let d = tempfile::tempdir().unwrap();
+        std::fs::create_dir(d.path().join("a")).unwrap();
+        let names: [&[u8]; 4] = [b"a/1.png", b"\xff.png", br"b\2.png", b" c.png"];
+        for name in names {
+            std::fs::write(d.path().join(OsStr::from_bytes(name)), "").unwrap();
+        }
+        let is = |written: &[u8], name: &[u8]| {
+            assert_eq!(located(d.path(), written), d.path().join(OsStr::from_bytes(name)), "{written:?}");
+        };
+        names.into_iter().for_each(|name| is(name, name));
+        is(br"a\1.png", b"a/1.png");
+        is(b" a/1.png ", b"a/1.png");
+        is(br"\xff.png", b"\xff.png");
+        is(br"a\none.png", br"a\none.png");
     }
 }

@@ -1,14 +1,16 @@
 //! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`, `checkpoint/`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::output::{AtomicFile, is_temporary_of};
-use crate::plan::Settings;
+use crate::plan::{Plan, Settings};
+use crate::recipe::Method;
 use crate::trainer::EpochRow;
 use crate::weights::source::MODEL_FILE;
 
@@ -25,6 +27,8 @@ const FEATURES: &str = "features.safetensors";
 const RACE: &str = "race.jsonl";
 /// The methods that race, each in a folder of its own.
 const HEATS: &str = "race";
+/// Names the process that is at work in the folder, while it is.
+const LOCK: &str = ".lock";
 
 /// What to do with a folder that an earlier run has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,30 @@ pub enum Start {
     Finished,
 }
 
+/// A run folder that this process has for itself, until this is dropped.
+#[derive(Debug)]
+pub struct Entered {
+    /// The folder.
+    pub folder: RunFolder,
+    /// Where the run begins.
+    pub start: Start,
+    /// A finished run may lie where nothing can be written.
+    lock: Option<Lock>,
+}
+
+impl Entered {
+    /// That nothing keeps other processes out, where that is so: a sentence.
+    pub fn note(&self) -> Option<String> {
+        let unlocked = self.lock.as_ref().is_some_and(|lock| !lock.works());
+        unlocked.then(|| {
+            format!(
+                "the file system of {} knows no locks: take care that no other `tl finetune` works in this folder",
+                self.folder.path.display()
+            )
+        })
+    }
+}
+
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
@@ -66,21 +94,39 @@ impl RunFolder {
         RunFolder { model: path.join(MODEL_FILE), path }
     }
 
-    /// Looks at `settings.out`, and says where a run in it begins. Nothing of an earlier run is touched.
-    pub fn inspect(settings: &Settings, used: Used) -> Result<(RunFolder, Start)> {
-        let folder = RunFolder::of(settings.out.clone());
+    /// Takes hold of the plan's run folder, made if it is not there, and says where a run in it begins. Nothing of an earlier
+    /// run is touched.
+    ///
+    /// # Errors
+    /// [`Error::Run`] while another process is at work in it, [`Error::Usage`] for an earlier run that `used` does not allow
+    /// or that was another one, [`Error::Io`] where nothing can be written.
+    pub fn enter(plan: &Plan, used: Used) -> Result<Entered> {
+        let folder = RunFolder::of(plan.settings.out.clone());
         if folder.path.exists() && !folder.path.is_dir() {
             return Err(Error::usage(format!(
                 "the run folder {} is a file: choose another `--out`",
                 folder.path.display()
             )));
         }
+        fs::create_dir_all(&folder.path).map_err(Error::io("create the folder", &folder.path))?;
+        // Before anything else: whatever is there may be about to change.
+        let lock = match Lock::take(&folder.path.join(LOCK)) {
+            Ok(Err(holder)) => {
+                return Err(Error::run(format!(
+                    "{holder} is at work in the run folder {}: wait for its end or stop it, or choose another folder with \
+                     `--out`",
+                    folder.path.display()
+                )));
+            }
+            Ok(Ok(lock)) => Ok(lock),
+            Err(error) => Err(error),
+        };
         let start = match (folder.is_used(), used) {
             (true, Used::Refuse) => return Err(folder.refusal()),
             (true, Used::Resume) => {
-                folder.check_same_run(settings)?;
+                folder.check_same_run(plan)?;
                 match (folder.report().exists(), folder.has_begun()) {
-                    (true, _) => return Ok((folder, Start::Finished)),
+                    (true, _) => return Ok(Entered { folder, start: Start::Finished, lock: lock.ok() }),
                     (false, true) => Start::Checkpoint,
                     (false, false) => Start::Fresh,
                 }
@@ -88,9 +134,9 @@ impl RunFolder {
             _ => Start::Fresh,
         };
         // A folder that cannot be written to is said now, and not after an hour of downloading.
-        fs::create_dir_all(&folder.path).map_err(Error::io("create the folder", &folder.path))?;
+        let lock = lock.map_err(Error::io("write to the folder", &folder.path))?;
         tempfile::tempfile_in(&folder.path).map_err(Error::io("write to the folder", &folder.path))?;
-        Ok((folder, start))
+        Ok(Entered { folder, start, lock: Some(lock) })
     }
 
     /// Prepares the folder for a run that begins at `start`; an earlier run goes, unless this one goes on
@@ -174,6 +220,11 @@ impl RunFolder {
     /// Whether there is something to go on from.
     fn has_begun(&self) -> bool {
         [self.checkpoint(), self.features(), self.race(), self.heats()].iter().any(|path| path.exists())
+    }
+
+    /// Whether anything of that is more than an empty folder.
+    fn has_saved(&self) -> bool {
+        [self.checkpoint(), self.features(), self.race(), self.heats()].iter().any(|path| holds_a_file(path))
     }
 
     /// A file without a name, on the folder's disk: it is gone as soon as it is closed, however the process
@@ -261,24 +312,99 @@ impl RunFolder {
         }
     }
 
-    /// Refuses a recipe that means another run than the one in the folder.
-    fn check_same_run(&self, settings: &Settings) -> Result<()> {
+    /// `error`, with what to do where what was done before it is kept and a run with these `settings` goes on from it.
+    pub fn with_way_on(&self, error: Error, settings: &Settings) -> Error {
+        let of_this_run = match &error {
+            Error::Io { source, .. } => source.kind() != io::ErrorKind::BrokenPipe,
+            // What is wrong with the run's own files has its own remedy.
+            Error::File { path, .. } => !path.starts_with(&self.path),
+            Error::Torch { .. } | Error::Run(_) => true,
+            _ => false,
+        };
+        let goes_on =
+            || !self.report().exists() && self.has_saved() && matches!(self.difference(settings), Ok(None));
+        match of_this_run && goes_on() {
+            true => Error::run(format!(
+                "{error}; what was done before is saved in {}: when this is mended, go on with `--resume`",
+                self.path.display()
+            )),
+            false => error,
+        }
+    }
+
+    /// The first key in which `settings` mean another run than the one in the folder.
+    fn difference(&self, settings: &Settings) -> Result<Option<String>> {
         let path = self.path.join(PLAN);
-        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
         let unreadable = |error: serde_yaml::Error| {
             Error::file(&path, format!("is not the plan of a run ({error}); `--overwrite` starts afresh"))
         };
         let mut old: Value = serde_yaml::from_str(&text).map_err(unreadable)?;
         let new: Value = serde_yaml::from_str(&settings.identity()?).map_err(unreadable)?;
         Settings::neutralise(&mut old);
-        match first_difference("", &old, &new) {
-            None => Ok(()),
-            Some(difference) => Err(Error::usage(format!(
-                "cannot resume {}: the recipe means another run ({difference}). Undo the change, or start \
-                 afresh with `--overwrite` or another `--out`",
-                self.path.display()
-            ))),
+        Ok(first_difference("", &old, &new))
+    }
+
+    /// Refuses a recipe that means another run than the one in the folder.
+    fn check_same_run(&self, plan: &Plan) -> Result<()> {
+        let Some(difference) = self.difference(&plan.settings)? else { return Ok(()) };
+        let finished = self.report().exists() && self.model.exists();
+        let further = match finished {
+            true => format!(
+                ". The run is finished, and its learning rate has come to the end of its schedule: to train its model \
+                 further, begin a new run with it as the `model`:\n  {}",
+                self.further(plan)
+            ),
+            false => String::new(),
+        };
+        Err(Error::usage(format!(
+            "cannot resume {}: the recipe means another run ({difference}). Undo the change, or start \
+             afresh with `--overwrite` or another `--out`{further}",
+            self.path.display()
+        )))
+    }
+
+    /// The command that trains the model of this finished run further, with the plan's recipe.
+    fn further(&self, plan: &Plan) -> String {
+        let text = fs::read_to_string(self.path.join(PLAN)).unwrap_or_default();
+        let old: Value = serde_yaml::from_str(&text).unwrap_or_default();
+        let epochs = |train: &Value| train.get("epochs").and_then(Value::as_u64);
+        let was = old.get("train").and_then(epochs);
+        let wanted = plan.settings.candidate.train().map(|train| train.epochs as u64);
+        let more = was.zip(wanted).and_then(|(was, wanted)| wanted.checked_sub(was)).filter(|&more| more > 0);
+        let mut sets = vec![
+            // Paths in a recipe are relative to it, and this one is typed elsewhere.
+            format!("model={}", fs::canonicalize(&self.path).unwrap_or(self.path.clone()).display()),
+        ];
+        // It brings its own.
+        sets.extend(plan.recipe.weights.as_ref().map(|_| "weights=DEFAULT".into()));
+        sets.extend(more.map(|more| format!("train.epochs={more}")));
+        // From random values it would not be the model's.
+        if plan.recipe.strategy.method == Some(Method::Scratch) {
+            sets.push("strategy.method=full".into());
         }
+        let sets: String = sets.iter().map(|set| format!(" --set {}", typed(set))).collect();
+        let out = format!("{}-further", self.path.display());
+        format!(
+            "tl finetune {}{sets} --out {}",
+            typed(&plan.recipe.path().display().to_string()),
+            typed(&out)
+        )
+    }
+}
+
+/// Whether there is a file at `path`, or below it.
+fn holds_a_file(path: &Path) -> bool {
+    let mut below = fs::read_dir(path).into_iter().flatten().flatten();
+    path.is_file() || below.any(|entry| holds_a_file(&entry.path()))
+}
+
+/// An argument as a shell takes it.
+fn typed(argument: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "-_./=:,+@%".contains(letter);
+    match argument.chars().all(plain) {
+        true => argument.into(),
+        false => format!("'{}'", argument.replace('\'', "'\\''")),
     }
 }
 

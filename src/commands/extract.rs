@@ -57,7 +57,10 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let progress = match work.begin(&out, &job, args.resume, terminal)? {
         Err(complete) => complete,
         Ok(partial) => {
-            let writer = FeatureWriter::open(&out, length, partial)?;
+            let writer = match reading {
+                Reading::Logits => FeatureWriter::open_named(&out, &classifier.classes, partial)?,
+                _ => FeatureWriter::open(&out, length, partial)?,
+            };
             let (batch_size, threads) = (args.images.batch_size, work.threads);
             let batching = Batching { preprocessing, batch_size, join_single: false, threads };
             let mut rows = Vec::new();
@@ -75,7 +78,7 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
                 inference.images(
                     &batching,
                     0..inputs.len(),
-                    |index| preprocessing.read_eval(inputs[index].file()?, limits),
+                    |index| preprocessing.read_eval(inputs[index].image(), limits),
                     |network, images, _| {
                         let features = parts.run_one(images, |images| {
                             let _autocast = Autocast::begin(network.device(), precision)?;

@@ -18,10 +18,10 @@ use crate::metrics::Evaluation;
 use crate::models::Network;
 use crate::plan::{Overrides, Plan, Training};
 use crate::recipe::{BadImages, Method};
-use crate::report::{Best, Frozen, Images, Measured, MeasuredViews, Report};
-use crate::run_folder::{BESIDE, RunFolder, Start, Used};
+use crate::report::{Best, Frozen, Images, Measured, MeasuredViews, Race, Report};
+use crate::run_folder::{BESIDE, Entered, RunFolder, Start, Used};
 use crate::signal::Signals;
-use crate::strategy::{Contest, Race};
+use crate::strategy::Contest;
 use crate::weights::download::DownloadBar;
 use crate::weights::source::Opened;
 
@@ -48,29 +48,43 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
         (_, true) => Used::Overwrite,
         _ => Used::Refuse,
     };
-    let (folder, start) = RunFolder::inspect(&plan.settings, used)?;
-    if start == Start::Finished {
+    // Held until the end.
+    let entered = RunFolder::enter(&plan, used)?;
+    let folder = &entered.folder;
+    if entered.start == Start::Finished {
         // It may have been killed just before it would have done that.
         folder.drop_features()?;
         folder.drop_heats()?;
-        terminal.say(format!("{} is finished: nothing to do", folder.path().display()));
+        let path = folder.path().display();
+        terminal.say(format!(
+            "{path} is finished: nothing to do (a new run with `model: {path}` trains its model further)"
+        ));
         return Ok(Outcome::Done);
     }
+    plan.notes.extend(entered.note());
+    let settings = plan.settings.clone();
+    carry_out(plan, &entered, seconds, device, terminal, &signals)
+        .map_err(|error| folder.with_way_on(error, &settings))
+}
+
+/// Trains and measures, with the run folder at hand.
+fn carry_out(
+    mut plan: Plan,
+    entered: &Entered,
+    mut seconds: Seconds,
+    device: Device,
+    terminal: Terminal,
+    signals: &Signals,
+) -> Result<Outcome> {
+    let (folder, start) = (&entered.folder, entered.start);
     device::set_threads(plan.settings.threads);
     memory::keep_freed();
 
-    let bad_images = seconds.of("check", || without_bad_images(&mut plan, &signals, terminal))?;
+    let bad_images = seconds.of("check", || without_bad_images(&mut plan, signals, terminal))?;
     introduce(&plan, terminal);
-    let opened = seconds.of("load", || opened(&mut plan, &terminal.downloads(&signals)))?;
+    let opened = seconds.of("load", || opened(&mut plan, &terminal.downloads(signals)))?;
     let resume = start == Start::Checkpoint;
-    let run = Run {
-        opened: opened.as_ref(),
-        folder: &folder,
-        signals: &signals,
-        terminal: &terminal,
-        device,
-        resume,
-    };
+    let run = Run { opened: opened.as_ref(), folder, signals, terminal: &terminal, device, resume };
     let raced = match &plan.settings.candidate.training {
         Training::Race { race } => Some(seconds.of("race", || race::race(&run.context(&plan), race, start))?),
         _ => None,
@@ -124,10 +138,10 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     outcomes.notes.extend(chance.clone());
     let found = Found { outcomes, views, raced, contest, bad_images, seconds };
     let report = report(&plan, &network, found)?;
-    report.write(&folder)?;
+    report.write(folder)?;
     folder.drop_features()?;
     folder.drop_heats()?;
-    conclude(&report, chance, &folder, terminal);
+    conclude(&report, chance, folder, terminal);
     Ok(Outcome::Done)
 }
 
@@ -210,6 +224,7 @@ fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
         epochs: outcomes.epochs,
         best: Best { epoch: outcomes.best.epoch, val_accuracy: outcomes.best.val_accuracy },
         best_reason: outcomes.best.reason,
+        stopped_early: outcomes.stopped_early,
         linear: outcomes.linear,
         frozen,
         bad_images,

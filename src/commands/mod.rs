@@ -15,13 +15,14 @@ use std::path::{Path, PathBuf};
 use self::stream::Images;
 use self::terminal::Terminal;
 use crate::cli::{self, Cli, Command, Common};
+use crate::dataset::Given;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::inference::as_they_are;
 use crate::models::{Fill, Network};
 use crate::output::{Begun, Job, Partial, Progress};
 use crate::plan::fits;
-use crate::preprocess::{Crops, Decode, DecodeLimits, Preprocessing};
+use crate::preprocess::{Crops, Decode, DecodeLimits, Fit, Preprocessing};
 use crate::recipe::DeviceChoice;
 use crate::shard::Shard;
 use crate::signal::Signals;
@@ -76,6 +77,8 @@ struct Named<'a> {
     source: Source,
     /// `--preprocess`
     tagged: Option<Preprocessing>,
+    /// `--fit`
+    fit: Option<Fit>,
 }
 
 /// The images of a command, and where they are computed on.
@@ -132,16 +135,23 @@ impl<'a> Named<'a> {
             None => None,
             Some(tag) => Some(preprocessing_by_tag(architecture, tag).map_err(Error::usage)?),
         };
-        Ok(Named { name, source, tagged })
+        Ok(Named { name, source, tagged, fit: weights.fit })
     }
 
     /// How it prepares images, if that is known without opening a file.
-    fn preprocessing(&self) -> Option<&Preprocessing> {
+    fn preprocessing(&self) -> Option<Preprocessing> {
         match (&self.tagged, &self.source.weights) {
-            (Some(tagged), _) => Some(tagged),
-            (None, Weights::Entry(entry)) => Some(&entry.preprocessing),
+            (Some(_), _) => Some(self.fitted(None)),
+            (None, Weights::Entry(entry)) => Some(self.fitted(Some(&entry.preprocessing))),
             _ => None,
         }
+    }
+
+    /// The preprocessing of its weights, `own`, with what the command line says otherwise.
+    fn fitted(&self, own: Option<&Preprocessing>) -> Preprocessing {
+        let preset = || self.source.architecture.preprocessing();
+        let named = self.tagged.as_ref().or(own).cloned().unwrap_or_else(preset);
+        self.fit.map_or(named.clone(), |fit| named.with_fit(fit))
     }
 
     /// Reads its weights, downloading them first where it has to.
@@ -153,7 +163,15 @@ impl<'a> Named<'a> {
         }
         let opened = self.source.open(&terminal.downloads(signals))?;
         opened.warnings().iter().for_each(|warning| terminal.say(format!("warning: {warning}")));
-        let preprocessing = self.tagged.clone().unwrap_or_else(|| opened.preprocessing.clone());
+        let preprocessing = self.fitted(Some(&opened.preprocessing));
+        let trained = opened.card.as_ref().map_or(preprocessing.fit, |card| card.preprocessing.fit);
+        if trained != preprocessing.fit {
+            let (fit, trained) = (preprocessing.fit.name(), trained.name());
+            let name = self.name;
+            terminal.say(format!(
+                "note: {name} was trained with `fit: {trained}`, and is shown images with `{fit}`"
+            ));
+        }
         fits(self.source.architecture, &preprocessing).map_err(Error::run)?;
         if let Some(note) = opened.note(preprocessing.crop_size) {
             terminal.say(format!("note: {note}"));
@@ -242,7 +260,7 @@ impl Work {
             }
         };
         let precision = images.precision;
-        let images = Images::open(&images.paths, shard.unwrap_or(Shard::WHOLE), terminal)?;
+        let images = Images::open(Given::read(&images.paths)?, shard.unwrap_or(Shard::WHOLE), terminal)?;
         let choice = common.device.unwrap_or(DeviceChoice::Auto);
         let device = device::choose(choice)?;
         let notes = device::fallen_back(choice).into_iter().chain(precision.note(device));
@@ -256,8 +274,12 @@ impl Work {
         self.shard.map_or_else(|| out.into(), |shard| shard.path(out))
     }
 
-    /// The shard of a [`Job`].
+    /// The shard and the lists of a [`Job`].
     fn describe(&self, job: Job) -> Job {
+        let job = match self.images.lists() {
+            Some(lists) => job.with("list", lists),
+            None => job,
+        };
         job.with("shard", self.shard.map_or("all".into(), |shard| shard.to_string()))
     }
 

@@ -40,7 +40,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     different(&named)?;
     let views = Views { crops: args.crops, scales: args.scales.clone() };
     for model in &named {
-        model.preprocessing().map_or(Ok(()), |preprocessing| possible(&views, model, preprocessing))?;
+        model.preprocessing().map_or(Ok(()), |preprocessing| possible(&views, model, &preprocessing))?;
     }
     let mut work = Work::find(&args.images, common, terminal)?;
     let classifiers = open(&named, &views, &work, terminal, &signals)?;
@@ -125,7 +125,7 @@ impl Predicting<'_> {
         self.averaging.run(
             inputs.len(),
             sink.images(),
-            |index| Ok(Picture::File(inputs[index].file()?, limits)),
+            |index| Ok(Picture::Stored(inputs[index].image(), limits)),
             || sink.check(),
             |index, error| {
                 sink.check()?;

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::ProgressBar;
 
 use super::terminal::Terminal;
-use crate::dataset::{Input, Inputs};
+use crate::dataset::{Given, Input, Inputs};
 use crate::error::{Error, Result};
 use crate::output::{Done, Output, Progress};
 use crate::shard::Shard;
@@ -24,7 +23,7 @@ const CHUNK: usize = 4096;
 
 /// The images of a run, in order: those of the listing that the shard takes.
 pub struct Images {
-    paths: Vec<PathBuf>,
+    given: Given,
     inputs: Inputs,
     /// Read already, so that a command line without any image is told at once.
     first: Option<Input>,
@@ -44,12 +43,12 @@ impl Images {
     /// Lists as far as the first image.
     ///
     /// # Errors
-    /// As [`Inputs::open`] and [`Inputs::next`].
-    pub fn open(paths: &[PathBuf], shard: Shard, terminal: Terminal) -> Result<Self> {
-        let mut inputs = Inputs::open(paths)?;
+    /// As [`Inputs::next`].
+    pub fn open(given: Given, shard: Shard, terminal: Terminal) -> Result<Self> {
+        let mut inputs = Inputs::of(&given);
         let first = inputs.next()?;
         Ok(Images {
-            paths: paths.to_vec(),
+            given,
             inputs,
             first,
             shard,
@@ -59,6 +58,11 @@ impl Images {
             terminal,
             complete: false,
         })
+    }
+
+    /// The lists of paths among what was given, in words.
+    pub fn lists(&self) -> Option<String> {
+        self.given.lists()
     }
 
     /// The next image of the shard. At the end of the listing, what it left out is said.
@@ -157,11 +161,11 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn start(paths: Vec<PathBuf>, shard: Shard, bar: ProgressBar) -> Self {
+    fn start(given: Given, shard: Shard, bar: ProgressBar) -> Self {
         let (stop, found) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
         let ahead = Ahead { stop: Arc::clone(&stop), found: Arc::clone(&found) };
         let count = move || {
-            let mut inputs = Inputs::open(&paths)?;
+            let mut inputs = Inputs::of(&given);
             let mut listed = 0;
             while inputs.next()?.is_some() {
                 listed += 1;
@@ -339,7 +343,7 @@ fn chunks<O: Output>(
         } else if sink.ahead.is_none() {
             sink.bar.set_length(images.taken);
             sink.bar.set_message("+");
-            sink.ahead = Some(Ahead::start(images.paths.clone(), images.shard, sink.bar.clone()));
+            sink.ahead = Some(Ahead::start(images.given.clone(), images.shard, sink.bar.clone()));
         }
         let state = sink.state.get_mut();
         (state.chunk, state.next) = (Rc::clone(&chunk), 0);

@@ -1,16 +1,16 @@
-//! Which files are copies of each other, by content and whatever their names.
+//! Which images are copies of each other, by the bytes of their files and whatever their names.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::hash::Hash;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::Result;
 use crate::loader::for_each_ordered;
+use crate::preprocess::ImageAt;
 
 /// Bytes at the end of a file that are compared first: images that a camera or a program wrote in one size
 /// begin alike, but hardly end alike.
@@ -21,23 +21,27 @@ const WINDOW: usize = 256;
 
 type Hashed = [u8; 32];
 
-/// For each file the index of the first one with the same bytes: its own, if there is none before it.
+/// For each image the index of the first one with the same bytes: its own, if there is none before it.
 ///
 /// Few files are read whole: those whose length and last 4 KiB (as sha256) are another's too. Two names of
-/// one file (links) are not read at all. A file that is empty or cannot be read is like no other.
+/// one file (links) are not read at all. A file that is empty or cannot be read is like no other. Images that lie
+/// together in a file are compared by their pixels, and are no copies of files.
 ///
 /// # Errors
 /// No thread can be started.
-pub fn first_of_each_content(files: &[&Path], threads: usize) -> Result<Vec<usize>> {
-    let mut lengths = vec![0; files.len()];
+pub fn first_of_each_content(images: &[ImageAt], threads: usize) -> Result<Vec<usize>> {
+    let mut lengths = vec![0; images.len()];
     // By device and inode: links to one file are settled here.
-    let mut first: Vec<usize> = (0..files.len()).collect();
+    let mut first: Vec<usize> = (0..images.len()).collect();
     let mut inodes = HashMap::new();
     for_each_ordered(
-        files.len(),
+        images.len(),
         threads,
         WINDOW,
-        |index| fs::metadata(files[index]).ok().filter(|facts| facts.is_file() && facts.len() > 0),
+        |index| match images[index] {
+            ImageAt::File(path) => fs::metadata(path).ok().filter(|facts| facts.is_file() && facts.len() > 0),
+            ImageAt::Record(_) => None,
+        },
         |index, facts| {
             if let Some(facts) = facts {
                 first[index] = *inodes.entry((facts.dev(), facts.ino())).or_insert(index);
@@ -47,10 +51,10 @@ pub fn first_of_each_content(files: &[&Path], threads: usize) -> Result<Vec<usiz
         },
     )?;
     let distinct: Vec<usize> =
-        (0..files.len()).filter(|&index| first[index] == index && lengths[index] > 0).collect();
+        (0..images.len()).filter(|&index| first[index] == index && lengths[index] > 0).collect();
     let by_length = shared(distinct.iter().map(|&index| (lengths[index], index)));
     let tails = hashes(
-        files,
+        images,
         &by_length,
         threads,
         |file, length| {
@@ -60,14 +64,29 @@ pub fn first_of_each_content(files: &[&Path], threads: usize) -> Result<Vec<usiz
         &lengths,
     )?;
     let by_tail = shared(tails.into_iter().map(|(index, hash)| ((lengths[index], hash), index)));
-    let wholes = hashes(files, &by_tail, threads, |_, _| Ok(()), &lengths)?;
+    let wholes = hashes(images, &by_tail, threads, |_, _| Ok(()), &lengths)?;
     let mut contents: HashMap<(u64, Hashed), usize> = HashMap::new();
     let mut copy_of: HashMap<usize, usize> = HashMap::new();
     for (index, hash) in wholes {
         let original = *contents.entry((lengths[index], hash)).or_insert(index);
         copy_of.insert(index, original);
     }
+    copy_of.extend(copies_of_records(images, threads)?);
     Ok(first.into_iter().map(|index| copy_of.get(&index).copied().unwrap_or(index)).collect())
+}
+
+/// For each image that lies in a file of many the index of the first one with the same pixels.
+fn copies_of_records(images: &[ImageAt], threads: usize) -> Result<HashMap<usize, usize>> {
+    let hash = |index: usize| -> Option<Hashed> {
+        let ImageAt::Record(record) = images[index] else { return None };
+        Some(Sha256::digest(record.bytes().ok()?).into())
+    };
+    let (mut contents, mut copy_of) = (HashMap::new(), HashMap::new());
+    for_each_ordered(images.len(), threads, WINDOW, hash, |index, hash| {
+        copy_of.extend(hash.map(|hash| (index, *contents.entry(hash).or_insert(index))));
+        Ok(())
+    })?;
+    Ok(copy_of)
 }
 
 /// The indices, rising, whose key another one has too.
@@ -84,7 +103,7 @@ fn shared<K: Eq + Hash>(keyed: impl Iterator<Item = (K, usize)>) -> Vec<usize> {
 /// sha256 of the files at `indices` from where `seek` leaves them to their ends, without those that cannot be
 /// read.
 fn hashes(
-    files: &[&Path],
+    images: &[ImageAt],
     indices: &[usize],
     threads: usize,
     seek: impl Fn(&mut File, u64) -> io::Result<()> + Sync,
@@ -92,7 +111,9 @@ fn hashes(
 ) -> Result<Vec<(usize, Hashed)>> {
     let hash = |position: usize| -> io::Result<Hashed> {
         let index = indices[position];
-        let mut file = File::open(files[index])?;
+        // Only files have a length here.
+        let ImageAt::File(path) = images[index] else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let mut file = File::open(path)?;
         seek(&mut file, lengths[index])?;
         let (mut sha, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
         loop {
@@ -113,6 +134,7 @@ fn hashes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preprocess::{Bytes, Channels, Packed, Record};
 
     #[test]
     fn copies_are_found_by_content_alone() {
@@ -139,10 +161,17 @@ mod tests {
         paths.push(folder.path().join("link"));
         std::os::unix::fs::symlink(folder.path().join("other"), &paths[9]).unwrap();
         paths.push(folder.path().to_path_buf());
-        let paths: Vec<&Path> = paths.iter().map(|path| path.as_path()).collect();
+        let mut images: Vec<ImageAt> = paths.iter().map(ImageAt::from).collect();
+        // Two of three images in a file are the same, and the same as a file.
+        let bytes = Bytes::Memory(b"catdogcat".to_vec());
+        let (path, channels) = ("x.bin".into(), Channels::Planes);
+        let packed = Packed { path, bytes, start: 0, stride: 3, size: (1, 1), channels };
+        let packed = std::sync::Arc::new(packed);
+        let records: Vec<Record> = (0..4).map(|index| Record::new(&packed, index)).collect();
+        images.extend(records.iter().map(ImageAt::Record));
         for threads in [1, 3] {
-            let first = first_of_each_content(&paths, threads).unwrap();
-            assert_eq!(first, [0, 1, 0, 3, 4, 3, 6, 7, 8, 4, 10]);
+            let first = first_of_each_content(&images, threads).unwrap();
+            assert_eq!(first, [0, 1, 0, 3, 4, 3, 6, 7, 8, 4, 10, 11, 12, 11, 14]);
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use super::Named;
 use super::list::slashed;
 use super::part::Tree;
 use super::walk::{self, Entry, LeftOut};
+use super::{Image, Named, published};
 use crate::error::{Error, Result};
 use crate::path_text::path_text;
 use crate::wording::{counted, first_few, shown};
 
-/// The images of all class folders, by class, then by path component. `typed` is the folder as a recipe names it.
-pub(super) fn read(root: &Path, typed: &Path) -> Result<Named> {
+/// The images of all class folders, by class, then by path component.
+pub(super) fn read(root: &Path) -> Result<Named> {
     let mut left_out = LeftOut::default();
     let entries = walk::entries(root, &mut left_out)?;
     let (folders, loose): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.is_folder);
@@ -28,28 +28,31 @@ pub(super) fn read(root: &Path, typed: &Path) -> Result<Named> {
         }
         for path in images {
             let name = slashed(path.strip_prefix(root).unwrap_or(&path));
-            named.images.push((path, name, class.clone()));
+            named.images.push(Image { path, name, class: class.clone(), record: None });
         }
     }
     if named.images.is_empty() {
         let found = left_out.notes(root).join("; ");
         let found = if found.is_empty() { String::new() } else { format!(" ({found})") };
+        let paths: Vec<&Path> = folders.iter().map(|folder| folder.path.as_path()).collect();
+        let hint = published::nested(&paths)
+            .map_or(String::new(), |set| format!("; did you mean {}?", set.display()));
         return Err(Error::file(
             root,
             format!(
-                "no images: expected one sub-folder per class with images in it, found {} without any: {}{found}",
+                "no images: expected one sub-folder per class with images in it, found {} without any: {}{found}{hint}",
                 counted(empty.len(), "folder", "folders"),
                 first_few(&empty)
             ),
         ));
     }
 
-    let tree = Tree::of(named.images.iter().map(|(_, name, _)| name.as_str()));
-    if let Some(message) = tree.parts_for_classes(typed) {
+    let tree = Tree::of(named.images.iter().map(|image| image.name.as_str()));
+    if let Some(message) = tree.parts_for_classes(root) {
         return Err(Error::file(root, message));
     }
     named.notes = left_out.notes(root);
-    named.notes.extend(tree.odd_classes(typed).iter().map(|note| format!("{}: {note}", root.display())));
+    named.notes.extend(tree.odd_classes(root).iter().map(|note| format!("{}: {note}", root.display())));
     if !empty.is_empty() {
         let what = counted(
             empty.len(),

@@ -1,11 +1,17 @@
-//! Which images there are and what each shows: class folders or a CSV in, sorted classes and samples out.
+//! Which images there are and what each shows: class folders, a CSV or a published data set in, sorted classes and
+//! samples out.
 //!
 //! Nothing is decoded here. The same folder gives the same list on every machine: classes are sorted by the
 //! bytes of their names, images by path component. What was left out is said in `notes`, once.
 
 mod contents;
+mod draw;
 mod folder;
+mod given;
 mod list;
+mod part;
+mod paths;
+mod published;
 mod split;
 mod table;
 mod walk;
@@ -16,21 +22,35 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use contents::first_of_each_content;
+pub(crate) use draw::draw;
+pub use given::Given;
 pub use list::{Input, Inputs, Listing, list_images};
 pub use split::{Split, split};
 
+use crate::alike::{alike, looks, unseen};
 use crate::error::{Error, Result};
+use crate::preprocess::{ImageAt, Record};
 use crate::wording::{counted, first_few, near, shown};
+use published::Portion;
 
 /// An image and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// The file to open.
+    /// The file to open, or the file and the number of an image in it: `data_batch_1.bin#1234`.
     pub path: PathBuf,
     /// The file as it is reported: relative to the dataset, `/` between the parts; as written, in a CSV.
     pub name: String,
     /// An index into [`Dataset::classes`].
     pub label: usize,
+    /// Its place among many in a file.
+    pub record: Option<Record>,
+}
+
+impl Sample {
+    /// Where its pixels are.
+    pub fn image(&self) -> ImageAt<'_> {
+        ImageAt::of(&self.path, self.record.as_ref())
+    }
 }
 
 /// Labelled images.
@@ -59,12 +79,19 @@ impl Dataset {
 /// Images as read, each with the name of its class.
 #[derive(Default)]
 struct Named {
-    /// File to open, name to report, class.
-    images: Vec<(PathBuf, String, String)>,
+    images: Vec<Image>,
     notes: Vec<String>,
 }
 
-/// Reads a folder of class folders, or a `.csv` of `path,label`.
+struct Image {
+    path: PathBuf,
+    name: String,
+    class: String,
+    record: Option<Record>,
+}
+
+/// Reads a folder of class folders, a `.csv` of `path,label`, or the training part of a data set as it is published
+/// (CIFAR, MNIST): its folder, or one of its files.
 ///
 /// Class folders are walked to any depth. Links are followed, loops cut; hidden entries and files whose
 /// ending is no image's are left out, and a class without images too: each is noted.
@@ -73,8 +100,8 @@ struct Named {
 /// [`Error::File`] for what is neither, for a folder without class folders or without images, and for all
 /// faults of a CSV; [`Error::Io`] naming the file or folder that cannot be read.
 pub fn read_labelled(path: &Path) -> Result<Dataset> {
-    let named = read_named(path)?;
-    let mut classes: Vec<String> = named.images.iter().map(|(_, _, class)| class.clone()).collect();
+    let named = read_named(path, Portion::Train)?;
+    let mut classes: Vec<String> = named.images.iter().map(|image| image.class.clone()).collect();
     classes.sort_unstable();
     classes.dedup();
     let mut dataset = index(named, classes);
@@ -83,23 +110,21 @@ pub fn read_labelled(path: &Path) -> Result<Dataset> {
 }
 
 /// As [`read_labelled`], for images whose classes are known: validation and test. Labels are indices into
-/// `classes`, which is the result's list of classes as it is; a class of it without images is noted.
+/// `classes`, which is the result's list of classes as it is; a class of it without images is noted. Of a published
+/// set the test part is read.
 ///
 /// # Errors
 /// As [`read_labelled`], and [`Error::File`] naming all classes that `classes` lacks.
 pub fn read_labelled_with(path: &Path, classes: &[String]) -> Result<Dataset> {
-    let named = read_named(path)?;
-    let mut unknown: Vec<&str> = named.images.iter().map(|(_, _, class)| class.as_str()).collect();
+    let named = read_named(path, Portion::Test)?;
+    let mut unknown: Vec<&str> = named.images.iter().map(|image| image.class.as_str()).collect();
     unknown.sort_unstable();
     unknown.dedup();
     unknown.retain(|class| !classes.iter().any(|known| known == class));
     if !unknown.is_empty() {
         let hinted: Vec<String> = unknown
             .iter()
-            .map(|class| match near(class, classes.iter().map(String::as_str)) {
-                Some(near) => format!("\"{}\" (did you mean \"{}\"?)", shown(class), shown(near)),
-                None => format!("\"{}\"", shown(class)),
-            })
+            .map(|class| format!("\"{}\"{}", shown(class), known_by_another_name(class, classes)))
             .collect();
         let what = counted(unknown.len(), "class", "classes");
         return Err(Error::file(
@@ -121,13 +146,24 @@ pub fn read_labelled_with(path: &Path, classes: &[String]) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn read_named(path: &Path) -> Result<Named> {
+/// Whether `path` is the folder of a data set as it is published, and holds some of its test part.
+pub fn has_test_part(path: &Path) -> bool {
+    let set = path.is_dir().then(|| published::find(path));
+    set.is_some_and(|set| matches!(set, Ok(Some(set)) if set.has(Portion::Test)))
+}
+
+fn read_named(path: &Path, portion: Portion) -> Result<Named> {
     let metadata = std::fs::metadata(path).map_err(Error::io("read the images in", path))?;
     let is_csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
     if metadata.is_dir() {
-        folder::read(path)
+        match published::find(path)? {
+            Some(set) => set.read(portion),
+            None => folder::read(path),
+        }
     } else if is_csv && metadata.is_file() {
         table::read(path)
+    } else if let Some(file) = published::open_file(path)? {
+        published::labelled(&file)
     } else {
         Err(Error::file(path, "expected a folder with one sub-folder per class, or a .csv of path,label"))
     }
@@ -140,26 +176,35 @@ fn index(named: Named, classes: Vec<String>) -> Dataset {
     let samples = named
         .images
         .into_iter()
-        .filter_map(|(path, name, class)| Some(Sample { path, name, label: *numbers.get(class.as_str())? }))
+        .filter_map(|Image { path, name, class, record }| {
+            Some(Sample { path, name, label: *numbers.get(class.as_str())?, record })
+        })
         .collect();
     Dataset { samples, notes: named.notes, classes }
 }
 
-/// Pairs of classes that a person would take for one: they differ in case or in spaces alone.
+/// What a class that is not known may have been meant to be, in brackets.
+fn known_by_another_name(class: &str, classes: &[String]) -> String {
+    let known = || classes.iter().map(String::as_str);
+    match alike(class, known()).and_then(|other| Some((other, unseen(class, other)?))) {
+        Some((other, (here, there))) => {
+            format!(" (it has {here} where the training images' \"{}\" has {there})", shown(other))
+        }
+        None => {
+            near(class, known()).map_or(String::new(), |near| format!(" (did you mean \"{}\"?)", shown(near)))
+        }
+    }
+}
+
+/// Pairs of classes that a person would take for one.
 fn look_alikes(classes: &[String]) -> impl Iterator<Item = String> {
-    let mut plain: Vec<(String, &String)> =
-        classes.iter().map(|class| (class.trim().to_lowercase().replace(['_', '-'], " "), class)).collect();
-    plain.sort();
-    let pairs: Vec<String> = plain
-        .windows(2)
-        .filter(|pair| pair[0].0 == pair[1].0)
-        .map(|pair| {
-            format!(
-                "\"{}\" and \"{}\" count as two classes; is that meant?",
-                shown(pair[0].1),
-                shown(pair[1].1)
-            )
-        })
-        .collect();
-    pairs.into_iter()
+    let mut looks: Vec<(String, &String)> = classes.iter().map(|class| (looks(class), class)).collect();
+    looks.sort();
+    let pairs = looks.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| {
+        let (one, other) = (pair[0].1, pair[1].1);
+        let differ =
+            unseen(one, other).map(|(here, there)| format!(" ({here}, {there})")).unwrap_or_default();
+        format!("\"{}\" and \"{}\"{differ} count as two classes; is that meant?", shown(one), shown(other))
+    });
+    pairs.collect::<Vec<_>>().into_iter()
 }

@@ -44,51 +44,37 @@ impl Part {
 }
 
 /// Words for the parts, in lower case.
-const WORDS: [(Part, &[&str]); 3] = [
+const WORDS: [(Part, &str); 3] = [
     (
         Part::Train,
-        &[
-            "train", "training", "trainings", "trn", "tr", "trained", "trainval", "entrenamiento", "entreno",
-            "entrainement", "apprentissage", "addestramento", "allenamento", "treino", "treinamento", "trening",
-            "träning", "træning", "treningowe", "treningowy", "uczące", "uczący", "trénovací", "trénink", "eğitim",
-            "обучение", "обучающая", "обучающие", "обучающий", "тренировка", "тренировочная", "тренировочный",
-            "тренировочные", "навчання", "навчальна", "тренування", "antrenament", "antrenare", "tanító", "tanulás",
-            "koulutus", "opetus", "latih", "pelatihan", "εκπαίδευση", "训练", "訓練", "学習", "學習", "トレーニング", "훈련",
-            "학습", "تدريب", "प्रशिक्षण", "אימון",
-        ],
+        "train training trainings trn tr trained trainval entrenamiento entreno entrainement apprentissage \
+         addestramento allenamento treino treinamento trening träning træning treningowe treningowy uczące uczący \
+         trénovací trénink eğitim обучение обучающая обучающие обучающий тренировка тренировочная тренировочный \
+         тренировочные навчання навчальна тренування antrenament antrenare tanító tanulás koulutus opetus latih \
+         pelatihan εκπαίδευση 训练 訓練 学習 學習 トレーニング 훈련 학습 تدريب प्रशिक्षण אימון",
     ),
     (
         Part::Val,
-        &[
-            "val", "vals", "valid", "validate", "validation", "validating", "validations", "dev", "devel",
-            "development", "eval", "evaluate", "evaluation", "validierung", "validierungs", "bewertung", "validación",
-            "evaluación", "évaluation", "validazione", "valutazione", "validação", "avaliação", "validatie",
-            "validering", "walidacja", "walidacyjne", "walidacyjny", "validace", "validační", "doğrulama", "валидация",
-            "валидационная", "валидационный", "проверка", "проверочная", "валідація", "validare", "validálás",
-            "validointi", "validasi", "επικύρωση", "验证", "驗證", "検証", "评估", "評価", "검증", "تحقق", "אימות",
-        ],
+        "val vals valid validate validation validating validations dev devel development eval evaluate evaluation \
+         validierung validierungs bewertung validación evaluación évaluation validazione valutazione validação \
+         avaliação validatie validering walidacja walidacyjne walidacyjny validace validační doğrulama валидация \
+         валидационная валидационный проверка проверочная валідація validare validálás validointi validasi επικύρωση \
+         验证 驗證 検証 评估 評価 검증 تحقق אימות",
     ),
     (
         Part::Test,
-        &[
-            "test", "tests", "testing", "tst", "ts", "holdout", "heldout", "prueba", "pruebas", "essai", "prova",
-            "collaudo", "teste", "testes", "testowe", "testowy", "testovací", "тест", "тестовая", "тестовый",
-            "тестовые", "тестирование", "тестування", "teszt", "testare", "testi", "uji", "pengujian", "δοκιμή", "测试",
-            "測試", "テスト", "시험", "테스트", "اختبار", "परीक्षण", "בדיקה",
-        ],
+        "test tests testing tst ts holdout heldout prueba pruebas essai prova collaudo teste testes testowe testowy \
+         testovací тест тестовая тестовый тестовые тестирование тестування teszt testare testi uji pengujian δοκιμή 测试 \
+         測試 テスト 시험 테스트 اختبار परीक्षण בדיקה",
     ),
 ];
 
 /// Words that stand beside one of [`WORDS`], or are grown together with it, and say nothing.
-const BESIDE: &[&str] = &[
-    "images", "image", "imgs", "img", "pictures", "picture", "pics", "photos", "photo", "data", "dataset", "datasets",
-    "sets", "set", "splits", "split", "samples", "folder", "files", "public", "private", "bilder", "bild", "daten",
-    "datensatz", "fotos", "imágenes", "imagens", "immagini", "集", "データ", "画像", "图像", "图片", "数据", "用", "데이터",
-    "세트",
-];
+const BESIDE: &str = "images image imgs img pictures picture pics photos photo data dataset datasets sets set splits split samples \
+    folder files public private bilder bild daten datensatz fotos imágenes imagens immagini 集 データ 画像 图像 图片 数据 用 데이터 세트";
 
 /// With a number: one of several equal parts, as of a cross-validation.
-const FOLDS: &[&str] = &["fold", "folds", "kfold", "cv", "part", "split", "partition", "subset"];
+const FOLDS: [&str; 8] = ["fold", "folds", "kfold", "cv", "part", "split", "partition", "subset"];
 
 /// A name, taken to pieces.
 #[derive(Default)]
@@ -152,8 +138,10 @@ fn words(name: &str) -> Vec<String> {
 fn tables() -> &'static (HashMap<String, Part>, Vec<String>) {
     static TABLES: OnceLock<(HashMap<String, Part>, Vec<String>)> = OnceLock::new();
     TABLES.get_or_init(|| {
-        let words = WORDS.iter().flat_map(|(part, words)| words.iter().map(|word| (folded(word), *part)));
-        (words.collect(), BESIDE.iter().map(|word| folded(word)).collect())
+        let read = |(part, words): &(Part, &str)| {
+            words.split_whitespace().map(|word| (folded(word), *part)).collect::<Vec<_>>()
+        };
+        (WORDS.iter().flat_map(read).collect(), BESIDE.split_whitespace().map(folded).collect())
     })
 }
 
@@ -244,7 +232,11 @@ impl Tree {
         let mut found: Vec<Member> = named
             .iter()
             .filter(|it| beside(it))
-            .map(|(name, tree, read)| Member { name: here(name), part: read.part, classes: tree.holds_folders() })
+            .map(|(name, tree, read)| Member {
+                name: here(name),
+                part: read.part,
+                classes: tree.holds_folders(),
+            })
             .collect();
         // A part that is alone with its images, its brothers being empty.
         if let [(name, tree, Name { part: part @ Some(_), rest, .. })] = &named[..]
@@ -263,26 +255,6 @@ impl Tree {
             return None;
         }
         self.folders.iter().find_map(|(name, tree)| tree.find(&here(name), depth - 1, alone))
-    }
-
-    /// Where the only folder with images holds folders, these may be the classes.
-    pub(super) fn classes_one_deeper(&self, typed: &Path) -> Option<String> {
-        let mut path = String::new();
-        let mut tree = self;
-        while tree.images == 0 && tree.folders.len() == 1 {
-            let (name, inner) = tree.folders.first_key_value()?;
-            path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
-            tree = inner;
-        }
-        let names: Vec<&String> = tree.folders.keys().collect();
-        (!path.is_empty() && names.len() > 1 && tree.holds_folders()).then(|| {
-            format!(
-                "{path} is the only folder with images, and holds {}: if these are the classes, write \
-                 `data: {{ train: {} }}`",
-                first_few(&names),
-                in_recipe(typed, &path)
-            )
-        })
     }
 
     /// What looks odd about class folders that are none by the look of them, but may be, a sentence each.
@@ -356,7 +328,8 @@ impl Found {
                 _ => more.push(&member.name),
             }
         }
-        let keys: Vec<String> = written.iter().map(|(part, path)| format!("{}: {path}", part.key())).collect();
+        let keys: Vec<String> =
+            written.iter().map(|(part, path)| format!("{}: {path}", part.key())).collect();
         let keys = match written.contains_key(&Part::Train) {
             true => format!("write `data: {{ {} }}`", keys.join(", ")),
             false => format!("write `{}` beside the `train` that they belong to", keys.join(", ")),

@@ -3,24 +3,27 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use super::Named;
+use super::{Image, Named};
 use crate::error::{Error, Result};
-use crate::wording::{counted, shown};
+use crate::path_text::{located, path_text};
+use crate::wording::{counted, first_few, shown};
 
 /// A larger file is refused: one quotation mark left open makes a single field of the rest of it.
 const LARGEST: u64 = 512 << 20;
 /// As many faults are shown; the others are counted.
 const SHOWN: usize = 5;
+const FIRST_ROW: &str = "; if the first row is a header, call its columns path,label";
 
 /// Reads a CSV whose first row names the columns `path` and `label` among others, or that has these two
 /// columns and no header. Paths are relative to the CSV's folder.
 pub(super) fn read(csv: &Path) -> Result<Named> {
-    let file = File::open(csv).map_err(Error::io("read", csv))?;
+    let mut file = File::open(csv).map_err(Error::io("read", csv))?;
     let size = file.metadata().map_err(Error::io("read", csv))?.len();
     if size > LARGEST {
         return Err(Error::file(
@@ -29,7 +32,10 @@ pub(super) fn read(csv: &Path) -> Result<Named> {
         ));
     }
     let folder = csv.parent().unwrap_or(Path::new(""));
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(Error::io("read", csv))?;
+    let bytes = in_utf8(bytes);
+    let mut reader = reader(delimiter(&bytes), &bytes);
     let mut rows = Rows::default();
     let mut record = ByteRecord::new();
     let mut columns: Option<Columns> = None;
@@ -50,6 +56,35 @@ pub(super) fn read(csv: &Path) -> Result<Named> {
     rows.finish(csv)
 }
 
+fn reader(delimiter: u8, bytes: &[u8]) -> csv::Reader<&[u8]> {
+    ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bytes)
+}
+
+/// Text in UTF-16, as Excel and PowerShell write it, with a byte-order mark or with the zero bytes of Latin letters; any other is
+/// left as it is.
+fn in_utf8(bytes: Vec<u8>) -> Vec<u8> {
+    let unit: fn([u8; 2]) -> u16 = match bytes[..] {
+        [0xFE, 0xFF, ..] | [0, 1..=255, ..] => u16::from_be_bytes,
+        [0xFF, 0xFE, ..] | [1..=255, 0, ..] => u16::from_le_bytes,
+        _ => return bytes,
+    };
+    let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+    String::from_utf16_lossy(&units).trim_start_matches('\u{feff}').as_bytes().to_vec()
+}
+
+/// What stands between the columns of the first row: the one that makes columns `path` and `label` of it, else the one that makes
+/// any, a comma before the others.
+fn delimiter(bytes: &[u8]) -> u8 {
+    let first = |delimiter| {
+        let mut record = ByteRecord::new();
+        let read = reader(delimiter, bytes).read_byte_record(&mut record);
+        read.is_ok_and(|read| read).then_some(record).unwrap_or_default()
+    };
+    let known = [b',', b';', b'\t'];
+    let named = known.into_iter().find(|&it| matches!(Columns::of(&first(it)), Ok((_, true))));
+    named.or_else(|| known.into_iter().find(|&it| first(it).len() > 1)).unwrap_or(b',')
+}
+
 fn unreadable(csv: &Path, error: csv::Error) -> Error {
     match error.into_kind() {
         csv::ErrorKind::Io(source) => Error::io("read", csv)(source),
@@ -62,7 +97,12 @@ struct Columns {
     path: usize,
     label: usize,
     count: usize,
+    /// One that says which part of the data an image belongs to, by its name.
+    part: Option<(usize, String)>,
 }
+
+/// Names of columns that divide a data set.
+const DIVIDING: [&str; 7] = ["split", "set", "subset", "partition", "is_valid", "is_test", "fold"];
 
 impl Columns {
     /// From the first row, and whether that row is a header.
@@ -72,18 +112,17 @@ impl Columns {
             first.iter().enumerate().filter(|(_, field)| is(field)).map(|(i, _)| i).collect()
         };
         match (at("path").as_slice(), at("label").as_slice(), first.len()) {
-            (&[path], &[label], count) => Ok((Columns { path, label, count }, true)),
-            ([], _, 2) | (_, [], 2) => Ok((Columns { path: 0, label: 1, count: 2 }, false)),
+            (&[path], &[label], count) => {
+                let divides = |name: &str| Some((*at(name).first()?, name.to_string()));
+                let part = DIVIDING.into_iter().find_map(divides);
+                Ok((Columns { path, label, count, part }, true))
+            }
+            ([], _, 2) | (_, [], 2) => Ok((Columns { path: 0, label: 1, count: 2, part: None }, false)),
             (_, _, count) => {
                 let text: String = first.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
-                let hint = match count {
-                    1 if text.contains(';') => "; put commas where it has semicolons",
-                    1 if text.contains('\t') => "; put commas where it has tabs",
-                    _ => "",
-                };
                 Err(format!(
                     "line 1: expected the columns path,label, or a first row that names these two once among others, \
-                     found {} (\"{}\"){hint}",
+                     found {} (\"{}\")",
                     counted(count, "column", "columns"),
                     shown(&text)
                 ))
@@ -102,6 +141,8 @@ struct Rows {
     more_faults: usize,
     missing: Vec<(u64, String)>,
     repeated: usize,
+    /// What stands in the dividing column, the first two of it, and its name.
+    parts: Option<(String, Vec<Vec<u8>>)>,
 }
 
 impl Rows {
@@ -124,16 +165,23 @@ impl Rows {
                 ),
             );
         }
-        let (path, label) = (&record[columns.path], &record[columns.label]);
-        if path.trim_ascii().is_empty() || label.trim_ascii().is_empty() {
+        let (path, label) = (&record[columns.path], record[columns.label].trim_ascii());
+        if let Some((place, name)) = &columns.part {
+            let (_, seen) = self.parts.get_or_insert_with(|| (name.clone(), Vec::new()));
+            let part = record[*place].trim_ascii();
+            if seen.len() < 2 && seen.iter().all(|it| it != part) {
+                seen.push(part.to_vec());
+            }
+        }
+        if path.trim_ascii().is_empty() || label.is_empty() {
             let what = if path.trim_ascii().is_empty() { "path" } else { "label" };
             return self.fault(line, format!("the {what} is empty"));
         }
         let Ok(label) = std::str::from_utf8(label) else {
             return self.fault(line, "expected a label in UTF-8; save the file as UTF-8".into());
         };
-        let name = String::from_utf8_lossy(path).into_owned();
-        let path = folder.join(OsStr::from_bytes(path));
+        let name = path_text(OsStr::from_bytes(path.trim_ascii())).into_owned();
+        let path = located(folder, path);
         if let Some((first, first_line)) = self.seen.get(&path) {
             if first == label {
                 self.repeated += 1;
@@ -149,11 +197,14 @@ impl Rows {
         }
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => {}
-            Ok(_) => return self.fault(line, format!("{} is no file", shown(&name))),
+            Ok(_) => {
+                let hint = if line == 1 && !self.has_header { FIRST_ROW } else { "" };
+                return self.fault(line, format!("{} is no file{hint}", shown(&name)));
+            }
             Err(_) => self.missing.push((line, name.clone())),
         }
         self.seen.insert(path.clone(), (label.into(), line));
-        self.named.images.push((path, name, label.into()));
+        self.named.images.push(Image { path, name, class: label.into(), record: None });
     }
 
     fn finish(mut self, csv: &Path) -> Result<Named> {
@@ -172,11 +223,20 @@ impl Rows {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let first_row = self.missing.len() == 1 && self.missing[0].0 == 1 && !self.has_header;
             let hint = match first_row {
-                true => "; if the first row is a header, call its columns path,label",
+                true => FIRST_ROW,
                 false => "; paths are relative to the folder of the CSV",
             };
             let what = counted(self.missing.len(), "file is", "files are");
             told.push(format!("{what} not there: {}{more}{hint}", names.join(", ")));
+        }
+        if let Some((name, parts)) = self.parts.filter(|(_, parts)| parts.len() > 1) {
+            let parts: Vec<String> =
+                parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+            told.push(format!(
+                "its column `{name}` has {} and others, and is not used: write a .csv of path,label for each part, and name them \
+                 as `data: {{ train: …, val: …, test: … }}`",
+                first_few(&parts)
+            ));
         }
         if !told.is_empty() {
             return Err(Error::file(csv, told.join("\n  ")));

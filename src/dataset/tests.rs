@@ -290,6 +290,90 @@ fn csv_in_all_its_dresses() {
 }
 
 #[test]
+fn a_csv_is_read_as_other_programs_write_it() {
+    let expected = |text: &[u8]| {
+        let (d, path) = csv(text);
+        let dataset = read_labelled(&path).unwrap();
+        assert_eq!(dataset.classes, ["cat", "dog"], "{text:?}");
+        let names: Vec<&str> = dataset.samples.iter().map(|sample| sample.name.as_str()).collect();
+        assert_eq!(names, ["a.jpg", "b.jpg"], "{text:?}");
+        assert!(
+            dataset.samples.iter().all(|sample| sample.path.starts_with(d.path()) && sample.path.is_file())
+        );
+    };
+    let plain = "path,label\na.jpg,dog\nb.jpg,cat\n";
+    let utf16 = |unit: fn(u16) -> [u8; 2]| plain.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+    expected(plain.as_bytes());
+    expected(plain.replace(',', ";").as_bytes());
+    expected(plain.replace(',', "\t").as_bytes());
+    expected(plain.replace(',', " , ").as_bytes());
+    expected(plain.replace('\n', "\r\n").as_bytes());
+    expected(&[b"\xEF\xBB\xBF", plain.as_bytes()].concat());
+    expected(&utf16(u16::to_le_bytes));
+    expected(&[b"\xFF\xFE".to_vec(), utf16(u16::to_le_bytes)].concat());
+    expected(&[b"\xFE\xFF".to_vec(), utf16(u16::to_be_bytes)].concat());
+    expected(b"a.jpg;dog\nb.jpg;cat\n");
+    // A separator in quotes, and a column of numbers with decimal commas.
+    expected(b"path;label;\"x,y;z\"\na.jpg;dog;1,5\nb.jpg;cat;2,5\n");
+    // A part that is the same everywhere needs no part.
+    expected(b"path,label,split\na.jpg,dog,train\nb.jpg,cat,train\n");
+}
+
+#[test]
+fn a_csv_may_be_from_windows() {
+    let (d, path) = csv(b"path,label\nsub\\a.jpg,dog\nb.jpg,cat\n");
+    std::fs::copy(d.path().join("a.jpg"), d.path().join("sub/a.jpg")).unwrap();
+    assert_eq!(read_labelled(&path).unwrap().samples[0].path, d.path().join("sub/a.jpg"));
+}
+
+#[test]
+fn parts_in_the_place_of_classes_are_refused() {
+    let parts = |folders: &[&str]| {
+        let d = tempfile::tempdir().unwrap();
+        for folder in folders {
+            std::fs::create_dir_all(d.path().join(folder)).unwrap();
+            std::fs::write(d.path().join(folder).join("1.png"), folder).unwrap();
+        }
+        std::fs::create_dir_all(d.path().join("notes")).unwrap();
+        std::fs::write(d.path().join("notes/.hidden"), "").unwrap();
+        read_labelled(d.path())
+            .map_err(|error| error.to_string().replace(&d.path().display().to_string(), "D"))
+    };
+    let refused = [
+        (&["train/cat", "train/dog", "test/cat", "test/dog"][..], "train: D/train, test: D/test"),
+        (&["Training/cat", "Training/dog", "VALID/cat", "VALID/dog"], "train: D/Training, val: D/VALID"),
+        (
+            &["Entrenamiento/a", "Entrenamiento/b", "Prueba/a", "Prueba/b"],
+            "train: D/Entrenamiento, test: D/Prueba",
+        ),
+        (&["\u{8bad}\u{7ec3}/a", "\u{8bad}\u{7ec3}/b", "\u{6d4b}\u{8bd5}/a", "\u{6d4b}\u{8bd5}/b"], "test: "),
+        (&["01_train/a", "01_train/b", "02_test/a", "02_test/b"], "train: D/01_train, test: D/02_test"),
+        (&["data/train/a", "data/train/b", "data/test/a", "data/test/b"], "train: D/data/train"),
+    ];
+    for (folders, expected) in refused {
+        let error = parts(folders).unwrap_err();
+        assert!(error.contains("parts of a dataset") && error.contains(expected), "{error}");
+    }
+    // A train is a class among vehicles, and a test one among others.
+    for folders in
+        [&["train", "bus", "tram"][..], &["train", "test"], &["bus/old", "bus/new", "train/old", "train/new"]]
+    {
+        let dataset = parts(folders).unwrap();
+        assert!(dataset.classes.contains(&"train".to_string()), "{folders:?}");
+    }
+}
+
+#[test]
+fn names_that_look_alike_are_told() {
+    let (d, path) = csv("path,label\na.jpg,Caf\u{e9}\nb.jpg,Cafe\u{301}\n".as_bytes());
+    let notes = read_labelled(&path).unwrap().notes.join("\n");
+    assert!(notes.contains("(U+0065 U+0301 (NFD), U+00E9 (NFC)) count as two classes"), "{notes}");
+    let error = read_labelled_with(&path, &["Caf\u{e9}".into()]).unwrap_err().to_string();
+    assert!(error.contains("it has U+0065 U+0301 (NFD) where the training images'"), "{error}");
+    drop(d);
+}
+
+#[test]
 fn faults_of_a_csv_have_lines() {
     let (d, path) = csv(b"path,label\na.jpg,dog\na.jpg,cat\nb.jpg\n,dog\nb.jpg, \nsub,dog\nb.jpg,caf\xe9\nx.jpg,dog\ny.jpg,dog\n");
     assert_eq!(
@@ -311,8 +395,8 @@ fn faults_of_a_csv_have_lines() {
             "D/list.csv: 1 file is not there: file (line 1); if the first row is a header, call its columns path,label",
         ),
         (
-            b"path;label\na.jpg;x\n",
-            "D/list.csv: line 1: expected the columns path,label, or a first row that names these two once among others, found 1 column (\"path;label\"); put commas where it has semicolons",
+            b"path,label,split\na.jpg,x,train\nb.jpg,y,test\n",
+            "D/list.csv: its column `split` has train, test and others, and is not used: write a .csv of path,label for each part, and name them as `data: { train: \u{2026}, val: \u{2026}, test: \u{2026} }`",
         ),
         (
             b"path,label,path\n",
@@ -335,7 +419,7 @@ fn numbered(counts: &[usize]) -> Dataset {
         dataset.classes.push(format!("c{label}"));
         for i in 0..count {
             let name = format!("c{label}/{i}.jpg");
-            dataset.samples.push(Sample { path: name.clone().into(), name, label });
+            dataset.samples.push(Sample { path: name.clone().into(), name, label, record: None });
         }
     }
     dataset
@@ -473,6 +557,31 @@ fn an_image_given_twice_is_read_once() {
     let told: Vec<_> = listing.inputs.iter().map(|i| (plain(&i.name, &d), i.label.as_str())).collect();
     assert_eq!(told, [("D/p/2.jpg".to_string(), ""), ("D/p/cat/1.jpg".to_string(), "cat")]);
     assert_eq!(listing.notes, ["3 images were given more than once, read once"]);
+}
+
+#[test]
+fn the_lines_of_a_list_keep_their_order() {
+    let d = folder(&["p/cat/1.jpg", "p/2.jpg", "z.jpg", "a.jpg"]);
+    let at = |name: &str| d.path().join(name);
+    fs::create_dir(at("lists")).unwrap();
+    fs::write(at("lists/l.txt"), "../z.jpg\n./../p\n../gone.jpg\n../z.jpg\n").unwrap();
+    fs::write(at("lists/l.csv"), "label,path\ndog,../z.jpg\nfox,../p\n").unwrap();
+    let listed = |paths: &[&str]| {
+        let paths: Vec<_> = paths.iter().map(|path| at(path)).collect();
+        let inputs = list_images(&paths).unwrap().inputs;
+        inputs.iter().map(|i| format!("{} {}", plain(&i.name, &d), i.label)).collect::<Vec<_>>()
+    };
+    let lines = ["../z.jpg ", "../p/2.jpg ", "../p/cat/1.jpg cat", "../gone.jpg ", "../z.jpg "];
+    assert_eq!(listed(&["lists/l.txt"]), lines);
+    assert_eq!(listed(&["lists/l.csv"]), ["../z.jpg dog", "../p/2.jpg fox", "../p/cat/1.jpg fox"]);
+    // What stands on either side of it stays there.
+    let around = listed(&["z.jpg", "a.jpg", "lists/l.txt", "p", "a.jpg"]);
+    assert_eq!(around[..2], ["D/a.jpg ", "D/z.jpg "]);
+    assert_eq!(around[2..7], lines);
+    assert_eq!(around[7..], ["D/a.jpg ", "D/p/2.jpg ", "D/p/cat/1.jpg cat"]);
+    let listing = list_images(&[at("lists/l.txt")]).unwrap();
+    assert_eq!(listing.inputs[3].path, at("lists/../gone.jpg"));
+    assert_eq!(listing.notes, [""; 0]);
 }
 
 #[test]

@@ -12,7 +12,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::path_text::path_text;
 use crate::preprocess::is_image_name;
 use crate::wording::{counted, first_few, shown};
 
@@ -56,8 +55,8 @@ impl LeftOut {
             let endings: Vec<_> =
                 endings.into_iter().map(|(ending, count)| format!("{count} {ending}")).collect();
             notes.push(format!(
-                "{root}: left out {} ({})",
-                counted(total, "file that by its ending is no image", "files that by their endings are no images"),
+                "{root}: left out {} that by the ending is no image ({})",
+                counted(total, "file", "files"),
                 first_few(&endings)
             ));
         }
@@ -69,8 +68,8 @@ impl LeftOut {
         }
         if !self.loops.is_empty() {
             notes.push(format!(
-                "{root}: did not follow {}: {}",
-                counted(self.loops.len(), "link to a folder around it", "links to folders around them"),
+                "{root}: did not follow {} to a folder around it: {}",
+                counted(self.loops.len(), "link", "links"),
                 first_few(&self.loops)
             ));
         }
@@ -80,7 +79,7 @@ impl LeftOut {
     fn hide(&mut self, name: &OsStr) {
         self.hidden += 1;
         if self.hidden_names.len() < 6 {
-            self.hidden_names.insert(path_text(name).into_owned());
+            self.hidden_names.insert(name.to_string_lossy().into_owned());
         }
     }
 
@@ -197,20 +196,10 @@ fn is_hidden(name: &OsStr) -> bool {
 pub(super) fn images(root: &Path, left_out: &mut LeftOut) -> Result<Vec<PathBuf>> {
     let mut walk = Walk::new(root);
     let mut images = Vec::new();
-    while let Some(found) = walk.next(left_out)? {
-        match found {
-            Found::Image(image) => images.push(image),
-            Found::Closed(_, error) => return Err(error),
-        }
+    while let Some(image) = walk.next(left_out)? {
+        images.push(image);
     }
     Ok(images)
-}
-
-/// What a walk comes to.
-pub(super) enum Found {
-    Image(PathBuf),
-    /// A folder that cannot be read, and why.
-    Closed(PathBuf, Error),
 }
 
 /// The images below a folder, one after the other.
@@ -241,11 +230,10 @@ impl Walk {
     /// The next image: depth first in the order of names, which is the order of path components.
     ///
     /// # Errors
-    /// [`Error::Io`] when the root cannot be read, [`Error::File`] for links without end; the walk is then over.
-    pub(super) fn next(&mut self, left_out: &mut LeftOut) -> Result<Option<Found>> {
+    /// As [`images`]; the walk is then over.
+    pub(super) fn next(&mut self, left_out: &mut LeftOut) -> Result<Option<PathBuf>> {
         if let Some(root) = self.root.take() {
-            let level = self.level(&root, left_out)?;
-            self.around.extend(level);
+            self.enter(root, left_out)?;
         }
         while let Some(level) = self.around.last_mut() {
             let Some(&slot) = level.names.slots.get(level.done) else {
@@ -254,24 +242,26 @@ impl Walk {
             };
             level.done += 1;
             match level.names.entry(&level.folder, slot, left_out) {
-                Some(Entry { path, is_folder: true }) => match self.level(&path, left_out) {
-                    Ok(level) => self.around.extend(level),
-                    Err(error) if self.repeats > MOST_REPEATS => {
-                        self.around.clear();
-                        return Err(error);
-                    }
-                    Err(error) => return Ok(Some(Found::Closed(path, error))),
-                },
-                Some(Entry { path, is_folder: false }) => return Ok(Some(Found::Image(path))),
+                Some(Entry { path, is_folder: true }) => self.enter(path, left_out)?,
+                Some(Entry { path, is_folder: false }) => return Ok(Some(path)),
                 None => {}
             }
         }
         Ok(None)
     }
 
+    fn enter(&mut self, folder: PathBuf, left_out: &mut LeftOut) -> Result<()> {
+        let level = self.level(folder, left_out);
+        if level.is_err() {
+            self.around.clear();
+        }
+        self.around.extend(level?);
+        Ok(())
+    }
+
     /// A folder to go into, if it is not around the current one already.
-    fn level(&mut self, folder: &Path, left_out: &mut LeftOut) -> Result<Option<Level>> {
-        let id = identity(&fs::metadata(folder).map_err(Error::io("read the folder", folder))?);
+    fn level(&mut self, folder: PathBuf, left_out: &mut LeftOut) -> Result<Option<Level>> {
+        let id = identity(&fs::metadata(&folder).map_err(Error::io("read the folder", &folder))?);
         if self.around.iter().any(|level| level.id == id) {
             left_out.loops.push(folder.display().to_string());
             return Ok(None);
@@ -290,8 +280,8 @@ impl Walk {
                 ),
             ));
         }
-        let names = Names::read(folder, left_out)?;
-        Ok(Some(Level { folder: folder.into(), id, names, done: 0 }))
+        let names = Names::read(&folder, left_out)?;
+        Ok(Some(Level { folder, id, names, done: 0 }))
     }
 }
 

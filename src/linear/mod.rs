@@ -25,6 +25,13 @@ mod size;
 mod solve;
 mod stop;
 mod temper;
+
+/// How many folds a training set with these numbers of images a class can be cut into, `wanted` at most.
+pub fn folds(counts: &[usize], wanted: usize) -> Option<usize> {
+    let most = counts.iter().copied().max().unwrap_or(0);
+    (most > 1).then_some(wanted.min(most))
+}
+
 #[cfg(test)]
 mod tests;
 

@@ -54,7 +54,7 @@ pub(super) fn fine_tune(
         let test = data.test.as_ref().map(|test| trainer::evaluate(&job, &network, test)).transpose()?;
         Ok((val, test))
     })?;
-    let trainer::Trained { epochs, best, linear_head, passes, mut notes, .. } = trained;
+    let trainer::Trained { epochs, best, linear_head, passes, stopped_early, mut notes, .. } = trained;
     notes.extend(job.parts.note());
     notes.iter().for_each(|note| context.observer.say(&format!("note: {note}")));
     let outcomes = Outcomes {
@@ -69,6 +69,7 @@ pub(super) fn fine_tune(
         stages: Vec::new(),
         notes,
         linear_head,
+        stopped_early,
         passes,
     };
     Ok(Trained { network, outcomes })

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::metrics::Evaluation;
 use crate::models::Network;
 use crate::parts::Parts;
-use crate::plan::{Plan, Training};
+use crate::plan::Plan;
 use crate::precision::Precision;
 use crate::preprocess::Views;
 use crate::run_folder::BESIDE;
@@ -65,11 +65,7 @@ impl Context<'_> {
         let (order, precision) = (None, Precision::Fp32);
         let Kept { network, beside } = *kept;
         let members = [Member { network, beside, preprocessing, order, precision, parts }];
-        let batch_size = match &settings.candidate.training {
-            Training::Gradient { train, .. } => train.batch_size,
-            Training::Heads { linear } => linear.batch_size,
-            Training::Race { .. } => 1,
-        };
+        let batch_size = settings.candidate.batch_size();
         let averaging = Averaging { members: &members, views, batch_size, threads: settings.threads };
         let (bar, mut done) = (self.observer.counting(what, samples.len()), 0);
         averaging.evaluate(samples, data.classes.len(), settings.data.limits(), self.signals, |more| {

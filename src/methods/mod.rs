@@ -25,9 +25,9 @@ use crate::models::{Fill, Network};
 use crate::plan::{Candidate, Data, Plan, Training};
 use crate::recipe::Method;
 use crate::report::{HeadsReport, LinearReport, StageRow};
-use crate::run_folder::RunFolder;
+use crate::run_folder::{PLAN, RunFolder};
 use crate::signal::Signals;
-use crate::trainer::{self, EpochRow, LinearHead, Pass};
+use crate::trainer::{self, EpochRow, LinearHead, Pass, StoppedEarly};
 use crate::weights::source::Opened;
 
 /// Watches methods at work.
@@ -99,6 +99,8 @@ pub struct Outcomes {
     pub notes: Vec<String>,
     /// The head that fine-tuning began with, where that was fitted.
     pub linear_head: Option<LinearHead>,
+    /// Whether a training ended before its last epoch.
+    pub stopped_early: Option<StoppedEarly>,
     /// How often images went through the network.
     pub passes: Vec<Pass>,
 }
@@ -130,6 +132,10 @@ impl Context<'_> {
             }
             Some(opened) => opened.with_new_head(classes, side, device, seed)?,
         };
+        let takes = candidate.train().is_some_and(|train| train.source_head.is_some());
+        if let Some(opened) = opened.filter(|_| takes) {
+            opened.load_head_rows(&network, &self.plan.data.classes)?;
+        }
         network.freeze(candidate.frozen_stages.len())?;
         if candidate.train().is_some_and(|train| train.aux_weight.is_some()) {
             network.add_auxiliaries(Fill::Initial { seed })?;
@@ -178,11 +184,14 @@ impl Context<'_> {
         let after = network.frozen_hash()?;
         match after == before {
             true => Ok(()),
-            false => Err(Error::run(format!(
-                "a frozen weight or running statistic has moved (sha256 {before} became {after}): this is a fault \
-                 of tl, please report it with {}",
-                self.folder.path().join("plan.yaml").display()
-            ))),
+            // Of the plan's file, because no going on mends it.
+            false => Err(Error::file(
+                self.folder.path().join(PLAN),
+                format!(
+                    "a frozen weight or running statistic has moved (sha256 {before} became {after}): this is a fault of tl, \
+                     please report it with this file"
+                ),
+            )),
         }
     }
 }

@@ -8,17 +8,18 @@ use tch::Tensor;
 
 use super::Context;
 use super::heads::taken;
+use crate::chance::comparison::Outcomes;
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
-use crate::models::{Network, Reading};
+use crate::linear;
+use crate::models::{Network, Reading, seed_of};
 use crate::output::AtomicFile;
 use crate::parts::Parts;
 use crate::plan::{Candidate, LinearSettings, RaceSettings, SINGLE, TrainSettings, Training};
 use crate::preprocess::Augmentation;
 use crate::recipe::Method;
+use crate::report::Race;
 use crate::run_folder::Start;
-use crate::strategy::Race;
-use crate::strategy::race::{Outcomes, folds};
 use crate::trainer;
 
 /// What a race has come to.
@@ -322,5 +323,52 @@ fn readings(network: &Network, settings: &LinearSettings) -> Result<Vec<Reading>
     match settings.stages.is_empty() {
         true => Ok(vec![Reading::Features]),
         false => settings.stages.iter().map(|name| network.reading(name)).collect(),
+    }
+}
+
+/// Which fold holds out each image, from 0; none for an image that is alone in its class, from which all learn. Equal
+/// numbers to one image, in each class too. Also how many folds there are: no more than the largest class has images.
+/// `None` where no class has two images, so that nothing can be held out.
+fn folds(samples: &[Sample], classes: usize, folds: usize, seed: u64) -> Option<(Vec<Option<usize>>, usize)> {
+    let labels: Vec<i64> = samples.iter().map(|sample| sample.label as i64).collect();
+    let mut counts = vec![0; classes];
+    samples.iter().for_each(|sample| counts[sample.label] += 1);
+    let folds = linear::folds(&counts, folds)?;
+    Some((linear::deal(&labels, classes, folds, seed_of(seed, "race") as u64), folds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(counts: &[usize]) -> Vec<Sample> {
+        let class = |(label, &count): (usize, &usize)| {
+            let sample =
+                move |i| Sample { path: "".into(), name: format!("{label}/{i}"), label, record: None };
+            (0..count).map(sample).collect::<Vec<_>>()
+        };
+        counts.iter().enumerate().flat_map(class).collect()
+    }
+
+    #[test]
+    fn folds_are_stratified_and_seeded_and_each_class_is_always_learnt() {
+        let samples = samples(&[9, 2, 1, 30]);
+        let (of, count) = folds(&samples, 4, 3, 5).unwrap();
+        assert_eq!(count, 3);
+        assert_eq!(folds(&samples, 4, 3, 5).unwrap().0, of);
+        assert_ne!(folds(&samples, 4, 3, 6).unwrap().0, of);
+        // The image that is alone in its class is learnt from, and never held out.
+        assert_eq!(of[11], None);
+        for fold in 0..3 {
+            let held_out = |label| {
+                samples.iter().zip(&of).filter(|(s, f)| s.label == label && **f == Some(fold)).count()
+            };
+            assert_eq!((held_out(0), held_out(3)), (3, 10));
+            for label in 0..4 {
+                assert!(held_out(label) < samples.iter().filter(|s| s.label == label).count());
+            }
+        }
+        assert_eq!(folds(&self::samples(&[2, 2]), 2, 3, 0).unwrap().1, 2);
+        assert!(folds(&self::samples(&[1, 1, 1]), 3, 3, 0).is_none());
     }
 }

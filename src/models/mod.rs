@@ -60,7 +60,7 @@ mod prelude {
 }
 
 use crate::error::{Error, Result};
-use crate::preprocess::{Interpolation, Preprocessing};
+use crate::preprocess::{Fit, Interpolation, Preprocessing};
 use crate::suggest;
 
 /// One builder: `torchvision.models.NAME`, or a network of the courses that torchvision lacks.
@@ -205,6 +205,8 @@ const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
         interpolation: Interpolation::Bilinear,
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
+        fit: Fit::Crop,
+        pad_color: None,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use crate::preprocess::{Interpolation, Preprocessing};
+use crate::preprocess::{Fit, Interpolation, Preprocessing};
 
 /// Where a file of weights is to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,8 @@ fn parse(row: &'static str) -> Option<Row> {
         },
         mean: channels(mean)?,
         std: channels(std)?,
+        fit: Fit::Crop,
+        pad_color: None,
     };
     let entry = WeightEntry {
         tag,

@@ -82,7 +82,16 @@ impl FeatureWriter {
     /// [`Error::Usage`] for an unknown ending, [`Error::Run`] if `dim` is 0, [`Error::Io`] if the files cannot
     /// be opened.
     pub fn open(path: impl AsRef<Path>, dim: usize, partial: Box<Partial>) -> Result<Self> {
-        let path = path.as_ref();
+        let names: Vec<String> = (0..dim).map(|i| format!("f{i}")).collect();
+        Self::open_named(path, &names, partial)
+    }
+
+    /// As [`FeatureWriter::open`], for rows of a value for each of `names`, which a CSV has as its columns' names.
+    ///
+    /// # Errors
+    /// As [`FeatureWriter::open`].
+    pub fn open_named(path: impl AsRef<Path>, names: &[String], partial: Box<Partial>) -> Result<Self> {
+        let (path, dim) = (path.as_ref(), names.len());
         if dim == 0 {
             return Err(Error::run(format!(
                 "{}: a row of features needs at least one value",
@@ -94,8 +103,7 @@ impl FeatureWriter {
             FeatureFormat::Parquet => Format::Parquet(ParquetFeatures::open(&partial, path, dim)?),
             FeatureFormat::Safetensors => Format::Safetensors(SafetensorsWriter::open(&partial, dim)?),
             FeatureFormat::Csv => {
-                let header = ["path".into(), "label".into()].into_iter();
-                let header = header.chain((0..dim).map(|i| format!("f{i}")));
+                let header = ["path", "label"].into_iter().chain(names.iter().map(String::as_str));
                 Format::Csv(CsvFile::open(partial.part("rows.csv")?, header)?)
             }
         };

@@ -78,9 +78,9 @@ pub struct Done {
     pub listing: String,
 }
 
-/// A path as the outputs spell it. All of them are UTF-8: a byte of a name that is not becomes `�`.
+/// A path as the outputs spell it: see [`crate::path_text`].
 pub fn path_text(path: &Path) -> Cow<'_, str> {
-    path.to_string_lossy()
+    crate::path_text::path_text(path.as_os_str())
 }
 
 /// `x.npy` and `.index.csv` → `x.npy.index.csv`.

@@ -9,7 +9,7 @@
 //! lines whose bytes were synced count.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::atomic::{hidden, resolve, sync_folder};
 use super::{AtomicFile, Done, Job, sibling};
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::wording::counted;
 
 /// How often the journal is written: what `kill -9` costs at most.
@@ -122,7 +123,7 @@ pub struct Partial {
     synced: Instant,
     started_over: Option<u64>,
     /// Held while this process writes.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Partial {
@@ -141,13 +142,9 @@ impl Partial {
         let parent = parent.unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
         let writing = || Error::io("write", path);
-        fs::create_dir_all(&folder).map_err(writing())?;
-        let lock = File::create(folder.join(LOCK)).map_err(writing())?;
-        // Some network file systems know no locks.
-        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
-            let message = "another process is writing it: wait for its end, or choose another name";
-            return Err(Error::file(path, message));
-        }
+        let lock = Lock::take(&folder.join(LOCK)).map_err(writing())?.map_err(|holder| {
+            Error::file(path, format!("{holder} is writing it: wait for its end, or choose another name"))
+        })?;
         let (begun, started_over) = match read_journal(&folder) {
             None => (Progress::default(), None),
             Some((header, progress)) if resume => {

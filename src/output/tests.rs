@@ -466,7 +466,8 @@ fn a_finished_output_is_left_alone_and_another_job_refused() {
     writer.commit(done(1)).unwrap();
     // Held by the writer.
     let message = begin(&job).map(drop).unwrap_err().to_string();
-    assert!(message.contains("another process is writing it"), "{message}");
+    let holder = format!("another process (pid {}) is writing it: wait for its end", std::process::id());
+    assert!(message.contains(&holder), "{message}");
     drop(writer);
     let other = Job::new("test").with("stage", "b");
     let refused = |message: &str| {

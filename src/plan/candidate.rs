@@ -61,6 +61,15 @@ impl Candidate {
             _ => None,
         }
     }
+
+    /// Images that go through the network at once.
+    pub fn batch_size(&self) -> usize {
+        match &self.training {
+            Training::Gradient { train, .. } => train.batch_size,
+            Training::Heads { linear } => linear.batch_size,
+            Training::Race { .. } => 1,
+        }
+    }
 }
 
 impl Settings {

@@ -1,10 +1,10 @@
 //! Images that are there more than once: what is measured on is not trained on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
 
 use crate::dataset::{Dataset, Sample, first_of_each_content};
 use crate::error::Result;
+use crate::preprocess::ImageAt;
 use crate::wording::{counted, first_few};
 
 /// The images as listed, before any are set aside for validation.
@@ -29,8 +29,8 @@ pub(super) struct Apart {
 /// if their bytes are. A class that would lose all of its images keeps them: then only a note can help.
 pub(super) fn keep_apart(parts: &mut Parts, threads: usize) -> Result<Apart> {
     let all: Vec<&Sample> = samples(parts).collect();
-    let paths: Vec<&Path> = all.iter().map(|sample| sample.path.as_path()).collect();
-    let first = first_of_each_content(&paths, threads)?;
+    let images: Vec<ImageAt> = all.iter().map(|sample| sample.image()).collect();
+    let first = first_of_each_content(&images, threads)?;
     let mut notes = Vec::new();
     notes.extend(several_classes(&all, &first, &parts.listed.classes));
 

@@ -105,8 +105,21 @@ impl Data {
                 }
             }
         };
-        let test = recipe.data.test.as_deref().map(|path| read_part("data.test", path));
+        let own_test = recipe.data.test.is_none()
+            && dataset::has_test_part(&train_path)
+            && !val_path.is_some_and(|val| same(&recipe.resolve(val), &train_path));
+        let test = match (&recipe.data.test, own_test) {
+            (Some(path), _) => Some(read_part("data.test", path)),
+            (None, true) => Some(read_part("data.train", train)),
+            (None, false) => None,
+        };
         let val = val_path.map(|path| read_part("data.val", path));
+        if own_test {
+            notes.push(format!(
+                "there is no `data.test`: the test part of {} is what the model is tested on at the end",
+                train_path.display()
+            ));
+        }
         if mistakes.len() > before {
             return Data::default();
         }
@@ -194,6 +207,11 @@ impl Data {
         self.train.iter().for_each(|sample| counts[sample.label] += 1);
         counts
     }
+}
+
+/// Whether two paths lead to one place.
+fn same(one: &Path, other: &Path) -> bool {
+    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 /// What to say when nothing is at `path`, with the folder that the search began in: that it is not the

@@ -70,8 +70,8 @@ pub(super) fn resolve(
     }
 }
 
-/// By what a key of [`KEYS`] is not used, if by something.
-pub(super) fn unused(recipe: &Recipe, method: Method, key: &str) -> Option<String> {
+/// By what a key of [`KEYS`] is not used, if by something. `taken`: the head is the source's own, unless the recipe says otherwise.
+pub(super) fn unused(recipe: &Recipe, method: Method, key: &str, taken: bool) -> Option<String> {
     let typed = &recipe.train;
     let by_method = Some(format!("method: {method}"));
     match (method, key) {
@@ -81,6 +81,7 @@ pub(super) fn unused(recipe: &Recipe, method: Method, key: &str) -> Option<Strin
             match typed.linear_head_first {
                 Some(false) => Some("linear_head_first: false".into()),
                 None if !by_default => by_method,
+                None if taken => Some("linear_head_first: false, as the head is taken over".into()),
                 _ => None,
             }
         }

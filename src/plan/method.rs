@@ -1,7 +1,9 @@
 //! What a method comes to: its frozen stages, what it reads, and its training with every default filled in.
 
 use super::defaults::{self, Defaults};
-use super::{LinearHeadSettings, LinearSettings, OptimizerSettings, ScheduleSettings, TrainSettings};
+use super::{
+    LinearHeadSettings, LinearSettings, OptimizerSettings, ScheduleSettings, SourceHead, TrainSettings,
+};
 use crate::mixing::Mixing;
 use crate::models::{Network, Reading, Role};
 use crate::recipe::{BatchNormMode, ClassWeights, Method, Mistake, OptimizerChoice, Recipe, ScheduleChoice};
@@ -85,6 +87,8 @@ pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
 pub(super) struct Trained {
     /// Whether the network's head can be fitted.
     pub holds_linear: bool,
+    /// What the source's own head knows of the classes.
+    pub head: Option<SourceHead>,
     /// Peak learning rate that its weights bear.
     pub rate: f64,
     /// Training images.
@@ -92,7 +96,7 @@ pub(super) struct Trained {
 }
 
 pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> TrainSettings {
-    let Trained { holds_linear, rate, images } = *trained;
+    let Trained { holds_linear, head, rate, images } = *trained;
     let typed = &recipe.train;
     let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
     let by_method = Defaults::of(method, choice, rate);
@@ -121,12 +125,18 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
     // A head that was fitted to the features of BatchNorm's running statistics is none for those of batches, where all stages
     // follow them.
     let by_batches = method == Method::Full && typed.batch_norm == Some(BatchNormMode::Train);
-    let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first && !by_batches);
+    // A head that was trained with these weights for these classes is no worse a beginning than one fitted to their features, and
+    // a better one for a short training: a run on half of the shipped digits, trained further on all (805) with three seeds, was
+    // right on 0.981 of the test images after 8 epochs against 0.980, and after 3 on 0.978 against 0.965.
+    let same = head.is_some_and(|head| head.is_the_same());
+    let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first && !by_batches && !same);
     let linear_head = linear_head && holds_linear && method != Method::Scratch;
+    let source_head = head.filter(|_| !linear_head && method != Method::Scratch);
+    let trained_head = linear_head || source_head.is_some_and(|head| head.new == 0);
     let lr = typed.lr.unwrap_or(by_method.lr);
-    // With one rate typed the other follows it, in the method's own proportion. A head that comes fitted has
+    // With one rate typed the other follows it, in the method's own proportion. A head that comes fitted or trained has
     // nothing to catch up with.
-    let head_lr = if linear_head { lr } else { lr * by_method.head_lr / by_method.lr };
+    let head_lr = if trained_head { lr } else { lr * by_method.head_lr / by_method.lr };
     TrainSettings {
         epochs,
         batch_size,
@@ -143,9 +153,10 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
         label_smoothing: typed.label_smoothing.unwrap_or(0.),
         aux_weight: None,
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
-        clip_grad_norm: typed.clip_grad_norm.or(linear_head.then_some(defaults::FITTED_CLIP)),
+        clip_grad_norm: typed.clip_grad_norm.or(trained_head.then_some(defaults::FITTED_CLIP)),
         early_stopping: typed.early_stopping,
         batch_norm: typed.batch_norm.unwrap_or(by_method.batch_norm),
+        source_head,
         linear_head: linear_head
             .then(|| LinearHeadSettings { c: typed.c, folds: typed.folds.unwrap_or(defaults::FOLDS) }),
         layer_decay: 1.,

@@ -10,6 +10,7 @@ mod copies;
 mod data;
 mod defaults;
 mod fine_tuning;
+mod fit;
 mod method;
 mod network;
 mod notes;
@@ -29,6 +30,7 @@ pub use race::{RaceSettings, SINGLE};
 pub use resolve::Overrides;
 pub use strategy::Watch;
 
+use crate::loader::batch_count;
 use crate::mixing::Mixing;
 use crate::precision::Precision;
 use crate::preprocess::{Decode, DecodeLimits, Preprocessing, Views};
@@ -50,6 +52,8 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The recipe it came from.
     pub recipe: Recipe,
+    /// Which of the classes the source's own head knows, if it knows any.
+    pub head: Option<SourceHead>,
     /// Images that went through the network in a second while their similarity was measured, if it was.
     pub rate: Option<f64>,
 }
@@ -197,6 +201,9 @@ pub struct TrainSettings {
     /// How much of the averaged weights is kept at each step; no average without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
+    /// What the head takes over from that of the model that training begins with, where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_head: Option<SourceHead>,
     /// The fit of the head before the first epoch, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_head: Option<LinearHeadSettings>,
@@ -211,6 +218,24 @@ pub struct TrainSettings {
     pub kept: Option<KeptSettings>,
     /// How many different augmentations of each image are seen, epoch after epoch; 0 for ever new ones.
     pub kept_views: usize,
+}
+
+/// The head of a model that `tl` has trained, and the classes of another run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SourceHead {
+    /// Classes of this run that it knows by name.
+    pub known: usize,
+    /// Classes of this run that it does not know.
+    pub new: usize,
+    /// All that it knows.
+    pub of: usize,
+}
+
+impl SourceHead {
+    /// Whether its classes are this run's, in whatever order.
+    pub fn is_the_same(&self) -> bool {
+        self.new == 0 && self.known == self.of
+    }
 }
 
 /// The fit of the head that fine-tuning begins with.
@@ -281,6 +306,23 @@ pub enum ScheduleSettings {
         /// The factor of a cut.
         gamma: f64,
     },
+}
+
+impl TrainSettings {
+    /// Whether the head knows all classes before the first step.
+    pub fn head_comes_trained(&self) -> bool {
+        self.linear_head.is_some() || self.source_head.is_some_and(|head| head.new == 0)
+    }
+
+    /// The steps of an epoch of so many images: as many as the trainer makes.
+    pub fn steps(&self, images: usize) -> usize {
+        batch_count(images, self.batch_size, self.joins_single())
+    }
+
+    /// Whether a single last image joins the batch before it.
+    pub fn joins_single(&self) -> bool {
+        self.batch_norm == BatchNormMode::Train
+    }
 }
 
 impl Settings {

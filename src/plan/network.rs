@@ -105,6 +105,8 @@ pub(super) fn preprocessing(
             if let Some(std) = changes.std {
                 preprocessing.std = std.map(|value| value as f32);
             }
+            preprocessing.pad_color = changes.pad_color.or(preprocessing.pad_color);
+            preprocessing = preprocessing.with_fit(changes.fit.unwrap_or(preprocessing.fit));
         }
     }
     if let Err(message) = fits(source.architecture, &preprocessing) {

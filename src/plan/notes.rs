@@ -6,8 +6,9 @@ use crate::recipe::{
 };
 use crate::weights::source::{Source, Weights};
 
-/// Keys that were given and that nothing uses: each said once, with what would have to be otherwise.
-pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method) -> Vec<String> {
+/// Keys that were given and that nothing uses: each said once, with what would have to be otherwise. `taken`: the head is the
+/// source's own.
+pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, taken: bool) -> Vec<String> {
     let typed = &recipe.train;
     let schedule = typed.schedule.unwrap_or(ScheduleChoice::Cosine);
     let adamw = typed.optimizer == Some(OptimizerChoice::AdamW);
@@ -51,7 +52,7 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method) ->
             by_method(method)
         }
         (Method::Linear | Method::Stages, _) => None,
-        (_, key) if fine_tuning::KEYS.contains(&key) => fine_tuning::unused(recipe, method, key),
+        (_, key) if fine_tuning::KEYS.contains(&key) => fine_tuning::unused(recipe, method, key, taken),
         (_, "train.momentum" | "train.nesterov") if adamw => Some("optimizer: adamw".into()),
         (_, "train.step_epochs") if schedule != ScheduleChoice::Step => Some(format!("schedule: {schedule}")),
         (_, "train.patience") if schedule != ScheduleChoice::Plateau => Some(format!("schedule: {schedule}")),

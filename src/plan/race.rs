@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::{Candidate, Data};
+use crate::linear::folds;
 use crate::models::Network;
 use crate::recipe::{Method, Mistake, Recipe};
-use crate::strategy::race::usable;
 use crate::weights::source::{Source, Weights};
 use crate::wording::counted;
 
@@ -63,7 +63,7 @@ pub(super) fn methods(
                        stages would keep random ones. Take `method: scratch`";
         mistakes.push(recipe.mistake("strategy.method", message));
     }
-    if !data.train.is_empty() && usable(&data.counts(), FOLDS).is_none() {
+    if !data.train.is_empty() && folds(&data.counts(), FOLDS).is_none() {
         mistakes.push(recipe.mistake("strategy.method", SINGLE));
     }
     methods
@@ -83,7 +83,7 @@ pub(super) fn settings(
     let typed = &recipe.strategy.race;
     let counts = data.counts();
     let folds_wanted = typed.folds.unwrap_or(FOLDS);
-    let folds = usable(&counts, folds_wanted).unwrap_or(folds_wanted);
+    let folds = folds(&counts, folds_wanted).unwrap_or(folds_wanted);
     let batch_size = methods.iter().find_map(|it| Some(it.train()?.batch_size)).unwrap_or(1);
     let steps = (data.train.len() * (folds - 1) / folds).div_ceil(batch_size).max(1);
     let wanted = typed.epochs.unwrap_or(EPOCHS.max(STEPS.div_ceil(steps)));

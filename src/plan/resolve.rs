@@ -16,7 +16,7 @@ use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
 use super::race;
 use super::strategy::{Decision, Watch};
-use super::{DataSettings, Plan, Settings, fine_tuning};
+use super::{DataSettings, Plan, Settings, SourceHead, fine_tuning, fit};
 use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
@@ -122,10 +122,13 @@ impl Plan {
         let average = asked == Method::Auto && recipe.strategy.average.unwrap_or(true);
         let lots = decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Lots);
         let young = opened.as_ref().is_some_and(Opened::begun_at_random);
+        let head = opened.as_ref().and_then(|opened| source_head(opened, &data.classes));
+        // A race holds training images out, which this head may have learnt from.
+        let begun_with = head.filter(|_| method != Method::Race);
         let mut candidates = Vec::new();
         for &method in &methods {
             let (said, wrong) = (&mut notes, &mut mistakes);
-            let resolving = Resolving { recipe: &recipe, method, data: &data, young, lots };
+            let resolving = Resolving { recipe: &recipe, method, data: &data, young, lots, head: begun_with };
             candidates.push(resolving.candidate(probe.as_mut(), preprocessing.as_ref(), said, wrong)?);
         }
         // Where fine-tuning is the table's choice there are many images, and cross-validation on all would take as long as it.
@@ -162,7 +165,11 @@ impl Plan {
         let typed = recipe.threads.filter(|_| overrides.threads.is_none());
         notes.extend(typed.and_then(device::too_many_threads));
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
-        notes.extend(unused_keys(&recipe, &methods, asked));
+        notes.extend(fit::note(&data, &preprocessing));
+        let taken = begun_with.is_some_and(|head| head.is_the_same());
+        notes.extend(unused_keys(&recipe, &methods, asked, taken));
+        notes.extend(fit::unused_keys(&recipe, &preprocessing));
+        notes.extend(head.and_then(|_| drawn_anew(&recipe, &source, &data)));
         notes.extend(methods.iter().flat_map(|&method| warnings(&recipe, &source, method)));
         // The methods of a race may say the same.
         let mut said = HashSet::new();
@@ -200,7 +207,7 @@ impl Plan {
             threads,
             out,
         };
-        Ok(Plan { settings, source, opened, data, notes, recipe, rate: decided.rate })
+        Ok(Plan { settings, source, opened, data, notes, recipe, head, rate: decided.rate })
     }
 }
 
@@ -212,6 +219,8 @@ struct Resolving<'a> {
     young: bool,
     /// Whether there is lots of data.
     lots: bool,
+    /// What the source's own head knows of the classes.
+    head: Option<SourceHead>,
     data: &'a Data,
 }
 
@@ -224,11 +233,12 @@ impl Resolving<'_> {
         notes: &mut Vec<String>,
         mistakes: &mut Vec<Mistake>,
     ) -> Result<Candidate> {
-        let Resolving { recipe, method, data, young, lots } = *self;
+        let Resolving { recipe, method, data, young, lots, head } = *self;
         let frozen = probe.as_ref().map_or(0, |probe| frozen(recipe, probe, method, mistakes));
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
         let trained = Trained {
             holds_linear: probe.as_ref().is_some_and(|probe| probe.holds_linear()),
+            head,
             rate: defaults::rate(probe.as_ref().is_some_and(|probe| normalises(probe)), young, lots),
             images: data.train.len(),
         };
@@ -258,6 +268,29 @@ impl Resolving<'_> {
             training,
         })
     }
+}
+
+/// What the head of a model that `tl` has trained knows of these classes, if it knows any.
+fn source_head(opened: &Opened, classes: &[String]) -> Option<SourceHead> {
+    let of = opened.card.as_ref()?.classes.len();
+    let known = opened.head_rows(classes).iter().flatten().count();
+    (known > 0).then_some(SourceHead { known, new: classes.len() - known, of })
+}
+
+/// That a model for these classes may have learnt from the images that this run measures on, unless its own run had the same parts.
+fn drawn_anew(recipe: &Recipe, source: &Source, data: &Data) -> Option<String> {
+    let (Weights::Model(path) | Weights::File(path)) = &source.weights else { return None };
+    if matches!(recipe.data.val, Some(ValChoice::Path(_))) {
+        return None;
+    }
+    let plan = std::fs::read_to_string(path.with_file_name(PLAN_FILE)).unwrap_or_default();
+    let plan: serde_yaml::Value = serde_yaml::from_str(&plan).unwrap_or_default();
+    let listing = plan.get("data").and_then(|data| data.get("listing")).and_then(|it| it.as_str());
+    (listing != Some(&data.listing())).then(|| {
+        "the validation images are drawn from `data.train` by lot, and the model to begin with may have learnt from some of \
+         them, for which val accuracy would be too good: give `data.val` a folder or a .csv that it has not seen"
+            .into()
+    })
 }
 
 /// The device that is there; a recipe's that is not is a mistake of the recipe.
@@ -303,6 +336,8 @@ fn describe(recipe: &Recipe, source: &Source, method: Method) -> String {
 
 fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
     let typed = &recipe.data;
+    // A published set brings its own.
+    let test = typed.test.as_deref().or(typed.train.as_deref().filter(|_| data.test.is_some()));
     DataSettings {
         train: typed.train.as_deref().map(|path| recipe.resolve(path)).unwrap_or_default(),
         train_images: data.train.len(),
@@ -312,7 +347,7 @@ fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
             None => "0.2 of train".into(),
         },
         val_images: data.val.len(),
-        test: typed.test.as_deref().map(|path| recipe.resolve(path)),
+        test: test.map(|path| recipe.resolve(path)),
         test_images: data.test.as_ref().map(Vec::len),
         classes: data.classes.len(),
         bad_images: typed.bad_images.unwrap_or(BadImages::Skip),

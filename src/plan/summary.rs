@@ -1,9 +1,12 @@
 //! The plan in a few lines for a person: what was found, what is done about it, and why.
 
-use super::{Candidate, OptimizerSettings, Plan, ScheduleSettings, Settings, TrainSettings, Training};
+use super::fit;
+use super::{
+    Candidate, OptimizerSettings, Plan, ScheduleSettings, Settings, SourceHead, TrainSettings, Training,
+};
 use crate::precision::Precision;
 use crate::recipe::Method;
-use crate::wording::counted;
+use crate::wording::{counted, first_few};
 
 impl Plan {
     /// The lines at the head of `tl finetune`, which `tl plan` shows too.
@@ -13,23 +16,80 @@ impl Plan {
             format!("{} · {} · weights {}", settings.model, settings.candidate.method, settings.weights),
             format!("size        {}", settings.strategy.size.line()),
         ];
+        lines.extend(fit::line(&settings.preprocessing));
         lines.extend(settings.strategy.similarity.iter().map(|it| format!("similarity  {}", it.line())));
         lines.push(format!("method      {}: {}", settings.candidate.method, settings.reason));
         match &settings.candidate.training {
             Training::Race { race } => lines.extend(race.lines()),
             _ => lines.extend(self.method_lines()),
         }
+        lines.extend(self.head_line());
         lines.extend(settings.rival.iter().map(|rival| rival_line(settings, rival)));
-        let test = match settings.data.test_images {
+        let test = match self.data.test.as_ref().map(Vec::len) {
             Some(test) => format!(", {} to test on at the end", counted(test, "image", "images")),
             None => String::new(),
         };
         lines.push(format!(
             "measured on {} for validation{test}",
-            counted(settings.data.val_images, "image", "images")
+            counted(self.data.val.len(), "image", "images")
         ));
         lines.extend(self.cost());
         lines
+    }
+
+    /// What becomes of the source's own head, where it knows classes of this run.
+    fn head_line(&self) -> Option<String> {
+        let (head, settings) = (self.head?, &self.settings);
+        let SourceHead { known, new, of } = head;
+        let model = &settings.weights;
+        let classes = counted(known + new, "class", "classes");
+        let trained = std::iter::once(&settings.candidate).chain(&settings.rival).find_map(Candidate::train);
+        let knows = match head.is_the_same() {
+            true => format!("{model} has the same {classes}"),
+            false => format!("{model} knows {known} of the {classes}"),
+        };
+        let line = match (&settings.candidate.training, trained) {
+            (Training::Race { .. }, _) => {
+                format!(
+                    "{knows}, and its head may have learnt from what the race holds out: it is not taken over"
+                )
+            }
+            (_, Some(_)) if settings.candidate.method == Method::Scratch => return None,
+            (_, Some(train)) if train.source_head.is_some() => match (head.is_the_same(), new) {
+                (true, _) => {
+                    format!(
+                        "that of {model}, which has the same {classes} (`linear_head_first: true` fits a new one)"
+                    )
+                }
+                (false, 0) => {
+                    format!("that of {model}: its rows for the {classes}, which are among its {of}")
+                }
+                _ => format!(
+                    "the rows of {model} for {known} of the {classes}, by their names; those of {} begin anew",
+                    self.new_classes()
+                ),
+            },
+            (_, Some(_)) if head.is_the_same() => {
+                format!("fitted to these images, as the recipe says, though {knows}")
+            }
+            (_, Some(_)) => {
+                format!(
+                    "fitted to these images: {knows} (`linear_head_first: false` begins with its rows for them)"
+                )
+            }
+            (_, None) => {
+                format!("fitted to these images: {knows}, but the best head for them needs no beginning")
+            }
+        };
+        Some(format!("head        {line}"))
+    }
+
+    /// The classes that the source's head does not know.
+    fn new_classes(&self) -> String {
+        let rows =
+            self.opened.as_ref().map(|opened| opened.head_rows(&self.data.classes)).unwrap_or_default();
+        let new = rows.iter().zip(&self.data.classes).filter(|(row, _)| row.is_none());
+        first_few(&new.map(|(_, class)| class.as_str()).collect::<Vec<_>>())
     }
 
     /// What the method does.
@@ -37,7 +97,7 @@ impl Plan {
         let settings = &self.settings;
         let training = match &settings.candidate.training {
             Training::Gradient { train, .. } => {
-                format!("training    {}", training(train, settings.data.train_images))
+                format!("training    {}", training(train, self.data.train.len()))
             }
             Training::Heads { linear } => format!(
                 "training    logistic regression (Newton's method), its strength {}",
@@ -55,15 +115,15 @@ impl Plan {
     /// How long it should take, where the speed of the network was seen.
     fn cost(&self) -> Option<String> {
         let (rate, settings) = (self.rate?, &self.settings);
-        let measured = settings.data.val_images + settings.data.test_images.unwrap_or_default();
-        let train = settings.data.train_images;
+        let measured = self.data.val.len() + self.data.test.as_ref().map_or(0, Vec::len);
+        let train = self.data.train.len();
         let passes = |candidate: &Candidate| match candidate.train() {
             None => (train + measured) as f64,
             Some(training) => {
                 // A step is about three passes where all stages learn: forward, and twice as much backward.
                 let step = if candidate.method == Method::Partial { 2. } else { 3. };
                 let epochs = training.epochs as f64;
-                epochs * (step * train as f64 + settings.data.val_images as f64) + measured as f64
+                epochs * (step * train as f64 + self.data.val.len() as f64) + measured as f64
             }
         };
         let passes: f64 = std::iter::once(&settings.candidate).chain(&settings.rival).map(passes).sum();
@@ -124,15 +184,22 @@ fn training(train: &TrainSettings, images: usize) -> String {
     let head = match (&train.linear_head, train.head_lr == train.lr) {
         (Some(_), _) => ", from a head that is fitted first".into(),
         (None, true) => String::new(),
+        (None, false) if train.source_head.is_some() => format!(" ({} for the head)", train.head_lr),
         (None, false) => format!(" ({} for the new head)", train.head_lr),
     };
-    let steps = images.div_ceil(train.batch_size.max(1));
+    let steps = train.steps(images);
+    let early = match train.early_stopping {
+        None => String::new(),
+        Some(patience) => {
+            format!(", ended after {} without a better one", counted(patience, "epoch", "epochs"))
+        }
+    };
     let numbers = match train.precision {
         Precision::Fp32 => String::new(),
         lower => format!(", in {lower}"),
     };
     format!(
-        "{} of {}, {optimizer}, rate {}{head}, {schedule}{numbers}",
+        "{} of {}, {optimizer}, rate {}{head}, {schedule}{numbers}{early}",
         counted(train.epochs, "epoch", "epochs"),
         counted(steps, "step", "steps"),
         train.lr

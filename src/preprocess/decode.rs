@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::orientation::Orientation;
 use super::resize::{Target, resize};
 use super::sniff::{self, Format};
-use super::{RgbImage, bmp, gif, jpeg, png, pnm, tiff, webp};
+use super::{ImageAt, RgbImage, bmp, gif, jpeg, png, pnm, tiff, webp};
 
 /// The most bytes that an image file may have.
 const MAX_FILE_BYTES: u64 = 2 << 30;
@@ -115,26 +115,36 @@ pub fn is_image_name(path: &Path) -> bool {
     ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
-/// Decodes an image file; its content, not its name, says which format it is.
+/// Decodes a stored image; a file's content, not its name, says which format it is.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is no image, a damaged or truncated
 /// one, or over the limits.
-pub fn decode_file(path: &Path, limits: DecodeLimits) -> Result<RgbImage> {
-    decode_bytes(&read_image(path)?, limits).map_err(|message| Error::file(path, message))
+pub fn decode_file<'a>(image: impl Into<ImageAt<'a>>, limits: DecodeLimits) -> Result<RgbImage> {
+    match image.into() {
+        ImageAt::File(path) => {
+            decode_bytes(&read_image(path)?, limits).map_err(|message| Error::file(path, message))
+        }
+        ImageAt::Record(record) => record.image(limits),
+    }
 }
 
-/// Reads the file at `path` for those targets that `plan` names for an upright image of so many columns and
+/// Reads a stored image for those targets that `plan` names for an upright image of so many columns and
 /// rows: what [`resize`] makes of the decoded image, without more of it than is needed.
 ///
 /// # Errors
 /// Those of [`decode_file`].
 pub(super) fn read_targets(
-    path: &Path,
+    image: ImageAt,
     limits: DecodeLimits,
     plan: impl FnOnce(u32, u32) -> Vec<Target>,
 ) -> Result<Vec<RgbImage>> {
-    decode_targets(&read_image(path)?, limits, plan).map_err(|message| Error::file(path, message))
+    match image {
+        ImageAt::File(path) => {
+            decode_targets(&read_image(path)?, limits, plan).map_err(|message| Error::file(path, message))
+        }
+        ImageAt::Record(record) => Ok(targets(&record.image(limits)?, plan)),
+    }
 }
 
 /// The bytes of a file whose beginning is that of an image.
@@ -180,8 +190,11 @@ pub(super) fn decode_targets(
     if format == Format::Jpeg {
         return guarded(format, || jpeg::targets(bytes, limits, plan));
     }
-    let image = decode_bytes(bytes, limits)?;
-    Ok(plan(image.width, image.height).iter().map(|target| resize(&image, target)).collect())
+    Ok(targets(&decode_bytes(bytes, limits)?, plan))
+}
+
+fn targets(image: &RgbImage, plan: impl FnOnce(u32, u32) -> Vec<Target>) -> Vec<RgbImage> {
+    plan(image.width, image.height).iter().map(|target| resize(image, target)).collect()
 }
 
 fn decode_as(format: Format, bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {

@@ -14,12 +14,15 @@
 mod augment;
 mod bmp;
 mod decode;
+mod fit;
 mod gif;
+mod header;
 mod jpeg;
 mod libjpeg;
 mod orientation;
 mod png;
 mod pnm;
+mod record;
 mod resize;
 mod simd;
 mod sniff;
@@ -30,19 +33,20 @@ mod tiff;
 mod views;
 mod webp;
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
 pub use augment::{Augmentation, ColorJitter, CropBox, DrawKey, Policy};
 pub use decode::{Decode, DecodeLimits, decode_bytes, decode_file, is_image_name};
+pub use fit::Fit;
+pub use header::image_size;
+pub use record::{Bytes, Channels, ImageAt, Packed, Record};
 pub use simd::jpeg_simd;
 pub use views::{Crops, Picture, Views, Window};
 
 use decode::read_targets;
-use resize::{Target, rectangle, resize};
+use resize::resize;
 
 /// An 8-bit RGB image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +129,12 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// What each channel is then divided by.
     pub std: [f32; 3],
+    /// What becomes of an image that is no square.
+    #[serde(default, skip_serializing_if = "Fit::is_crop")]
+    pub fit: Fit,
+    /// Red, green and blue of [`Fit::Pad`]'s margins; the mean where absent ([`Preprocessing::margin_color`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_color: Option<[u8; 3]>,
 }
 
 impl Preprocessing {
@@ -147,54 +157,27 @@ impl Preprocessing {
         None
     }
 
-    /// The pixels of `image` for evaluation: the shorter side resized to `resize_size`, then the central
-    /// `crop_size` × `crop_size`, with black margins where the resized image is smaller.
+    /// The pixels of `image` for evaluation, `crop_size` × `crop_size`: with [`Fit::Crop`] the shorter side resized to
+    /// `resize_size`, then the centre, with black margins where the resized image is smaller.
     ///
-    /// torchvision's `resize` and `center_crop` on a Pillow image, byte for byte.
+    /// torchvision's `resize` and `center_crop` on a Pillow image, byte for byte; [`Fit`] says whose the others are.
     pub fn eval_pixels(&self, image: &RgbImage) -> RgbImage {
-        let (target, place) = self.eval_target(image.width, image.height);
+        let (target, place) = self.fit_target((image.width, image.height), self.scale());
         self.padded(resize(image, &target), place)
     }
 
-    /// The same of the image file at `path`, of which no more is decoded than is needed.
+    /// The same of a stored image, of which no more is decoded than is needed.
     ///
     /// # Errors
     /// Those of [`decode_file`].
-    pub fn read_eval(&self, path: &Path, limits: DecodeLimits) -> Result<RgbImage> {
+    pub fn read_eval<'a>(&self, image: impl Into<ImageAt<'a>>, limits: DecodeLimits) -> Result<RgbImage> {
         let mut place = (0, 0);
-        let parts = read_targets(path, limits, |width, height| {
-            let (target, its_place) = self.eval_target(width, height);
+        let parts = read_targets(image.into(), limits, |width, height| {
+            let (target, its_place) = self.fit_target((width, height), self.scale());
             place = its_place;
             vec![target]
         })?;
         Ok(self.padded(parts.into_iter().next().unwrap_or(RgbImage::black(0, 0)), place))
-    }
-
-    /// What evaluation sees of an image of so many columns and rows, and its place in the crop.
-    fn eval_target(&self, image_width: u32, image_height: u32) -> (Target, (usize, usize)) {
-        let (width, height) = resized_size(self.resize_size, image_width, image_height);
-        let (columns, left) = central_window(width, self.crop_size);
-        let (rows, top) = central_window(height, self.crop_size);
-        let region = rectangle((image_width, image_height), 0, 0, image_width, image_height);
-        let interpolation = self.interpolation;
-        (Target { region, size: (width, height), columns, rows, interpolation }, (left, top))
-    }
-
-    /// `window` at its place in a black crop.
-    fn padded(&self, window: RgbImage, (left, top): (usize, usize)) -> RgbImage {
-        if window.width == self.crop_size && window.height == self.crop_size {
-            return window;
-        }
-        let mut out = RgbImage::black(self.crop_size, self.crop_size);
-        let stride = self.crop_size as usize * 3;
-        let length = window.width as usize * 3;
-        if length > 0 {
-            let rows = out.data.chunks_exact_mut(stride).skip(top);
-            for (to, from) in rows.zip(window.data.chunks_exact(length)) {
-                to[left * 3..][..length].copy_from_slice(from);
-            }
-        }
-        out
     }
 
     /// Writes `input` as the network's input: `3 × height × width` numbers, a plane a channel, each

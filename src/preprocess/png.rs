@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io::Cursor;
 
-use ::png::{BitDepth, ColorType, Decoder, Info, Limits, Transformations};
+use ::png::{BitDepth, ColorType, DecodeOptions, Decoder, Info, Limits, Transformations};
 
 use super::RgbImage;
 use super::decode::{DecodeLimits, buffer, to_rgb};
@@ -13,7 +13,57 @@ use super::orientation::Orientation;
 /// What the decoder may allocate for itself (rows and metadata, not pixels).
 const METADATA_BYTES: usize = 64 << 20;
 
+/// Decodes a PNG. As Pillow does, it reads one whose end is missing, or whose pixels have a wrong checksum, where all of the
+/// compressed pixels are there: they bear a checksum of their own.
 pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
+    // The checksum inside costs a pass over the pixels; those of the file vouch for them otherwise.
+    let options = DecodeOptions::default();
+    read(bytes, limits, options.clone()).or_else(|error| match mended(bytes) {
+        Some(mended) => {
+            let mut options = options;
+            options.set_ignore_adler32(false);
+            read(&mended, limits, options).map_err(|_| error)
+        }
+        None => Err(error),
+    })
+}
+
+/// The file with checksums of its pixels that are right, and with an end; `None` if it has both, or if a chunk is cut.
+fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
+    const SIGNATURE: usize = 8;
+    const END: [u8; 12] = *b"\0\0\0\0IEND\xAE\x42\x60\x82";
+    let mut mended = bytes.to_vec();
+    let mut at = SIGNATURE;
+    let mut changed = false;
+    // Length, name, data, checksum.
+    while let Some(head) = bytes.get(at..at + 8) {
+        let length = u32::from_be_bytes(*head.first_chunk()?) as usize;
+        let sum = (at + 8).checked_add(length)?;
+        let found = bytes.get(sum..sum + 4);
+        if &head[4..] == b"IEND" {
+            match found {
+                Some(_) => return changed.then_some(mended),
+                None => break,
+            }
+        }
+        let found = found?;
+        if &head[4..] == b"IDAT" {
+            let right = crc32fast::hash(&bytes[at + 4..sum]).to_be_bytes();
+            changed |= found != right;
+            mended[sum..sum + 4].copy_from_slice(&right);
+        }
+        at = sum + 4;
+    }
+    mended.truncate(at);
+    mended.extend(END);
+    Some(mended)
+}
+
+fn read(
+    bytes: &[u8],
+    limits: DecodeLimits,
+    options: DecodeOptions,
+) -> Result<(RgbImage, Orientation), String> {
     let damaged = |error: ::png::DecodingError| match error {
         ::png::DecodingError::IoError(_) => "the PNG is truncated; copy or download it again".to_string(),
         error => {
@@ -21,7 +71,8 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
             format!("the PNG is damaged: {}", words.split(" while decoding").next().unwrap_or(&words))
         }
     };
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: METADATA_BYTES });
+    let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+    decoder.set_limits(Limits { bytes: METADATA_BYTES });
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_iccp_chunk(true);
     let (width, height) = decoder.read_header_info().map_err(damaged)?.size();

@@ -23,7 +23,7 @@ fn rows(file: &str) -> Vec<Vec<String>> {
 
 fn preset(resize_size: u32, crop_size: u32, interpolation: Interpolation) -> Preprocessing {
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    Preprocessing { resize_size, crop_size, interpolation, mean, std }
+    Preprocessing { resize_size, crop_size, interpolation, mean, std, fit: Fit::Crop, pad_color: None }
 }
 
 /// The presets of the script.
@@ -56,7 +56,8 @@ fn files_read_as_far_as_needed_equal_torchvision() {
         let limits = DecodeLimits::default();
         let image = decode_file(&path, limits).unwrap();
         let [first, second, third] = presets();
-        for preset in [&first, &second, &third] {
+        let (squash, pad) = (first.with_fit(Fit::Squash), second.with_fit(Fit::Pad));
+        for preset in [&first, &second, &third, &squash, &pad] {
             assert_eq!(preset.read_eval(&path, limits).unwrap(), preset.eval_pixels(&image), "{}", row[0]);
             for (draw, range) in
                 [None, None, Some([preset.crop_size, 2 * preset.crop_size])].iter().enumerate()
@@ -76,8 +77,9 @@ fn files_read_as_far_as_needed_equal_torchvision() {
             }
         }
         let views = Views { crops: Crops::Ten, scales: vec![first.crop_size, third.crop_size * 2] };
-        let windows = Picture::File(&path, limits).windows(&[&first, &second], &views).unwrap();
-        assert_eq!(windows, [first.windows(&views, &image), second.windows(&views, &image)], "{}", row[0]);
+        let presets = [&first, &second, &squash, &pad];
+        let windows = Picture::Stored((&path).into(), limits).windows(&presets, &views).unwrap();
+        assert_eq!(windows, presets.map(|preset| preset.windows(&views, &image)), "{}", row[0]);
     }
 }
 
@@ -85,7 +87,13 @@ fn files_read_as_far_as_needed_equal_torchvision() {
 /// cannot be reduced stay the same.
 #[test]
 fn fast_decoding_moves_pixels_little() {
-    let preset = preset(6, 5, Interpolation::Bilinear);
+    let crop = preset(6, 5, Interpolation::Bilinear);
+    for fit in [Fit::Crop, Fit::Squash, Fit::Pad] {
+        moves_pixels_little(&crop.with_fit(fit));
+    }
+}
+
+fn moves_pixels_little(preset: &Preprocessing) {
     let fast = DecodeLimits { decode: Decode::Fast, ..DecodeLimits::default() };
     let mut reduced = 0;
     for row in rows("expected.csv") {
@@ -95,7 +103,10 @@ fn fast_decoding_moves_pixels_little() {
         let exact = preset.eval_pixels(&image);
         let found = preset.read_eval(&path, fast).unwrap();
         let jpeg = fs::read(&path).unwrap().starts_with(b"\xFF\xD8\xFF");
-        if !jpeg || image.width.min(image.height) < 24 {
+        // Both sides of a padded image are below the crop's, and in proportion.
+        let sides = [image.width, image.height];
+        let decides = if preset.fit == Fit::Pad { sides.iter().max() } else { sides.iter().min() };
+        if !jpeg || decides.is_some_and(|side| *side < 4 * preset.scale()) {
             assert_eq!(found, exact, "{}", row[0]);
             continue;
         }
@@ -104,7 +115,7 @@ fn fast_decoding_moves_pixels_little() {
         let mean = differences.sum::<f64>() / exact.data.len() as f64;
         assert!(mean < 6.0, "{}: {mean} levels", row[0]);
     }
-    assert!(reduced >= 10, "{reduced}");
+    assert!(reduced >= 10, "{:?}: {reduced}", preset.fit);
 }
 
 fn open(name: &str) -> RgbImage {
@@ -204,6 +215,115 @@ fn ten_crops_at_a_scale_equal_torchvision() {
         found.sort();
         assert_eq!(found, row[3..], "{row:?}");
     }
+}
+
+/// The whole image, a rectangle of it, and the centre and ten crops of a scale.
+#[test]
+fn squashed_and_padded_images_equal_torchvision() {
+    let rows = rows("fits.csv");
+    assert!(rows.len() >= 200);
+    for row in rows {
+        let number = |column: usize| row[column].parse::<u32>().unwrap();
+        let image = open(&row[0]);
+        let crop = CropBox { left: number(3), top: number(4), width: number(5), height: number(6) };
+        let expected = row[7..].chunks_exact(4);
+        assert_eq!(expected.len(), 2);
+        for (fit, expected) in [Fit::Squash, Fit::Pad].into_iter().zip(expected) {
+            let preset = presets()[number(1) as usize].with_fit(fit);
+            let views = |crops| preset.windows(&Views { crops, scales: vec![number(2)] }, &image);
+            let centre = views(Crops::One);
+            assert_eq!(centre.len(), 1);
+            let mut ten = Vec::new();
+            for Window { mut pixels, upright, mirrored } in views(Crops::Ten) {
+                ten.extend(upright.then(|| crc_of(&pixels)));
+                pixels.flip_horizontally();
+                ten.extend(mirrored.then(|| crc_of(&pixels)));
+            }
+            ten.sort();
+            let found = [
+                crc_of(&preset.eval_pixels(&image)),
+                crc_of(&preset.resized_crop(&image, crop)),
+                crc_of(&centre[0].pixels),
+                crc(ten.join("+").into_bytes()),
+            ];
+            assert_eq!(found, expected, "{fit:?} {row:?}");
+        }
+    }
+}
+
+/// Random parts of a squashed or padded image: the whole is one of them, and none has another shape than the ratios
+/// allow of the image's own.
+#[test]
+fn training_sees_parts_in_the_shape_that_evaluation_sees() {
+    let image = RgbImage { width: 96, height: 32, data: (0..96 * 32 * 3).map(|b| (b % 247) as u8).collect() };
+    let one = [1., 1.];
+    let whole = Augmentation { scale: one, ratio: one, flip: 0., ..Augmentation::default() };
+    let jitter = Augmentation { random_resized_crop: false, scale_jitter: Some([32, 32]), ..whole.clone() };
+    let other = Augmentation::default();
+    let crop = preset(32, 32, Interpolation::Bilinear);
+    for fit in [Fit::Squash, Fit::Pad] {
+        let preset = crop.with_fit(fit);
+        let key = |epoch| DrawKey { seed: 3, epoch, image: 5 };
+        for augmentation in [&whole, &jitter] {
+            let seen = preset.train_pixels(augmentation, &image, key(0));
+            assert_eq!(seen, preset.eval_pixels(&image), "{fit:?}");
+            assert_ne!(seen, crop.train_pixels(augmentation, &image, key(0)));
+        }
+        // As wide as 3 : 1, times 3/4 to 4/3: from 32 / 4 to 32 / 2.25 rows.
+        let margins = |pixels: &RgbImage| {
+            let rows = pixels.data.chunks_exact(32 * 3);
+            rows.filter(|row| row.chunks_exact(3).all(|pixel| pixel == [124, 116, 104])).count()
+        };
+        let seen: Vec<usize> =
+            (0..50).map(|epoch| margins(&preset.train_pixels(&other, &image, key(epoch)))).collect();
+        let expected = if fit == Fit::Pad { 17..=25 } else { 0..=0 };
+        assert!(seen.iter().all(|rows| expected.contains(rows)), "{fit:?} {seen:?}");
+        let large = Augmentation { scale_jitter: Some([64, 96]), ..jitter.clone() };
+        let pixels = |epoch| preset.train_pixels(&large, &image, key(epoch));
+        assert_ne!(pixels(1), pixels(2));
+    }
+}
+
+/// What Pillow reads of them, and refuses too: a checksum inside the compressed pixels vouches for these.
+#[test]
+fn pngs_without_an_end_or_with_a_wrong_checksum_are_read_as_pillow_does() {
+    let name = "grey8.png";
+    let (bytes, whole) = (fs::read(fixtures().join(name)).unwrap(), open(name));
+    let decoded = |bytes: &[u8]| decode_bytes(bytes, LIMITS);
+    let at = bytes.windows(4).position(|window| window == b"IDAT").unwrap();
+    let length = u32::from_be_bytes(*bytes[at - 4..].first_chunk().unwrap()) as usize;
+    let with = |place: usize| {
+        let mut changed = bytes.clone();
+        changed[place] ^= 255;
+        changed
+    };
+    assert_eq!(decoded(&bytes[..bytes.len() - 12]).unwrap(), whole, "no end");
+    for cut in [1, 5, 11] {
+        assert_eq!(decoded(&bytes[..bytes.len() - cut]).unwrap(), whole, "an end that lacks {cut} bytes");
+    }
+    let wrong = with(at + 4 + length);
+    assert_eq!(decoded(&wrong).unwrap(), whole, "a wrong checksum");
+    assert_eq!(decoded(&wrong[..wrong.len() - 12]).unwrap(), whole, "both");
+    // Pixels that have changed, or are not there, are another matter.
+    assert!(decoded(&with(at + 4 + length / 2)).is_err());
+    assert!(decoded(&bytes[..at + 4 + length / 2]).unwrap_err().contains("truncated"));
+    assert!(decoded(&bytes[..at + 8 + length]).is_err(), "the second half is missing");
+}
+
+/// Heads of files tell what decoding them does, but for the turning.
+#[test]
+fn sizes_are_read_from_the_heads_of_files() {
+    // A GIF's screen grows with a frame that reaches over its edge.
+    let rows = rows("expected.csv").into_iter().filter(|row| row[0] != "over-the-edge.gif");
+    for row in rows {
+        let found = image_size(&fixtures().join(&row[0])).map(|(width, height)| [width, height]);
+        let number = |column: usize| row[column].parse::<u32>().unwrap();
+        let (width, height) = (number(1), number(2));
+        let known = found == Some([width, height]) || found == Some([height, width]);
+        assert!(known, "{}: {found:?}, not {width} x {height}", row[0]);
+    }
+    assert_eq!(image_size(&fixtures().join("expected.csv")), None);
+    assert_eq!(image_size(&fixtures()), None);
 }
 
 #[test]
@@ -317,7 +437,7 @@ fn truncated_files_are_refused() {
     for (name, cuts) in [
         ("s2-0.jpg", 2..40),
         ("s2p-0.jpg", 2..40),
-        ("rgb8.png", 5..60),
+        ("rgb8.png", 13..60),
         ("lossy0.webp", 1..60),
         ("lossless0.webp", 1..60),
         ("plain0.gif", 6..40),

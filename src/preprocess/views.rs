@@ -9,14 +9,14 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::decode::{DecodeLimits, read_targets};
+use super::fit::{Place, before};
 use super::resize::{Target, rectangle, resize};
-use super::{Preprocessing, RgbImage, central_window};
+use super::{ImageAt, Preprocessing, RgbImage, central_window};
 use crate::error::Result;
 
 /// How many crops are cut out of a resized image.
@@ -72,7 +72,8 @@ impl FromStr for Crops {
 pub struct Views {
     /// Crops at each scale.
     pub crops: Crops,
-    /// The shorter side after resizing, in pixels; none: `resize_size` of the preprocessing.
+    /// The shorter side after resizing, in pixels, or the side of the square that holds a squashed or padded image;
+    /// none: what the preprocessing says ([`Preprocessing::scale`], and `resize_size` for ten crops).
     pub scales: Vec<u32>,
 }
 
@@ -88,6 +89,7 @@ impl Views {
     /// The same views with the scales of `preprocessing` in place.
     pub fn resolved(&self, preprocessing: &Preprocessing) -> Views {
         match self.scales.is_empty() {
+            true if self.crops == Crops::One => Views { scales: vec![preprocessing.scale()], ..*self },
             true => Views { scales: vec![preprocessing.resize_size], ..*self },
             false => self.clone(),
         }
@@ -95,7 +97,7 @@ impl Views {
 
     /// Whether this is the one view that `preprocessing` has anyhow.
     pub fn is_plain(&self, preprocessing: &Preprocessing) -> bool {
-        self.crops == Crops::One && self.resolved(preprocessing).scales == [preprocessing.resize_size]
+        self.crops == Crops::One && self.resolved(preprocessing).scales == [preprocessing.scale()]
     }
 
     /// Why `network`, which sees what `preprocessing` says, cannot have these views, if so.
@@ -127,6 +129,14 @@ impl Views {
                 "ten crops of {crop} pixels do not fit into an image that {network} wants resized to {}: give \
                  scales from {crop} up",
                 preprocessing.resize_size
+            ));
+        }
+        let same = !preprocessing.fit.is_crop() && preprocessing.resize_size == crop;
+        if self.crops == Crops::Ten && self.scales.is_empty() && same {
+            return Some(format!(
+                "ten crops of {crop} pixels are all the same of an image that `fit: {}` makes as large: give scales \
+                 above {crop}",
+                preprocessing.fit.name()
             ));
         }
         None
@@ -164,8 +174,8 @@ impl Preprocessing {
     /// The views of `image`. Each scale is resized once, and what is seen mirrored comes as it is, to be
     /// mirrored by the caller: five or six windows make ten crops.
     ///
-    /// Byte for byte torchvision's `resize`, then `center_crop` or `ten_crop`, on a Pillow image, in another
-    /// order. Expects `views` without a [`Views::mistake`].
+    /// Byte for byte torchvision's `resize` (or what the [`Fit`](super::Fit) is equal to, in a square of the scale), then
+    /// `center_crop` or `ten_crop`, on a Pillow image, in another order. Expects `views` without a [`Views::mistake`].
     pub fn windows(&self, views: &Views, image: &RgbImage) -> Vec<Window> {
         let plans = self.scale_plans(views, (image.width, image.height));
         let windows = |plan: ScalePlan| {
@@ -176,15 +186,14 @@ impl Preprocessing {
     }
 
     /// What the views take of an image of so many columns and rows, scale by scale.
-    fn scale_plans(&self, views: &Views, (width, height): (u32, u32)) -> Vec<ScalePlan> {
+    fn scale_plans(&self, views: &Views, image: (u32, u32)) -> Vec<ScalePlan> {
         let plan = |scale| {
-            let scaled = Preprocessing { resize_size: scale, ..self.clone() };
-            let size = super::resized_size(scale, width, height);
+            let frame = self.frame(image, scale);
             let crop = u64::from(self.crop_size);
             // Too small only for an image without pixels, and for views that have a mistake.
-            match views.crops == Crops::One || size.0 < crop || size.1 < crop {
-                true => ScalePlan::centre(scaled, (width, height)),
-                false => ScalePlan::ten_crop(scaled, (width, height), size),
+            match views.crops == Crops::One || frame.0 < crop || frame.1 < crop {
+                true => ScalePlan::centre(self.clone(), image, scale),
+                false => ScalePlan::ten_crop(self.clone(), image, scale),
             }
         };
         views.resolved(self).scales.into_iter().map(plan).collect()
@@ -195,8 +204,8 @@ impl Preprocessing {
 pub enum Picture<'a> {
     /// From memory.
     Pixels(RgbImage),
-    /// From a file, of which no more is decoded than is needed.
-    File(&'a Path, DecodeLimits),
+    /// From where it is stored, of which no more is decoded than is needed.
+    Stored(ImageAt<'a>, DecodeLimits),
 }
 
 impl Picture<'_> {
@@ -205,14 +214,14 @@ impl Picture<'_> {
     /// # Errors
     /// Those of [`decode_file`](super::decode_file).
     pub fn windows(&self, presets: &[&Preprocessing], views: &Views) -> Result<Vec<Vec<Window>>> {
-        let (path, limits) = match self {
+        let (image, limits) = match self {
             Picture::Pixels(image) => {
                 return Ok(presets.iter().map(|preset| preset.windows(views, image)).collect());
             }
-            Picture::File(path, limits) => (path, limits),
+            Picture::Stored(image, limits) => (image, limits),
         };
         let mut plans = Vec::new();
-        let parts = read_targets(path, *limits, |width, height| {
+        let parts = read_targets(*image, *limits, |width, height| {
             plans = presets.iter().map(|preset| preset.scale_plans(views, (width, height))).collect();
             plans.iter().flatten().flat_map(|plan: &ScalePlan| plan.targets.iter().cloned()).collect()
         })?;
@@ -230,8 +239,6 @@ impl Picture<'_> {
 struct ScalePlan {
     preprocessing: Preprocessing,
     targets: Vec<Target>,
-    /// Black margins before the part, where the crop is larger than the image.
-    place: (usize, usize),
     crops: Vec<Crop>,
 }
 
@@ -240,20 +247,24 @@ struct Crop {
     part: usize,
     left: u32,
     top: u32,
+    /// Margins before it, where the image does not reach so far.
+    place: Place,
     upright: bool,
     mirrored: bool,
 }
 
 impl ScalePlan {
-    fn centre(preprocessing: Preprocessing, (width, height): (u32, u32)) -> Self {
-        let (target, place) = preprocessing.eval_target(width, height);
-        let crops = vec![Crop { part: 0, left: 0, top: 0, upright: true, mirrored: false }];
-        ScalePlan { preprocessing, targets: vec![target], place, crops }
+    fn centre(preprocessing: Preprocessing, image: (u32, u32), scale: u32) -> Self {
+        let (target, place) = preprocessing.fit_target(image, scale);
+        let crops = vec![Crop { part: 0, left: 0, top: 0, place, upright: true, mirrored: false }];
+        ScalePlan { preprocessing, targets: vec![target], crops }
     }
 
-    /// The corners and the centre of an image that is resized to `size`.
-    fn ten_crop(preprocessing: Preprocessing, image: (u32, u32), size: (u64, u64)) -> Self {
-        let [columns, rows] = [size.0, size.1].map(|size| Axis::new(size, preprocessing.crop_size));
+    /// The corners and the centre of an image that is resized to `scale`.
+    fn ten_crop(preprocessing: Preprocessing, image: (u32, u32), scale: u32) -> Self {
+        let size = preprocessing.resized(image, scale);
+        let frame = preprocessing.frame(image, scale);
+        let [columns, rows] = [frame.0, frame.1].map(|size| Axis::new(size, preprocessing.crop_size));
         let corners = [0, rows.last].into_iter().flat_map(|top| [(0, top), (columns.last, top)]);
         let mut wanted: Vec<(u64, u64, bool, bool)> =
             corners.map(|(left, top)| (left, top, true, true)).collect();
@@ -264,6 +275,27 @@ impl ScalePlan {
         if !there_and_back {
             wanted.push((columns.mirrored, rows.centre, false, true));
         }
+        let target = |columns: Range<u64>, rows: Range<u64>| Target {
+            region: rectangle(image, 0, 0, image.0, image.1),
+            size,
+            columns,
+            rows,
+            interpolation: preprocessing.interpolation,
+        };
+        if frame != size {
+            // Margins hold no more memory than the crops: the image is one part.
+            let (first, length) = ((before(frame.0, size.0), before(frame.1, size.1)), size);
+            let inside = |(left, top, upright, mirrored): (u64, u64, bool, bool)| Crop {
+                part: 0,
+                left: left.saturating_sub(first.0) as u32,
+                top: top.saturating_sub(first.1) as u32,
+                place: (first.0.saturating_sub(left) as usize, first.1.saturating_sub(top) as usize),
+                upright,
+                mirrored,
+            };
+            let targets = vec![target(0..length.0, 0..length.1)];
+            return ScalePlan { targets, crops: wanted.into_iter().map(inside).collect(), preprocessing };
+        }
         let mut parts: Vec<(usize, usize)> = Vec::new();
         let mut crops = Vec::new();
         for (left, top, upright, mirrored) in wanted {
@@ -272,17 +304,12 @@ impl ScalePlan {
                 parts.push((column, row));
                 parts.len() - 1
             });
-            crops.push(Crop { part, left, top, upright, mirrored });
+            crops.push(Crop { part, left, top, place: (0, 0), upright, mirrored });
         }
-        let target = |(column, row): (usize, usize)| Target {
-            region: rectangle(image, 0, 0, image.0, image.1),
-            size,
-            columns: columns.parts[column].clone(),
-            rows: rows.parts[row].clone(),
-            interpolation: preprocessing.interpolation,
-        };
-        let targets = parts.into_iter().map(target).collect();
-        ScalePlan { preprocessing, targets, place: (0, 0), crops }
+        let part =
+            |(column, row): (usize, usize)| target(columns.parts[column].clone(), rows.parts[row].clone());
+        let targets = parts.into_iter().map(part).collect();
+        ScalePlan { preprocessing, targets, crops }
     }
 
     /// The crops, of what the targets have become.
@@ -290,13 +317,16 @@ impl ScalePlan {
         let side = self.preprocessing.crop_size;
         let window = |crop: &Crop| {
             let part = parts.get(crop.part)?;
-            let width = side.min(part.width.saturating_sub(crop.left));
-            let height = side.min(part.height.saturating_sub(crop.top));
+            let room = |place: usize| side.saturating_sub(place as u32);
+            let width = room(crop.place.0).min(part.width.saturating_sub(crop.left));
+            let height = room(crop.place.1).min(part.height.saturating_sub(crop.top));
             let (stride, left, length) =
                 (part.width as usize * 3, crop.left as usize * 3, width as usize * 3);
             let rows = (crop.top as usize..).take(height as usize);
+            // A crop of margins alone starts behind the image.
+            let rows = rows.filter(|_| length > 0);
             let data = rows.flat_map(|y| &part.data[y * stride + left..][..length]).copied().collect();
-            let pixels = self.preprocessing.padded(RgbImage { width, height, data }, self.place);
+            let pixels = self.preprocessing.padded(RgbImage { width, height, data }, crop.place);
             Some(Window { pixels, upright: crop.upright, mirrored: crop.mirrored })
         };
         self.crops.iter().filter_map(window).collect()
@@ -343,11 +373,12 @@ impl Axis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preprocess::Interpolation;
+    use crate::preprocess::{Fit, Interpolation};
 
     fn preset(resize_size: u32, crop_size: u32) -> Preprocessing {
         let interpolation = Interpolation::Bilinear;
-        Preprocessing { resize_size, crop_size, interpolation, mean: [0.; 3], std: [1.; 3] }
+        let (mean, std, fit) = ([0.; 3], [1.; 3], Fit::Crop);
+        Preprocessing { resize_size, crop_size, interpolation, mean, std, fit, pad_color: None }
     }
 
     /// An image that tells where each of its pixels was.

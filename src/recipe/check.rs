@@ -216,6 +216,10 @@ fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
             [_, _] => Err("; the lower one comes first".into()),
             _ => Err(nothing),
         },
+        (Kind::Color, Value::List(items)) => match &whole_numbers(items, 0, 255)[..] {
+            color @ [_, _, _] => Ok(color.to_vec().into()),
+            _ => Err(nothing),
+        },
         (Kind::Device, Value::Text(text)) => match text.parse::<DeviceChoice>() {
             Ok(_) => Ok(text.as_str().into()),
             Err(_) => Err(did_you_mean(text, ["auto", "cpu", "cuda"])),

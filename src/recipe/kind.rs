@@ -31,6 +31,8 @@ pub enum Kind {
     Range(Limits),
     /// `[low, high]`, whole numbers from the first to the second, the first not above the second.
     WholeRange(u64, u64),
+    /// Red, green and blue, whole numbers from 0 to 255.
+    Color,
     /// A fraction between 0 and 1, both excluded, or a path.
     FractionOrPath,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -111,6 +113,7 @@ impl Kind {
             Kind::Numbers(count, limits) => format!("a list of {count} numbers{}", limits.words()),
             Kind::Range(limits) => format!("`[low, high]`, two numbers{}", limits.words()),
             Kind::WholeRange(low, high) => format!("`[low, high]`, two whole numbers from {low} to {high}"),
+            Kind::Color => "`[red, green, blue]`, whole numbers from 0 to 255".into(),
             Kind::FractionOrPath => "a fraction between 0 and 1 (both excluded), or a path".into(),
             Kind::Device => "one of auto, cpu, cuda, cuda:N (cuda:0 is the first GPU)".into(),
             Kind::NameOrSection => "a weights name such as IMAGENET1K_V2, or a section".into(),

@@ -117,12 +117,29 @@ pub const KEYS: &[Key] = &[
         "what belongs to the weights",
         "Red, green and blue are divided by these after the mean is subtracted.",
     ),
+    key(
+        "preprocess.fit",
+        Choice(&["crop", "squash", "pad"]),
+        "`crop`, or what the model file says",
+        "What becomes of an image that is no square: `crop` resizes the shorter side to `resize_size` and cuts out the \
+            centre; `squash` resizes both sides to `crop_size`; `pad` resizes the longer side to `crop_size` and the \
+            other in proportion, and fills up with `pad_color` (see below).",
+    )
+    .also(&["resize_mode", "crop_mode", "letterbox", "pad", "squash", "squish", "keep_ratio", "aspect_ratio"]),
+    key(
+        "preprocess.pad_color",
+        Color,
+        "`mean`, times 255 and rounded",
+        "For `pad`: the colour of the margins.",
+    )
+    .also(&["fill", "fill_color", "padding_color", "background"]),
     key("data", Section, "required", "The images.").also(&["dataset"]),
     key(
         "data.train",
         Path,
         "required",
-        "The training images: a folder with one sub-folder per class, or a `.csv` of `path,label`.",
+        "The training images: a folder with one sub-folder per class, a `.csv` of `path,label`, or CIFAR or MNIST \
+            as published.",
     ),
     key(
         "data.val",
@@ -135,7 +152,7 @@ pub const KEYS: &[Key] = &[
     key(
         "data.test",
         Path,
-        "none",
+        "none, or the test part of `data.train`",
         "A folder or `.csv` that is never looked at until the end, then measured once.",
     ),
     key(
@@ -295,7 +312,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.head_lr",
         Number(Limits::Positive),
-        "the same as `lr`; for `partial` and `full` without `linear_head_first` 10 × `lr`",
+        "the same as `lr`; for `partial` and `full` with a new head 10 × `lr`",
         "The peak learning rate of the head.",
     )
     .also(&["head_learning_rate", "lr_head"]),
@@ -368,7 +385,7 @@ pub const KEYS: &[Key] = &[
     key(
         "train.clip_grad_norm",
         Number(Limits::Positive),
-        "no clipping; 1 with `linear_head_first`",
+        "no clipping; 1 where the head comes fitted or trained",
         "The largest norm that the gradient of a step may have; a larger one is scaled down.",
     )
     .also(&["grad_clip", "clip", "max_grad_norm"]),
@@ -376,7 +393,7 @@ pub const KEYS: &[Key] = &[
         "train.early_stopping",
         Whole(1, MANY),
         "never",
-        "Stop after this many epochs without a better `val_accuracy`.",
+        "Stop after this many epochs without a better `val_accuracy`; terminal and report say so.",
     ),
     key(
         "train.batch_norm",
@@ -412,9 +429,10 @@ pub const KEYS: &[Key] = &[
     key(
         "train.linear_head_first",
         Bool,
-        "by method: `partial` `true`, `full` `true` unless `batch_norm: train`",
+        "by method: `partial` `true`, `full` `true` unless `batch_norm: train`; `false` where `model` has the same classes",
         "Fit the head to the features of the weights, as `linear` does, before the first epoch, and fine-tune \
-            from there. `scratch` has no use for it.",
+            from there. `false` begins with the rows that the head of a model of `tl`'s has for classes of the same names, and \
+            new ones for the others. `scratch` has no use for it.",
     )
     .also(&["lp_ft", "linear_probe"]),
     key(

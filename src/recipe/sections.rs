@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::choices::*;
 use super::is_default;
 use crate::precision::Precision;
-use crate::preprocess::{Crops, Decode};
+use crate::preprocess::{Crops, Decode, Fit};
 
 /// `preprocess:`, in one of its two forms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,12 @@ pub struct PreprocessSection {
     /// Red, green, blue; above 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<[f64; 3]>,
+    /// What becomes of an image that is no square.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
+    /// Red, green, blue of the margins, 0 to 255.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pad_color: Option<[u8; 3]>,
 }
 
 /// The keys under `data:`.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::preprocess::Crops;
+use crate::preprocess::{Crops, Fit};
 
 const SMALL: &str = "model: resnet18\ndata: { train: photos/train }\n";
 
@@ -27,7 +27,8 @@ fn all_keys_arrive_typed() {
     let text = "
 model: resnet50
 weights: IMAGENET1K_V2
-preprocess: { resize_size: 232, crop_size: 224, interpolation: bicubic, mean: [0.5, 0.5, 1], std: [1, 1, 0.5] }
+preprocess: { resize_size: 232, crop_size: 224, interpolation: bicubic, mean: [0.5, 0.5, 1], std: [1, 1, 0.5],
+  fit: pad, pad_color: [0, 128, 255] }
 data: { train: a/b, val: 0.25, test: t.csv, bad_images: fail, max_pixels: 1000000, decode: fast }
 strategy: { size: little, similarity: different, method: partial, train_from: layer3, read: [layer2, features],
   little_below: 10, similar_below: 0.1, similar_above: 0.5, rival: false, average: false, compare_on: 9,
@@ -68,6 +69,7 @@ out: somewhere
     assert_eq!(recipe.augment.color_jitter.hue, Some(0.1));
     let Some(PreprocessChoice::Changes(preprocess)) = &recipe.preprocess else { panic!("{recipe:?}") };
     assert_eq!(preprocess.std, Some([1.0, 1.0, 0.5]));
+    assert_eq!((preprocess.fit, preprocess.pad_color), (Some(Fit::Pad), Some([0, 128, 255])));
     assert_eq!(recipe.out_folder(), Path::new("somewhere"));
 }
 

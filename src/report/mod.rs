@@ -17,8 +17,10 @@ use crate::output::AtomicFile;
 use crate::preprocess::{Decode, Views};
 use crate::recipe::{DeviceChoice, Method};
 use crate::run_folder::RunFolder;
-use crate::strategy::{Contest, Race, Strategy};
-use crate::trainer::{EpochRow, LinearHead, Pass};
+use crate::strategy::{Contest, Strategy};
+use crate::trainer::{EpochRow, LinearHead, Pass, StoppedEarly};
+
+pub use race::Race;
 
 /// `report.json`. Accuracies are in [0, 1], losses in nats.
 #[derive(Clone, Debug, Serialize)]
@@ -70,6 +72,9 @@ pub struct Report {
     pub best: Best,
     /// Why this epoch.
     pub best_reason: String,
+    /// Where `early_stopping` ended the training before its last epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_early: Option<StoppedEarly>,
     /// For `linear`: how the head was fitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearReport>,

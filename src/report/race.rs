@@ -2,10 +2,67 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 use super::html::percent;
-use crate::strategy::race::{Difference, Row};
-use crate::strategy::{Contest, Race};
+use crate::chance::comparison::{Difference, Outcomes, Row, rows as compared};
+use crate::strategy::Contest;
 use crate::wording::counted;
+
+/// What a race has found, as the report holds it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Race {
+    /// Into how many parts the training images were cut.
+    pub folds: usize,
+    /// Passes of the methods with a training loop.
+    pub epochs: usize,
+    /// Images that were held out, each once.
+    pub images: usize,
+    /// The methods, the best first; the first one is the winner.
+    pub methods: Vec<Row>,
+}
+
+impl Race {
+    /// Compares methods, given in the order of their cost: the more accurate wins, of two that are right on as many
+    /// images the cheaper one.
+    pub fn of(mut outcomes: Vec<Outcomes>, folds: usize, epochs: usize) -> Self {
+        // Stable, so that the cheaper of two equals stays before the other.
+        outcomes.sort_by_key(|outcomes| std::cmp::Reverse(outcomes.right()));
+        let images = outcomes.first().map_or(0, |winner| winner.right.len());
+        Race { folds, epochs, images, methods: compared(&outcomes) }
+    }
+
+    /// The best method.
+    pub fn winner(&self) -> Option<&Row> {
+        self.methods.first()
+    }
+
+    /// Why the winner, for the report's `reason`. No seconds: two runs of the same recipe say the same.
+    pub fn reason(&self) -> String {
+        let Some((winner, others)) = self.methods.split_first() else { return String::new() };
+        let what = format!("won the race on {} held-out images: {:.4}", self.images, winner.accuracy);
+        let others: Vec<String> = others.iter().map(Row::line).collect();
+        format!("{what}; {}", others.join("; "))
+    }
+
+    /// A sentence on the methods that the race cannot tell from the winner, if there are any.
+    pub fn note(&self) -> Option<String> {
+        let winner = self.winner()?;
+        let alike: Vec<&Row> = self.methods[1..].iter().filter(|row| row.is_alike()).collect();
+        let name = |row: &&Row| match row.method.cost() < winner.method.cost() {
+            true => format!("{}, which is cheaper", row.method),
+            false => row.method.to_string(),
+        };
+        let names: Vec<String> = alike.iter().map(name).collect();
+        (!alike.is_empty()).then(|| {
+            format!(
+                "the race cannot tell {} from {}: on other images the order may be another",
+                winner.method,
+                names.join("; ")
+            )
+        })
+    }
+}
 
 /// The methods of a race, the best first.
 pub(super) fn table(race: &Race, out: &mut String) -> std::fmt::Result {
@@ -80,4 +137,37 @@ fn rows(methods: &[Row], out: &mut String) -> std::fmt::Result {
     }
     out.push_str("</tbody></table></div>");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Method;
+
+    fn outcomes(method: Method, right: &str) -> Outcomes {
+        Outcomes { method, right: right.chars().map(|c| c == '1').collect(), seconds: 1. }
+    }
+
+    #[test]
+    fn the_most_accurate_wins_and_of_equals_the_cheaper() {
+        let race = |rows: &[(Method, &str)]| {
+            Race::of(rows.iter().map(|(method, right)| outcomes(*method, right)).collect(), 3, 5)
+        };
+        let found = race(&[(Method::Linear, "1100"), (Method::Partial, "1110"), (Method::Full, "0111")]);
+        let order: Vec<Method> = found.methods.iter().map(|row| row.method).collect();
+        assert_eq!(order, [Method::Partial, Method::Full, Method::Linear]);
+        assert_eq!(found.images, 4);
+        assert_eq!(found.methods[0].difference, None);
+        assert_eq!(found.methods[2].difference.unwrap().mean, -0.25);
+        assert!(found.methods[2].is_alike());
+        assert_eq!(
+            found.note().unwrap(),
+            "the race cannot tell partial from full; linear, which is cheaper: on other images the order may be another"
+        );
+        let (all, none) = ("1".repeat(60), "0".repeat(60));
+        let found = race(&[(Method::Linear, &none), (Method::Full, &all)]);
+        assert_eq!(found.winner().unwrap().method, Method::Full);
+        assert!(!found.methods[1].is_alike() && found.note().is_none());
+        assert!(found.reason().starts_with("won the race on 60 held-out images: 1.0000; linear -1.0000 ("));
+    }
 }

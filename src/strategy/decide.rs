@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use super::race::{Outcomes, Row, rows};
+use crate::chance::comparison::{Outcomes, Row, rows};
 use crate::metrics::Evaluation;
 use crate::recipe::Method;
 

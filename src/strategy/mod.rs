@@ -9,12 +9,10 @@
 //! | lots of data | fine-tune a few stages | fine-tune all of them |
 //!
 //! [`size`] counts, [`similarity`] measures, [`choose()`] reads the table. No course says what is little or
-//! similar: [`decide`] compares two methods on the validation images, and [`race`] measures the methods
-//! themselves; the thresholds were measured, as `docs/strategy.md` tells, and a recipe can set them.
+//! similar: [`decide`] compares two methods on the validation images; the thresholds were measured, as `docs/strategy.md` tells, and a recipe can set them.
 
 pub mod choose;
 pub mod decide;
-pub mod race;
 pub mod similarity;
 pub mod size;
 
@@ -22,7 +20,6 @@ use serde::{Deserialize, Serialize};
 
 pub use choose::{Choice, choose};
 pub use decide::Contest;
-pub use race::Race;
 pub use similarity::{Likeness, Measure, Measured};
 pub use size::{PerClass, Size};
 

@@ -5,17 +5,15 @@
 //! network without has none, and its classifier is asked ([`Measure::Information`]): on images of the source's
 //! kind it answers surely, and differently from image to image. `docs/strategy.md` has what else was tried.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::dataset::Sample;
+use crate::dataset::{Sample, draw};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::loader::Batching;
 use crate::models::layers::moments::{Moments, merge, moments};
-use crate::models::{Folding, Network, Reading, seed_of};
+use crate::models::{Folding, Network, Reading};
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::recipe::Similarity;
 
@@ -163,17 +161,15 @@ impl Job<'_> {
         mut progress: impl FnMut(usize) -> Result<()>,
     ) -> Result<Measured> {
         let measure = measure_for(self.network);
-        let chosen = sample(samples.len(), SAMPLE, self.seed, "similarity");
+        let chosen = draw(samples.len(), SAMPLE, self.seed, "similarity");
         let batching = Batching {
             preprocessing: self.preprocessing,
             batch_size: BATCH,
             join_single: false,
             threads: self.threads,
         };
-        let mut chances: Vec<Tensor> = Vec::new();
-        let mut images = 0;
         let (preprocessing, limits) = (self.preprocessing, self.limits);
-        let mut layers: Vec<Moments> = Vec::new();
+        let (mut chances, mut layers, mut images) = (Vec::new(), Vec::new(), 0);
         // Not folded: what is looked at is what goes into each BatchNorm.
         let inference = Inference::new(&[self.network], chosen.len(), self.threads, Folding::Unfolded)?;
         let first = match measure {
@@ -184,7 +180,7 @@ impl Job<'_> {
             inference.images(
                 &batching,
                 range,
-                |index| preprocessing.read_eval(&samples[chosen[index]].path, limits),
+                |index| preprocessing.read_eval(samples[chosen[index]].image(), limits),
                 |network, images, _| {
                     let (logits, layers) = moments(|| network.read(images, Reading::Logits));
                     Ok((logits?, layers))
@@ -253,35 +249,9 @@ fn information(chances: &Tensor, classes: usize) -> Result<f64> {
     Ok((of_mean - mean) / most.max(f64::MIN_POSITIVE))
 }
 
-/// Which of `count` images are looked at: a seeded sample without replacement of `most` at most, in its random order. `what`
-/// tells it from other draws of the same seed.
-pub(crate) fn sample(count: usize, most: usize, seed: u64, what: &str) -> Vec<usize> {
-    let mut generator = ChaCha8Rng::seed_from_u64(seed_of(seed, what) as u64);
-    let mut indices: Vec<usize> = (0..count).collect();
-    let wanted = count.min(most);
-    for place in 0..wanted {
-        let left = (count - place) as u64;
-        indices.swap(place, place + (generator.next_u64() % left) as usize);
-    }
-    indices.truncate(wanted);
-    indices
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_sample_is_seeded_and_has_no_image_twice() {
-        let mut drawn = sample(1000, SAMPLE, 3, "similarity");
-        assert_eq!(drawn, sample(1000, SAMPLE, 3, "similarity"));
-        assert_ne!(drawn, sample(1000, SAMPLE, 4, "similarity"));
-        assert_eq!(drawn.len(), SAMPLE);
-        drawn.sort_unstable();
-        drawn.dedup();
-        assert_eq!(drawn.len(), SAMPLE);
-        assert_eq!(sample(3, SAMPLE, 0, "similarity").len(), 3);
-    }
 
     #[test]
     fn sure_and_varied_answers_carry_information_and_others_none() {

@@ -63,17 +63,15 @@ impl Size {
         }
     }
 
-    /// Images of the largest class for each of the smallest.
-    pub fn imbalance(&self) -> f64 {
-        self.per_class.most as f64 / self.per_class.least.max(1) as f64
-    }
-
     /// One line for a person.
     pub fn line(&self) -> String {
         let PerClass { least, median, most } = self.per_class;
         let range = match least == most {
             true => format!("{least} a class"),
-            false => format!("{least} to {most} a class, median {median}, imbalance {:.1}", self.imbalance()),
+            false => format!(
+                "{least} to {most} a class, median {median}, imbalance {:.1}",
+                most as f64 / least.max(1) as f64
+            ),
         };
         let why = match (self.forced, self.verdict) {
             (true, _) => "as the recipe says".into(),
@@ -104,7 +102,7 @@ mod tests {
         let size = Size::of(&[5000, 1, 30], None, 20);
         assert_eq!(size.per_class, PerClass { least: 1, median: 30, most: 5000 });
         assert_eq!((size.verdict, size.images, size.classes), (DatasetSize::Lots, 5031, 3));
-        assert_eq!(size.imbalance(), 5000.);
+        assert!(size.line().contains("imbalance 5000.0"));
         assert_eq!(Size::of(&[19, 19], None, 20).verdict, DatasetSize::Little);
         assert_eq!(Size::of(&[20, 20], None, 20).verdict, DatasetSize::Lots);
         assert_eq!(Size::of(&[20, 20], None, 21).verdict, DatasetSize::Little);

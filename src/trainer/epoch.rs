@@ -126,7 +126,7 @@ pub(super) fn train_epoch(
                 rest.len(),
                 |index| {
                     let key = DrawKey { seed, epoch: view as u64, image: rest[index] as u64 };
-                    preprocessing.read_train(augment, &train[rest[index]].path, limits, key)
+                    preprocessing.read_train(augment, train[rest[index]].image(), limits, key)
                 },
                 |_, error| Err(error),
                 |batch| step(&batch.indices, &|| network.enter(&batch.images)),

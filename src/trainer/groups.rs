@@ -15,7 +15,7 @@ use crate::plan::{GroupSettings, OptimizerSettings, TrainSettings};
 pub fn groups(settings: &TrainSettings, network: &Network) -> Vec<GroupSettings> {
     let groups = network.trained_groups();
     let count = groups.len();
-    let alone = usize::from(settings.linear_head.is_none());
+    let alone = usize::from(!settings.head_comes_trained());
     let row = |(index, group): (usize, crate::models::StageGroup)| {
         let depth = count - 1 - index;
         GroupSettings {

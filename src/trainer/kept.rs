@@ -114,7 +114,7 @@ pub(super) fn each_batch<T: Send>(
         return inference.images(
             &batching,
             0..samples.len(),
-            |index| preprocessing.read_eval(&samples[index].path, limits),
+            |index| preprocessing.read_eval(samples[index].image(), limits),
             |network, images, _| compute(network, &network.enter(images)?),
             |_, error| Err(error),
             each,
@@ -151,12 +151,12 @@ fn fill(
         &batching,
         0..samples.len(),
         |index| {
-            let path = &samples[index].path;
+            let image = samples[index].image();
             match view {
-                None => Ok(preprocessing.read_eval(path, limits)?.into()),
+                None => Ok(preprocessing.read_eval(image, limits)?.into()),
                 Some(view) => {
                     let key = DrawKey { seed, epoch: view as u64, image: index as u64 };
-                    preprocessing.read_train(augment, path, limits, key)
+                    preprocessing.read_train(augment, image, limits, key)
                 }
             }
         },

@@ -15,6 +15,7 @@ mod passes;
 mod store;
 mod tally;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -33,7 +34,7 @@ use crate::parts::Parts;
 use crate::plan::{ScheduleSettings, TrainSettings};
 use crate::precision::{LossScale, LossScaleState, Precision};
 use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
-use crate::recipe::{BatchNormMode, ClassWeights};
+use crate::recipe::ClassWeights;
 use crate::run_folder::RunFolder;
 use crate::signal::Signals;
 use crate::wording::counted;
@@ -159,6 +160,39 @@ impl KeptEpoch {
     }
 }
 
+/// A training that ended before its last epoch, because nothing became better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct StoppedEarly {
+    /// The last epoch that was trained, from 1.
+    pub epoch: usize,
+    /// The epochs that there could have been.
+    pub of: usize,
+    /// Epochs without a better one that were waited for.
+    pub patience: usize,
+    /// The epoch that is kept.
+    pub kept: usize,
+}
+
+impl StoppedEarly {
+    fn of(settings: &TrainSettings, history: &[EpochRow]) -> Option<Self> {
+        let early = history.len() < settings.epochs && stalled(settings, history);
+        let (patience, kept) = (settings.early_stopping?, best(history, settings)?.epoch);
+        early.then_some(StoppedEarly { epoch: history.len(), of: settings.epochs, patience, kept })
+    }
+}
+
+impl fmt::Display for StoppedEarly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StoppedEarly { epoch, of, patience, kept } = self;
+        let waited = counted(*patience, "epoch", "epochs");
+        write!(
+            f,
+            "stopped early, after epoch {epoch} of {of}: {waited} without a better one on the validation images \
+             (`early_stopping: {patience}`); epoch {kept} is kept"
+        )
+    }
+}
+
 /// What a training has come to, besides the model in the run folder.
 pub struct Trained {
     /// Every epoch.
@@ -169,6 +203,8 @@ pub struct Trained {
     pub linear_head: Option<LinearHead>,
     /// How often images go through the network, the measuring at the end included.
     pub passes: Vec<Pass>,
+    /// Whether it ended before its last epoch.
+    pub stopped_early: Option<StoppedEarly>,
     /// Things to know.
     pub notes: Vec<String>,
     kept: Kept,
@@ -224,10 +260,11 @@ pub fn train(job: &Job, network: &Network, resume: bool, observer: &mut dyn Obse
     let Progress { history: epochs, linear_head, .. } = state.progress;
     let passes = passes::passes(job, network, &kept, linear_head.as_ref(), epochs.len());
     let notes = notes(job.settings, &kept, linear_head.as_ref(), &epochs);
+    let stopped_early = StoppedEarly::of(job.settings, &epochs);
     let best = best(&epochs, job.settings).ok_or_else(|| Error::run("a training has no epoch"))?;
     let reason = reason(best, &epochs);
     let best = KeptEpoch { epoch: best.epoch, val_accuracy: best.val_accuracy, reason };
-    Ok(Trained { epochs, best, linear_head, passes, notes, kept })
+    Ok(Trained { epochs, best, linear_head, passes, stopped_early, notes, kept })
 }
 
 /// Trains `network` without looking at any other image than those of `job.train`: no epoch is the best one, and it has
@@ -403,14 +440,15 @@ fn notes(
         )
     });
     let said = head.and_then(|head| head.note.clone());
-    kept.note.iter().cloned().chain(said).chain(beaten).collect()
+    let early = StoppedEarly::of(settings, epochs).map(|early| early.to_string());
+    early.into_iter().chain(kept.note.iter().cloned()).chain(said).chain(beaten).collect()
 }
 
 fn batching<'a>(job: &Job<'a>) -> Batching<'a> {
     Batching {
         preprocessing: job.preprocessing,
         batch_size: job.settings.batch_size,
-        join_single: job.settings.batch_norm == BatchNormMode::Train,
+        join_single: job.settings.joins_single(),
         threads: job.threads,
     }
 }

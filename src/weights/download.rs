@@ -23,7 +23,7 @@ use std::{env, thread};
 
 use self::partial::{Hold, Partial};
 pub use self::progress::{DownloadBar, DownloadProgress, Silent};
-use self::transfer::{Event, Fault, FaultKind};
+use self::transfer::{Event, Fault, FaultKind, Way};
 use super::digest::{digits_in_name, sha256_of_file};
 use crate::error::{Error, Result};
 
@@ -110,6 +110,8 @@ struct Job<'a> {
     url: String,
     target: PathBuf,
     progress: &'a dyn DownloadProgress,
+    /// Whether the address is the user's.
+    mirror: bool,
 }
 
 impl Source {
@@ -124,6 +126,10 @@ impl Source {
         Ok(Self { base, cache, patience: Patience::default() })
     }
 
+    fn is_mirror(&self) -> bool {
+        self.base != BASE_URL
+    }
+
     fn fetch(&self, name: &str, progress: &dyn DownloadProgress) -> Result<PathBuf> {
         let digits = digits_in_name(name).filter(|_| !name.contains(['/', '\\'])).ok_or_else(|| {
             Error::usage(format!(
@@ -132,7 +138,7 @@ impl Source {
             ))
         })?;
         let (url, target) = (format!("{}{name}", self.base), self.cache.join(name));
-        let job = Job { name, digits, url, target, progress };
+        let job = Job { name, digits, url, target, progress, mirror: self.is_mirror() };
         let damaged = match job.check_cached()? {
             Cached::Good => return Ok(job.target),
             Cached::Missing => None,
@@ -213,10 +219,11 @@ impl Source {
     /// Downloads until the server has sent everything, however often the connection breaks.
     fn download_bytes(&self, job: &Job, partial: &mut Partial) -> Result<()> {
         let agent = transfer::agent(&self.base, &self.patience);
+        let way = Way::to(&self.base, self.is_mirror().then_some(URL_VARIABLE));
         let (mut failures, mut answered) = (0, false);
         loop {
             let before = partial.len();
-            let fault = match self.exchange(&agent, job, partial)? {
+            let fault = match self.exchange(&agent, &way, job, partial)? {
                 Exchange::Complete => return Ok(()),
                 Exchange::StartOver => Fault::new(FaultKind::Transient, "the server has a shorter file"),
                 Exchange::Broken(fault) => fault,
@@ -243,8 +250,8 @@ impl Source {
     }
 
     /// One request, from where the partial file ends.
-    fn exchange(&self, agent: &ureq::Agent, job: &Job, partial: &mut Partial) -> Result<Exchange> {
-        let events = transfer::start(agent, &job.url, partial.len(), &self.patience);
+    fn exchange(&self, agent: &ureq::Agent, way: &Way, job: &Job, partial: &mut Partial) -> Result<Exchange> {
+        let events = transfer::start(agent, &job.url, partial.len(), &self.patience, way);
         let mut total = None;
         let broken = |reason: &str| Ok(Exchange::Broken(Fault::new(FaultKind::Transient, reason)));
         loop {
@@ -380,11 +387,12 @@ impl Job<'_> {
 
     fn unreachable(&self, reason: &str) -> Error {
         Error::run(format!(
-            "cannot download {}: {reason}; fetch {} by other means and put it at {}, or name a mirror in \
+            "cannot download {}: {reason}; fetch {} by other means and put it at {}, or name {} mirror in \
              {URL_VARIABLE}",
             self.name,
             without_password(&self.url),
             self.target.display(),
+            if self.mirror { "another" } else { "a" },
         ))
     }
 

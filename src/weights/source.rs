@@ -1,8 +1,9 @@
 //! What `--model` and `--weights` (a recipe's `model:` and `weights:`) stand for.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use tch::Device;
+use tch::{Device, Tensor};
 
 use super::checkpoint::{Checkpoint, read_checkpoint};
 use super::{Head, check, copy, copy_auxiliaries, download, installed, positions};
@@ -257,6 +258,53 @@ impl Opened {
         self.build(classes, side, device, Head::Replace, Fill::Initial { seed })
     }
 
+    /// For each of `classes` the row of the file's head that is of the same name; none where the file names no classes.
+    pub fn head_rows(&self, classes: &[String]) -> Vec<Option<usize>> {
+        let known: HashMap<&str, usize> = match &self.card {
+            Some(card) => card.classes.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect(),
+            None => HashMap::new(),
+        };
+        classes.iter().map(|class| known.get(class.as_str()).copied()).collect()
+    }
+
+    /// Gives the head of `network`, which is for `classes`, the file's rows for those that it knows by name; the others stay as
+    /// they are.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a head that is not the network's, or has values that are no numbers.
+    pub fn load_head_rows(&self, network: &Network, classes: &[String]) -> Result<()> {
+        let Some((path, checkpoint)) = &self.file else { return Ok(()) };
+        let (to, from): (Vec<i64>, Vec<i64>) = self
+            .head_rows(classes)
+            .into_iter()
+            .enumerate()
+            .filter_map(|(to, from)| Some((to as i64, from? as i64)))
+            .unzip();
+        let (to, from) = (Tensor::f_from_slice(&to)?, Tensor::f_from_slice(&from)?);
+        for var in network.vars().iter().filter(|var| network.is_head(&var.key)) {
+            let Some((_, raw)) = checkpoint.tensors.iter().find(|(key, _)| *key == var.key) else { continue };
+            if !raw.is_finite() {
+                let message = format!(
+                    "holds NaN or infinite values in `{}`: take another file, or fit a new head with \
+                     `linear_head_first: true`",
+                    var.key
+                );
+                return Err(Error::file(path, message));
+            }
+            let rows = super::values(var, raw, path)?.f_index_select(0, &from)?;
+            let device = network.device();
+            let copy = || {
+                var.tensor.shallow_clone().f_index_copy_(
+                    0,
+                    &to.f_to_device(device)?,
+                    &rows.f_to_device(device)?,
+                )
+            };
+            let _ = tch::no_grad(copy).map_err(Error::torch(format!("load rows of `{}`", var.key)))?;
+        }
+        Ok(())
+    }
+
     /// The network with the head that the file has, whatever its classes are: for looking at images as the
     /// source did.
     pub fn with_own_head(&self, side: u32, device: Device, seed: u64) -> Result<Network> {
@@ -371,6 +419,42 @@ impl Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_a_head_go_to_the_classes_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let architecture = models::find("squeezenet1_1").unwrap();
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let network = Network::new(architecture, 3, Device::Cpu, Fill::Initial { seed: 1 }).unwrap();
+        let card = Card {
+            architecture: "squeezenet1_1".into(),
+            beside: None,
+            classes: names(&["a", "b", "c"]),
+            decode: Default::default(),
+            format: artifact::FORMAT,
+            preprocessing: architecture.preprocessing(),
+            reads: Vec::new(),
+            recipe: serde_json::json!({}),
+            transform_input: false,
+        };
+        artifact::write(&path, &network, &card).unwrap();
+        let opened = Source { architecture, weights: Weights::Model(path) }.open(&download::Silent).unwrap();
+        let classes = names(&["d", "c", "a"]);
+        assert_eq!(opened.head_rows(&classes), [None, Some(2), Some(0)]);
+        let learner = opened.with_new_head(3, 64, Device::Cpu, 2).unwrap();
+        let row = |network: &Network, row| {
+            let classifier = network.classifier();
+            let weight = classifier.weight().select(0, row).flatten(0, -1);
+            let bias = classifier.bias().unwrap().select(0, row).unsqueeze(0);
+            Vec::<f32>::try_from(Tensor::cat(&[weight, bias], 0)).unwrap()
+        };
+        let new = row(&learner, 0);
+        opened.load_head_rows(&learner, &classes).unwrap();
+        assert_eq!(row(&learner, 0), new);
+        assert_eq!(row(&learner, 1), row(&network, 2));
+        assert_eq!(row(&learner, 2), row(&network, 0));
+    }
 
     #[test]
     fn a_file_of_torchvisions_under_another_name_is_known_by_its_digest() {

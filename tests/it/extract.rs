@@ -307,5 +307,20 @@ fn names_that_are_not_utf_8_or_need_quoting_survive() {
     fs::copy(images.join("a, \"b\"\nc/ä.png"), &odd).unwrap();
     extract(folder.path(), &["images", "--out", "x.csv"]).expect(0);
     let rows = csv_rows(&folder.path().join("x.csv"));
-    assert_eq!(named(&rows), [("images/a, \"b\"\nc/ä.png", "a, \"b\"\nc"), ("images/\u{fffd}.png", "")]);
+    let (first, second) = ("images/a, \"b\"\nc/ä.png", r"images/\xff.png");
+    assert_eq!(named(&rows), [(first, "a, \"b\"\nc"), (second, "")]);
+    // The paths of an output can be opened again.
+    extract(folder.path(), &["x.csv", "--out", "y.csv"]).expect(0);
+    let again = csv_rows(&folder.path().join("y.csv"));
+    assert_eq!(again, rows);
+}
+
+#[test]
+fn the_columns_of_logits_are_called_by_class() {
+    let folder = tempfile::tempdir().unwrap();
+    write_png(&folder.path().join("images/a.png"), [1, 2, 3]);
+    extract(folder.path(), &["images", "--stage", "logits", "--out", "x.csv"]).expect(0);
+    let header = &csv_rows(&folder.path().join("x.csv"))[0];
+    assert_eq!(header[..4], ["path", "label", "lower_a", "lower_b"]);
+    assert_eq!(header.len(), 2 + 52);
 }

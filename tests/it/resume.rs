@@ -89,7 +89,7 @@ fn a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been() {
         let sets = [sets, &[&typed, "train.batch_size=9"]].concat();
         lab.finetuned("whole", &sets);
         let wait = Duration::from_millis(17 * number as u64);
-        let seen = format!("epoch 2/{epochs}");
+        let seen = format!(" 2/{epochs} ");
         let run = stop_after(lab.finetune("cut", &sets).spawn(), &seen, wait, name).expect(code);
         run.says(&["stopped in epoch ", "everything is saved in cut", "--resume"]);
         assert!(lab.path("cut/checkpoint/last.safetensors").exists());

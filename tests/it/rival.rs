@@ -43,18 +43,18 @@ fn set<'a>(more: &[&'a str]) -> Vec<&'a str> {
 fn the_better_of_the_two_is_what_it_is_alone() {
     let lab = lab(6);
     let cases: [(&str, &str, &[&str]); 2] = [
-        ("stages", "partial", &STILL),
+        ("stages", "full", &STILL),
         // Features of the first stage tell little.
-        ("partial", "stages", &["train.lr=0.02", "train.epochs=15", "strategy.read=[conv1]"]),
+        ("full", "stages", &["train.lr=0.02", "train.epochs=15", "strategy.read=[conv1]"]),
     ];
     for (winner, other, more) in cases {
         let sets = set(more);
         let out = format!("auto-{winner}");
         let run = lab.finetuned(&out, &sets);
         run.says(&[
-            "rival       partial: trained too, unless the heads leave nothing to gain",
+            "rival       full: trained too, unless the heads leave nothing to gain",
             "trying  stages",
-            "trying  partial",
+            "trying  full",
             &format!("method  {winner}: "),
         ]);
         let report = lab.json(&format!("{out}/report.json"));
@@ -120,7 +120,7 @@ fn fine_tuning_that_diverges_leaves_the_heads() {
         "train.clip_grad_norm=1e30",
     ]);
     lab.finetuned("run", &sets).says(&[
-        "trying  partial",
+        "trying  full",
         "note: fine-tuning is given up: ",
         "fine-tuning diverged",
     ]);

@@ -97,7 +97,9 @@ fn size_and_similarity_are_measured() {
 #[test]
 fn a_run_says_what_it_chose_and_goes_on_with_it() {
     let lab = lab(6);
-    let run = lab.finetuned("run", &[]).says(&["method      linear: little data (6 images a class)"]);
+    let run = lab
+        .finetuned("run", &["strategy.rival=false"])
+        .says(&["method      linear: little data (6 images a class)"]);
     assert!(run.stderr.contains("logistic regression"), "{}", run.stderr);
     let report = lab.json("run/report.json");
     assert_eq!(report["method"], "linear");
@@ -109,7 +111,7 @@ fn a_run_says_what_it_chose_and_goes_on_with_it() {
     let (_, after) = rest.split_once('\n').unwrap();
     lab.write("run/plan.yaml", format!("{before}value: 0.0101\n{after}"));
     std::fs::remove_file(lab.path("run/report.json")).unwrap();
-    let run = lab.tl(&["finetune", "r.yaml", "--out", "run", "--resume"]).run().expect(0);
+    let run = lab.finetune("run", &["strategy.rival=false"]).arg("--resume").run().expect(0);
     run.says(&["distance from the source data 0.010"]);
     assert_eq!(lab.json("run/report.json")["strategy"]["similarity"]["measured"]["value"], 0.0101);
 }

@@ -438,13 +438,33 @@ fn names(folder: &Path) -> Vec<String> {
 fn offline_the_address_and_the_place_are_named() {
     let cache = tempfile::tempdir().unwrap();
     let base = closed_port();
+    let host = base.trim_start_matches("http://").trim_end_matches("/weights");
     let target = checkpoints(cache.path()).join(FILE);
     download(cache.path(), &base).expect(1).says(&[
-        &format!("error: cannot download {FILE}: "),
+        &format!(
+            "error: cannot download {FILE}: the mirror {host} (TL_WEIGHTS_URL) refuses the connection; "
+        ),
         &format!("fetch {base}/{FILE} by other means and put it at {}", target.display()),
-        "TL_WEIGHTS_URL",
+        "or name another mirror in TL_WEIGHTS_URL",
     ]);
     assert!(names(&checkpoints(cache.path())).is_empty());
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_named() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut call = Tl::new(["predict", "--model", MODEL, "--weights", "IMAGENET1K_V1", "--device", "cpu"])
+        .arg(repository("data/samples/one.png"))
+        .env("TORCH_HOME", cache.path())
+        .env("https_proxy", "http://me:secret@127.0.0.1:1");
+    for name in ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "no_proxy"] {
+        call = call.env(name, "");
+    }
+    let run = call.run().expect(1).says(&[
+        &format!("error: cannot download {FILE}: the proxy 127.0.0.1:1 (https_proxy) refuses the connection; mend the variable"),
+        "or name a mirror in TL_WEIGHTS_URL",
+    ]);
+    assert!(!run.stderr.contains("secret"), "{}", run.stderr);
 }
 
 #[test]

@@ -6,7 +6,9 @@
 `expected.csv`: for each image its decoded size, the CRC-32 of its decoded RGB bytes, and the CRC-32 of the pixels
 that torchvision's preset hands to normalisation, for three presets. `crops.csv`: the same for
 `resized_crop` (and a flip) with given rectangles. `views.csv`: the CRC-32s, sorted, of `ten_crop` after `resize` to a
-given scale. `normalised.csv`: CRC-32 of the float32 tensors. `sampler.csv`: the distribution of RandomResizedCrop's
+given scale. `fits.csv`: the same of squashed images (torchvision's `resize` of both sides) and of padded ones
+(`ImageOps.pad`): the whole image, the rectangle of `crops.csv`, and the centre and ten crops of a given scale.
+`normalised.csv`: CRC-32 of the float32 tensors. `sampler.csv`: the distribution of RandomResizedCrop's
 rectangles.
 
 The reference is Pillow 13 or newer: older versions resize tall images with the passes in the other order.
@@ -505,6 +507,38 @@ def cropped(transform, image):
     return F.center_crop(image, transform.crop_size)
 
 
+MEAN = (124, 116, 104)  # ImageNet's, times 255 and rounded
+
+
+def fits(image, box, transform, scale):
+    """CRC-32s of what a network sees of a squashed and of a padded image."""
+    side = transform.crop_size[0]
+    pillow = Image.Resampling.BICUBIC if transform.interpolation is BICUBIC else Image.Resampling.BILINEAR
+
+    def squashed(image, side):
+        return F.resize(image, [side, side], transform.interpolation, antialias=True)
+
+    def padded(image, side):
+        # Pillow rounds the shorter side of a strip to nothing, and refuses it.
+        if round(min(image.size) / max(image.size) * side) == 0:
+            size = (side, 1) if image.width > image.height else (1, side)
+            image = image.resize(size, pillow)
+            out = Image.new("RGB", (side, side), MEAN)
+            out.paste(image, tuple(round((side - length) * 0.5) for length in size))
+            return out
+        return ImageOps.pad(image, (side, side), pillow, MEAN)
+
+    left, top, width, height = box
+    rectangle = image.crop((left, top, left + width, top + height))
+    for fit in (squashed, padded):
+        large = fit(image, scale)
+        yield crc(fit(image, side))
+        yield crc(fit(rectangle, side))
+        yield crc(F.center_crop(large, side))
+        ten = "+".join(sorted(crc(crop) for crop in F.ten_crop(large, side)))
+        yield f"{zlib.crc32(ten.encode()):08x}"
+
+
 def sampler(draws=10000):
     """What RandomResizedCrop draws from images of several shapes: mean and deviation of the rectangle's share of
     the area, of the logarithm of its ratio, and of its place in the room that it has (left and top)."""
@@ -526,7 +560,7 @@ def main(out_dir, count=0, photos=None):
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     presets = [preset(*row) for row in (LARGE if count else SMALL)]
-    expected, crops, views, floats = [], [], [], []
+    expected, crops, views, fitted, floats = [], [], [], [], []
     images = many(rng, count, photos) if count else (
         item for group in (pngs, bmps, gifs, webps, jpegs, tiffs, pnms) for item in group(rng)
     )
@@ -548,12 +582,15 @@ def main(out_dir, count=0, photos=None):
         scale = side + len(expected) % 9
         resized = F.resize(image, scale, transform.interpolation, antialias=True)
         views.append([name, number, scale, *sorted(crc(crop) for crop in F.ten_crop(resized, side))])
+        # Some of the crops show margins alone.
+        wide = scale if len(expected) % 2 else side * 3 + len(expected) % 7
+        fitted.append([name, number, wide, left, top, width, height, *fits(image, (left, top, width, height), transform, wide)])
         if len(expected) % 16 == 0:
             tensor = transform(image)
             floats.append([name, number, f"{zlib.crc32(tensor.numpy().tobytes()):08x}"])
     tables = {
-        "expected.csv": expected, "crops.csv": crops, "views.csv": views, "normalised.csv": floats,
-        "sampler.csv": sampler(),
+        "expected.csv": expected, "crops.csv": crops, "views.csv": views, "fits.csv": fitted,
+        "normalised.csv": floats, "sampler.csv": sampler(),
     }
     for file, rows in tables.items():
         (out / file).write_text("".join(",".join(map(str, row)) + "\n" for row in rows))

@@ -125,6 +125,8 @@ impl Context<'_> {
         let intercept = !settings.stages.is_empty() || network.classifier().bias().is_some();
         let total = sets.len() * (1 + usize::from(part.is_some()));
         let bar = self.observer.counting("fitting heads", total);
+        let (classes, balanced) =
+            (self.plan.data.classes.len(), settings.class_weights == ClassWeights::Balanced);
         let mut done = 0;
         let mut fit =
             |readings: &[usize], x: &[Tensor], samples: &[Sample], c: Option<f64>, compare: bool| {
@@ -134,19 +136,14 @@ impl Context<'_> {
                     blocks,
                     folds: settings.folds,
                     seed: self.plan.settings.seed,
-                    class_weights: match settings.class_weights {
-                        ClassWeights::None => None,
-                        ClassWeights::Balanced => {
-                            Some(trainer::balanced(self.plan.data.classes.len(), samples))
-                        }
-                    },
+                    class_weights: balanced.then(|| trainer::balanced(classes, samples)),
                     intercept,
                     compare,
                     held_out: compare && settings.average,
                 };
                 let stop = || self.signals.received().is_some();
                 let labels = trainer::labels_of(samples.iter())?;
-                let fit = linear::fit(&x, &labels, self.plan.data.classes.len(), &config, &stop, &mut |_| ());
+                let fit = linear::fit(&x, &labels, classes, &config, &stop, &mut |_| ());
                 self.signals.check(STOPPED)?;
                 done += 1;
                 bar.at(done);
@@ -179,8 +176,7 @@ impl Context<'_> {
             };
             counting.push((head, weight * factor));
         }
-        let widths: Vec<i64> = x.iter().map(|x| x.size()[1]).collect();
-        let head = pool::mean(counting, &widths)?;
+        let head = pool::mean(counting, &x.iter().map(|x| x.size()[1]).collect::<Vec<_>>())?;
         Ok(Heads { images: of.len(), compared, best, weights, held_out, head })
     }
 

@@ -57,8 +57,8 @@ impl Context<'_> {
         };
         let (on_train, on_val) =
             (measured(&heads.head, 0, &data.train)?, measured(&heads.head, train, &data.val)?);
-        let on_test = |test: &Vec<Sample>| measured(&heads.head, train + data.val.len(), test);
-        let test = data.test.as_ref().map(on_test).transpose()?;
+        let before_test = train + data.val.len();
+        let test = data.test.as_ref().map(|it| measured(&heads.head, before_test, it)).transpose()?;
         let averaged = heads.weights[heads.best] < 1.;
         let mut stages = Vec::new();
         if !settings.stages.is_empty() {
@@ -103,9 +103,8 @@ impl Context<'_> {
         self.folder.rewrite_metrics(std::slice::from_ref(&row))?;
         let linear = LinearReport::of(&heads.compared[heads.best].fit);
         stages.iter().for_each(|row| self.observer.say(&row.to_string()));
-        let held_out = heads.held_out;
         if averaged {
-            let right = held_out.map_or("-".into(), |held_out| format!("{held_out:.4}"));
+            let right = heads.held_out.map_or("-".into(), |held_out| format!("{held_out:.4}"));
             let name = format!("the mean of the {}", stages.len());
             self.observer.say(&format!(
                 "  {name:<24} {:>15}  cross-validated {right}  val {:.4}  <- kept",
@@ -120,12 +119,13 @@ impl Context<'_> {
             val: on_val,
             test,
             linear: Some(linear),
-            heads: averaged.then_some(HeadsReport { cv_accuracy: held_out }),
-            held_out,
+            heads: averaged.then_some(HeadsReport { cv_accuracy: heads.held_out }),
+            held_out: heads.held_out,
             compared_on: heads.images,
             stages,
             notes,
             linear_head: None,
+            stopped_early: None,
             passes,
         };
         Ok(Trained { network, outcomes })

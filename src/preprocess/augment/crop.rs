@@ -1,12 +1,16 @@
 //! What part of an image training sees: torchvision's `RandomResizedCrop`, or `Resize` to a random size and
 //! `RandomCrop`, which is VGG's scale jitter (Simonyan and Zisserman 2015, section 3.1).
+//!
+//! Where evaluation squashes or pads the whole image, training squashes or pads the part in the same way, and random
+//! rectangles have about the image's shape: the network learns from what it will be shown, at other sizes.
 
 use std::ops::RangeInclusive;
 
 use super::draws::Draws;
-use super::{Augmentation, Preprocessing, RgbImage};
+use super::{Preprocessing, RgbImage};
+use crate::preprocess::Fit;
+use crate::preprocess::fit::{Place, before};
 use crate::preprocess::resize::{Target, rectangle, resize};
-use crate::preprocess::resized_size;
 
 /// A rectangle to cut out, in pixels of the source image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,63 +29,76 @@ impl Preprocessing {
     /// torchvision's `resized_crop`: cut `crop` out of `image`, then resize it to `crop_size` squared.
     ///
     /// The filter does not look beyond the rectangle. A rectangle that reaches outside the image is cut
-    /// at its edges.
+    /// at its edges. With [`Fit::Pad`] it keeps its proportions, between margins.
     pub fn resized_crop(&self, image: &RgbImage, crop: CropBox) -> RgbImage {
-        resize(image, &self.resized_crop_target((image.width, image.height), crop))
+        let (target, place) = self.resized_crop_target((image.width, image.height), crop);
+        self.padded(resize(image, &target), place)
     }
 
-    /// What [`Preprocessing::resized_crop`] makes of an image of so many columns and rows.
-    pub(super) fn resized_crop_target(&self, image: (u32, u32), crop: CropBox) -> Target {
-        let size = u64::from(self.crop_size);
-        Target {
-            region: rectangle(image, crop.left, crop.top, crop.width, crop.height),
-            size: (size, size),
-            columns: 0..size,
-            rows: 0..size,
-            interpolation: self.interpolation,
-        }
+    /// What [`Preprocessing::resized_crop`] makes of an image of so many columns and rows, and its place.
+    pub(super) fn resized_crop_target(&self, image: (u32, u32), crop: CropBox) -> (Target, Place) {
+        self.region_target(rectangle(image, crop.left, crop.top, crop.width, crop.height))
     }
 
-    /// torchvision's `Resize(shorter)`, then the `crop_size` squared at (`left`, `top`) of what that gives.
+    /// torchvision's `Resize(scale)`, then the `crop_size` squared at (`left`, `top`) of what that gives. `scale` is the
+    /// shorter side, with another [`Fit`] that of the square; a padded image that is shorter than
+    /// the crop stands in the middle of it.
     ///
-    /// A `shorter` below `crop_size` is raised to it, and a place that reaches outside is moved inside.
-    pub fn scaled_crop(&self, image: &RgbImage, shorter: u32, left: u64, top: u64) -> RgbImage {
-        resize(image, &self.scaled_crop_target((image.width, image.height), shorter, left, top))
+    /// A `scale` below `crop_size` is raised to it, and a place that reaches outside is moved inside.
+    pub fn scaled_crop(&self, image: &RgbImage, scale: u32, left: u64, top: u64) -> RgbImage {
+        let (target, place) = self.scaled_crop_target((image.width, image.height), scale, left, top);
+        self.padded(resize(image, &target), place)
     }
 
-    fn scaled_crop_target(&self, image: (u32, u32), shorter: u32, left: u64, top: u64) -> Target {
-        let size = u64::from(self.crop_size);
-        let (width, height) = resized_size(shorter.max(self.crop_size), image.0, image.1);
-        let (left, top) = (left.min(width.saturating_sub(size)), top.min(height.saturating_sub(size)));
-        Target {
-            region: rectangle(image, 0, 0, image.0, image.1),
-            size: (width, height),
-            columns: left..left + size,
-            rows: top..top + size,
-            interpolation: self.interpolation,
-        }
+    fn scaled_crop_target(&self, image: (u32, u32), scale: u32, left: u64, top: u64) -> (Target, Place) {
+        let crop = u64::from(self.crop_size);
+        let size = self.resized(image, scale.max(self.crop_size));
+        let window = |size: u64, start: u64| {
+            let start = start.min(size.saturating_sub(crop));
+            (start..size.min(start + crop), before(crop, size) as usize)
+        };
+        let ((columns, left), (rows, top)) = (window(size.0, left), window(size.1, top));
+        let region = rectangle(image, 0, 0, image.0, image.1);
+        let interpolation = self.interpolation;
+        (Target { region, size, columns, rows, interpolation }, (left, top))
     }
 
-    /// The scale jitter of a stream: the shorter side, then the place.
+    /// The scale jitter of a stream: the scale, then the place.
     pub(super) fn jittered_crop(
         &self,
         image: (u32, u32),
         [least, most]: [u32; 2],
         draws: &mut Draws,
-    ) -> Target {
-        let shorter = least + draws.integer(u64::from(most.saturating_sub(least))) as u32;
-        let (width, height) = resized_size(shorter.max(self.crop_size), image.0, image.1);
+    ) -> (Target, Place) {
+        let scale = least + draws.integer(u64::from(most.saturating_sub(least))) as u32;
+        let (width, height) = self.resized(image, scale.max(self.crop_size));
         let room = |side: u64| side.saturating_sub(u64::from(self.crop_size));
         let top = draws.integer(room(height));
         let left = draws.integer(room(width));
-        self.scaled_crop_target(image, shorter, left, top)
+        self.scaled_crop_target(image, scale, left, top)
+    }
+
+    /// The ratios of random rectangles of an image: those of the squashed or padded image are relative to the image's
+    /// own, so that the whole image is one of them, and what they show has the shape that evaluation gives it.
+    pub(super) fn ratios(&self, [least, most]: [f64; 2], (width, height): (u32, u32)) -> [f64; 2] {
+        match self.fit {
+            Fit::Crop => [least, most],
+            Fit::Squash | Fit::Pad => {
+                let own = f64::from(width) / f64::from(height);
+                [least * own, most * own]
+            }
+        }
     }
 }
 
 impl Draws {
     /// `RandomResizedCrop.get_params`: ten tries, then the largest central rectangle within the ratios.
-    pub(super) fn crop_box(&mut self, augmentation: &Augmentation, width: u32, height: u32) -> CropBox {
-        let Augmentation { scale, ratio, .. } = augmentation;
+    pub(super) fn crop_box(
+        &mut self,
+        scale: [f64; 2],
+        ratio: [f64; 2],
+        (width, height): (u32, u32),
+    ) -> CropBox {
         let area = f64::from(width) * f64::from(height);
         for _ in 0..10 {
             let target = area * self.uniform(scale[0], scale[1]);

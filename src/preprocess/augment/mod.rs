@@ -19,13 +19,12 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use super::decode::{DecodeLimits, read_targets};
+use super::fit::Place;
 use super::resize::{Target, resize};
-use super::{Input, Preprocessing, RgbImage};
+use super::{ImageAt, Input, Preprocessing, RgbImage};
 use crate::error::Result;
 use draws::{Draws, Purpose};
 
@@ -169,25 +168,25 @@ impl Preprocessing {
         self.shifted(augmentation, self.train_pixels(augmentation, image, key), key)
     }
 
-    /// The same of the image file at `path`, of which no more is decoded than is needed.
+    /// The same of a stored image, of which no more is decoded than is needed.
     ///
     /// # Errors
     /// Those of [`decode_file`](super::decode_file).
-    pub fn read_train(
+    pub fn read_train<'a>(
         &self,
         augmentation: &Augmentation,
-        path: &Path,
+        image: impl Into<ImageAt<'a>>,
         limits: DecodeLimits,
         key: DrawKey,
     ) -> Result<Input> {
-        let mut pad = None;
-        let parts = read_targets(path, limits, |width, height| {
-            let (target, place) = self.train_target(augmentation, (width, height), key);
-            pad = place;
+        let mut place = (0, 0);
+        let parts = read_targets(image.into(), limits, |width, height| {
+            let (target, its_place) = self.train_target(augmentation, (width, height), key);
+            place = its_place;
             vec![target]
         })?;
         let pixels = parts.into_iter().next().unwrap_or(RgbImage::black(0, 0));
-        Ok(self.shifted(augmentation, self.varied(augmentation, pixels, pad, key), key))
+        Ok(self.shifted(augmentation, self.varied(augmentation, self.padded(pixels, place), key), key))
     }
 
     fn shifted(&self, augmentation: &Augmentation, pixels: RgbImage, key: DrawKey) -> Input {
@@ -201,43 +200,27 @@ impl Preprocessing {
     /// The pixels of `image` for training: `crop_size` × `crop_size`, drawn by `key`.
     pub fn train_pixels(&self, augmentation: &Augmentation, image: &RgbImage, key: DrawKey) -> RgbImage {
         let (target, place) = self.train_target(augmentation, (image.width, image.height), key);
-        self.varied(augmentation, resize(image, &target), place, key)
+        self.varied(augmentation, self.padded(resize(image, &target), place), key)
     }
 
-    /// What training sees of an image of so many columns and rows; and its place in the crop, if it is that of
-    /// evaluation.
-    fn train_target(
-        &self,
-        augmentation: &Augmentation,
-        (width, height): (u32, u32),
-        key: DrawKey,
-    ) -> (Target, Option<(usize, usize)>) {
+    /// What training sees of an image of so many columns and rows, and its place in the crop.
+    fn train_target(&self, augmentation: &Augmentation, image: (u32, u32), key: DrawKey) -> (Target, Place) {
         let mut draws = Draws::new(key, Purpose::Crop);
         // The flip's draw comes first.
         draws.unit();
         if let Some(range) = augmentation.scale_jitter {
-            (self.jittered_crop((width, height), range, &mut draws), None)
+            self.jittered_crop(image, range, &mut draws)
         } else if augmentation.random_resized_crop {
-            let crop = draws.crop_box(augmentation, width, height);
-            (self.resized_crop_target((width, height), crop), None)
+            let ratio = self.ratios(augmentation.ratio, image);
+            let crop = draws.crop_box(augmentation.scale, ratio, image);
+            self.resized_crop_target(image, crop)
         } else {
-            let (target, place) = self.eval_target(width, height);
-            (target, Some(place))
+            self.fit_target(image, self.scale())
         }
     }
 
     /// All that comes after the crop, in pixels.
-    fn varied(
-        &self,
-        augmentation: &Augmentation,
-        pixels: RgbImage,
-        place: Option<(usize, usize)>,
-        key: DrawKey,
-    ) -> RgbImage {
-        let mut pixels = match place {
-            Some(place) => self.padded(pixels, place),
-            None => pixels,
-        };
+    fn varied(&self, augmentation: &Augmentation, mut pixels: RgbImage, key: DrawKey) -> RgbImage {
         let flip = Draws::new(key, Purpose::Crop).unit() < augmentation.flip;
         if flip {
             pixels.flip_horizontally();
@@ -260,5 +243,5 @@ impl Preprocessing {
 pub(super) fn draw_crop_box(augmentation: &Augmentation, width: u32, height: u32, key: DrawKey) -> CropBox {
     let mut draws = Draws::new(key, Purpose::Crop);
     draws.unit();
-    draws.crop_box(augmentation, width, height)
+    draws.crop_box(augmentation.scale, augmentation.ratio, (width, height))
 }

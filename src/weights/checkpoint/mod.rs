@@ -13,7 +13,7 @@
 
 mod container;
 mod legacy;
-mod pickle;
+pub(crate) mod pickle;
 mod rebuild;
 mod safetensors;
 mod state_dict;

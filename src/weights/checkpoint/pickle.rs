@@ -1,4 +1,5 @@
-//! What a pickle describes, as data: a flat list of objects that refer to one another by number.
+//! What a pickle describes (a checkpoint's, or one of CIFAR's), as data: a flat list of objects that refer to
+//! one another by number.
 //!
 //! Flat, because a hostile pickle nests as deep as it is long: neither reading nor dropping may
 //! recurse. Strings are slices of the file. Calls are recorded, never made.
@@ -7,18 +8,18 @@ mod machine;
 
 use super::quoted;
 
-pub(super) use machine::read;
+pub(crate) use machine::read;
 
 /// The number 0x1950A86A20F9469CFC6C, with which PyTorch's legacy stream begins, as LONG1's bytes.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 /// The same, as protocols 0 and 1 write it.
 const MAGIC_AS_TEXT: &[u8] = b"119547037146038801333356";
 /// The beginning of a legacy stream of protocol 0 or 1.
-pub(super) const MAGIC_AS_TEXT_OPCODE: &[u8] = b"L119547037146038801333356L\n";
+pub(crate) const MAGIC_AS_TEXT_OPCODE: &[u8] = b"L119547037146038801333356L\n";
 
 /// A value: a small one itself, or the number of an object.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     None,
     Bool(bool),
     Int(i64),
@@ -33,7 +34,7 @@ pub(super) enum Value<'a> {
 
 /// An object. Lists and sets are one kind: nothing here tells them apart.
 #[derive(Debug)]
-pub(super) enum Object<'a> {
+pub(crate) enum Object<'a> {
     List(Vec<Value<'a>>),
     Tuple(Vec<Value<'a>>),
     /// In the file's order, with the keys that occur twice.
@@ -51,6 +52,8 @@ pub(super) enum Object<'a> {
         instance: bool,
         /// What was put in with `object[key] = value`.
         items: Vec<(Value<'a>, Value<'a>)>,
+        /// What its attributes were set from.
+        state: Value<'a>,
     },
     /// What only the container can resolve: a storage.
     Persistent(Value<'a>),
@@ -58,17 +61,17 @@ pub(super) enum Object<'a> {
 
 /// A pickle that was read to its end.
 #[derive(Debug)]
-pub(super) struct Pickle<'a> {
+pub(crate) struct Pickle<'a> {
     objects: Vec<Object<'a>>,
     /// What it describes.
-    pub(super) root: Value<'a>,
+    pub(crate) root: Value<'a>,
     /// How many bytes it took.
-    pub(super) len: usize,
+    pub(crate) len: usize,
 }
 
 impl<'a> Pickle<'a> {
     /// The object that a value stands for.
-    pub(super) fn object(&self, value: Value<'a>) -> Option<&Object<'a>> {
+    pub(crate) fn object(&self, value: Value<'a>) -> Option<&Object<'a>> {
         match value {
             Value::Object(index) => self.objects.get(index as usize),
             _ => None,
@@ -76,12 +79,12 @@ impl<'a> Pickle<'a> {
     }
 
     /// All objects, in the order in which they were made.
-    pub(super) fn objects(&self) -> &[Object<'a>] {
+    pub(crate) fn objects(&self) -> &[Object<'a>] {
         &self.objects
     }
 
     /// The elements of a list or a tuple. (`torch.Size` is a tuple too.)
-    pub(super) fn sequence(&self, value: Value<'a>) -> Option<&[Value<'a>]> {
+    pub(crate) fn sequence(&self, value: Value<'a>) -> Option<&[Value<'a>]> {
         match self.object(value)? {
             Object::List(items) | Object::Tuple(items) => Some(items),
             Object::Call { callee, args, .. } if self.global(*callee) == Some(("torch", "Size")) => {
@@ -95,7 +98,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// The elements of an argument tuple; none if it is no tuple.
-    pub(super) fn arguments(&self, value: Value<'a>) -> &[Value<'a>] {
+    pub(crate) fn arguments(&self, value: Value<'a>) -> &[Value<'a>] {
         match self.object(value) {
             Some(Object::Tuple(items)) => items,
             _ => &[],
@@ -103,7 +106,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// Module and name of a global.
-    pub(super) fn global(&self, value: Value<'a>) -> Option<(&'a str, &'a str)> {
+    pub(crate) fn global(&self, value: Value<'a>) -> Option<(&'a str, &'a str)> {
         match self.object(value)? {
             Object::Global { module, name } => Some((module, name)),
             _ => None,
@@ -111,7 +114,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// The entries of a dictionary of whatever kind, in order.
-    pub(super) fn mapping(&self, value: Value<'a>) -> Option<Vec<(Value<'a>, Value<'a>)>> {
+    pub(crate) fn mapping(&self, value: Value<'a>) -> Option<Vec<(Value<'a>, Value<'a>)>> {
         match self.object(value)? {
             Object::Dict(items) => Some(items.clone()),
             Object::Call { callee, args, items, .. } => {
@@ -139,7 +142,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// What a value is, for a message.
-    pub(super) fn describe(&self, value: Value<'a>) -> String {
+    pub(crate) fn describe(&self, value: Value<'a>) -> String {
         let Value::Object(_) = value else {
             let word = match value {
                 Value::None => "None",
@@ -164,7 +167,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// The dotted name of what a call calls.
-    pub(super) fn callee(&self, callee: Value<'a>) -> String {
+    pub(crate) fn callee(&self, callee: Value<'a>) -> String {
         match self.object(callee) {
             Some(Object::Global { module, name }) => format!("{module}.{name}"),
             // Whole modules of the legacy stream keep their class's source: ('module', class, ..).
@@ -180,7 +183,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// The calls of functions that run programs or code, by name, each once. None was made.
-    pub(super) fn dangerous_calls(&self) -> Vec<String> {
+    pub(crate) fn dangerous_calls(&self) -> Vec<String> {
         let mut names = Vec::new();
         for object in &self.objects {
             let Object::Call { callee, .. } = object else { continue };
@@ -197,7 +200,7 @@ impl<'a> Pickle<'a> {
 }
 
 /// Whether no honest checkpoint has a reason to call this. Only the wording depends on it: nothing is called anyway.
-pub(super) fn is_dangerous(module: &str, name: &str) -> bool {
+pub(crate) fn is_dangerous(module: &str, name: &str) -> bool {
     let package = module.split('.').next().unwrap_or(module);
     match package {
         "builtins" | "__builtin__" => {
@@ -235,6 +238,6 @@ pub(super) fn is_dangerous(module: &str, name: &str) -> bool {
 }
 
 /// Whether a value is the number with which PyTorch's legacy stream begins.
-pub(super) fn is_magic(value: Value) -> bool {
+pub(crate) fn is_magic(value: Value) -> bool {
     matches!(value, Value::BigInt(digits) if digits == MAGIC || digits == MAGIC_AS_TEXT)
 }

@@ -72,9 +72,65 @@ impl Fault {
     }
 }
 
+/// What lies between here and a file, in words for messages.
+#[derive(Debug, Clone)]
+pub(super) struct Way {
+    /// The server.
+    server: String,
+    /// The proxy before it, if there is one.
+    proxy: Option<String>,
+}
+
+/// Variables that name a proxy, in the order in which ureq looks at them.
+const PROXY_VARIABLES: [&str; 6] =
+    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
+impl Way {
+    /// The way to `base`; `mirror` is the variable that names it, where one does.
+    pub(super) fn to(base: &str, mirror: Option<&str>) -> Way {
+        let uri = base.parse::<http::Uri>().unwrap_or_default();
+        let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        let host = format!("{}{port}", uri.host().unwrap_or("the server"));
+        let server = match mirror {
+            Some(variable) => format!("the mirror {host} ({variable})"),
+            None => host,
+        };
+        let proxy = proxy(base).filter(|proxy| !proxy.is_no_proxy(&uri)).map(|proxy| {
+            let names = |variable: &&&str| std::env::var(variable).is_ok_and(|it| Proxy::new(&it).is_ok());
+            let variable = PROXY_VARIABLES.iter().find(names).unwrap_or(&PROXY_VARIABLES[0]);
+            format!("the proxy {}:{} ({variable})", proxy.host(), proxy.port())
+        });
+        Way { server, proxy }
+    }
+
+    /// Who is called first.
+    fn first(&self) -> &str {
+        self.proxy.as_deref().unwrap_or(&self.server)
+    }
+
+    /// That nobody was there to be called: mending the proxy, or doing without, is up to the user.
+    fn unreachable(&self, what: impl std::fmt::Display) -> Fault {
+        let advice =
+            if self.proxy.is_some() { "; mend the variable, or unset it if there is no proxy" } else { "" };
+        Fault::new(FaultKind::Unreachable, format!("{what}{advice}"))
+    }
+
+    /// The server, and the proxy through which it was spoken to.
+    fn through(&self) -> String {
+        match &self.proxy {
+            Some(proxy) => format!("{}, through {proxy},", self.server),
+            None => self.server.clone(),
+        }
+    }
+}
+
+fn proxy(base: &str) -> Option<Proxy> {
+    if is_loopback(base) { None } else { Proxy::try_from_env() }
+}
+
 /// An HTTP client: the system's proxy variables and certificates, and time limits.
 pub(super) fn agent(base: &str, patience: &Patience) -> Agent {
-    let proxy = if is_loopback(base) { None } else { Proxy::try_from_env() };
+    let proxy = proxy(base);
     Agent::new_with_config(
         Agent::config_builder()
             .http_status_as_error(false)
@@ -92,11 +148,11 @@ pub(super) fn agent(base: &str, patience: &Patience) -> Agent {
 }
 
 /// Starts `GET url` from byte `from` on.
-pub(super) fn start(agent: &Agent, url: &str, from: u64, patience: &Patience) -> Receiver<Event> {
+pub(super) fn start(agent: &Agent, url: &str, from: u64, patience: &Patience, way: &Way) -> Receiver<Event> {
     let (sender, receiver) = sync_channel(QUEUE);
-    let (agent, url, stall) = (agent.clone(), url.to_string(), patience.stall);
+    let (agent, url, stall, way) = (agent.clone(), url.to_string(), patience.stall, way.clone());
     thread::spawn(move || {
-        if let Err(fault) = exchange(&agent, &url, from, stall, &sender) {
+        if let Err(fault) = exchange(&agent, &url, from, stall, &way, &sender) {
             // Nobody listens any more: nothing to tell.
             let _ = sender.send(Event::Fault(fault));
         }
@@ -109,20 +165,21 @@ fn exchange(
     url: &str,
     from: u64,
     stall: Duration,
+    way: &Way,
     events: &SyncSender<Event>,
 ) -> Result<(), Fault> {
     let mut request = agent.get(url);
     if from > 0 {
         request = request.header("Range", format!("bytes={from}-"));
     }
-    let response = request.call().map_err(|error| explain(error, stall))?;
+    let response = request.call().map_err(|error| explain(error, stall, way))?;
     let head = match response.status().as_u16() {
         200 | 206 => read_head(&response)?,
         416 => {
             let _ = events.send(Event::OutOfRange);
             return Ok(());
         }
-        status => return Err(refused(status)),
+        status => return Err(refused(status, way)),
     };
     if events.send(Event::Head(head)).is_err() {
         return Ok(());
@@ -133,7 +190,7 @@ fn exchange(
         let read = match body.read(&mut chunk) {
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(explain(error.into(), stall)),
+            Err(error) => return Err(explain(error.into(), stall, way)),
         };
         chunk.truncate(read);
         let event = if read == 0 { Event::End } else { Event::Bytes(chunk) };
@@ -175,59 +232,58 @@ fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
     (start <= end && total.is_none_or(|total| end < total)).then_some((start, total))
 }
 
-fn refused(status: u16) -> Fault {
+fn refused(status: u16, way: &Way) -> Fault {
     let words = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    let reason = match words {
-        Some(words) => format!("the server answered {status} ({words})"),
-        None => format!("the server answered {status}"),
-    };
+    let words = words.map(|words| format!(" ({words})")).unwrap_or_default();
+    let reason = format!("{} answered {status}{words}", way.through());
     // Too early, too many requests, and the server's own troubles pass; "no" and "not here" do not.
     let passes = matches!(status, 408 | 425 | 429) || status >= 500;
     Fault::new(if passes { FaultKind::Transient } else { FaultKind::Final }, reason)
 }
 
 /// ureq's errors in plain words.
-fn explain(error: ureq::Error, stall: Duration) -> Fault {
-    use FaultKind::{Final, Transient, Unreachable};
+fn explain(error: ureq::Error, stall: Duration, way: &Way) -> Fault {
+    use FaultKind::{Final, Transient};
     use std::io::ErrorKind;
 
     // An unknown authority: trying again does not help, knowing where to put the certificate does.
     let untrusted = |words: String| {
         let advice = "if your network has a certificate authority of its own, name its file in SSL_CERT_FILE";
-        Fault::new(Final, format!("the connection is not secure: {words}; {advice}"))
+        Fault::new(Final, format!("the connection to {} is not secure: {words}; {advice}", way.through()))
     };
+    let first = way.first();
     match error {
-        ureq::Error::HostNotFound => Fault::new(Unreachable, "the host's name cannot be resolved"),
-        ureq::Error::ConnectionFailed => Fault::new(Unreachable, "no connection"),
+        ureq::Error::HostNotFound => way.unreachable(format!("the name of {first} cannot be resolved")),
+        ureq::Error::ConnectionFailed => way.unreachable(format!("there is no connection to {first}")),
         ureq::Error::ConnectProxyFailed(words) => {
-            Fault::new(Unreachable, format!("the proxy refuses the connection ({})", words.trim()))
+            way.unreachable(format!("{first} refuses the connection to {} ({})", way.server, words.trim()))
         }
         ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
-            Fault::new(Unreachable, "nobody answers")
+            way.unreachable(format!("{first} does not answer"))
         }
         ureq::Error::Timeout(_) => {
-            Fault::new(Transient, format!("the server sent nothing for {} s", stall.as_secs_f32()))
+            Fault::new(Transient, format!("{} sent nothing for {} s", way.through(), stall.as_secs_f32()))
         }
         ureq::Error::Rustls(error) => untrusted(error.to_string()),
         // The resolver's errors have no kind; this is how std begins them all.
         ureq::Error::Io(error) if error.to_string().starts_with("failed to lookup address") => {
-            Fault::new(Unreachable, "the host's name cannot be resolved")
+            way.unreachable(format!("the name of {first} cannot be resolved"))
         }
         ureq::Error::Io(error) => match error.kind() {
             // What rustls reports through an I/O error: a certificate that it does not trust.
             ErrorKind::InvalidData => untrusted(error.to_string()),
-            ErrorKind::ConnectionRefused => Fault::new(Unreachable, "the connection is refused"),
+            ErrorKind::ConnectionRefused => way.unreachable(format!("{first} refuses the connection")),
             ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown => {
-                Fault::new(Unreachable, "the network cannot be reached")
+                way.unreachable(format!("the network of {first} cannot be reached"))
             }
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
-                Fault::new(Transient, "the connection broke")
+                Fault::new(Transient, format!("the connection to {} broke", way.through()))
             }
-            _ => Fault::new(Transient, error.to_string()),
+            _ => Fault::new(Transient, format!("{}: {error}", way.through().trim_end_matches(','))),
         },
-        ureq::Error::TooManyRedirects => Fault::new(Final, "the server redirects in circles"),
+        ureq::Error::TooManyRedirects => Fault::new(Final, format!("{} redirects in circles", way.server)),
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => Fault::new(Final, "the address is not valid"),
-        other => Fault::new(Transient, other.to_string()),
+        other => Fault::new(Transient, format!("{}: {other}", way.through().trim_end_matches(','))),
     }
 }
 
@@ -278,23 +334,75 @@ mod tests {
         assert!(!is_loopback("http://localhost.example.com/"));
     }
 
+    fn way(proxy: Option<&str>) -> Way {
+        Way { server: "example.com".into(), proxy: proxy.map(str::to_string) }
+    }
+
     #[test]
     fn a_name_that_does_not_resolve_is_said_so() {
         // RFC 6761: no resolver knows a name under `.invalid`.
         let found = std::net::ToSocketAddrs::to_socket_addrs("tl.invalid:80").unwrap_err();
-        let fault = explain(found.into(), Duration::ZERO);
+        let fault = explain(found.into(), Duration::ZERO, &way(None));
         assert_eq!(
             (fault.kind, &*fault.reason),
-            (FaultKind::Unreachable, "the host's name cannot be resolved")
+            (FaultKind::Unreachable, "the name of example.com cannot be resolved")
         );
     }
 
     #[test]
+    fn whoever_is_at_fault_is_named() {
+        let error = |kind: std::io::ErrorKind| ureq::Error::Io(kind.into());
+        let cases = [
+            (ureq::Error::HostNotFound, "the name of WHO cannot be resolved"),
+            (error(std::io::ErrorKind::ConnectionRefused), "WHO refuses the connection"),
+            (error(std::io::ErrorKind::HostUnreachable), "the network of WHO cannot be reached"),
+            (ureq::Error::Timeout(ureq::Timeout::Connect), "WHO does not answer"),
+            (ureq::Error::ConnectionFailed, "there is no connection to WHO"),
+        ];
+        for (error, words) in cases {
+            let again = match &error {
+                ureq::Error::Io(error) => ureq::Error::Io(error.kind().into()),
+                ureq::Error::HostNotFound => ureq::Error::HostNotFound,
+                ureq::Error::ConnectionFailed => ureq::Error::ConnectionFailed,
+                _ => ureq::Error::Timeout(ureq::Timeout::Connect),
+            };
+            let fault = explain(error, Duration::ZERO, &way(None));
+            assert_eq!(fault.reason, words.replace("WHO", "example.com"));
+            let fault = explain(again, Duration::ZERO, &way(Some("the proxy p:3 (https_proxy)")));
+            let words = words.replace("WHO", "the proxy p:3 (https_proxy)");
+            assert_eq!(fault.reason, format!("{words}; mend the variable, or unset it if there is no proxy"));
+            assert_eq!(fault.kind, FaultKind::Unreachable);
+        }
+        let through = way(Some("the proxy p:3 (https_proxy)"));
+        let fault = explain(ureq::Error::ConnectProxyFailed("403/403".into()), Duration::ZERO, &through);
+        assert!(
+            fault
+                .reason
+                .starts_with("the proxy p:3 (https_proxy) refuses the connection to example.com (403/403)")
+        );
+        // Behind the proxy it may be either.
+        let fault = refused(403, &through);
+        assert_eq!(
+            fault.reason,
+            "example.com, through the proxy p:3 (https_proxy), answered 403 (Forbidden)"
+        );
+        let tls = std::io::Error::new(std::io::ErrorKind::InvalidData, "invalid peer certificate");
+        let fault = explain(tls.into(), Duration::ZERO, &through);
+        let words =
+            "the connection to example.com, through the proxy p:3 (https_proxy), is not secure: invalid peer";
+        assert!(fault.reason.starts_with(words), "{}", fault.reason);
+    }
+
+    #[test]
     fn passing_troubles_are_tried_again() {
+        let refused = |status| refused(status, &way(None));
         assert_eq!(refused(503).kind, FaultKind::Transient);
         assert_eq!(refused(429).kind, FaultKind::Transient);
         assert_eq!(refused(404).kind, FaultKind::Final);
-        assert_eq!(refused(404).reason, "the server answered 404 (Not Found)");
-        assert_eq!(refused(599).reason, "the server answered 599");
+        assert_eq!(refused(404).reason, "example.com answered 404 (Not Found)");
+        assert_eq!(refused(599).reason, "example.com answered 599");
+        let mirror = Way::to("http://me:secret@127.0.0.1:8/models/", Some("TL_WEIGHTS_URL"));
+        assert_eq!(mirror.server, "the mirror 127.0.0.1:8 (TL_WEIGHTS_URL)");
+        assert_eq!(mirror.proxy, None);
     }
 }

@@ -17,7 +17,7 @@ const MAX_OPCODES: usize = 1 << 22;
 ///
 /// If `input` ends before the pickle, if its program is malformed, or if it is larger or deeper than
 /// any checkpoint.
-pub(in super::super) fn read(input: &[u8]) -> Parsed<Pickle<'_>> {
+pub(crate) fn read(input: &[u8]) -> Parsed<Pickle<'_>> {
     let mut machine = Machine { input, ..Machine::default() };
     for _ in 0..MAX_OPCODES {
         if let Some(root) = machine.step()? {
@@ -29,17 +29,17 @@ pub(in super::super) fn read(input: &[u8]) -> Parsed<Pickle<'_>> {
 
 fn too_much() -> String {
     format!(
-        "nests deeper or holds more objects than any weights file ({MAX_OBJECTS} are the limit): \
+        "nests deeper or holds more objects than any weights file or data set ({MAX_OBJECTS} are the limit): \
          it is damaged or hostile"
     )
 }
 
 fn ends_early() -> String {
-    cut_short("the description of its tensors ends in the middle")
+    cut_short("the description of what it holds (a pickle) ends in the middle")
 }
 
 fn malformed() -> String {
-    damaged("the description of its tensors (a pickle) makes no sense")
+    damaged("the description of what it holds (a pickle) makes no sense")
 }
 
 #[derive(Default)]
@@ -188,10 +188,13 @@ impl<'a> Machine<'a> {
                 let items = self.pop_mark()?;
                 self.instance(callee, items)?;
             }
-            // An object's attributes. Nothing here asks for them.
+            // An object's attributes: what is in a numpy array. Nothing else here asks for them.
             b'b' => {
-                self.pop()?;
+                let attributes = self.pop()?;
                 self.top()?;
+                if let Ok(Object::Call { state, .. }) = self.top_object() {
+                    *state = attributes;
+                }
             }
             b'P' => {
                 let id = self.name()?;
@@ -364,12 +367,12 @@ impl<'a> Machine<'a> {
 
     fn call(&mut self, instance: bool) -> Parsed<()> {
         let (args, callee) = (self.pop()?, self.pop()?);
-        self.push_object(Object::Call { callee, args, instance, items: Vec::new() })
+        self.push_object(Object::Call { callee, args, instance, items: Vec::new(), state: Value::None })
     }
 
     fn instance(&mut self, callee: Value<'a>, args: Vec<Value<'a>>) -> Parsed<()> {
         let args = self.object(Object::Tuple(args))?;
-        self.push_object(Object::Call { callee, args, instance: true, items: Vec::new() })
+        self.push_object(Object::Call { callee, args, instance: true, items: Vec::new(), state: Value::None })
     }
 
     /// The top of the stack above the last mark.

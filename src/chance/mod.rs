@@ -1,6 +1,8 @@
 //! How much an accuracy on a number of images says: the interval that it stands for, and whether guessing would
 //! do as well.
 
+pub mod comparison;
+
 use serde::Serialize;
 
 use crate::metrics::Confusion;
@@ -32,6 +34,18 @@ impl Interval {
         let low = if right == 0 { 0. } else { (centre - half).max(0.) };
         let high = if right == total { 1. } else { (centre + half).min(1.) };
         Interval(low, high)
+    }
+
+    /// The difference of two shares on the same `images`, `won` of which only the first got right, and `lost` only the
+    /// second: Bonett and Price's adjusted Wald interval (Journal of Educational and Behavioral Statistics 37, 2012), which
+    /// Fagerland, Lydersen and Laake recommend (Statistics in Medicine 33, 2014) because it holds its 95 % with few images,
+    /// and is not a point where the two never differ.
+    pub fn of_difference(won: usize, lost: usize, images: usize) -> Self {
+        let n = images as f64 + 2.;
+        let (won, lost) = ((won as f64 + 1.) / n, (lost as f64 + 1.) / n);
+        let centre = won - lost;
+        let half = Z * ((won + lost - centre * centre) / n).sqrt();
+        Interval((centre - half).max(-1.), (centre + half).min(1.))
     }
 }
 
@@ -181,5 +195,21 @@ mod tests {
             "the validation accuracy 1.0000 on 2 images cannot be told from guessing",
         );
         starts(&[(2, 2, 9)], "all validation images (9 images) are of one class, `c`");
+    }
+
+    fn near(Interval(low, high): Interval, expected: [f64; 2]) {
+        assert!((low - expected[0]).abs() < 5e-5 && (high - expected[1]).abs() < 5e-5, "{low} {high}");
+    }
+
+    /// Worked by hand from the formula, and symmetric.
+    #[test]
+    fn differences_are_of_pairs() {
+        near(Interval::of_difference(0, 0, 98), [-0.02772, 0.02772]);
+        near(Interval::of_difference(9, 2, 40), [0.00614, 0.32720]);
+        near(Interval::of_difference(2, 9, 40), [-0.32720, -0.00614]);
+        // On nine images in ten both agree: more images of the same kind tell them apart.
+        let holds_zero = |Interval(low, high)| low <= 0. && 0. <= high;
+        assert!(holds_zero(Interval::of_difference(6, 2, 80)));
+        assert!(!holds_zero(Interval::of_difference(60, 20, 800)));
     }
 }

@@ -1,0 +1,163 @@
+//! A lock on what a process writes. The system frees it however the process ends, `kill -9` and a crash included.
+
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// So often a lock is tried whose file goes away meanwhile.
+const TRIES: usize = 100;
+
+/// A lock that this process has. Dropped, it leaves no file.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+    works: bool,
+}
+
+/// The process that has a lock, as far as it can be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    pid: Option<u32>,
+    /// The machine, where it is another one.
+    host: Option<String>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another process")?;
+        match (self.pid, &self.host) {
+            (Some(pid), Some(host)) => write!(f, " (pid {pid} on {host})"),
+            (Some(pid), None) => write!(f, " (pid {pid})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Lock {
+    /// Takes the lock at `path`, without waiting; the file and its folders are made if need be. Inside is who has it.
+    ///
+    /// # Errors
+    /// That the file cannot be made. A file system that knows no locks is no error: see [`Lock::works`].
+    pub fn take(path: &Path) -> io::Result<Result<Lock, Holder>> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            let opened = File::options().write(true).create(true).truncate(false).open(path);
+            let mut file = match opened {
+                // The process that had it has just removed its folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => continue,
+                opened => opened?,
+            };
+            let works = match file.try_lock() {
+                Ok(()) => true,
+                Err(TryLockError::WouldBlock) => return Ok(Err(Holder::of(path))),
+                // Some network file systems know no locks.
+                Err(TryLockError::Error(_)) => false,
+            };
+            // Between opening and locking, the process that had it may have removed the file.
+            let still = is_still_at(&file, path);
+            if !still && tries < TRIES {
+                continue;
+            }
+            // For messages only: on a full disk the lock is as good.
+            let _ = file.set_len(0);
+            let _ = file.write_all(format!("{} {}\n", std::process::id(), host()).as_bytes());
+            return Ok(Ok(Lock { file, path: path.into(), works: works && still }));
+        }
+    }
+
+    /// Whether it keeps others out, which it does not on a file system that knows no locks.
+    pub fn works(&self) -> bool {
+        self.works
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before it is freed, so that what is removed is never another process's.
+        if is_still_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Holder {
+    fn of(path: &Path) -> Holder {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let (pid, machine) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        let host = Some(machine.to_string()).filter(|name| !name.is_empty() && *name != host());
+        Holder { pid: pid.parse().ok(), host }
+    }
+}
+
+/// The name of this machine, or of its container; empty where the system does not say.
+fn host() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
+}
+
+/// Whether `path` still means the open `file`.
+#[cfg(unix)]
+pub fn is_still_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
+        _ => false,
+    }
+}
+
+/// Whether `path` still means the open `file`.
+#[cfg(not(unix))]
+pub fn is_still_at(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_lock_names_its_process_and_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/lock");
+        let lock = Lock::take(&path).unwrap().unwrap();
+        assert!(lock.works());
+        let holder = Lock::take(&path).unwrap().unwrap_err();
+        assert_eq!(holder.to_string(), format!("another process (pid {})", std::process::id()));
+        drop(lock);
+        assert_eq!(fs::read_dir(folder.path().join("made")).unwrap().count(), 0);
+        // What a killed process has left is no lock.
+        fs::write(&path, "999999 elsewhere\n").unwrap();
+        assert_eq!(Holder::of(&path).to_string(), "another process (pid 999999 on elsewhere)");
+        let lock = Lock::take(&path).unwrap().unwrap();
+        // A file that another process has put there since is not ours to remove.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        drop(lock);
+        assert!(path.exists());
+        assert_eq!(Holder::of(&path).to_string(), "another process");
+    }
+
+    #[test]
+    fn of_many_that_try_one_at_a_time_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, inside) = (folder.path().join("lock"), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let Ok(lock) = Lock::take(&path).unwrap() else { continue };
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two have it at once");
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+    }
+}

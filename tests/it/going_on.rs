@@ -1,0 +1,257 @@
+//! One run at a time in a folder, runs that end otherwise than planned, and models that are trained further.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Child;
+
+use safetensors::SafeTensors;
+
+use crate::digits::{Lab, images, names};
+use crate::program::Run;
+use crate::resume::assert_same_result;
+
+/// A rate that underflows: all weights stay as they are.
+const STILL: [&str; 3] = ["train.lr=1e-45", "train.head_lr=1e-45", "train.epochs=1"];
+
+/// Waits until standard error has a line with `text`.
+fn wait_for(child: &mut Child, text: &str) -> BufReader<std::process::ChildStderr> {
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(text) {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "it never said {text:?}:\n{said}");
+    }
+    stderr
+}
+
+fn to_the_end(child: Child, mut stderr: impl Read) -> Run {
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    Run { stderr: said, ..Run::from(child.wait_with_output().unwrap()) }
+}
+
+/// The values of a run's model by their keys.
+fn tensors(lab: &Lab, out: &str) -> HashMap<String, Vec<f32>> {
+    let bytes = lab.read(&format!("{out}/model.safetensors"));
+    let values = |data: &[u8]| {
+        data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    };
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    tensors.iter().map(|(key, view)| (key.to_string(), values(view.data()))).collect()
+}
+
+fn set<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&STILL[..], more].concat()
+}
+
+#[test]
+fn a_second_process_in_a_run_folder_is_refused_until_the_first_has_ended() {
+    let lab = Lab::of("full", 4);
+    let sets = ["train.epochs=300"];
+    let mut first = lab.finetune("run", &sets).spawn();
+    let stderr = wait_for(&mut first, "  1/300");
+    let holder = format!("another process (pid {}) is at work in the run folder run", first.id());
+    for more in [&[][..], &["--overwrite"], &["--resume"]] {
+        let run = lab.finetune("run", &sets).args(more).run().expect(1);
+        run.says(&[&format!("error: {holder}: wait for its end or stop it"), "`--out`"]);
+    }
+    // Those who only look are not in its way, nor is it in theirs.
+    lab.finetune("run", &sets).arg("--dry-run").run().expect(0);
+    lab.tl(&["predict", "--model", "run", images("test", 0, 1)[0].0.to_str().unwrap()]).run().expect(0);
+    first.kill().unwrap();
+    drop(stderr);
+    first.wait().unwrap();
+    // Every row is of the first run, and its lock has gone with it.
+    let metrics = String::from_utf8(lab.read("run/metrics.jsonl")).unwrap();
+    for (index, line) in metrics.lines().enumerate() {
+        assert!(line.starts_with(&format!("{{\"epoch\":{},", index + 1)), "{metrics}");
+    }
+    lab.finetune("run", &STILL).arg("--overwrite").run().expect(0);
+    let files =
+        ["checkpoint", "metrics.jsonl", "model.safetensors", "plan.yaml", "report.html", "report.json"];
+    assert_eq!(names(&lab.path("run")), files);
+}
+
+#[test]
+fn an_error_after_a_checkpoint_says_how_to_go_on() {
+    let lab = Lab::of("full", 4);
+    let list = String::from_utf8(lab.read("train.csv")).unwrap();
+    let image = list.lines().nth(1).unwrap().split(',').next().unwrap().to_string();
+    let own = lab.write("own.png", fs::read(&image).unwrap());
+    lab.write("train.csv", list.replace(&image, "own.png"));
+    let sets = ["train.epochs=12"];
+    lab.finetuned("whole", &sets);
+    let way_on = "what was done before is saved in run: when this is mended, go on with `--resume`";
+
+    let mut child = lab.finetune("run", &sets).spawn();
+    let stderr = wait_for(&mut child, "  1/12");
+    fs::remove_file(&own).unwrap();
+    to_the_end(child, stderr).expect(1).says(&["own.png", way_on]);
+    fs::write(&own, fs::read(&image).unwrap()).unwrap();
+
+    let mut child = lab.finetune("run", &sets).arg("--resume").spawn();
+    let stderr = wait_for(&mut child, "10 classes");
+    // What stands where a file is to be written.
+    fs::remove_file(lab.path("run/metrics.jsonl")).unwrap();
+    fs::create_dir(lab.path("run/metrics.jsonl")).unwrap();
+    let run = to_the_end(child, stderr).expect(1);
+    assert!(run.stderr.contains("metrics.jsonl"), "{}", run.stderr);
+    fs::remove_dir(lab.path("run/metrics.jsonl")).unwrap();
+
+    lab.finetune("run", &sets).arg("--resume").run().expect(0);
+    assert_same_result(&lab, "whole", "run");
+    // Before there is anything to go on from, nothing of the kind is said.
+    fs::remove_file(&own).unwrap();
+    let run = lab.finetune("fresh", &["data.bad_images=fail"]).run();
+    assert!(run.code != Some(0) && !run.stderr.contains("go on with"), "{}", run.stderr);
+}
+
+#[test]
+fn features_are_kept_where_an_image_goes_away() {
+    let lab = Lab::of("linear", 6);
+    let list = String::from_utf8(lab.read("test.csv")).unwrap();
+    let image = list.lines().last().unwrap().split(',').next().unwrap().to_string();
+    let own = lab.write("own.png", fs::read(&image).unwrap());
+    lab.write("test.csv", list.replace(&image, "own.png"));
+    let sets = ["preprocess.resize_size=160", "train.batch_size=4"];
+    lab.finetuned("whole", &sets);
+    let mut child = lab.finetune("run", &sets).spawn();
+    let stderr = wait_for(&mut child, "10 classes");
+    fs::remove_file(&own).unwrap();
+    let run = to_the_end(child, stderr).expect(1);
+    run.says(&[
+        "own.png",
+        "what was done before is saved in run: when this is mended, go on with `--resume`",
+    ]);
+    assert!(lab.path("run/checkpoint/features.safetensors").exists());
+    fs::write(&own, fs::read(&image).unwrap()).unwrap();
+    lab.finetune("run", &sets).arg("--resume").run().expect(0);
+    assert_same_result(&lab, "whole", "run");
+}
+
+#[test]
+fn a_training_that_ends_early_says_so() {
+    let lab = Lab::of("full", 4);
+    let sets = [&STILL[..2], &["train.early_stopping=2"]].concat();
+    let words = "stopped early, after epoch 3 of 6: 2 epochs without a better one on the validation images \
+                 (`early_stopping: 2`); epoch 1 is kept";
+    lab.finetuned("run", &sets).says(&[
+        "falling as a cosine, ended after 2 epochs without a better one\n",
+        &format!("note: {words}\n"),
+    ]);
+    let report = lab.json("run/report.json");
+    let early = serde_json::json!({ "epoch": 3, "of": 6, "patience": 2, "kept": 1 });
+    assert_eq!(report["stopped_early"], early);
+    assert_eq!(report["epochs"].as_array().unwrap().len(), 3);
+    assert!(report["notes"].as_array().unwrap().contains(&words.into()), "{}", report["notes"]);
+    assert!(
+        String::from_utf8(lab.read("run/report.html")).unwrap().contains("stopped early, after epoch 3 of 6")
+    );
+    lab.finetuned("whole", &["train.early_stopping=6"]);
+    assert!(lab.json("whole/report.json").get("stopped_early").is_none());
+}
+
+#[test]
+fn the_plan_counts_the_steps_that_are_made() {
+    let lab = Lab::of("full", 4);
+    let list = String::from_utf8(lab.read("train.csv")).unwrap();
+    // 33 of the 40 images, and all of the classes.
+    let kept = |row: &usize| *row == 0 || !row.is_multiple_of(4) || *row > 28;
+    let kept: Vec<&str> =
+        list.lines().enumerate().filter(|(row, _)| kept(row)).map(|(_, line)| line).collect();
+    assert_eq!(kept.len(), 34);
+    lab.write("train.csv", kept.join("\n"));
+    let plan = |sets: &[&str]| lab.finetune("run", sets).arg("--dry-run").run().expect(0);
+    plan(&["train.batch_size=32", "train.batch_norm=train"]).says(&["6 epochs of 1 step,"]);
+    plan(&["train.batch_size=32", "train.batch_norm=train", "train.micro_batch=4"])
+        .says(&["6 epochs of 1 step,"]);
+    plan(&["train.batch_size=32"]).says(&["6 epochs of 2 steps,"]);
+    plan(&["train.batch_size=33"]).says(&["6 epochs of 1 step,"]);
+    plan(&["train.batch_size=16", "train.batch_norm=train"]).says(&["6 epochs of 2 steps,"]);
+    // Without the images that turn out to be bad.
+    let list = String::from_utf8(lab.read("train.csv")).unwrap();
+    let image = list.lines().nth(1).unwrap().split(',').next().unwrap();
+    lab.write("bad.png", "not an image");
+    lab.write("train.csv", list.replace(image, "bad.png"));
+    lab.finetuned("run", &["train.batch_size=32", "train.epochs=1"]).says(&["1 epoch of 1 step,"]);
+}
+
+#[test]
+fn a_model_of_the_same_classes_is_trained_further_from_its_own_head() {
+    let lab = Lab::of("full", 6);
+    lab.finetuned("a", &["train.epochs=2"]);
+    let from_a = ["model=a", "weights=DEFAULT"];
+    let sets = set(&from_a);
+    let head = "head        that of a, which has the same 10 classes";
+    lab.finetuned("same", &sets).says(&[head, "rate 0.000000"]);
+    assert!(tensors(&lab, "a") == tensors(&lab, "same"), "a rate of nothing has changed the model");
+    let plan = String::from_utf8(lab.read("same/plan.yaml")).unwrap();
+    assert!(plan.contains("source_head:") && !plan.contains("linear_head:"), "{plan}");
+    // A new head on request, and where that is the method.
+    let plan =
+        |more: &[&str]| lab.finetune("no", &[&sets[..], more].concat()).arg("--dry-run").run().expect(0);
+    plan(&["train.linear_head_first=true"]).says(&[
+        "from a head that is fitted first",
+        "head        fitted to these images, as the recipe says, though a has the same 10 classes",
+    ]);
+    plan(&["strategy.method=linear"])
+        .says(&["head        fitted to these images: a has the same 10 classes"]);
+    plan(&["strategy.method=race"])
+        .says(&["a has the same 10 classes, and its head may have learnt from what"]);
+    plan(&["train.c=1"]).says(&["`train.c` is not used by"]);
+    let lots = "the validation images are drawn from `data.train` by lot";
+    plan(&["data.val=0.3"]).says(&[lots]);
+    assert!(!plan(&[]).stderr.contains(lots));
+
+    // Some of the classes: a fitted head, or their rows by name.
+    for part in ["train.csv", "val.csv", "test.csv"] {
+        let list = String::from_utf8(lab.read(part)).unwrap();
+        lab.write(part, list.replace(",0\n", ",zero\n").replace(",3\n", ",C\n"));
+    }
+    plan(&[]).says(&["head        fitted to these images: a knows 8 of the 10 classes"]);
+    let sets = set(&["model=a", "weights=DEFAULT", "train.linear_head_first=false"]);
+    lab.finetuned("some", &sets).says(&[
+        "head        the rows of a for 8 of the 10 classes, by their names; those of C, zero begin anew",
+    ]);
+    let (was, is) = (tensors(&lab, "a"), tensors(&lab, "some"));
+    // In order: 1, 2, 4 to 9, C, zero.
+    let rows = [1, 2, 4, 5, 6, 7, 8, 9];
+    for (key, width) in [("fc.weight", 1024), ("fc.bias", 1)] {
+        for (to, from) in rows.into_iter().enumerate() {
+            let row = |values: &[f32], row: usize| values[row * width..(row + 1) * width].to_vec();
+            assert!(row(&was[key], from) == row(&is[key], to), "row {to} of {key}");
+        }
+        assert!(is[key][8 * width..].iter().all(|&value| value == 0.), "{key}");
+    }
+}
+
+#[test]
+fn a_head_on_several_stages_goes_on_too() {
+    let lab = Lab::of("stages", 4);
+    let few = ["strategy.read=[stage3, features]", "strategy.average=false"];
+    lab.finetuned("a", &few);
+    let sets = set(&["model=a", "weights=DEFAULT", "strategy.method=full", "augment.flip=0"]);
+    lab.finetuned("same", &sets).says(&["head        that of a, which has the same 10 classes"]);
+    assert!(tensors(&lab, "a") == tensors(&lab, "same"), "a rate of nothing has changed the model");
+}
+
+#[test]
+fn a_finished_run_names_the_command_that_trains_further() {
+    let lab = Lab::of("partial", 4);
+    lab.finetuned("run", &["train.epochs=2"]);
+    lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(0).says(&["with `model: run`"]);
+    let run = lab.finetune("run", &["train.epochs=5"]).arg("--resume").run().expect(2).says(&[
+        "(`train.epochs` was 2, is 5)",
+        "The run is finished",
+        "begin a new run with it as the `model`",
+    ]);
+    let command = run.stderr.lines().find_map(|line| line.trim().strip_prefix("tl ")).unwrap();
+    let args: Vec<&str> = command.split(' ').collect();
+    assert!(args.contains(&"train.epochs=3") && args.contains(&"weights=DEFAULT"), "{command}");
+    lab.tl(&args).run().expect(0).says(&["which has the same 10 classes", "epoch 3/3"]);
+    assert!(lab.path("run-further/report.json").exists());
+    // One that was stopped is another matter.
+    fs::remove_file(lab.path("run/report.json")).unwrap();
+    let run = lab.finetune("run", &["train.epochs=5"]).arg("--resume").run().expect(2);
+    assert!(!run.stderr.contains("is finished"), "{}", run.stderr);
+}

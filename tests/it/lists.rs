@@ -1,0 +1,137 @@
+//! `tl predict` and `tl extract` of lists of paths: a `.txt`, a `.csv`, standard input.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::extract::{LETTERS, LISTED, pictures, with_letters};
+use crate::program::{Run, Tl, repository};
+
+/// The columns of a CSV, a row each.
+fn rows(path: &Path) -> Vec<Vec<String>> {
+    let mut reader = csv::Reader::from_path(path).unwrap();
+    reader.records().map(|row| row.unwrap().iter().map(Into::into).collect()).collect()
+}
+
+fn first(rows: &[Vec<String>]) -> Vec<&str> {
+    rows.iter().map(|row| row[0].as_str()).collect()
+}
+
+/// `tl predict - ARGS` with these bytes on its standard input.
+fn piped(folder: &Path, input: &[u8], args: &[&str]) -> Run {
+    let mut command = Tl::new(["predict", "--device", "cpu", "--threads", "1", "-", "--model"])
+        .arg(repository(LETTERS))
+        .args(args)
+        .cwd(folder)
+        .into_command();
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    // Who refuses the rest of it closes the pipe.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn rows_come_in_the_order_of_the_list_with_a_row_for_what_is_missing() {
+    let folder = pictures();
+    let at = |name: &str| folder.path().join(name);
+    with_letters("predict", folder.path(), &["images", "--out", "sorted.csv"]).expect(0);
+    let sorted = rows(&at("sorted.csv"));
+    let row = |path: &str| sorted.iter().find(|row| row[0] == path).unwrap()[1..].to_vec();
+    fs::create_dir(at("lists")).unwrap();
+    let lines = ["../images/top.png", "../images/gone.png", "../images/b/2.png", "../images/top.png"];
+    // As Windows writes it.
+    fs::write(at("lists/list.txt"), format!("\u{feff}{}\r\n\r\n", lines.join("\r\n"))).unwrap();
+    fs::write(at("lists/list.csv"), format!("n,path\n1,{}\n", lines.join("\n2,"))).unwrap();
+    for list in ["lists/list.txt", "lists/list.csv"] {
+        let run =
+            with_letters("predict", folder.path(), &[list, "--out", "p.csv", "--batch-size", "2"]).expect(1);
+        run.says(&["1 of 4 images could not be read: see `error` in their rows\n"]);
+        let found = rows(&at("p.csv"));
+        assert_eq!(first(&found), lines, "{list}");
+        for (place, name) in [(0, "images/top.png"), (2, "images/b/2.png"), (3, "images/top.png")] {
+            // Other images beside it in a batch round it in another way.
+            let (found, expected) = (&found[place][1..], row(name));
+            let confidence = |row: &[String]| row[1].parse::<f64>().unwrap();
+            assert_eq!((&found[0], &found[2]), (&expected[0], &expected[2]), "{list}");
+            assert!((confidence(found) - confidence(&expected)).abs() < 1e-4, "{list}");
+        }
+        assert_eq!(found[1][1..3], ["", ""]);
+        assert!(found[1][3].contains("No such file"), "{:?}", found[1]);
+    }
+    with_letters("extract", folder.path(), &["lists/list.txt", "--out", "x.csv"]).expect(1);
+    assert_eq!(first(&rows(&at("x.csv"))), [lines[0], lines[2], lines[3]]);
+    assert_eq!(first(&rows(&at("x.csv.errors.csv"))), [lines[1]]);
+    // A list beside a folder, and a folder in a list.
+    fs::write(at("two.txt"), "images/top.png\nimages/b\n").unwrap();
+    with_letters("extract", folder.path(), &["two.txt", "images", "--out", "x.csv"]).expect(0);
+    let found = rows(&at("x.csv"));
+    let expected = [("images/top.png", ""), ("images/b/10.png", ""), ("images/b/2.png", "")];
+    assert!(
+        found.iter().map(|row| (row[0].as_str(), row[1].as_str())).eq(expected.into_iter().chain(LISTED))
+    );
+}
+
+#[test]
+fn standard_input_is_a_list_whose_paths_start_at_the_working_directory() {
+    let folder = pictures();
+    let run =
+        piped(folder.path(), b"images/top.png\nimages/a/deep/er/x.png\n", &["--out", "p.csv"]).expect(0);
+    run.says(&["2 rows in p.csv\n"]);
+    assert_eq!(first(&rows(&folder.path().join("p.csv"))), ["images/top.png", "images/a/deep/er/x.png"]);
+    piped(folder.path(), b"", &[])
+        .expect(2)
+        .says(&["error: standard input: expected a path a line, found none\n"]);
+    piped(folder.path(), b"x.png\n", &["-"]).expect(2).says(&["`-` is given twice"]);
+}
+
+#[test]
+fn lists_that_are_none_are_told() {
+    let folder = pictures();
+    let wrong = |text: &[u8], expected: &str| {
+        fs::write(folder.path().join("list.txt"), text).unwrap();
+        let run = with_letters("predict", folder.path(), &["list.txt", "--out", "p.csv"]).expect(2);
+        run.says(&[&format!("error: list.txt: {expected}\n")]);
+        assert!(!folder.path().join("p.csv").exists());
+    };
+    wrong(b"", "expected a path a line, found none");
+    wrong(b"images/top.png\nother.csv\n", "line 2: other.csv is a list itself; give it as a PATH of its own");
+    wrong(b"\xff\xfei\0", "is text in UTF-16, as PowerShell writes it; save it as UTF-8");
+    wrong(b"\0\0", "line 1: expected a list of paths, found a zero byte: this is no text");
+    // Nothing but a row of why, where no line names an image.
+    fs::write(folder.path().join("list.txt"), "gone.png\n").unwrap();
+    with_letters("predict", folder.path(), &["list.txt"]).expect(1).says(&["1 of 1 image could not be read"]);
+}
+
+#[test]
+fn a_changed_list_is_another_job() {
+    let folder = pictures();
+    let list = |text: &str| fs::write(folder.path().join("list.txt"), text).unwrap();
+    let resume = || with_letters("extract", folder.path(), &["list.txt", "--out", "x.npy", "--resume"]);
+    list("images/top.png\nimages/b/2.png\n");
+    resume().expect(0).says(&["2 rows of 1024 numbers"]);
+    resume().expect(0).says(&["x.npy is complete: nothing to do\n"]);
+    // Even behind the images that are done.
+    list("images/top.png\nimages/b/2.png\nimages/b/10.png\n");
+    resume()
+        .expect(2)
+        .says(&["the list was list.txt of 2 paths (sha256 ", ", is list.txt of 3 paths (sha256 "]);
+    list("images/b/2.png\nimages/top.png\n");
+    resume().expect(2).says(&["the list was list.txt of 2 paths (sha256 "]);
+    with_letters("extract", folder.path(), &["images/top.png", "--out", "x.npy", "--resume"])
+        .expect(2)
+        .says(&["is absent"]);
+}
+
+/// The parts of a list are its lines in turn.
+#[test]
+fn a_list_can_be_shared_out() {
+    let folder = pictures();
+    let lines = ["images/top.png", "images/b/2.png", "images/b/10.png"];
+    fs::write(folder.path().join("list.txt"), lines.join("\n")).unwrap();
+    for (shard, expected) in [("0/2", vec![lines[0], lines[2]]), ("1/2", vec![lines[1]])] {
+        with_letters("predict", folder.path(), &["list.txt", "--out", "p.csv", "--shard", shard]).expect(0);
+        let name = format!("p-0000{}-of-00002.csv", &shard[..1]);
+        assert_eq!(first(&rows(&folder.path().join(name))), expected);
+    }
+}
