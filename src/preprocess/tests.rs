@@ -85,6 +85,21 @@ fn files_read_as_far_as_needed_equal_torchvision() {
 
 /// Reduced by the decoder, the network's input stays near what it was, upright and in place; and files that
 /// cannot be reduced stay the same.
+/// The same pixels in another coding, which Pillow too reads as the same: made by `jpegtran -arithmetic` and by Pillow.
+#[test]
+fn rare_codings_hold_the_same_pixels() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for (rare, common) in [
+        ("arithmetic.jpg", "comment.jpg"),
+        ("arithmetic-progressive.jpg", "comment.jpg"),
+        ("bilevel-group4.tif", "bilevel.pbm"),
+    ] {
+        let read = |path: PathBuf| decode_file(&path, LIMITS).unwrap();
+        let found = read(folder.join("formats").join(rare));
+        assert!(found == read(folder.join("pixels").join(common)), "{rare}");
+    }
+}
+
 #[test]
 fn fast_decoding_moves_pixels_little() {
     let crop = preset(6, 5, Interpolation::Bilinear);

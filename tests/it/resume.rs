@@ -84,7 +84,7 @@ fn a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been() {
     for (number, (method, name, code, sets)) in cases.into_iter().enumerate() {
         let lab = Lab::of(method, 4);
         // Epochs on kept features take 20 ms: many of them, so that the signal cannot come after the last one.
-        let epochs = if method == "partial" { 60 } else { 10 };
+        let epochs = if method == "partial" { 40 } else { 8 };
         let typed = format!("train.epochs={epochs}");
         let sets = [sets, &[&typed, "train.batch_size=9"]].concat();
         lab.finetuned("whole", &sets);
