@@ -58,7 +58,7 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
         Err(complete) => complete,
         Ok(partial) => {
             let writer = match reading {
-                Reading::Logits => FeatureWriter::open_named(&out, &classifier.classes, partial)?,
+                Reading::Logits => FeatureWriter::open_named(&out, &columns(&classifier.classes), partial)?,
                 _ => FeatureWriter::open(&out, length, partial)?,
             };
             let (batch_size, threads) = (args.images.batch_size, work.threads);
@@ -78,7 +78,7 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
                 inference.images(
                     &batching,
                     0..inputs.len(),
-                    |index| preprocessing.read_eval(inputs[index].image(), limits),
+                    |index| preprocessing.read_eval(inputs[index].image()?, limits),
                     |network, images, _| {
                         let features = parts.run_one(images, |images| {
                             let _autocast = Autocast::begin(network.device(), precision)?;
@@ -123,4 +123,16 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
         errors_path(&out).display()
     ));
     Ok(Outcome::SomeFailed)
+}
+
+/// Names of columns by class. One that another column has, too, gets its place behind it.
+fn columns(classes: &[String]) -> Vec<String> {
+    let others = ["path", "label"];
+    let is_taken = |class: &String| {
+        others.contains(&class.as_str()) || classes.iter().filter(|other| *other == class).count() > 1
+    };
+    let name = |(index, class): (usize, &String)| {
+        if is_taken(class) { format!("{class} ({index})") } else { class.clone() }
+    };
+    classes.iter().enumerate().map(name).collect()
 }

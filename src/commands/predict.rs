@@ -125,7 +125,7 @@ impl Predicting<'_> {
         self.averaging.run(
             inputs.len(),
             sink.images(),
-            |index| Ok(Picture::Stored(inputs[index].image(), limits)),
+            |index| Ok(Picture::Stored(inputs[index].image()?, limits)),
             || sink.check(),
             |index, error| {
                 sink.check()?;

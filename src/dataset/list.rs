@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::given::{Given, Last, Source};
 use super::published::Opened;
-use super::walk::{LeftOut, Walk};
+use super::walk::{Found, LeftOut, Walk};
 use crate::error::{Error, Result};
 use crate::path_text::{located, path_text};
 use crate::preprocess::{ImageAt, Record};
@@ -27,12 +27,20 @@ pub struct Input {
     pub label: String,
     /// Its place among many in a file.
     pub record: Option<Record>,
+    /// Why it cannot be read, where that is known already: it is a folder that cannot be entered.
+    pub refused: Option<String>,
 }
 
 impl Input {
     /// Where its pixels are.
-    pub fn image(&self) -> ImageAt<'_> {
-        ImageAt::of(&self.path, self.record.as_ref())
+    ///
+    /// # Errors
+    /// [`Error::File`] for a folder that cannot be entered.
+    pub fn image(&self) -> Result<ImageAt<'_>> {
+        match &self.refused {
+            None => Ok(ImageAt::of(&self.path, self.record.as_ref())),
+            Some(reason) => Err(Error::file(&self.path, reason)),
+        }
     }
 }
 
@@ -209,7 +217,7 @@ impl Merge {
         match source {
             Source::File { path, name } => {
                 let (path, name) = (path.clone(), name.clone());
-                self.push(Input { path, name, label, record: None }, None);
+                self.push(Input { path, name, label, record: None, refused: None }, None);
             }
             Source::One { file, index, name } => {
                 let label = if label.is_empty() { file.class(*index).to_string() } else { label };
@@ -284,13 +292,18 @@ impl Open {
     fn next(&mut self) -> Result<Option<Input>> {
         match self {
             Open::Folder { root, shown, label, walk, left_out, images } => {
-                let Some(path) = walk.next(left_out)? else { return Ok(None) };
+                let (path, refused) = match walk.next(left_out)? {
+                    Some(Found::Image(path)) => (path, None),
+                    // Told as a file that cannot be read is: the others are worth going on for.
+                    Some(Found::Closed(path, error)) => (path, Some(error.to_string())),
+                    None => return Ok(None),
+                };
                 *images += 1;
                 let below = path.strip_prefix(root).unwrap_or(&path);
                 let folder = below.parent().and_then(Path::file_name);
                 let folder = folder.map(|name| path_text(name).into_owned()).unwrap_or_default();
                 let label = if label.is_empty() { folder } else { label.clone() };
-                Ok(Some(Input { name: slashed(&shown.join(below)), label, path, record: None }))
+                Ok(Some(Input { name: slashed(&shown.join(below)), label, path, record: None, refused }))
             }
             Open::File { file, shown, label, done } => {
                 if *done == file.count() {
@@ -319,7 +332,7 @@ impl Open {
 /// An image of a published set.
 fn stored(file: &Opened, index: usize, name: String, label: String) -> Input {
     let record = file.record(index);
-    Input { path: record.path(), name, label, record: Some(record) }
+    Input { path: record.path(), name, label, record: Some(record), refused: None }
 }
 
 /// A path without `./` at its start: `Path` compares by component, and passes over the other `.`.

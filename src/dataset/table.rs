@@ -1,6 +1,6 @@
 //! A CSV of `path,label`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::{Image, Named};
+use crate::alike::hint_beside;
 use crate::error::{Error, Result};
 use crate::path_text::{located, path_text};
 use crate::wording::{counted, first_few, shown};
@@ -97,12 +98,27 @@ struct Columns {
     path: usize,
     label: usize,
     count: usize,
-    /// One that says which part of the data an image belongs to, by its name.
-    part: Option<(usize, String)>,
+    /// Those that say which part of the data an image belongs to, by their names.
+    parts: Vec<(usize, &'static str)>,
 }
 
 /// Names of columns that divide a data set.
-const DIVIDING: [&str; 7] = ["split", "set", "subset", "partition", "is_valid", "is_test", "fold"];
+const DIVIDING: [&str; 14] = [
+    "split",
+    "data_split",
+    "set",
+    "subset",
+    "partition",
+    "usage",
+    "phase",
+    "is_train",
+    "is_val",
+    "is_valid",
+    "is_test",
+    "fold",
+    "kfold",
+    "part",
+];
 
 impl Columns {
     /// From the first row, and whether that row is a header.
@@ -113,11 +129,13 @@ impl Columns {
         };
         match (at("path").as_slice(), at("label").as_slice(), first.len()) {
             (&[path], &[label], count) => {
-                let divides = |name: &str| Some((*at(name).first()?, name.to_string()));
-                let part = DIVIDING.into_iter().find_map(divides);
-                Ok((Columns { path, label, count, part }, true))
+                let divides = |name| at(name).into_iter().map(move |place| (place, name));
+                let parts = DIVIDING.into_iter().flat_map(divides).collect();
+                Ok((Columns { path, label, count, parts }, true))
             }
-            ([], _, 2) | (_, [], 2) => Ok((Columns { path: 0, label: 1, count: 2, part: None }, false)),
+            ([], _, 2) | (_, [], 2) => {
+                Ok((Columns { path: 0, label: 1, count: 2, parts: Vec::new() }, false))
+            }
             (_, _, count) => {
                 let text: String = first.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
                 Err(format!(
@@ -140,9 +158,11 @@ struct Rows {
     faults: Vec<String>,
     more_faults: usize,
     missing: Vec<(u64, String)>,
+    /// What is there in the place of the first one.
+    hint: Option<String>,
     repeated: usize,
-    /// What stands in the dividing column, the first two of it, and its name.
-    parts: Option<(String, Vec<Vec<u8>>)>,
+    /// What stands in each dividing column, two of it at most.
+    parts: BTreeMap<&'static str, Vec<Vec<u8>>>,
 }
 
 impl Rows {
@@ -166,9 +186,9 @@ impl Rows {
             );
         }
         let (path, label) = (&record[columns.path], record[columns.label].trim_ascii());
-        if let Some((place, name)) = &columns.part {
-            let (_, seen) = self.parts.get_or_insert_with(|| (name.clone(), Vec::new()));
-            let part = record[*place].trim_ascii();
+        for &(place, name) in &columns.parts {
+            let part = record[place].trim_ascii();
+            let seen = self.parts.entry(name).or_default();
             if seen.len() < 2 && seen.iter().all(|it| it != part) {
                 seen.push(part.to_vec());
             }
@@ -201,7 +221,12 @@ impl Rows {
                 let hint = if line == 1 && !self.has_header { FIRST_ROW } else { "" };
                 return self.fault(line, format!("{} is no file{hint}", shown(&name)));
             }
-            Err(_) => self.missing.push((line, name.clone())),
+            Err(_) => {
+                if self.missing.is_empty() {
+                    self.hint = hint_beside(&path);
+                }
+                self.missing.push((line, name.clone()));
+            }
         }
         self.seen.insert(path.clone(), (label.into(), line));
         self.named.images.push(Image { path, name, class: label.into(), record: None });
@@ -227,9 +252,10 @@ impl Rows {
                 false => "; paths are relative to the folder of the CSV",
             };
             let what = counted(self.missing.len(), "file is", "files are");
-            told.push(format!("{what} not there: {}{more}{hint}", names.join(", ")));
+            let beside = self.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            told.push(format!("{what} not there: {}{more}{hint}{beside}", names.join(", ")));
         }
-        if let Some((name, parts)) = self.parts.filter(|(_, parts)| parts.len() > 1) {
+        for (name, parts) in self.parts.iter().filter(|(_, parts)| parts.len() > 1) {
             let parts: Vec<String> =
                 parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect();
             told.push(format!(

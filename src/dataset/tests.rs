@@ -606,3 +606,23 @@ fn reported_names_have_no_dots_at_the_start() {
     assert_eq!(list::slashed(Path::new("/a/b.jpg")), "/a/b.jpg");
     assert_eq!(list::slashed(Path::new("../b.jpg")), "../b.jpg");
 }
+
+#[test]
+fn a_folder_that_cannot_be_read_is_one_of_many() {
+    use super::walk::{Found, LeftOut, Walk};
+    let d = tempfile::tempdir().unwrap();
+    for folder in ["a", "b", "c"] {
+        std::fs::create_dir(d.path().join(folder)).unwrap();
+        std::fs::write(d.path().join(folder).join("1.png"), "").unwrap();
+    }
+    let (mut walk, mut left_out) = (Walk::new(d.path()), LeftOut::default());
+    let mut next = || match walk.next(&mut left_out).unwrap() {
+        Some(Found::Image(path)) => format!("image {}", path.strip_prefix(d.path()).unwrap().display()),
+        Some(Found::Closed(path, _)) => format!("closed {}", path.strip_prefix(d.path()).unwrap().display()),
+        None => "end".into(),
+    };
+    assert_eq!(next(), "image a/1.png");
+    // Gone before the walk has come to it, as one without permission cannot be made for everybody.
+    std::fs::remove_dir_all(d.path().join("b")).unwrap();
+    assert_eq!([next(), next(), next()], ["closed b", "image c/1.png", "end"]);
+}

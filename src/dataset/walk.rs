@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::path_text::path_text;
 use crate::preprocess::is_image_name;
 use crate::wording::{counted, first_few, shown};
 
@@ -55,8 +56,12 @@ impl LeftOut {
             let endings: Vec<_> =
                 endings.into_iter().map(|(ending, count)| format!("{count} {ending}")).collect();
             notes.push(format!(
-                "{root}: left out {} that by the ending is no image ({})",
-                counted(total, "file", "files"),
+                "{root}: left out {} ({})",
+                counted(
+                    total,
+                    "file that by its ending is no image",
+                    "files that by their endings are no images"
+                ),
                 first_few(&endings)
             ));
         }
@@ -68,8 +73,8 @@ impl LeftOut {
         }
         if !self.loops.is_empty() {
             notes.push(format!(
-                "{root}: did not follow {} to a folder around it: {}",
-                counted(self.loops.len(), "link", "links"),
+                "{root}: did not follow {}: {}",
+                counted(self.loops.len(), "link to a folder around it", "links to folders around them"),
                 first_few(&self.loops)
             ));
         }
@@ -79,7 +84,7 @@ impl LeftOut {
     fn hide(&mut self, name: &OsStr) {
         self.hidden += 1;
         if self.hidden_names.len() < 6 {
-            self.hidden_names.insert(name.to_string_lossy().into_owned());
+            self.hidden_names.insert(path_text(name).into_owned());
         }
     }
 
@@ -196,10 +201,20 @@ fn is_hidden(name: &OsStr) -> bool {
 pub(super) fn images(root: &Path, left_out: &mut LeftOut) -> Result<Vec<PathBuf>> {
     let mut walk = Walk::new(root);
     let mut images = Vec::new();
-    while let Some(image) = walk.next(left_out)? {
-        images.push(image);
+    while let Some(found) = walk.next(left_out)? {
+        match found {
+            Found::Image(image) => images.push(image),
+            Found::Closed(_, error) => return Err(error),
+        }
     }
     Ok(images)
+}
+
+/// What a walk comes to.
+pub(super) enum Found {
+    Image(PathBuf),
+    /// A folder that cannot be read, and why.
+    Closed(PathBuf, Error),
 }
 
 /// The images below a folder, one after the other.
@@ -230,10 +245,11 @@ impl Walk {
     /// The next image: depth first in the order of names, which is the order of path components.
     ///
     /// # Errors
-    /// As [`images`]; the walk is then over.
-    pub(super) fn next(&mut self, left_out: &mut LeftOut) -> Result<Option<PathBuf>> {
+    /// [`Error::Io`] when the root cannot be read, [`Error::File`] for links without end; the walk is then over.
+    pub(super) fn next(&mut self, left_out: &mut LeftOut) -> Result<Option<Found>> {
         if let Some(root) = self.root.take() {
-            self.enter(root, left_out)?;
+            let level = self.level(&root, left_out)?;
+            self.around.extend(level);
         }
         while let Some(level) = self.around.last_mut() {
             let Some(&slot) = level.names.slots.get(level.done) else {
@@ -242,26 +258,24 @@ impl Walk {
             };
             level.done += 1;
             match level.names.entry(&level.folder, slot, left_out) {
-                Some(Entry { path, is_folder: true }) => self.enter(path, left_out)?,
-                Some(Entry { path, is_folder: false }) => return Ok(Some(path)),
+                Some(Entry { path, is_folder: true }) => match self.level(&path, left_out) {
+                    Ok(level) => self.around.extend(level),
+                    Err(error) if self.repeats > MOST_REPEATS => {
+                        self.around.clear();
+                        return Err(error);
+                    }
+                    Err(error) => return Ok(Some(Found::Closed(path, error))),
+                },
+                Some(Entry { path, is_folder: false }) => return Ok(Some(Found::Image(path))),
                 None => {}
             }
         }
         Ok(None)
     }
 
-    fn enter(&mut self, folder: PathBuf, left_out: &mut LeftOut) -> Result<()> {
-        let level = self.level(folder, left_out);
-        if level.is_err() {
-            self.around.clear();
-        }
-        self.around.extend(level?);
-        Ok(())
-    }
-
     /// A folder to go into, if it is not around the current one already.
-    fn level(&mut self, folder: PathBuf, left_out: &mut LeftOut) -> Result<Option<Level>> {
-        let id = identity(&fs::metadata(&folder).map_err(Error::io("read the folder", &folder))?);
+    fn level(&mut self, folder: &Path, left_out: &mut LeftOut) -> Result<Option<Level>> {
+        let id = identity(&fs::metadata(folder).map_err(Error::io("read the folder", folder))?);
         if self.around.iter().any(|level| level.id == id) {
             left_out.loops.push(folder.display().to_string());
             return Ok(None);
@@ -280,8 +294,8 @@ impl Walk {
                 ),
             ));
         }
-        let names = Names::read(&folder, left_out)?;
-        Ok(Some(Level { folder, id, names, done: 0 }))
+        let names = Names::read(folder, left_out)?;
+        Ok(Some(Level { folder: folder.into(), id, names, done: 0 }))
     }
 }
 
