@@ -87,7 +87,7 @@ fn four_formats_hold_the_same_rows() {
         assert_eq!(run.stdout, "");
         run.says(&[
             "note: images: left out 2 hidden entries (.hidden, .z.png)\n",
-            "note: images: left out 1 file that by the ending is no image (1 .txt)\n",
+            "note: images: left out 1 file that by its ending is no image (1 .txt)\n",
             &format!("5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.{ending}\n"),
         ]);
     }
