@@ -79,7 +79,7 @@ fn delimiter(bytes: &[u8]) -> u8 {
     let first = |delimiter| {
         let mut record = ByteRecord::new();
         let read = reader(delimiter, bytes).read_byte_record(&mut record);
-        read.is_ok_and(|read| read).then_some(record).unwrap_or_default()
+        if matches!(read, Ok(true)) { record } else { ByteRecord::new() }
     };
     let known = [b',', b';', b'\t'];
     let named = known.into_iter().find(|&it| matches!(Columns::of(&first(it)), Ok((_, true))));
