@@ -129,7 +129,8 @@ impl Inputs {
                 Source::of(&located(&list.base, path.as_os_str().as_bytes()), path, &mut self.last)?;
             // An image is called what its line says, so that the two can be joined.
             if let Source::File { name, .. } | Source::One { name, .. } = &mut source {
-                *name = path_text(path.as_os_str()).into_owned();
+                *name =
+                    path.to_str().map_or_else(|| path_text(path.as_os_str()).into_owned(), str::to_string);
             }
             self.merge.add(&source, label);
             return Ok(true);

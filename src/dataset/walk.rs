@@ -260,11 +260,12 @@ impl Walk {
             match level.names.entry(&level.folder, slot, left_out) {
                 Some(Entry { path, is_folder: true }) => match self.level(&path, left_out) {
                     Ok(level) => self.around.extend(level),
-                    Err(error) if self.repeats > MOST_REPEATS => {
+                    // The system will not have it read; folders without end are another matter.
+                    Err(error @ Error::Io { .. }) => return Ok(Some(Found::Closed(path, error))),
+                    Err(error) => {
                         self.around.clear();
                         return Err(error);
                     }
-                    Err(error) => return Ok(Some(Found::Closed(path, error))),
                 },
                 Some(Entry { path, is_folder: false }) => return Ok(Some(Found::Image(path))),
                 None => {}
