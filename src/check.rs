@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::dataset::Sample;
 use crate::error::{Error, Result};
 use crate::loader::for_each_ordered;
+use crate::path_text::path_text;
 use crate::plan::Data;
 use crate::preprocess::{DecodeLimits, decode_file};
 use crate::signal::Signals;
@@ -48,7 +49,7 @@ pub fn find_bad_images(
                 other => other.to_string(),
             };
             let file = samples[index].path.clone();
-            bad.push(BadImage { path: file.display().to_string(), error, file });
+            bad.push(BadImage { path: path_text(file.as_os_str()).into_owned(), error, file });
         }
         Ok(())
     })?;
