@@ -66,12 +66,10 @@ impl Size {
     /// One line for a person.
     pub fn line(&self) -> String {
         let PerClass { least, median, most } = self.per_class;
+        let imbalance = most as f64 / least.max(1) as f64;
         let range = match least == most {
             true => format!("{least} a class"),
-            false => format!(
-                "{least} to {most} a class, median {median}, imbalance {:.1}",
-                most as f64 / least.max(1) as f64
-            ),
+            false => format!("{least} to {most} a class, median {median}, imbalance {imbalance:.1}"),
         };
         let why = match (self.forced, self.verdict) {
             (true, _) => "as the recipe says".into(),
