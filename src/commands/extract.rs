@@ -1,5 +1,7 @@
 //! `tl extract`: the features that a network computes of images.
 
+use std::collections::HashMap;
+
 use tch::{Device, Kind, Tensor};
 
 use super::stream;
@@ -127,10 +129,9 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
 
 /// Names of columns by class. One that another column has, too, gets its place behind it.
 fn columns(classes: &[String]) -> Vec<String> {
-    let others = ["path", "label"];
-    let is_taken = |class: &String| {
-        others.contains(&class.as_str()) || classes.iter().filter(|other| *other == class).count() > 1
-    };
+    let mut times = HashMap::from([("path", 1), ("label", 1)]);
+    classes.iter().for_each(|class| *times.entry(class.as_str()).or_insert(0) += 1);
+    let is_taken = |class: &String| times.get(class.as_str()).is_some_and(|&times| times > 1);
     let name = |(index, class): (usize, &String)| {
         if is_taken(class) { format!("{class} ({index})") } else { class.clone() }
     };

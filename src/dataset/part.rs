@@ -202,10 +202,10 @@ impl Tree {
         self.folders.keys().filter(|name| other.folders.contains_key(*name)).count()
     }
 
-    /// What is wrong with a folder of class folders, which `typed` names in the recipe: that parts of a dataset
+    /// What is wrong with a folder of class folders, `root`: that parts of a dataset
     /// stand in the place of classes.
-    pub(super) fn parts_for_classes(&self, typed: &Path) -> Option<String> {
-        self.find("", DEEPEST, true).map(|found| found.message(typed))
+    pub(super) fn parts_for_classes(&self, root: &Path) -> Option<String> {
+        self.find("", DEEPEST, true).map(|found| found.message(root))
     }
 
     fn find(&self, at: &str, depth: usize, alone: bool) -> Option<Found> {
@@ -258,7 +258,7 @@ impl Tree {
     }
 
     /// What looks odd about class folders that are none by the look of them, but may be, a sentence each.
-    pub(super) fn odd_classes(&self, typed: &Path) -> Vec<String> {
+    pub(super) fn odd_classes(&self, root: &Path) -> Vec<String> {
         let mut notes = Vec::new();
         let parts = |tree: &Tree| -> BTreeSet<Part> {
             tree.folders.keys().filter_map(|name| Part::of_word(name)).collect()
@@ -281,7 +281,7 @@ impl Tree {
                 "{name} counts as a class, though it is called as a part of a dataset is, and holds {}: if these are the \
                  classes, write `data: {{ train: {} }}`",
                 inside(&self.folders[name]),
-                in_recipe(typed, name)
+                in_recipe(root, name)
             ));
         }
         let mut trees = self.folders.values();
@@ -314,7 +314,7 @@ struct Found {
 }
 
 impl Found {
-    fn message(&self, typed: &Path) -> String {
+    fn message(&self, root: &Path) -> String {
         let names: Vec<&String> = self.members.iter().map(|member| &member.name).collect();
         let mut written = BTreeMap::new();
         let mut more = Vec::new();
@@ -323,7 +323,7 @@ impl Found {
             let free = || Part::ALL.into_iter().find(|part| !written.contains_key(part));
             match member.part.or_else(free) {
                 Some(part) if !written.contains_key(&part) => {
-                    written.insert(part, in_recipe(typed, &member.name));
+                    written.insert(part, in_recipe(root, &member.name));
                 }
                 _ => more.push(&member.name),
             }
@@ -354,9 +354,10 @@ impl Found {
     }
 }
 
-/// A folder below `typed`, as a recipe may name it.
-fn in_recipe(typed: &Path, below: &str) -> String {
-    let path = typed.join(below).display().to_string();
+/// A folder below `root`, as any recipe may name it: relative paths start at the recipe's own folder, which is not known here.
+fn in_recipe(root: &Path, below: &str) -> String {
+    let path = root.join(below);
+    let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
     let plain = |letter: char| letter.is_alphanumeric() || " _-./".contains(letter);
     match path.chars().all(plain) && path.trim() == path {
         true => path,

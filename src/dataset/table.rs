@@ -81,9 +81,11 @@ fn delimiter(bytes: &[u8]) -> u8 {
         let read = reader(delimiter, bytes).read_byte_record(&mut record);
         if matches!(read, Ok(true)) { record } else { ByteRecord::new() }
     };
-    let known = [b',', b';', b'\t'];
-    let named = known.into_iter().find(|&it| matches!(Columns::of(&first(it)), Ok((_, true))));
-    named.or_else(|| known.into_iter().find(|&it| first(it).len() > 1)).unwrap_or(b',')
+    let firsts = [b',', b';', b'\t'].map(|delimiter| (delimiter, first(delimiter)));
+    let named = firsts.iter().find(|(_, first)| matches!(Columns::of(first), Ok((_, true))));
+    named
+        .or_else(|| firsts.iter().find(|(_, first)| first.len() > 1))
+        .map_or(b',', |&(delimiter, _)| delimiter)
 }
 
 fn unreadable(csv: &Path, error: csv::Error) -> Error {
