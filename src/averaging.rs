@@ -275,7 +275,8 @@ impl Way<'_> {
 /// share the pixels, unless their margins have the mean's colour.
 fn inputs(presets: &[&Preprocessing], views: &Views, picture: &Picture<'_>) -> Result<Vec<Vec<Input>>> {
     let same = |a: &Preprocessing, b: &Preprocessing| {
-        let pixels = |it: &Preprocessing| (it.resize_size, it.crop_size, it.interpolation, it.fit);
+        let pixels =
+            |it: &Preprocessing| (it.resize_size, it.crop_size, it.interpolation, it.fit, it.white_level);
         pixels(a) == pixels(b) && (a.fit != Fit::Pad || a.margin_color() == b.margin_color())
     };
     let mut different: Vec<&Preprocessing> = Vec::new();
@@ -377,6 +378,7 @@ mod tests {
             std: [0.25; 3],
             fit: Fit::Crop,
             pad_color: None,
+            white_level: None,
         }
     }
 

@@ -103,6 +103,10 @@ pub struct Weights {
     /// side is, between margins [default: as the model was trained, else crop]
     #[arg(long, value_name = "crop|squash|pad", value_parser = fit)]
     pub fit: Option<Fit>,
+    /// For images of 16 bits a sample: the value that is white (4095 for cameras of 12 bits) [default: as the model was
+    /// trained, else 65535]
+    #[arg(long, value_name = "N", value_parser = white_level)]
+    pub white_level: Option<u16>,
 }
 
 /// How images are read.
@@ -256,6 +260,10 @@ fn decode(text: &str) -> Result<Decode, &'static str> {
 
 fn fit(text: &str) -> Result<Fit, &'static str> {
     text.parse()
+}
+
+fn white_level(text: &str) -> Result<u16, String> {
+    between(text, 65_535).map(|level| level as u16)
 }
 
 fn side(text: &str) -> Result<u32, String> {

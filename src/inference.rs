@@ -277,6 +277,7 @@ mod tests {
         std: [0.2, 0.3, 0.25],
         fit: Fit::Crop,
         pad_color: None,
+        white_level: None,
     };
 
     fn picture(index: usize) -> Result<RgbImage> {

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::stream;
 use super::terminal::{Terminal, warn};
-use super::{Named, Outcome, Work, limits};
+use super::{Named, Outcome, Work, limits, say_if_too_dark};
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::features::append;
@@ -74,6 +74,8 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
                 let inference = match &mut inference {
                     Some(inference) => inference,
                     none => {
+                        let say = |note| bar.suspend(|| terminal.say(note));
+                        say_if_too_dark(inputs, preprocessing, limits, say);
                         none.insert(Inference::new(&[network], sink.images(), threads, precision.folding())?)
                     }
                 };

@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 use self::stream::Images;
 use self::terminal::Terminal;
 use crate::cli::{self, Cli, Command, Common};
-use crate::dataset::Given;
+use crate::dataset::{Given, Input};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::inference::as_they_are;
 use crate::models::{Fill, Network};
 use crate::output::{Begun, Job, Partial, Progress};
 use crate::plan::fits;
-use crate::preprocess::{Crops, Decode, DecodeLimits, Fit, Preprocessing};
+use crate::preprocess::{Brightness, Crops, Decode, DecodeLimits, Fit, Preprocessing};
 use crate::recipe::DeviceChoice;
 use crate::shard::Shard;
 use crate::signal::Signals;
@@ -79,6 +79,8 @@ struct Named<'a> {
     tagged: Option<Preprocessing>,
     /// `--fit`
     fit: Option<Fit>,
+    /// `--white-level`
+    white_level: Option<u16>,
 }
 
 /// The images of a command, and where they are computed on.
@@ -116,7 +118,27 @@ struct Second {
 fn limits(images: &cli::Images, classifiers: &[Classifier]) -> DecodeLimits {
     let fast = classifiers.iter().all(|classifier| classifier.decode == Decode::Fast);
     let trained = if fast { Decode::Fast } else { Decode::Exact };
-    DecodeLimits { max_pixels: images.max_pixels, decode: images.decode.unwrap_or(trained) }
+    DecodeLimits {
+        max_pixels: images.max_pixels,
+        decode: images.decode.unwrap_or(trained),
+        white_level: None,
+    }
+}
+
+/// Says so where images of 16 bits a sample use few of them, or more than `preprocessing` knows.
+fn say_if_too_dark(
+    inputs: &[Input],
+    preprocessing: &Preprocessing,
+    limits: DecodeLimits,
+    say: impl Fn(String),
+) {
+    let files: Vec<&Path> =
+        inputs.iter().filter(|input| input.record.is_none()).map(|input| &*input.path).collect();
+    let advice = |white| format!("`--white-level {white}` makes {white} white, if the model was trained so");
+    let found = Brightness::of(files.into_iter(), limits);
+    if let Some(note) = found.and_then(|found| found.note("image", preprocessing.white_level, advice)) {
+        say(format!("note: {note}"));
+    }
 }
 
 impl<'a> Named<'a> {
@@ -135,7 +157,7 @@ impl<'a> Named<'a> {
             None => None,
             Some(tag) => Some(preprocessing_by_tag(architecture, tag).map_err(Error::usage)?),
         };
-        Ok(Named { name, source, tagged, fit: weights.fit })
+        Ok(Named { name, source, tagged, fit: weights.fit, white_level: weights.white_level })
     }
 
     /// How it prepares images, if that is known without opening a file.
@@ -150,7 +172,8 @@ impl<'a> Named<'a> {
     /// The preprocessing of its weights, `own`, with what the command line says otherwise.
     fn fitted(&self, own: Option<&Preprocessing>) -> Preprocessing {
         let preset = || self.source.architecture.preprocessing();
-        let named = self.tagged.as_ref().or(own).cloned().unwrap_or_else(preset);
+        let mut named = self.tagged.as_ref().or(own).cloned().unwrap_or_else(preset);
+        named.white_level = self.white_level.or(named.white_level);
         self.fit.map_or(named.clone(), |fit| named.with_fit(fit))
     }
 
@@ -164,14 +187,17 @@ impl<'a> Named<'a> {
         let opened = self.source.open(&terminal.downloads(signals))?;
         opened.warnings().iter().for_each(|warning| terminal.say(format!("warning: {warning}")));
         let preprocessing = self.fitted(Some(&opened.preprocessing));
-        let trained = opened.card.as_ref().map_or(preprocessing.fit, |card| card.preprocessing.fit);
-        if trained != preprocessing.fit {
-            let (fit, trained) = (preprocessing.fit.name(), trained.name());
-            let name = self.name;
-            terminal.say(format!(
-                "note: {name} was trained with `fit: {trained}`, and is shown images with `{fit}`"
-            ));
-        }
+        let trained = opened.card.as_ref().map_or(&preprocessing, |card| &card.preprocessing);
+        let different = |key: &str, trained: String, now: String| {
+            if trained != now {
+                let name = self.name;
+                let note =
+                    format!("{name} was trained with `{key}: {trained}`, and is shown images with `{now}`");
+                terminal.say(format!("note: {note}"));
+            }
+        };
+        different("fit", trained.fit.name().into(), preprocessing.fit.name().into());
+        different("white_level", trained.white().to_string(), preprocessing.white().to_string());
         fits(self.source.architecture, &preprocessing).map_err(Error::run)?;
         if let Some(note) = opened.note(preprocessing.crop_size) {
             terminal.say(format!("note: {note}"));

@@ -1,5 +1,6 @@
 //! `tl predict`: what is in each image, and how sure the network is.
 
+use std::cell::Cell;
 use std::io::{Stdout, stdout};
 
 use indicatif::ProgressBar;
@@ -7,7 +8,7 @@ use tch::Tensor;
 
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits};
+use super::{Classifier, Named, Outcome, Work, limits, say_if_too_dark};
 use crate::averaging::{Averaging, Member, match_classes};
 use crate::cli::{self, Common};
 use crate::dataset::Input;
@@ -55,7 +56,8 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
     let (batch_size, threads) = (args.images.batch_size, work.threads);
     let averaging = Averaging { members: &members, views: &views, batch_size, threads };
     let bar = terminal.images("predicting", 0);
-    let predicting = Predicting { averaging, limits, classes, top_k, terminal, bar: bar.clone() };
+    let predicting =
+        Predicting { averaging, limits, classes, top_k, terminal, bar: bar.clone(), begun: Cell::default() };
     let progress = match &args.out {
         None => {
             let table = PredictionTable::new(stdout(), top_k, TableStyle::of_stdout());
@@ -117,11 +119,17 @@ struct Predicting<'a> {
     top_k: usize,
     terminal: Terminal,
     bar: ProgressBar,
+    /// Whether there was a chunk before.
+    begun: Cell<bool>,
 }
 
 impl Predicting<'_> {
     fn chunk<O: Output<Row = Vec<(String, f32)>>>(&self, inputs: &[Input], sink: &Sink<O>) -> Result<()> {
         let limits = self.limits;
+        if let (false, [first, ..]) = (self.begun.replace(true), self.averaging.members) {
+            let say = |note| self.bar.suspend(|| self.terminal.say(note));
+            say_if_too_dark(inputs, first.preprocessing, limits, say);
+        }
         self.averaging.run(
             inputs.len(),
             sink.images(),

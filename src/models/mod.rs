@@ -207,6 +207,7 @@ const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
         std: [0.229, 0.224, 0.225],
         fit: Fit::Crop,
         pad_color: None,
+        white_level: None,
     }
 }
 

@@ -125,6 +125,7 @@ fn parse(row: &'static str) -> Option<Row> {
         std: channels(std)?,
         fit: Fit::Crop,
         pad_color: None,
+        white_level: None,
     };
     let entry = WeightEntry {
         tag,

@@ -1,7 +1,9 @@
-//! What the recipe says of images that are no squares, and what should be known of them.
+//! What the recipe says of images that are no squares or have 16 bits a sample, and what should be known of them.
+
+use std::path::Path;
 
 use super::Data;
-use crate::preprocess::{Crops, Fit, Preprocessing, image_size};
+use crate::preprocess::{Brightness, Crops, DecodeLimits, Fit, Preprocessing, image_size};
 use crate::recipe::{PreprocessChoice, Recipe};
 use crate::wording::counted;
 
@@ -63,6 +65,15 @@ pub(super) fn note(data: &Data, preprocessing: &Preprocessing) -> Option<String>
             100. * lost.iter().copied().fold(0., f64::max)
         )
     })
+}
+
+/// A note where images of 16 bits a sample use few of them, or more than the recipe says.
+pub(super) fn too_dark(data: &Data, preprocessing: &Preprocessing, limits: DecodeLimits) -> Option<String> {
+    // What is one of many in a file has 8 bits.
+    let files: Vec<&Path> =
+        data.train.iter().filter(|sample| sample.record.is_none()).map(|sample| &*sample.path).collect();
+    let advice = |white| format!("`preprocess: {{ white_level: {white} }}` makes {white} white");
+    Brightness::of(files.into_iter(), limits)?.note("training image", preprocessing.white_level, advice)
 }
 
 /// The share of the longer side that the centre crop leaves out.

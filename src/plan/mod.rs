@@ -127,7 +127,7 @@ pub struct DataSettings {
 impl DataSettings {
     /// What decoding an image may cost.
     pub fn limits(&self) -> DecodeLimits {
-        DecodeLimits { max_pixels: self.max_pixels, decode: self.decode }
+        DecodeLimits { max_pixels: self.max_pixels, decode: self.decode, white_level: None }
     }
 }
 

@@ -105,6 +105,7 @@ pub(super) fn preprocessing(
             if let Some(std) = changes.std {
                 preprocessing.std = std.map(|value| value as f32);
             }
+            preprocessing.white_level = changes.white_level.or(preprocessing.white_level);
             preprocessing.pad_color = changes.pad_color.or(preprocessing.pad_color);
             preprocessing = preprocessing.with_fit(changes.fit.unwrap_or(preprocessing.fit));
         }

@@ -166,6 +166,8 @@ impl Plan {
         notes.extend(typed.and_then(device::too_many_threads));
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
         notes.extend(fit::note(&data, &preprocessing));
+        let limits = data_settings(&recipe, &data).limits();
+        notes.extend(fit::too_dark(&data, &preprocessing, limits));
         let taken = begun_with.is_some_and(|head| head.is_the_same());
         notes.extend(unused_keys(&recipe, &methods, asked, taken));
         notes.extend(fit::unused_keys(&recipe, &preprocessing));

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::orientation::Orientation;
 use super::resize::{Target, resize};
 use super::sniff::{self, Format};
-use super::{ImageAt, RgbImage, bmp, gif, jpeg, png, pnm, tiff, webp};
+use super::{ImageAt, Preprocessing, RgbImage, bmp, gif, jpeg, png, pnm, tiff, webp};
 
 /// The most bytes that an image file may have.
 const MAX_FILE_BYTES: u64 = 2 << 30;
@@ -68,16 +68,23 @@ pub struct DecodeLimits {
     pub max_pixels: u64,
     /// Whether a JPEG may be decoded at a smaller size.
     pub decode: Decode,
+    /// The value that is white in an image of 16 bits a sample, as all above it are; 65535 where absent.
+    pub white_level: Option<u16>,
 }
 
 impl Default for DecodeLimits {
     /// Pillow's limit: twice a quarter of a gigabyte at three bytes a pixel.
     fn default() -> Self {
-        DecodeLimits { max_pixels: 178_956_970, decode: Decode::Exact }
+        DecodeLimits { max_pixels: 178_956_970, decode: Decode::Exact, white_level: None }
     }
 }
 
 impl DecodeLimits {
+    /// With what belongs to the network that the image is for.
+    pub(super) fn of(self, preprocessing: &Preprocessing) -> Self {
+        DecodeLimits { white_level: preprocessing.white_level, ..self }
+    }
+
     /// Refuses a size that is zero or over the limit.
     pub(super) fn check(&self, width: u32, height: u32) -> Result<(), String> {
         if width == 0 || height == 0 {

@@ -184,6 +184,7 @@ mod tests {
             std: [1.; 3],
             fit,
             pad_color: None,
+            white_level: None,
         }
     }
 

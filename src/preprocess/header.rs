@@ -12,12 +12,7 @@ const HEAD: u64 = 1 << 18;
 /// Columns and rows of the image at `path` as they lie in the file, which may be turned; `None` where its head does not
 /// tell. Nothing is decoded, and whether the rest of the file is whole is not known.
 pub fn image_size(path: &Path) -> Option<(u32, u32)> {
-    // Opening a pipe would wait for ever.
-    if !std::fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
-    let mut head = Vec::new();
-    File::open(path).ok()?.take(sniff::ENOUGH).read_to_end(&mut head).ok()?;
+    let mut head = head(path)?;
     let format = sniff::format(&head).ok()?;
     if format == Format::Tiff {
         // Its directory may be anywhere.
@@ -31,6 +26,35 @@ pub fn image_size(path: &Path) -> Option<(u32, u32)> {
         }
         size => size,
     }
+}
+
+/// Whether the head of the file at `path` promises 16 bits a sample.
+pub(super) fn has_16_bits(path: &Path) -> bool {
+    head_tells_16_bits(path).unwrap_or(false)
+}
+
+fn head_tells_16_bits(path: &Path) -> Option<bool> {
+    let head = head(path)?;
+    match sniff::format(&head).ok()? {
+        Format::Png => head.get(24).map(|depth| *depth == 16),
+        Format::Tiff => {
+            let mut decoder = tiff::decoder::Decoder::new(BufReader::new(File::open(path).ok()?)).ok()?;
+            Some(decoder.colortype().ok()?.bit_depth() == 16)
+        }
+        Format::Pnm => pnm_numbers(&head)[2].map(|most| most > 255),
+        _ => None,
+    }
+}
+
+/// The first bytes of a file.
+fn head(path: &Path) -> Option<Vec<u8>> {
+    // Opening a pipe would wait for ever.
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut head = Vec::new();
+    File::open(path).ok()?.take(sniff::ENOUGH).read_to_end(&mut head).ok()?;
+    Some(head)
 }
 
 fn size_in(format: Format, head: &[u8]) -> Option<(u32, u32)> {
@@ -53,7 +77,10 @@ fn size_in(format: Format, head: &[u8]) -> Option<(u32, u32)> {
             }
             _ => None,
         },
-        Format::Pnm => pnm(head),
+        Format::Pnm => {
+            let [width, height, _] = pnm_numbers(head);
+            Some((width?, height?))
+        }
         Format::Tiff => None,
     }
 }
@@ -80,14 +107,13 @@ fn jpeg(head: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-/// Two numbers behind the magic, between comments.
-fn pnm(head: &[u8]) -> Option<(u32, u32)> {
-    let lines = head.get(2..)?.split(|byte| *byte == b'\n');
+/// The numbers behind the magic, between comments: columns, rows, and the largest value.
+fn pnm_numbers(head: &[u8]) -> [Option<u32>; 3] {
+    let lines = head.get(2..).unwrap_or_default().split(|byte| *byte == b'\n');
     let text: Vec<u8> = lines
         .flat_map(|line| line.split(|byte| *byte == b'#').next().unwrap_or_default().iter().chain(b"\n"))
         .copied()
         .collect();
     let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let mut number = || std::str::from_utf8(words.next()?).ok()?.parse().ok();
-    Some((number()?, number()?))
+    std::array::from_fn(|_| std::str::from_utf8(words.next()?).ok()?.parse().ok())
 }

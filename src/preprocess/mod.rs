@@ -12,6 +12,7 @@
 //! sizes are checked against [`DecodeLimits`] before anything is allocated for the pixels.
 
 mod augment;
+mod bit_depth;
 mod bmp;
 mod decode;
 mod fit;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 
 pub use augment::{Augmentation, ColorJitter, CropBox, DrawKey, Policy};
+pub use bit_depth::Brightness;
 pub use decode::{Decode, DecodeLimits, decode_bytes, decode_file, is_image_name};
 pub use fit::Fit;
 pub use header::image_size;
@@ -135,9 +137,17 @@ pub struct Preprocessing {
     /// Red, green and blue of [`Fit::Pad`]'s margins; the mean where absent ([`Preprocessing::margin_color`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_color: Option<[u8; 3]>,
+    /// Which sample is white in images of 16 bits a sample ([`DecodeLimits::white_level`]); 65535 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub white_level: Option<u16>,
 }
 
 impl Preprocessing {
+    /// The value that is white in an image of 16 bits a sample.
+    pub fn white(&self) -> u16 {
+        self.white_level.unwrap_or(u16::MAX)
+    }
+
     /// The largest `resize_size` or `crop_size` that [`Preprocessing::mistake`] accepts.
     pub const MAX_SIZE: u32 = 4096;
 
@@ -172,7 +182,7 @@ impl Preprocessing {
     /// Those of [`decode_file`].
     pub fn read_eval<'a>(&self, image: impl Into<ImageAt<'a>>, limits: DecodeLimits) -> Result<RgbImage> {
         let mut place = (0, 0);
-        let parts = read_targets(image.into(), limits, |width, height| {
+        let parts = read_targets(image.into(), limits.of(self), |width, height| {
             let (target, its_place) = self.fit_target((width, height), self.scale());
             place = its_place;
             vec![target]

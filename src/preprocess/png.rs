@@ -7,6 +7,7 @@ use std::io::Cursor;
 use ::png::{BitDepth, ColorType, DecodeOptions, Decoder, Info, Limits, Transformations};
 
 use super::RgbImage;
+use super::bit_depth::narrow;
 use super::decode::{DecodeLimits, buffer, to_rgb};
 use super::orientation::Orientation;
 
@@ -85,38 +86,41 @@ fn read(
     // What follows the pixels may hold the orientation; if it is damaged, the pixels are there all the same.
     let _ = reader.finish();
     let info = reader.info();
-    let image = expand((width, height), &samples, line, color, depth, info.palette.as_deref())?;
+    if depth == BitDepth::Sixteen {
+        // In place: the bytes of a sample are two.
+        for at in 0..samples.len() / 2 {
+            let sample = u16::from_be_bytes([samples[2 * at], samples[2 * at + 1]]);
+            samples[at] = narrow(sample, limits.white_level);
+        }
+        samples.truncate(samples.len() / 2);
+    }
+    let image = expand((width, height), samples, line, color, depth, info.palette.as_deref())?;
     Ok((image, orientation(info)))
 }
 
 fn expand(
     size: (u32, u32),
-    samples: &[u8],
+    samples: Vec<u8>,
     line: usize,
     color: ColorType,
     depth: BitDepth,
     palette: Option<&[u8]>,
 ) -> Result<RgbImage, String> {
     match (color, depth) {
-        (ColorType::Rgb, BitDepth::Eight) => {
-            Ok(RgbImage { width: size.0, height: size.1, data: samples.to_vec() })
-        }
-        (ColorType::Rgb, _) => to_rgb(size, samples, 6, |rgb| [rgb[0], rgb[2], rgb[4]]),
-        (ColorType::Rgba, BitDepth::Eight) => to_rgb(size, samples, 4, |rgba| [rgba[0], rgba[1], rgba[2]]),
-        (ColorType::Rgba, _) => to_rgb(size, samples, 8, |rgba| [rgba[0], rgba[2], rgba[4]]),
-        (ColorType::GrayscaleAlpha, BitDepth::Eight) => to_rgb(size, samples, 2, |grey| [grey[0]; 3]),
-        (ColorType::GrayscaleAlpha, _) => to_rgb(size, samples, 4, |grey| [grey[0]; 3]),
-        (ColorType::Grayscale, BitDepth::Sixteen) => to_rgb(size, samples, 2, |grey| [grey[0]; 3]),
+        (ColorType::Rgb, _) => Ok(RgbImage { width: size.0, height: size.1, data: samples }),
+        (ColorType::Rgba, _) => to_rgb(size, &samples, 4, |rgba| [rgba[0], rgba[1], rgba[2]]),
+        (ColorType::GrayscaleAlpha, _) => to_rgb(size, &samples, 2, |grey| [grey[0]; 3]),
+        (ColorType::Grayscale, BitDepth::Sixteen) => to_rgb(size, &samples, 1, |grey| [grey[0]; 3]),
         (ColorType::Grayscale, depth) => {
             let most = (1u16 << depth as u8) - 1;
             let colors: Vec<[u8; 3]> = (0..=most).map(|value| [(value * 255 / most) as u8; 3]).collect();
-            Ok(from_indices(size, samples, line, depth as u8, &colors))
+            Ok(from_indices(size, &samples, line, depth as u8, &colors))
         }
         (ColorType::Indexed, depth) => {
             let palette = palette.ok_or("the PNG's palette is missing")?;
             let colors: Vec<[u8; 3]> =
                 palette.chunks_exact(3).map(|color| [color[0], color[1], color[2]]).collect();
-            Ok(from_indices(size, samples, line, depth as u8, &colors))
+            Ok(from_indices(size, &samples, line, depth as u8, &colors))
         }
     }
 }

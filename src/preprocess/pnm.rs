@@ -6,6 +6,7 @@ use image::codecs::pnm::PnmDecoder;
 use image::{DynamicImage, ImageDecoder, ImageError};
 
 use super::RgbImage;
+use super::bit_depth::narrow;
 use super::decode::{DecodeLimits, to_rgb};
 use super::orientation::Orientation;
 
@@ -24,7 +25,12 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
         other => {
             // Pillow rounds the samples of this format, where it keeps the high byte in others.
             let rgb = other.into_rgb16();
-            let data = rgb.iter().map(|&sample| ((u32::from(sample) + 128) / 257) as u8).collect();
+            let rounded = |sample: u16| ((u32::from(sample) + 128) / 257) as u8;
+            let byte = |&sample: &u16| match limits.white_level {
+                None => rounded(sample),
+                white_level => narrow(sample, white_level),
+            };
+            let data = rgb.iter().map(byte).collect();
             Ok(RgbImage { width, height, data })
         }
     }?;

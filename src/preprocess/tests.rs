@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::augment::draw_crop_box;
 use super::*;
 
-const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 1_000_000, decode: Decode::Exact };
+const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 1_000_000, decode: Decode::Exact, white_level: None };
 
 /// `tests/fixtures/pixels`, or the folder that `PIXELS` names: `--many` images, for the tests named `…torchvision`.
 fn fixtures() -> PathBuf {
@@ -23,7 +23,16 @@ fn rows(file: &str) -> Vec<Vec<String>> {
 
 fn preset(resize_size: u32, crop_size: u32, interpolation: Interpolation) -> Preprocessing {
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    Preprocessing { resize_size, crop_size, interpolation, mean, std, fit: Fit::Crop, pad_color: None }
+    Preprocessing {
+        resize_size,
+        crop_size,
+        interpolation,
+        mean,
+        std,
+        fit: Fit::Crop,
+        pad_color: None,
+        white_level: None,
+    }
 }
 
 /// The presets of the script.
@@ -422,12 +431,19 @@ fn the_limit_is_checked_before_pixels_are_decoded() {
         let bytes = fs::read(fixtures().join(&row[0])).unwrap();
         let pixels = row[1].parse::<u64>().unwrap() * row[2].parse::<u64>().unwrap();
         assert!(
-            decode_bytes(&bytes, DecodeLimits { max_pixels: pixels, decode: Decode::Exact }).is_ok(),
+            decode_bytes(
+                &bytes,
+                DecodeLimits { max_pixels: pixels, decode: Decode::Exact, white_level: None }
+            )
+            .is_ok(),
             "{}",
             row[0]
         );
-        let message =
-            decode_bytes(&bytes, DecodeLimits { max_pixels: pixels - 1, decode: Decode::Exact }).unwrap_err();
+        let message = decode_bytes(
+            &bytes,
+            DecodeLimits { max_pixels: pixels - 1, decode: Decode::Exact, white_level: None },
+        )
+        .unwrap_err();
         assert!(
             message.contains("over the limit of") && message.contains("max_pixels"),
             "{}: {message}",

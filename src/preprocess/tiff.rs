@@ -9,6 +9,7 @@ use ::tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits};
 use ::tiff::tags::Tag;
 
 use super::RgbImage;
+use super::bit_depth::narrow;
 use super::decode::{DecodeLimits, cmyk_to_rgb, to_rgb};
 use super::orientation::Orientation;
 use super::png::from_indices;
@@ -42,8 +43,9 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     let layout = decoder.read_image_to_buffer(&mut samples).map_err(damaged)?;
     let samples = match samples {
         DecodingResult::U8(samples) => samples,
-        // The high byte, as in the other formats.
-        DecodingResult::U16(samples) => samples.into_iter().map(|sample| (sample >> 8) as u8).collect(),
+        DecodingResult::U16(samples) => {
+            samples.into_iter().map(|sample| narrow(sample, limits.white_level)).collect()
+        }
         _ => {
             return Err(format!(
                 "a TIFF with {color:?} samples that are signed, wide or fractional {UNREAD}"

@@ -220,8 +220,14 @@ impl Picture<'_> {
             }
             Picture::Stored(image, limits) => (image, limits),
         };
+        let Some(first) = presets.first() else { return Ok(Vec::new()) };
+        if presets.iter().any(|preset| preset.white_level != first.white_level) {
+            // Each needs other pixels.
+            let alone = |preset: &&Preprocessing| Ok(self.windows(&[preset], views)?.remove(0));
+            return presets.iter().map(alone).collect();
+        }
         let mut plans = Vec::new();
-        let parts = read_targets(*image, *limits, |width, height| {
+        let parts = read_targets(*image, limits.of(first), |width, height| {
             plans = presets.iter().map(|preset| preset.scale_plans(views, (width, height))).collect();
             plans.iter().flatten().flat_map(|plan: &ScalePlan| plan.targets.iter().cloned()).collect()
         })?;
@@ -378,7 +384,16 @@ mod tests {
     fn preset(resize_size: u32, crop_size: u32) -> Preprocessing {
         let interpolation = Interpolation::Bilinear;
         let (mean, std, fit) = ([0.; 3], [1.; 3], Fit::Crop);
-        Preprocessing { resize_size, crop_size, interpolation, mean, std, fit, pad_color: None }
+        Preprocessing {
+            resize_size,
+            crop_size,
+            interpolation,
+            mean,
+            std,
+            fit,
+            pad_color: None,
+            white_level: None,
+        }
     }
 
     /// An image that tells where each of its pixels was.

@@ -133,6 +133,13 @@ pub const KEYS: &[Key] = &[
         "For `pad`: the colour of the margins.",
     )
     .also(&["fill", "fill_color", "padding_color", "background"]),
+    key(
+        "preprocess.white_level",
+        Whole(1, 65535),
+        "65535, or what the model file says",
+        "For images of 16 bits a sample: the value that is white, as all above it are. 4095 for cameras of 12 bits.",
+    )
+    .also(&["max_value", "bit_depth", "bits", "white", "maxval", "window"]),
     key("data", Section, "required", "The images.").also(&["dataset"]),
     key(
         "data.train",

@@ -45,6 +45,9 @@ pub struct PreprocessSection {
     /// Red, green, blue of the margins, 0 to 255.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pad_color: Option<[u8; 3]>,
+    /// The white of images of 16 bits a sample, 1 to 65535.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub white_level: Option<u16>,
 }
 
 /// The keys under `data:`.

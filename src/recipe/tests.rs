@@ -28,7 +28,7 @@ fn all_keys_arrive_typed() {
 model: resnet50
 weights: IMAGENET1K_V2
 preprocess: { resize_size: 232, crop_size: 224, interpolation: bicubic, mean: [0.5, 0.5, 1], std: [1, 1, 0.5],
-  fit: pad, pad_color: [0, 128, 255] }
+  fit: pad, pad_color: [0, 128, 255], white_level: 4095 }
 data: { train: a/b, val: 0.25, test: t.csv, bad_images: fail, max_pixels: 1000000, decode: fast }
 strategy: { size: little, similarity: different, method: partial, train_from: layer3, read: [layer2, features],
   little_below: 10, similar_below: 0.1, similar_above: 0.5, rival: false, average: false, compare_on: 9,
@@ -70,6 +70,7 @@ out: somewhere
     let Some(PreprocessChoice::Changes(preprocess)) = &recipe.preprocess else { panic!("{recipe:?}") };
     assert_eq!(preprocess.std, Some([1.0, 1.0, 0.5]));
     assert_eq!((preprocess.fit, preprocess.pad_color), (Some(Fit::Pad), Some([0, 128, 255])));
+    assert_eq!(preprocess.white_level, Some(4095));
     assert_eq!(recipe.out_folder(), Path::new("somewhere"));
 }
 

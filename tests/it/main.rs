@@ -30,3 +30,4 @@ mod sizes;
 mod stages;
 mod strategy;
 mod weights;
+mod white_level;

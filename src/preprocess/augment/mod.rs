@@ -180,7 +180,7 @@ impl Preprocessing {
         key: DrawKey,
     ) -> Result<Input> {
         let mut place = (0, 0);
-        let parts = read_targets(image.into(), limits, |width, height| {
+        let parts = read_targets(image.into(), limits.of(self), |width, height| {
             let (target, its_place) = self.train_target(augmentation, (width, height), key);
             place = its_place;
             vec![target]

@@ -30,7 +30,16 @@ fn crc(image: &RgbImage) -> String {
 fn preset(crop_size: u32, interpolation: Interpolation) -> Preprocessing {
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     let resize_size = crop_size + 4;
-    Preprocessing { resize_size, crop_size, interpolation, mean, std, fit: Fit::Crop, pad_color: None }
+    Preprocessing {
+        resize_size,
+        crop_size,
+        interpolation,
+        mean,
+        std,
+        fit: Fit::Crop,
+        pad_color: None,
+        white_level: None,
+    }
 }
 
 fn named(name: &str) -> Operation {
