@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What tl has in C++.
-const SHIMS: &[&str] = &["src/optim/fused.cpp", "src/torch/shim.cpp"];
+const SHIMS: &[&str] = &["src/optim/fused.cpp", "src/device/torch/shim.cpp"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -50,7 +50,7 @@ fn main() {
 
 /// Compiles [`SHIMS`] as `torch-sys` compiles its own part.
 fn compile_shims(folder: &str) {
-    for file in SHIMS.iter().chain(&["src/torch/guarded.h"]) {
+    for file in SHIMS.iter().chain(&["src/device/torch/guarded.h"]) {
         println!("cargo::rerun-if-changed={file}");
     }
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());

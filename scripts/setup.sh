@@ -279,7 +279,7 @@ config_text() {
     local version
     version=$(libtorch_version "$LIBTORCH_DIR")
     printf '%s\n# libtorch: %s\n[env]\nLIBTORCH = %s\n' "$CONFIG_HEAD" "$LIBTORCH_DIR" "$(quoted "$LIBTORCH_DIR")"
-    # For the tests, several of which run at once: waiting threads that spin would starve the others (src/device.rs).
+    # For the tests, several of which run at once: waiting threads that spin would starve the others (src/device/mod.rs).
     printf 'GOMP_SPINCOUNT = "1000"\n'
     # torch-sys takes one patch release only, where it looks; this script has checked the version.
     if [[ ${version%%+*} != "$TORCH_VERSION" ]]; then

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::precision::Precision;
+use crate::device::DeviceChoice;
+use crate::device::precision::Precision;
+use crate::output::shard::ShardChoice;
 use crate::preprocess::{Crops, Decode, Fit};
-use crate::recipe::DeviceChoice;
-use crate::shard::ShardChoice;
 
 /// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
 #[derive(Debug, Parser)]

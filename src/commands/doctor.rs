@@ -11,8 +11,8 @@ use crate::cli::{self, Common};
 use crate::device::{self, NoCuda};
 use crate::error::{Error, Result};
 use crate::preprocess::jpeg_simd;
+use crate::util::text::counted;
 use crate::weights::download;
-use crate::wording::counted;
 
 const GIB: f64 = (1u64 << 30) as f64;
 /// Less than this is told: torchvision's largest weights have 2.4 GiB.

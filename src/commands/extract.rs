@@ -8,19 +8,19 @@ use super::stream;
 use super::terminal::{Terminal, warn};
 use super::{Named, Outcome, Work, limits, say_if_too_dark};
 use crate::cli::{self, Common};
+use crate::data::loader::Batching;
+use crate::device::back_off::Parts;
+use crate::device::copy::Download;
+use crate::device::precision::Autocast;
 use crate::error::{Error, Result};
-use crate::features::append;
 use crate::inference::Inference;
-use crate::loader::Batching;
+use crate::inference::features::append;
 use crate::models::{Network, Reading};
 use crate::output::{FeatureFormat, FeatureWriter, Job, errors_path};
-use crate::parts::Parts;
-use crate::precision::Autocast;
-use crate::signal::Signals;
-use crate::transfer::Download;
+use crate::util::signal::Signals;
+use crate::util::text::counted;
 use crate::weights::CLASSIFIER;
 use crate::weights::source::Source;
-use crate::wording::counted;
 
 /// Writes a row for each image that can be read, and lists the others beside the output.
 pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {

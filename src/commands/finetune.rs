@@ -5,23 +5,23 @@ use tch::Device;
 use super::Outcome;
 use super::plan::{read, show};
 use super::terminal::{Terminal, warn};
-use crate::chance;
-use crate::check::{self, BadImage};
 use crate::cli::{self, Common};
-use crate::dataset::Sample;
+use crate::data::Sample;
+use crate::data::verify::{self, BadImage};
 use crate::device;
+use crate::device::memory;
 use crate::error::{Error, Result};
-use crate::memory;
 use crate::methods::contest::Decided;
 use crate::methods::{Context, Kept, Outcomes, Seconds, Trained, pair, race};
-use crate::metrics::Evaluation;
 use crate::models::Network;
 use crate::plan::{Overrides, Plan, Training};
 use crate::recipe::{BadImages, Method};
 use crate::report::{Best, Frozen, Images, Measured, MeasuredViews, Race, Report};
-use crate::run_folder::{BESIDE, Entered, RunFolder, Start, Used};
-use crate::signal::Signals;
+use crate::run::folder::{BESIDE, Entered, RunFolder, Start, Used};
+use crate::stats::metrics::Evaluation;
+use crate::stats::significance;
 use crate::strategy::Contest;
+use crate::util::signal::Signals;
 use crate::weights::download::DownloadBar;
 use crate::weights::source::Opened;
 
@@ -134,7 +134,7 @@ fn carry_out(
         Some(views) => Some(seconds.of("evaluate", || context.measure_views(&kept, views))?),
         None => None,
     };
-    let chance = chance::note(&outcomes.val.confusion, &plan.data.classes);
+    let chance = significance::note(&outcomes.val.confusion, &plan.data.classes);
     outcomes.notes.extend(chance.clone());
     let found = Found { outcomes, views, raced, contest, bad_images, seconds };
     let report = report(&plan, &network, found)?;
@@ -250,13 +250,13 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
     let limits = plan.settings.data.limits();
     let samples: Vec<&Sample> = plan.data.all().map(|(_, sample)| sample).collect();
     let bar = terminal.images("checking", samples.len());
-    let bad = check::find_bad_images(&samples, limits, plan.settings.threads, signals, || bar.inc(1));
+    let bad = verify::find_bad_images(&samples, limits, plan.settings.threads, signals, || bar.inc(1));
     bar.finish_and_clear();
     let bad = bad?;
     if bad.is_empty() {
         return Ok(bad);
     }
-    let list = check::list(&bad);
+    let list = verify::list(&bad);
     if bad.len() == samples.len() {
         return Err(Error::run(format!(
             "{0} of {0} images cannot be used:\n{list}\nso there is nothing to learn from. Does an image viewer \
@@ -280,7 +280,7 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
             ));
         }
     }
-    check::remove(&mut plan.data, &bad)?;
+    plan.data.remove(&bad)?;
     Ok(bad)
 }
 

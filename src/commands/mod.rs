@@ -15,21 +15,21 @@ use std::path::{Path, PathBuf};
 use self::stream::Images;
 use self::terminal::Terminal;
 use crate::cli::{self, Cli, Command, Common};
-use crate::dataset::{Given, Input};
+use crate::data::{Given, Input};
 use crate::device;
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::inference::as_they_are;
 use crate::models::{Fill, Network};
+use crate::output::shard::Shard;
 use crate::output::{Begun, Job, Partial, Progress};
 use crate::plan::fits;
 use crate::preprocess::{Brightness, Crops, Decode, DecodeLimits, Fit, Preprocessing};
-use crate::recipe::DeviceChoice;
-use crate::shard::Shard;
-use crate::signal::Signals;
+use crate::util::signal::Signals;
+use crate::util::text::counted;
 use crate::weights::Head;
 use crate::weights::download::Silent;
 use crate::weights::source::{Opened, Source, Weights, preprocessing_by_tag};
-use crate::wording::counted;
 
 /// How a command that did not fail has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

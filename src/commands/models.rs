@@ -6,7 +6,7 @@ use super::Outcome;
 use crate::cli::{self, SortBy};
 use crate::error::{Error, Result};
 use crate::models::{Architecture, WeightEntry, architectures};
-use crate::suggest;
+use crate::util::suggest;
 use crate::weights::download;
 
 /// Prints a row for each of a network's weights.

@@ -11,7 +11,7 @@ use super::terminal::Terminal;
 use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::plan::{Overrides, Plan, Watch};
-use crate::signal::Signals;
+use crate::util::signal::Signals;
 
 /// Prints the plan on standard output, notes on standard error.
 pub fn run(args: &cli::Plan, common: &Common) -> Result<Outcome> {

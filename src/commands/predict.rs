@@ -9,21 +9,21 @@ use tch::Tensor;
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
 use super::{Classifier, Named, Outcome, Work, limits, say_if_too_dark};
-use crate::averaging::{Averaging, Member, match_classes};
 use crate::cli::{self, Common};
-use crate::dataset::Input;
+use crate::data::Input;
+use crate::device::back_off::Parts;
+use crate::device::precision::Precision;
 use crate::error::{Error, Result};
+use crate::inference::ensemble::{Averaging, Member, match_classes};
 use crate::models::Network;
 use crate::output::{
     Done, Job, Output, PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, Progress,
     TableStyle,
 };
-use crate::parts::Parts;
-use crate::precision::Precision;
 use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views};
-use crate::signal::Signals;
+use crate::util::signal::Signals;
+use crate::util::text::counted;
 use crate::weights::source::{Source, Weights};
-use crate::wording::counted;
 
 /// Writes a row for each input, readable or not.
 pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {

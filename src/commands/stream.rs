@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::ProgressBar;
 
 use super::terminal::Terminal;
-use crate::dataset::{Given, Input, Inputs};
+use crate::data::{Given, Input, Inputs};
 use crate::error::{Error, Result};
+use crate::output::shard::Shard;
 use crate::output::{Done, Output, Progress};
-use crate::shard::Shard;
-use crate::signal::Signals;
-use crate::weights::digest::Hasher;
-use crate::wording::counted;
+use crate::util::digest::Hasher;
+use crate::util::signal::Signals;
+use crate::util::text::counted;
 
 /// Images that are handed to the network's threads at a time, at least. Their names are held in memory.
 const CHUNK: usize = 4096;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::methods;
-use crate::signal::Signals;
-use crate::trainer::{EpochRow, LinearHead, Observer, Step};
+use crate::run::history::{EpochRow, LinearHead};
+use crate::trainer::{Observer, Step};
+use crate::util::signal::Signals;
 use crate::weights::download::DownloadBar;
 
 /// Says something even to those who asked for quiet: what went wrong.

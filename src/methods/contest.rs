@@ -56,8 +56,8 @@ pub fn contest<T: Trainer>(trainer: &mut T, averaged: bool) -> Result<Decided<T:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Counter;
     use crate::recipe::Method;
+    use crate::stats::metrics::Counter;
 
     /// What the two come to, told beforehand. Its models are names.
     struct Scripted {

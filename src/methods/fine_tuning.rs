@@ -1,9 +1,9 @@
 //! `partial`, `full` and `scratch`: stages are trained by gradient.
 
 use super::{Context, Outcomes, Seconds, Trained};
+use crate::device::back_off::Parts;
 use crate::error::Result;
 use crate::models::Network;
-use crate::parts::Parts;
 use crate::plan::{Plan, TrainSettings};
 use crate::preprocess::Augmentation;
 use crate::trainer;

@@ -1,18 +1,19 @@
 //! The model that is kept, alone or with another one beside it: published in the run folder, and measured.
 
 use super::{Context, Outcomes};
-use crate::artifact::{self, Beside};
-use crate::averaging::{Averaging, Member};
-use crate::dataset::Sample;
+use crate::data::Sample;
+use crate::device::back_off::Parts;
+use crate::device::precision::Precision;
 use crate::error::Result;
-use crate::metrics::Evaluation;
+use crate::inference::ensemble::{Averaging, Member};
 use crate::models::Network;
-use crate::parts::Parts;
 use crate::plan::Plan;
-use crate::precision::Precision;
 use crate::preprocess::Views;
-use crate::run_folder::BESIDE;
+use crate::run::folder::BESIDE;
+use crate::stats::metrics::Evaluation;
 use crate::trainer::Pass;
+use crate::weights::card::Beside;
+use crate::weights::write_model;
 
 /// A model, and what a second one counts that is averaged with it.
 pub struct Kept<'a> {
@@ -27,10 +28,10 @@ impl Context<'_> {
     pub fn publish(&self, kept: &Kept, outcomes: &Outcomes) -> Result<()> {
         let mut card = self.card(kept.network);
         if let Some((second, share)) = kept.beside {
-            artifact::write(&self.folder.beside(), second, &self.card(second))?;
+            write_model(&self.folder.beside(), second, &self.card(second))?;
             card.beside = Some(Beside { file: BESIDE.into(), share });
         }
-        artifact::write(&self.folder.model(), kept.network, &card)?;
+        write_model(&self.folder.model(), kept.network, &card)?;
         self.folder.rewrite_metrics(&outcomes.epochs)
     }
 

@@ -18,16 +18,18 @@ use tch::Device;
 
 pub use self::kept::Kept;
 
-use crate::artifact::{Card, FORMAT};
 use crate::error::{Error, Result};
-use crate::metrics::Evaluation;
 use crate::models::{Fill, Network};
+use crate::plan::PLAN_FILE;
 use crate::plan::{Candidate, Data, Plan, Training};
 use crate::recipe::Method;
 use crate::report::{HeadsReport, LinearReport, StageRow};
-use crate::run_folder::{PLAN, RunFolder};
-use crate::signal::Signals;
-use crate::trainer::{self, EpochRow, LinearHead, Pass, StoppedEarly};
+use crate::run::folder::RunFolder;
+use crate::run::history::{EpochRow, LinearHead};
+use crate::stats::metrics::Evaluation;
+use crate::trainer::{self, Pass, StoppedEarly};
+use crate::util::signal::Signals;
+use crate::weights::card::{Card, FORMAT};
 use crate::weights::source::Opened;
 
 /// Watches methods at work.
@@ -186,7 +188,7 @@ impl Context<'_> {
             true => Ok(()),
             // Of the plan's file, because no going on mends it.
             false => Err(Error::file(
-                self.folder.path().join(PLAN),
+                self.folder.path().join(PLAN_FILE),
                 format!(
                     "a frozen weight or running statistic has moved (sha256 {before} became {after}): this is a fault of tl, \
                      please report it with this file"

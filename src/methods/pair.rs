@@ -6,7 +6,7 @@ use super::contest::{Decided, Trainer, contest};
 use super::{Context, Seconds, Trained};
 use crate::error::Result;
 use crate::plan::{Candidate, Training};
-use crate::run_folder::RunFolder;
+use crate::run::folder::RunFolder;
 use crate::strategy::decide;
 
 /// Heads and fine-tuning of one plan.

@@ -8,19 +8,21 @@ use tch::Tensor;
 
 use super::Context;
 use super::heads::taken;
-use crate::chance::comparison::Outcomes;
-use crate::dataset::Sample;
+use crate::data::Sample;
+use crate::device::back_off::Parts;
 use crate::error::{Error, Result};
+use crate::inference::measure::labels_of;
 use crate::linear;
-use crate::models::{Network, Reading, seed_of};
-use crate::output::AtomicFile;
-use crate::parts::Parts;
+use crate::models::{Network, Reading};
 use crate::plan::{Candidate, LinearSettings, RaceSettings, SINGLE, TrainSettings, Training};
 use crate::preprocess::Augmentation;
 use crate::recipe::Method;
 use crate::report::Race;
-use crate::run_folder::Start;
+use crate::run::folder::Start;
+use crate::strategy::comparison::Outcomes;
 use crate::trainer;
+use crate::util::atomic::AtomicFile;
+use crate::util::random::seed_of;
 
 /// What a race has come to.
 pub struct Raced {
@@ -236,7 +238,7 @@ impl Heats<'_> {
                 let (learnt, held) = (self.learnt_from(fold), self.held_out(fold));
                 let (x, samples) = (taken(&vectors, &learnt)?, self.samples(&learnt));
                 let heads = self.stopped(context.heads(&network, settings, &x, &samples))?;
-                let labels = trainer::labels_of(self.samples(&held).iter())?;
+                let labels = labels_of(self.samples(&held).iter())?;
                 let found = heads.head.measure(&taken(&vectors, &held)?, &labels, plan.data.classes.len())?;
                 let seconds = shared + started.elapsed().as_secs_f64();
                 self.finish(candidate.method, fold, found.confusion.outcomes().to_vec(), false, seconds)?;

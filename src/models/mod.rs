@@ -46,7 +46,6 @@ pub use network::{
     is_channels_last,
 };
 pub use stages_head::STAGES_HEAD;
-pub(crate) use vars::seed_of;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 pub use weights::{Origin, WeightEntry};
 
@@ -61,7 +60,7 @@ mod prelude {
 
 use crate::error::{Error, Result};
 use crate::preprocess::{Fit, Interpolation, Preprocessing};
-use crate::suggest;
+use crate::util::suggest;
 
 /// One builder: `torchvision.models.NAME`, or a network of the courses that torchvision lacks.
 pub struct Architecture {

@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::inference::Prepared;
 use crate::error::{Error, Result};
+use crate::util::random::seed_of;
 
 /// What a variable is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,14 +224,6 @@ fn truncated_normal(tensor: Tensor, deviation: f64) -> Result<Tensor, tch::TchEr
     let mut draws = tensor.f_to_kind(Kind::Double)?.f_uniform_(-share, share)?;
     let _ = draws.f_erfinv_()?.f_mul_scalar_(deviation * 2f64.sqrt())?;
     draws.f_clamp_(-BOUND, BOUND)?.f_to_kind(Kind::Float)
-}
-
-/// 63 bits that depend on both the seed and a name; the sign bit stays clear for libtorch's `i64` seeds.
-pub(crate) fn seed_of(seed: u64, name: &str) -> i64 {
-    let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name.as_bytes()).finalize();
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&digest[..8]);
-    i64::from_le_bytes(bytes) & i64::MAX
 }
 
 /// sha256, in hexadecimal digits, over keys and bytes of the variables in `range`.

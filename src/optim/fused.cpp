@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "../torch/guarded.h"
+#include "../device/torch/guarded.h"
 
 namespace {
 

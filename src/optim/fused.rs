@@ -7,7 +7,7 @@ use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
 use super::{AdamW, Sgd};
-use crate::torch::checked;
+use crate::device::torch::checked;
 
 unsafe extern "C" {
     fn tl_fused_sgd(

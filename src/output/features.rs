@@ -10,7 +10,7 @@ use super::partial::Places;
 use super::rows::{RowFile, Writing};
 use super::safetensors::SafetensorsWriter;
 use super::{Done, Output, Partial, Progress, by_ending, sibling};
-use crate::dataset::Input;
+use crate::data::Input;
 use crate::error::{Error, Result};
 
 /// A file format for features.

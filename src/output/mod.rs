@@ -4,7 +4,6 @@
 //! Rows come out in the order in which they are written, and memory does not grow with their number. An output
 //! that is not finished leaves the old files as they were, and can be gone on with ([`Partial`]).
 
-mod atomic;
 mod csv;
 mod features;
 mod job;
@@ -14,6 +13,7 @@ mod partial;
 mod predictions;
 mod rows;
 mod safetensors;
+pub mod shard;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,13 +22,12 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use self::atomic::{AtomicFile, is_temporary_of};
 pub use self::features::{FeatureFormat, FeatureWriter, errors_path};
 pub use self::job::Job;
 pub use self::partial::{Begun, Partial, Progress};
 pub use self::predictions::{PredictionFormat, PredictionRow, PredictionWriter};
 pub use self::table::{PredictionTable, TableStyle};
-use crate::dataset::Input;
+use crate::data::Input;
 use crate::error::{Error, Result};
 
 /// What `extract` and `predict` write rows to, in the order of the images.
@@ -78,9 +77,9 @@ pub struct Done {
     pub listing: String,
 }
 
-/// A path as the outputs spell it: see [`crate::path_text`].
+/// A path as the outputs spell it: see [`crate::util::path_text`].
 pub fn path_text(path: &Path) -> Cow<'_, str> {
-    crate::path_text::path_text(path.as_os_str())
+    crate::util::path_text::path_text(path.as_os_str())
 }
 
 /// `x.npy` and `.index.csv` → `x.npy.index.csv`.

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::atomic::{hidden, resolve, sync_folder};
-use super::{AtomicFile, Done, Job, sibling};
+use super::{Done, Job, sibling};
 use crate::error::{Error, Result};
-use crate::lock::Lock;
-use crate::wording::counted;
+use crate::util::atomic::AtomicFile;
+use crate::util::atomic::{hidden, resolve, sync_folder};
+use crate::util::lock::Lock;
+use crate::util::text::counted;
 
 /// How often the journal is written: what `kill -9` costs at most.
 const COMMIT: Duration = Duration::from_millis(50);

@@ -10,7 +10,7 @@ use super::parquet::ParquetPredictions;
 use super::partial::{Part, Places};
 use super::rows::{RowFile, Writing};
 use super::{Done, Output, Partial, Progress, by_ending};
-use crate::dataset::Input;
+use crate::data::Input;
 use crate::error::Result;
 
 /// The prediction for one image, or why there is none.

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
+use super::groups::groups;
 use super::{LinearSettings, RaceSettings, ScheduleSettings, Settings, TrainSettings};
 use crate::models::Network;
 use crate::preprocess::Augmentation;
 use crate::recipe::Method;
-use crate::trainer;
 
 /// A method with all that it decides.
 #[derive(Clone, Debug, Serialize)]
@@ -102,7 +102,7 @@ impl TrainSettings {
             early_stopping: None,
             ..self.clone()
         };
-        short.groups = trainer::groups(&short, network);
+        short.groups = groups(&short, network);
         short
     }
 }

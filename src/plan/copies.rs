@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::dataset::{Dataset, Sample, first_of_each_content};
+use crate::data::{Dataset, Sample, first_of_each_content};
 use crate::error::Result;
 use crate::preprocess::ImageAt;
-use crate::wording::{counted, first_few};
+use crate::util::text::{counted, first_few};
 
 /// The images as listed, before any are set aside for validation.
 pub(super) struct Parts {

@@ -5,9 +5,9 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::copies::{self, Apart, Parts};
-use crate::dataset::{self, Sample};
+use crate::data::{self, Sample};
 use crate::recipe::{Mistake, Recipe, ValChoice};
-use crate::wording::{counted, shown};
+use crate::util::text::{counted, shown};
 
 /// Which part of the data an image belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Data {
         if mistakes.len() > before {
             return Data::default();
         }
-        let listed = match dataset::read_labelled(&train_path) {
+        let listed = match data::read_labelled(&train_path) {
             Ok(listed) => listed,
             Err(error) => {
                 mistakes.push(recipe.mistake("data.train", error.to_string()));
@@ -91,7 +91,7 @@ impl Data {
         }
         let mut read_part = |key: &str, path: &Path| {
             let path = recipe.resolve(path);
-            match dataset::read_labelled_with(&path, &listed.classes) {
+            match data::read_labelled_with(&path, &listed.classes) {
                 Ok(part) => {
                     notes.extend(part.notes);
                     if part.samples.is_empty() {
@@ -106,7 +106,7 @@ impl Data {
             }
         };
         let own_test = recipe.data.test.is_none()
-            && dataset::has_test_part(&train_path)
+            && data::has_test_part(&train_path)
             && !val_path.is_some_and(|val| same(&recipe.resolve(val), &train_path));
         let test = match (&recipe.data.test, own_test) {
             (Some(path), _) => Some(read_part("data.test", path)),
@@ -142,8 +142,7 @@ impl Data {
                     Some(ValChoice::Fraction(fraction)) => *fraction,
                     _ => VAL_FRACTION,
                 };
-                let dataset::Split { train, val, notes: said } =
-                    dataset::split(&listed, &contents, fraction, seed);
+                let data::Split { train, val, notes: said } = data::split(&listed, &contents, fraction, seed);
                 notes.extend(said);
                 if val.is_empty() && !listed.samples.is_empty() {
                     mistakes.push(recipe.mistake(

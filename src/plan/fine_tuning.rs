@@ -1,10 +1,10 @@
 //! What fine-tuning starts from, which stages learn when and how fast, and what is computed only once.
 
 use super::defaults::{self, Defaults};
+use super::groups::groups;
 use super::{KeptSettings, TrainSettings};
 use crate::models::Network;
 use crate::recipe::{KeepChoice, Method, OptimizerChoice, Recipe};
-use crate::trainer;
 
 /// The keys that are resolved here, and those of the head's fit.
 pub(super) const KEYS: [&str; 9] = [
@@ -40,7 +40,7 @@ pub(super) fn resolve(
         train.layer_decay = typed.layer_decay.unwrap_or(1.);
         train.unfreeze_epochs = typed.unfreeze_epochs.unwrap_or(0);
     }
-    train.groups = trainer::groups(train, network);
+    train.groups = groups(train, network);
     let late = train.groups.iter().rfind(|group| group.from_epoch > train.epochs);
     notes.extend(late.map(|group| {
         format!(

@@ -4,7 +4,7 @@ use super::defaults::{self, Defaults};
 use super::{
     LinearHeadSettings, LinearSettings, OptimizerSettings, ScheduleSettings, SourceHead, TrainSettings,
 };
-use crate::mixing::Mixing;
+use crate::data::mixing::Mixing;
 use crate::models::{Network, Reading, Role};
 use crate::recipe::{BatchNormMode, ClassWeights, Method, Mistake, OptimizerChoice, Recipe, ScheduleChoice};
 

@@ -5,12 +5,14 @@
 //! run folder keeps it as `plan.yaml`.
 
 mod augment;
+mod bad_images;
 mod candidate;
 mod copies;
 mod data;
 mod defaults;
 mod fine_tuning;
 mod fit;
+mod groups;
 mod method;
 mod network;
 mod notes;
@@ -30,13 +32,17 @@ pub use race::{RaceSettings, SINGLE};
 pub use resolve::Overrides;
 pub use strategy::Watch;
 
-use crate::loader::batch_count;
-use crate::mixing::Mixing;
-use crate::precision::Precision;
+use crate::data::loader::batch_count;
+use crate::data::mixing::Mixing;
+use crate::device::DeviceChoice;
+use crate::device::precision::Precision;
 use crate::preprocess::{Decode, DecodeLimits, Preprocessing, Views};
-use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Recipe};
+use crate::recipe::{BadImages, BatchNormMode, ClassWeights, Recipe};
 use crate::strategy::Strategy;
 use crate::weights::source::{Opened, Source};
+
+/// The plan in a run folder.
+pub const PLAN_FILE: &str = "plan.yaml";
 
 /// A run, resolved.
 pub struct Plan {

@@ -6,8 +6,8 @@ use super::{Candidate, Data};
 use crate::linear::folds;
 use crate::models::Network;
 use crate::recipe::{Method, Mistake, Recipe};
+use crate::util::text::counted;
 use crate::weights::source::{Source, Weights};
-use crate::wording::counted;
 
 /// A third of the images is held out, so that two thirds are learnt from, in three times the work of one split.
 const FOLDS: usize = 3;

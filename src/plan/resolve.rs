@@ -16,13 +16,13 @@ use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
 use super::race;
 use super::strategy::{Decision, Watch};
-use super::{DataSettings, Plan, Settings, SourceHead, fine_tuning, fit};
+use super::{DataSettings, PLAN_FILE, Plan, Settings, SourceHead, fine_tuning, fit};
+use crate::device::DeviceChoice;
 use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
 use crate::preprocess::{Preprocessing, Views};
-use crate::recipe::{BadImages, DatasetSize, DeviceChoice, Method, Mistake, Recipe, ValChoice};
-use crate::run_folder::PLAN as PLAN_FILE;
+use crate::recipe::{BadImages, DatasetSize, Method, Mistake, Recipe, ValChoice};
 use crate::weights::source::{Opened, Source, Weights};
 
 /// What the command line adds to a recipe.
@@ -31,7 +31,7 @@ pub struct Overrides {
     /// `--out`
     pub out: Option<PathBuf>,
     /// `--device`
-    pub device: Option<crate::recipe::DeviceChoice>,
+    pub device: Option<crate::device::DeviceChoice>,
     /// `--threads`
     pub threads: Option<usize>,
     /// `--resume`

@@ -7,9 +7,10 @@ use serde::Deserialize;
 
 use super::Data;
 use crate::device;
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::preprocess::{DecodeLimits, Preprocessing};
-use crate::recipe::{DeviceChoice, Method, Recipe, Similarity};
+use crate::recipe::{Method, Recipe, Similarity};
 use crate::strategy::similarity::{self, Job, SIMILAR_ABOVE, SIMILAR_BELOW};
 use crate::strategy::size::LITTLE_BELOW;
 use crate::strategy::{Choice, Likeness, Measure, Measured, Size, Strategy, choose};

@@ -4,9 +4,9 @@ use super::fit;
 use super::{
     Candidate, OptimizerSettings, Plan, ScheduleSettings, Settings, SourceHead, TrainSettings, Training,
 };
-use crate::precision::Precision;
+use crate::device::precision::Precision;
 use crate::recipe::Method;
-use crate::wording::{counted, first_few};
+use crate::util::text::{counted, first_few};
 
 impl Plan {
     /// The lines at the head of `tl finetune`, which `tl plan` shows too.

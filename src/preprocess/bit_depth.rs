@@ -74,7 +74,7 @@ impl Brightness {
             let said = format!("{looked_at}, and some samples are above `white_level: {white}`, up to");
             return Some(format!("{said} {} or more: they become white; {}", self.least, advice(own)));
         }
-        (own > 0 && u32::from(self.most) < (u32::from(white) + 1) / 2).then(|| {
+        (own > 0 && 2 * u32::from(self.most) < u32::from(white)).then(|| {
             let share = 100. * f64::from(own) / f64::from(white);
             format!(
                 "{looked_at}, and no sample uses more than {} of them (values up to {own}): with {white} for white the \

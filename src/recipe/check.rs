@@ -6,8 +6,9 @@ use serde_yaml::{Mapping, Value as Plain};
 
 use super::schema::{self, Key, Kind, Limits};
 use super::yaml::{self, Entry, Node, Value};
-use super::{DeviceChoice, Mistake, Place};
-use crate::wording::{did_you_mean, near, shown};
+use super::{Mistake, Place};
+use crate::device::DeviceChoice;
+use crate::util::text::{did_you_mean, near, shown};
 
 /// What is left after a check.
 pub(super) struct Checked {

@@ -30,9 +30,10 @@ pub use choices::*;
 pub use schema::{KEYS, Key, Kind, Limits, find};
 pub use sections::*;
 
-use crate::artifact::sorted;
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::wording::shown;
+use crate::util::json::sorted;
+use crate::util::text::shown;
 
 /// A recipe as typed, `--set` included. See `docs/recipe.md` for what each key means.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::wording::near;
+use crate::util::text::near;
 
 /// A larger file is no recipe: a typical one has 1 KB.
 const LARGEST: u64 = 1 << 20;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::*;
 use super::is_default;
-use crate::precision::Precision;
+use crate::device::precision::Precision;
 use crate::preprocess::{Crops, Decode, Fit};
 
 /// `preprocess:`, in one of its two forms.

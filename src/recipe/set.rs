@@ -7,7 +7,7 @@ use super::schema;
 use super::yaml::{self, Entry, Node, Value};
 use super::{Mistake, Place};
 use crate::error::{Error, Result};
-use crate::wording::shown;
+use crate::util::text::shown;
 
 /// What was set, and what is wrong with it.
 #[derive(Default)]

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::{Measured, Report};
-use crate::chance::Interval;
-use crate::trainer::{EpochRow, Pass};
+use crate::run::history::EpochRow;
+use crate::stats::significance::Interval;
+use crate::trainer::Pass;
 
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
 const MATRIX_CLASSES: usize = 30;

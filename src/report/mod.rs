@@ -8,17 +8,19 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::chance::Interval;
-use crate::check::BadImage;
+use crate::data::verify::BadImage;
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::linear::LinearFit;
-use crate::metrics::Evaluation;
-use crate::output::AtomicFile;
 use crate::preprocess::{Decode, Views};
-use crate::recipe::{DeviceChoice, Method};
-use crate::run_folder::RunFolder;
+use crate::recipe::Method;
+use crate::run::folder::RunFolder;
+use crate::run::history::{EpochRow, LinearHead};
+use crate::stats::metrics::Evaluation;
+use crate::stats::significance::Interval;
 use crate::strategy::{Contest, Strategy};
-use crate::trainer::{EpochRow, LinearHead, Pass, StoppedEarly};
+use crate::trainer::{Pass, StoppedEarly};
+use crate::util::atomic::AtomicFile;
 
 pub use race::Race;
 

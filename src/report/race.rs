@@ -5,9 +5,9 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::html::percent;
-use crate::chance::comparison::{Difference, Outcomes, Row, rows as compared};
 use crate::strategy::Contest;
-use crate::wording::counted;
+use crate::strategy::comparison::{Difference, Outcomes, Row, rows as compared};
+use crate::util::text::counted;
 
 /// What a race has found, as the report holds it.
 #[derive(Clone, Debug, PartialEq, Serialize)]

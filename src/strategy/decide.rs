@@ -7,9 +7,9 @@
 
 use serde::Serialize;
 
-use crate::chance::comparison::{Outcomes, Row, rows};
-use crate::metrics::Evaluation;
 use crate::recipe::Method;
+use crate::stats::metrics::Evaluation;
+use crate::strategy::comparison::{Outcomes, Row, rows};
 
 /// What is believed of the weights beforehand counts as much as so many validation images: that both are worth the same. With 1
 /// to 4 validation images a class anything from 2 to 50 did as well on ten tasks of photographs, and nothing did worse by 1.3

@@ -12,6 +12,7 @@
 //! similar: [`decide`] compares two methods on the validation images; the thresholds were measured, as `docs/strategy.md` tells, and a recipe can set them.
 
 pub mod choose;
+pub mod comparison;
 pub mod decide;
 pub mod similarity;
 pub mod size;

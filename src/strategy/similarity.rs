@@ -8,10 +8,10 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::dataset::{Sample, draw};
+use crate::data::loader::Batching;
+use crate::data::{Sample, draw};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
-use crate::loader::Batching;
 use crate::models::layers::moments::{Moments, merge, moments};
 use crate::models::{Folding, Network, Reading};
 use crate::preprocess::{DecodeLimits, Preprocessing};

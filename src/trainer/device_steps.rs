@@ -4,12 +4,12 @@ use tch::{Device, Kind, Tensor};
 
 use super::Job;
 use super::gradient::Learner;
+use crate::device::back_off::place;
+use crate::device::precision::LossScale;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::optim::clip_grad_norm;
-use crate::parts::place;
-use crate::precision::LossScale;
-use crate::wording::counted;
+use crate::util::text::counted;
 
 /// Clips all gradients as [`clip_grad_norm`] does; the norm before that, as a number on the device. On a GPU nothing
 /// waits for it: the factor is computed there, and a norm that is not finite is seen when it is read.

@@ -7,21 +7,22 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tch::Tensor;
 
 use super::device_steps::{clip, put_back, smaller_parts, unscale};
-use super::evaluate::labels_of;
 use super::gradient::Learner;
 use super::kept::view_of;
 use super::store::Store;
 use super::tally::Tally;
 use super::{Job, Observer, State, Step, batching, groups};
+use crate::data::loader::Layout;
+use crate::device::back_off::halving;
+use crate::device::copy::upload;
 use crate::error::Result;
-use crate::loader::Layout;
-use crate::models::{Activations, Network, layers::Mode, seed_of};
+use crate::inference::measure::labels_of;
+use crate::models::{Activations, Network, layers::Mode};
 use crate::optim::{Decay, Schedule};
-use crate::parts::halving;
 use crate::plan::{ScheduleSettings, TrainSettings};
 use crate::preprocess::DrawKey;
 use crate::recipe::BatchNormMode;
-use crate::transfer::upload;
+use crate::util::random::seed_of;
 
 /// Runs the steps of one epoch that `progress` has not done yet; returns the last learning rate. Where the
 /// output of the frozen stages was `kept`, no image is decoded.

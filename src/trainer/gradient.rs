@@ -3,10 +3,10 @@
 use tch::{Kind, Reduction, Tensor};
 
 use super::Job;
+use crate::device::back_off::sizes;
+use crate::device::precision::{Autocast, LossScale};
 use crate::error::{Error, Result};
 use crate::models::{Activations, Network, Role, layers::Mode};
-use crate::parts::sizes;
-use crate::precision::{Autocast, LossScale};
 use crate::recipe::BatchNormMode;
 
 /// What a batch is trained by.

@@ -4,55 +4,19 @@
 //! The gradients of a random head move the stages behind it before it has learnt anything. A head that has
 //! been fitted to the features as they are leaves them where they are good already.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::evaluate::{evaluate_from, labels_of};
+use super::evaluate::evaluate_from;
 use super::kept::{Kept, each_batch};
 use super::{Job, Observer, balanced};
+use crate::device::copy::Download;
 use crate::error::{Error, Result};
+use crate::inference::measure::labels_of;
 use crate::linear::{self, LinearConfig};
 use crate::models::{Activations, Network};
 use crate::plan::LinearHeadSettings;
 use crate::recipe::ClassWeights;
-use crate::transfer::Download;
-
-/// The head that fine-tuning began with, and what it was worth by itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LinearHead {
-    /// The inverse L2 strength, scikit-learn's `C`.
-    pub c: f64,
-    /// Cross-validated accuracy inside the training images; absent where the recipe fixed `c`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cross_validated: Option<f64>,
-    /// The share of right predictions on the validation images.
-    pub val_accuracy: f64,
-    /// Mean cross-entropy on the validation images, in nats.
-    pub val_loss: f64,
-    /// Steps of Newton's method.
-    pub iterations: usize,
-    /// Whether the fit reached its tolerance.
-    pub converged: bool,
-    /// Something to know about the choice of `c`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-}
-
-impl fmt::Display for LinearHead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "linear head: C = {}", self.c)?;
-        if let Some(accuracy) = self.cross_validated {
-            write!(f, ", cross-validated accuracy {accuracy:.4} inside train")?;
-        }
-        write!(f, ", val loss {:.4}, val accuracy {:.4}", self.val_loss, self.val_accuracy)?;
-        if !self.converged {
-            write!(f, " (stopped after {} iterations, before its tolerance)", self.iterations)?;
-        }
-        Ok(())
-    }
-}
+use crate::run::history::LinearHead;
 
 /// Fits the head of `network` to its features of the training images, as evaluation sees them, and measures it.
 pub(super) fn fit_head(

@@ -6,14 +6,14 @@ use tch::{Kind, Tensor};
 
 use super::store::{Store, gigabytes, row_bytes};
 use super::{Job, Observer, batching};
-use crate::dataset::Sample;
+use crate::data::Sample;
+use crate::data::loader::Batching;
+use crate::device::copy::{Download, upload};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
-use crate::loader::Batching;
 use crate::models::{Activations, Folding, Network, channels_last};
 use crate::plan::KeptSettings;
 use crate::preprocess::DrawKey;
-use crate::transfer::{Download, upload};
 
 /// What is kept of a run's images; nothing where nothing is frozen.
 #[derive(Default)]

@@ -19,29 +19,29 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tch::{Device, Tensor};
 
-use crate::artifact::{self, Card};
-use crate::checkpoint::{self, Progress};
-use crate::dataset::Sample;
+use crate::data::Sample;
+use crate::data::loader::Batching;
+use crate::device::back_off::Parts;
+use crate::device::precision::{LossScale, LossScaleState, Precision};
 use crate::error::{Error, Result};
-use crate::loader::Batching;
-use crate::metrics::Evaluation;
 use crate::models::Network;
 use crate::optim::{Ema, Optimizer};
-use crate::parts::Parts;
 use crate::plan::{ScheduleSettings, TrainSettings};
-use crate::precision::{LossScale, LossScaleState, Precision};
 use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
 use crate::recipe::ClassWeights;
-use crate::run_folder::RunFolder;
-use crate::signal::Signals;
-use crate::wording::counted;
+use crate::run::checkpoint::{self, Progress};
+use crate::run::folder::RunFolder;
+use crate::run::history::{EpochRow, LinearHead};
+use crate::stats::metrics::Evaluation;
+use crate::util::signal::Signals;
+use crate::util::text::counted;
+use crate::weights::card::Card;
+use crate::weights::write_model;
 
-pub use evaluate::{count, evaluate, labels_of};
-pub use groups::groups;
-pub use head::LinearHead;
+pub use evaluate::evaluate;
 pub use passes::Pass;
 
 use epoch::train_epoch;
@@ -81,29 +81,6 @@ pub struct Job<'a> {
     pub signals: &'a Signals,
     /// How much of a batch is measured at once.
     pub parts: Parts,
-}
-
-/// One epoch, measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochRow {
-    /// Counted from 1.
-    pub epoch: usize,
-    /// Mean training loss over the epoch, with label smoothing and class weights, in nats; that of auxiliary
-    /// classifiers is not in it.
-    pub train_loss: f64,
-    /// The share of right predictions while training, on augmented images; on mixed ones, right is the class
-    /// with the larger share.
-    pub train_accuracy: f64,
-    /// Mean cross-entropy on the validation images, in nats.
-    pub val_loss: f64,
-    /// The share of right predictions on the validation images.
-    pub val_accuracy: f64,
-    /// The body's learning rate at the last step.
-    pub lr: f64,
-    /// Training images per second.
-    pub images_per_second: f64,
-    /// Seconds, validation included.
-    pub seconds: f64,
 }
 
 /// Where a run stands, for those who watch it.
@@ -341,7 +318,7 @@ fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) 
         // The model before the checkpoint: a run that dies between the two repeats the epoch and writes
         // the same model again.
         if is_best {
-            state.with_average(|| artifact::write(&job.folder.model(), network, job.card))?;
+            state.with_average(|| write_model(&job.folder.model(), network, job.card))?;
         }
         let Progress { linear_head, .. } = std::mem::take(&mut state.progress);
         state.progress = Progress { history, linear_head, ..Progress::default() };

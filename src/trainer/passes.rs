@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::Job;
 use super::kept::{Kept, views};
-use super::{Job, LinearHead};
 use crate::models::Network;
+use crate::run::history::LinearHead;
 
 /// Images that go through some of the stages, so many times in a whole run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

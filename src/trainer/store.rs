@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::{bytes_of, is_channels_last};
-use crate::run_folder::RunFolder;
+use crate::run::folder::RunFolder;
 
 const FLOAT: usize = size_of::<f32>();
 

@@ -5,8 +5,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::gradient::Outcome;
 use super::{Job, diverged};
-use crate::checkpoint::Progress;
 use crate::error::{Error, Result};
+use crate::run::checkpoint::Progress;
 
 /// A step whose numbers have not been read.
 struct Step {

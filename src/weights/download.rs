@@ -24,8 +24,8 @@ use std::{env, thread};
 use self::partial::{Hold, Partial};
 pub use self::progress::{DownloadBar, DownloadProgress, Silent};
 use self::transfer::{Event, Fault, FaultKind, Way};
-use super::digest::{digits_in_name, sha256_of_file};
 use crate::error::{Error, Result};
+use crate::util::digest::{digits_in_name, sha256_of_file};
 
 /// Where torchvision's weights are published.
 pub const BASE_URL: &str = "https://download.pytorch.org/models/";

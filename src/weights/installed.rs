@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use super::digest::sha256_of_file;
 use super::download::cache_dir;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Origin, WeightEntry};
+use crate::util::digest::sha256_of_file;
 
 /// The path of an entry's file in the cache, checked against the digits in its name.
 ///

@@ -4,17 +4,20 @@
 //! PyTorch's cache, `installed` finds there what others have put into it, [`checkpoint`] reads the containers that PyTorch writes, and [`load`] puts a state
 //! dict into a [`Network`] or says everything that does not fit.
 
+pub mod card;
 pub mod checkpoint;
-pub mod digest;
 pub mod download;
 mod installed;
 pub mod positions;
 pub mod source;
+mod write;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use tch::{Kind, Tensor};
+
+pub use self::write::{write_model, write_tensors};
 
 use self::checkpoint::{Checkpoint, Dtype, RawTensor};
 use crate::error::{Error, Result};

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Tensor};
 
+use super::card::{self, Card};
 use super::checkpoint::{Checkpoint, read_checkpoint};
 use super::{Head, check, copy, copy_auxiliaries, download, installed, positions};
-use crate::artifact::{self, Card};
 use crate::error::{Error, Result};
 use crate::models::{self, Architecture, Classifier, Fill, Keys, Network, Origin, WeightEntry};
 use crate::preprocess::Preprocessing;
-use crate::suggest;
+use crate::util::suggest;
 
 /// Outputs of torchvision's weights.
 const IMAGENET_CLASSES: usize = 1000;
@@ -93,7 +93,7 @@ impl Source {
                 false => models::unknown(model),
             });
         }
-        let card = artifact::read_card(&path).map_err(|error| error.to_string())?.ok_or_else(|| {
+        let card = card::read_card(&path).map_err(|error| error.to_string())?.ok_or_else(|| {
             format!(
                 "{} is not a model that `tl` wrote: if it holds weights, name the network that they are of as the \
                  model (`tl models` lists the names), and the file as the weights",
@@ -129,7 +129,7 @@ impl Source {
             }
         };
         let card = match &file {
-            Some((path, checkpoint)) => artifact::card_in(path, &checkpoint.metadata)?,
+            Some((path, checkpoint)) => card::card_in(path, &checkpoint.metadata)?,
             None => None,
         };
         let preprocessing = match (&card, &self.weights, &file) {
@@ -432,13 +432,13 @@ mod tests {
             beside: None,
             classes: names(&["a", "b", "c"]),
             decode: Default::default(),
-            format: artifact::FORMAT,
+            format: card::FORMAT,
             preprocessing: architecture.preprocessing(),
             reads: Vec::new(),
             recipe: serde_json::json!({}),
             transform_input: false,
         };
-        artifact::write(&path, &network, &card).unwrap();
+        super::super::write_model(&path, &network, &card).unwrap();
         let opened = Source { architecture, weights: Weights::Model(path) }.open(&download::Silent).unwrap();
         let classes = names(&["d", "c", "a"]);
         assert_eq!(opened.head_rows(&classes), [None, Some(2), Some(0)]);

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tch::Device;
-use tl::artifact::write_tensors;
 use tl::models::{Network, Origin, architectures, find};
-use tl::weights::digest::sha256_of_file;
+use tl::util::digest::sha256_of_file;
 use tl::weights::download::{self, Silent};
 use tl::weights::source::Source;
 use tl::weights::state_dict;
+use tl::weights::write_tensors;
 
 use crate::filled;
 use crate::program::{Run, Tl, repository, tl};

@@ -24,6 +24,7 @@ mod race;
 mod recipes;
 mod resume;
 mod rival;
+mod rooms;
 mod sets;
 mod shards;
 mod sizes;

@@ -5,16 +5,17 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
-use tl::artifact::{self, Card, FORMAT, write_tensors};
 use tl::models::layers::Mode;
 use tl::models::{
     Fill, Folding, InferenceNetwork, LOGITS, Network, Reading, Role, Var, architectures, channels_last, find,
     is_channels_last,
 };
+use tl::weights::card::{self, Card, FORMAT};
 use tl::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use tl::weights::download::Silent;
 use tl::weights::source::{Source, Weights};
 use tl::weights::{state_dict, to_tensor};
+use tl::weights::{write_model, write_tensors};
 
 use crate::dropping::drawing;
 use crate::filled;
@@ -184,7 +185,7 @@ fn a_written_file_has_torchvisions_keys_shapes_and_types() {
             recipe: serde_json::json!({}),
             transform_input: false,
         };
-        artifact::write(&path, &network, &card).unwrap();
+        write_model(&path, &network, &card).unwrap();
         let file = read_checkpoint(&path).unwrap();
         assert!(file.warnings.is_empty(), "{name}: {:?}", file.warnings);
         assert_eq!(file.tensors.len(), network.vars().len(), "{name}");
@@ -494,8 +495,8 @@ fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
             recipe: serde_json::json!({}),
             transform_input,
         };
-        artifact::write(&path, &network, &card).unwrap();
-        assert_eq!(artifact::read_card(&path).unwrap().unwrap(), card);
+        write_model(&path, &network, &card).unwrap();
+        assert_eq!(card::read_card(&path).unwrap().unwrap(), card);
         for weights in [Weights::Model(path.clone()), Weights::File(path)] {
             let (loaded, _) = open(weights).unwrap();
             assert_eq!(loaded.transform_input(), transform_input);

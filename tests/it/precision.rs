@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
+use tl::device::precision::{Autocast, Precision};
 use tl::models::layers::Mode;
-use tl::precision::{Autocast, Precision};
 use tl::weights::checkpoint::read_checkpoint;
 
 use crate::digits::Lab;

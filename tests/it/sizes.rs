@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use tch::{Device, Tensor};
-use tl::artifact::{self, Card, FORMAT, write_tensors};
 use tl::models::{Architecture, Fill, LOGITS, Network, Reading, Var, architectures, find};
+use tl::weights::card::{Card, FORMAT};
 use tl::weights::checkpoint::{Checkpoint, Dtype, RawTensor, read_checkpoint};
 use tl::weights::{Head, load, positions, state_dict, to_tensor};
+use tl::weights::{write_model, write_tensors};
 
 use crate::filled;
 use crate::models::{LARGE, relative_error};
@@ -122,7 +123,7 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
         recipe: serde_json::json!({}),
         transform_input: false,
     };
-    artifact::write(&file, &small, &card).unwrap();
+    write_model(&file, &small, &card).unwrap();
     let own = run(folder.path(), &["predict", "--model", "w.safetensors"]).expect(0);
     assert!(!own.stderr.contains("interpolated"), "{}", own.stderr);
     run(folder.path(), &["predict", "--model", "w.safetensors", "--preprocess", "DEFAULT"])

@@ -154,7 +154,7 @@ fn a_network_without_batch_norm_is_asked_what_its_classifier_tells() {
     )
     .unwrap();
     let state = tl::weights::state_dict(&network).unwrap();
-    tl::artifact::write_tensors(&lab.path("vit.safetensors"), &state, std::collections::HashMap::new())
+    tl::weights::write_tensors(&lab.path("vit.safetensors"), &state, std::collections::HashMap::new())
         .unwrap();
     drop((network, state));
     let run = plan(&lab, &["model=vit_b_32", "weights=vit.safetensors", "preprocess={resize_size: 32}"]);

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use half::{bf16, f16};
 use tempfile::TempDir;
-use tl::artifact::write_tensors;
 use tl::models::find;
 use tl::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use tl::weights::state_dict;
+use tl::weights::write_tensors;
 
 use crate::filled;
 use crate::program::{Run, Tl, repository};

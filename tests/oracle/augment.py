@@ -1,4 +1,4 @@
-"""What torchvision does to training images, for the tests of src/preprocess/augment/, src/mixing.rs and src/optim/ema.rs.
+"""What torchvision does to training images, for the tests of src/preprocess/augment/, src/data/mixing.rs and src/optim/ema.rs.
 
     python tests/oracle/augment.py OUT_DIR [PICTURE]
 

@@ -1,4 +1,4 @@
-"""What torch.autocast and torch.amp.GradScaler do on the CPU, for the tests of src/precision.rs.
+"""What torch.autocast and torch.amp.GradScaler do on the CPU, for the tests of src/device/precision.rs.
 
     python tests/oracle/precision.py OUT_DIR
 

@@ -5,14 +5,15 @@ use std::borrow::Cow;
 use tch::Tensor;
 
 use super::pool;
-use crate::dataset::Sample;
+use crate::data::Sample;
 use crate::error::{Error, Result};
+use crate::inference::measure::{count, labels_of};
 use crate::linear::{self, CvRow, LinearConfig, LinearFit};
 use crate::methods::Context;
-use crate::metrics::{Counter, Evaluation};
 use crate::models::Network;
 use crate::plan::LinearSettings;
 use crate::recipe::ClassWeights;
+use crate::stats::metrics::{Counter, Evaluation};
 use crate::trainer;
 
 /// Logits that are computed at once at most: bounds the memory where there are thousands of classes.
@@ -91,7 +92,7 @@ impl Head {
                 .and_then(|x| x.f_linear(&self.weight, Some(&self.bias)))
                 .map_err(Error::torch("measure the head"))?;
             let labels = labels.f_narrow(0, start, length).map_err(Error::torch("take labels"))?;
-            trainer::count(&logits, &labels, &mut counter)?;
+            count(&logits, &labels, &mut counter)?;
         }
         Ok(counter.finish())
     }
@@ -142,7 +143,7 @@ impl Context<'_> {
                     held_out: compare && settings.average,
                 };
                 let stop = || self.signals.received().is_some();
-                let labels = trainer::labels_of(samples.iter())?;
+                let labels = labels_of(samples.iter())?;
                 let fit = linear::fit(&x, &labels, classes, &config, &stop, &mut |_| ());
                 self.signals.check(STOPPED)?;
                 done += 1;
@@ -156,7 +157,7 @@ impl Context<'_> {
             compared.push(Fit { readings, fit });
         }
         let best = best(&compared);
-        let labels = trainer::labels_of(of.iter())?;
+        let labels = labels_of(of.iter())?;
         let pooled = if settings.average { pool::weights(&compared, &labels)? } else { None };
         let alone = || ((0..compared.len()).map(|it| f64::from(it == best)).collect(), 1.);
         let (weights, factor): (Vec<f64>, f64) = pooled.unwrap_or_else(alone);

@@ -10,17 +10,19 @@ use tch::Tensor;
 
 use self::fits::{Fit, Head, Heads};
 use super::{Context, Outcomes, Seconds, Trained};
-use crate::artifact;
-use crate::dataset::Sample;
+use crate::data::Sample;
+use crate::device::back_off::Parts;
 use crate::error::{Error, Result};
-use crate::features;
+use crate::inference::features;
+use crate::inference::measure::labels_of;
 use crate::linear;
 use crate::models::{Classifier, Fill, Network, Reading};
-use crate::parts::Parts;
 use crate::plan::{Data, LinearSettings};
 use crate::report::{HeadsReport, LinearReport, StageRow};
-use crate::trainer::{self, EpochRow, KeptEpoch, Pass};
-use crate::wording::counted;
+use crate::run::history::EpochRow;
+use crate::trainer::{KeptEpoch, Pass};
+use crate::util::text::counted;
+use crate::weights::write_model;
 
 pub(super) use self::fits::taken;
 
@@ -52,7 +54,7 @@ impl Context<'_> {
         let heads =
             seconds.of("fit", || self.heads(&network, settings, &rows(&vectors, 0, train)?, &data.train))?;
         let measured = |head: &Head, start, samples: &[Sample]| {
-            let labels = trainer::labels_of(samples.iter())?;
+            let labels = labels_of(samples.iter())?;
             head.measure(&rows(&vectors, start, samples.len())?, &labels, classes)
         };
         let (on_train, on_val) =
@@ -88,7 +90,7 @@ impl Context<'_> {
             card.reads = network.head_reading_names();
             linear::set_head(&network, weight, bias, None)?;
         }
-        artifact::write(&self.folder.model(), &network, &card)?;
+        write_model(&self.folder.model(), &network, &card)?;
 
         let row = EpochRow {
             epoch: 1,

@@ -5,8 +5,8 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::lock::is_still_at;
-use crate::weights::digest::Hasher;
+use crate::util::digest::Hasher;
+use crate::util::lock::is_still_at;
 
 /// The part of a file that is there so far, and its digest.
 pub(super) struct Partial {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::*;
-use crate::weights::digest::Hasher;
+use crate::util::digest::Hasher;
 
 /// What the server does with one request.
 struct Answer {

@@ -1,0 +1,213 @@
+//! Which images there are and what each shows: class folders, a CSV or a published data set in, sorted classes and
+//! samples out.
+//!
+//! Nothing is decoded here. The same folder gives the same list on every machine: classes are sorted by the
+//! bytes of their names, images by path component. What was left out is said in `notes`, once.
+
+mod contents;
+mod draw;
+mod folder;
+mod given;
+mod list;
+pub mod loader;
+pub mod mixing;
+mod part;
+mod paths;
+mod published;
+mod split;
+mod table;
+pub mod verify;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use contents::first_of_each_content;
+pub(crate) use draw::draw;
+pub use given::Given;
+pub use list::{Input, Inputs, Listing, list_images};
+pub use split::{Split, split};
+
+use crate::error::{Error, Result};
+use crate::preprocess::{ImageAt, Record};
+use crate::util::look_alikes::{alike, looks, unseen};
+use crate::util::text::{counted, first_few, near, shown};
+use published::Portion;
+
+/// An image and its class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The file to open, or the file and the number of an image in it: `data_batch_1.bin#1234`.
+    pub path: PathBuf,
+    /// The file as it is reported: relative to the dataset, `/` between the parts; as written, in a CSV.
+    pub name: String,
+    /// An index into [`Dataset::classes`].
+    pub label: usize,
+    /// Its place among many in a file.
+    pub record: Option<Record>,
+}
+
+impl Sample {
+    /// Where its pixels are.
+    pub fn image(&self) -> ImageAt<'_> {
+        ImageAt::of(&self.path, self.record.as_ref())
+    }
+}
+
+/// Labelled images.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dataset {
+    /// The names of the classes, sorted by their bytes, each with one image at least (but see
+    /// [`read_labelled_with`]).
+    pub classes: Vec<String>,
+    /// A folder's by class, then by path component; a CSV's in its own order.
+    pub samples: Vec<Sample>,
+    /// What was left out or looks odd, a sentence each, to be said once.
+    pub notes: Vec<String>,
+}
+
+impl Dataset {
+    /// The number of images of each class.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for sample in &self.samples {
+            counts[sample.label] += 1;
+        }
+        counts
+    }
+}
+
+/// Images as read, each with the name of its class.
+#[derive(Default)]
+struct Named {
+    images: Vec<Image>,
+    notes: Vec<String>,
+}
+
+struct Image {
+    path: PathBuf,
+    name: String,
+    class: String,
+    record: Option<Record>,
+}
+
+/// Reads a folder of class folders, a `.csv` of `path,label`, or the training part of a data set as it is published
+/// (CIFAR, MNIST): its folder, or one of its files.
+///
+/// Class folders are walked to any depth. Links are followed, loops cut; hidden entries and files whose
+/// ending is no image's are left out, and a class without images too: each is noted.
+///
+/// # Errors
+/// [`Error::File`] for what is neither, for a folder without class folders or without images, and for all
+/// faults of a CSV; [`Error::Io`] naming the file or folder that cannot be read.
+pub fn read_labelled(path: &Path) -> Result<Dataset> {
+    let named = read_named(path, Portion::Train)?;
+    let mut classes: Vec<String> = named.images.iter().map(|image| image.class.clone()).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    let mut dataset = index(named, classes);
+    dataset.notes.extend(look_alikes(&dataset.classes).map(|note| format!("{}: {note}", path.display())));
+    Ok(dataset)
+}
+
+/// As [`read_labelled`], for images whose classes are known: validation and test. Labels are indices into
+/// `classes`, which is the result's list of classes as it is; a class of it without images is noted. Of a published
+/// set the test part is read.
+///
+/// # Errors
+/// As [`read_labelled`], and [`Error::File`] naming all classes that `classes` lacks.
+pub fn read_labelled_with(path: &Path, classes: &[String]) -> Result<Dataset> {
+    let named = read_named(path, Portion::Test)?;
+    let mut unknown: Vec<&str> = named.images.iter().map(|image| image.class.as_str()).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    unknown.retain(|class| !classes.iter().any(|known| known == class));
+    if !unknown.is_empty() {
+        let hinted: Vec<String> = unknown
+            .iter()
+            .map(|class| format!("\"{}\"{}", shown(class), known_by_another_name(class, classes)))
+            .collect();
+        let what = counted(unknown.len(), "class", "classes");
+        return Err(Error::file(
+            path,
+            format!(
+                "{what} that the training images lack: {}; rename or remove, or train on them too",
+                hinted.join(", ")
+            ),
+        ));
+    }
+    let mut dataset = index(named, classes.to_vec());
+    let counts = dataset.counts();
+    let missing: Vec<&String> =
+        classes.iter().zip(counts).filter(|(_, n)| *n == 0).map(|(class, _)| class).collect();
+    if !missing.is_empty() {
+        let what = counted(missing.len(), "class has no image here", "classes have no image here");
+        dataset.notes.push(format!("{}: {what}: {}", path.display(), first_few(&missing)));
+    }
+    Ok(dataset)
+}
+
+/// Whether `path` is the folder of a data set as it is published, and holds some of its test part.
+pub fn has_test_part(path: &Path) -> bool {
+    let set = path.is_dir().then(|| published::find(path));
+    set.is_some_and(|set| matches!(set, Ok(Some(set)) if set.has(Portion::Test)))
+}
+
+fn read_named(path: &Path, portion: Portion) -> Result<Named> {
+    let metadata = std::fs::metadata(path).map_err(Error::io("read the images in", path))?;
+    let is_csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
+    if metadata.is_dir() {
+        match published::find(path)? {
+            Some(set) => set.read(portion),
+            None => folder::read(path),
+        }
+    } else if is_csv && metadata.is_file() {
+        table::read(path)
+    } else if let Some(file) = published::open_file(path)? {
+        published::labelled(&file)
+    } else {
+        Err(Error::file(path, "expected a folder with one sub-folder per class, or a .csv of path,label"))
+    }
+}
+
+/// Class names to numbers; every class is in `classes`, which is sorted or the caller's.
+fn index(named: Named, classes: Vec<String>) -> Dataset {
+    let numbers: std::collections::HashMap<&str, usize> =
+        classes.iter().enumerate().map(|(i, class)| (class.as_str(), i)).collect();
+    let samples = named
+        .images
+        .into_iter()
+        .filter_map(|Image { path, name, class, record }| {
+            Some(Sample { path, name, label: *numbers.get(class.as_str())?, record })
+        })
+        .collect();
+    Dataset { samples, notes: named.notes, classes }
+}
+
+/// What a class that is not known may have been meant to be, in brackets.
+fn known_by_another_name(class: &str, classes: &[String]) -> String {
+    let known = || classes.iter().map(String::as_str);
+    match alike(class, known()).and_then(|other| Some((other, unseen(class, other)?))) {
+        Some((other, (here, there))) => {
+            format!(" (it has {here} where the training images' \"{}\" has {there})", shown(other))
+        }
+        None => {
+            near(class, known()).map_or(String::new(), |near| format!(" (did you mean \"{}\"?)", shown(near)))
+        }
+    }
+}
+
+/// Pairs of classes that a person would take for one.
+fn look_alikes(classes: &[String]) -> impl Iterator<Item = String> {
+    let mut looks: Vec<(String, &String)> = classes.iter().map(|class| (looks(class), class)).collect();
+    looks.sort();
+    let pairs = looks.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| {
+        let (one, other) = (pair[0].1, pair[1].1);
+        let differ =
+            unseen(one, other).map(|(here, there)| format!(" ({here}, {there})")).unwrap_or_default();
+        format!("\"{}\" and \"{}\"{differ} count as two classes; is that meant?", shown(one), shown(other))
+    });
+    pairs.collect::<Vec<_>>().into_iter()
+}

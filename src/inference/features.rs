@@ -1,0 +1,185 @@
+//! What a frozen network computes of each image, computed once.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::data::Sample;
+use crate::data::loader::Batching;
+use crate::device::back_off::Parts;
+use crate::device::copy::Download;
+use crate::error::{Error, Result};
+use crate::inference::Inference;
+use crate::models::{Folding, Network, Reading};
+use crate::preprocess::{DecodeLimits, Preprocessing};
+use crate::util::signal::Signals;
+use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
+use crate::weights::to_tensor;
+use crate::weights::write_tensors;
+
+/// What computing features is given.
+pub struct Job<'a> {
+    /// The frozen network.
+    pub network: &'a Network,
+    /// What is read of it, in the chain's order.
+    pub readings: &'a [Reading],
+    /// How images become inputs.
+    pub preprocessing: &'a Preprocessing,
+    /// The most pixels that an image may have.
+    pub limits: DecodeLimits,
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// Threads that decode.
+    pub threads: usize,
+    /// Where the features are kept when they are done, or when a signal stops the run.
+    pub store: &'a Path,
+    /// Asked between two batches.
+    pub signals: &'a Signals,
+    /// How much of a batch the network sees at once.
+    pub parts: Parts,
+}
+
+/// Features of the first images of a list: the vectors of all readings one after the other, a row an image.
+struct Kept {
+    listing: String,
+    /// The length of each reading's vectors; empty before the first batch.
+    widths: Vec<i64>,
+    rows: Vec<f32>,
+}
+
+impl Kept {
+    fn images(&self) -> usize {
+        self.rows.len() / self.width().max(1)
+    }
+
+    fn width(&self) -> usize {
+        self.widths.iter().sum::<i64>() as usize
+    }
+}
+
+const LISTING: &str = "listing";
+const WIDTHS: &str = "widths";
+const FEATURES: &str = "features";
+
+impl Job<'_> {
+    /// The vectors at each reading for each of `samples`, float32 `[N, D]` on the CPU. Each
+    /// image goes through the network once. `listing` names images and network: features that an interrupted run
+    /// has kept for the same listing are not computed again. `progress` is told how many are done.
+    pub fn compute(
+        &self,
+        samples: &[&Sample],
+        listing: &str,
+        resume: bool,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Vec<Tensor>> {
+        let names: Vec<&str> = self.readings.iter().map(|&r| self.network.reading_name(r)).collect();
+        let listing = format!("{listing} {}", names.join(" "));
+        let mut kept = match resume && self.store.exists() {
+            true => self.restore(&listing)?,
+            false => Kept { listing, widths: Vec::new(), rows: Vec::new() },
+        };
+        let done = kept.images().min(samples.len());
+        let batching = Batching {
+            preprocessing: self.preprocessing,
+            batch_size: self.batch_size,
+            join_single: false,
+            threads: self.threads,
+        };
+        // What the threads share is images and numbers; the network stays on this one, or each has its own.
+        let (preprocessing, limits, readings, parts) =
+            (self.preprocessing, self.limits, self.readings, &self.parts);
+        let inference = Inference::new(&[self.network], samples.len(), self.threads, Folding::Folded)?;
+        let worked = inference.images(
+            &batching,
+            done..samples.len(),
+            |index| preprocessing.read_eval(samples[index].image(), limits),
+            |network, images, _| {
+                let vectors = parts.run(images, |images| network.read_all(images, readings))?;
+                let widths: Vec<i64> = vectors.iter().map(|vectors| vectors.size()[1]).collect();
+                Ok((widths, Download::begin(&Tensor::f_cat(&vectors, 1)?)?))
+            },
+            |_, error| Err(error),
+            |_, (widths, vectors)| {
+                self.stop_here(&kept)?;
+                if kept.widths.is_empty() {
+                    kept.widths = widths;
+                    kept.rows.reserve_exact((samples.len() * kept.width()).saturating_sub(kept.rows.len()));
+                }
+                append(&mut kept.rows, &vectors.wait()?)?;
+                progress(kept.images());
+                Ok(())
+            },
+        );
+        if worked.is_err() && kept.images() > done {
+            // The error that ended the work is the one to be told.
+            let _ = self.keep(&kept);
+        }
+        worked?;
+        self.stop_here(&kept)?;
+        // The fit is still to come, and whatever happens in it, no image has to be seen again.
+        if done < samples.len() {
+            self.keep(&kept)?;
+        }
+        let rows =
+            Tensor::f_from_slice(&kept.rows)?.f_reshape([samples.len() as i64, kept.width() as i64])?;
+        drop(kept.rows);
+        if kept.widths.len() < 2 {
+            return Ok(vec![rows]);
+        }
+        let parts = rows.f_split_with_sizes(&kept.widths, 1)?;
+        Ok(parts.iter().map(Tensor::f_contiguous).collect::<Result<_, _>>()?)
+    }
+
+    /// Keeps the features that are done, and ends the run, if a signal has arrived.
+    fn stop_here(&self, kept: &Kept) -> Result<()> {
+        if self.signals.received().is_none() {
+            return Ok(());
+        }
+        self.keep(kept)?;
+        self.signals.check(&format!(
+            "stopped; the features of {} images are kept in {}: go on with `--resume`",
+            kept.images(),
+            self.store.display()
+        ))
+    }
+
+    fn keep(&self, kept: &Kept) -> Result<()> {
+        let bytes = kept.rows.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let shape = vec![kept.images(), kept.width()];
+        let widths: Vec<String> = kept.widths.iter().map(i64::to_string).collect();
+        let metadata = HashMap::from([
+            (LISTING.to_string(), kept.listing.clone()),
+            (WIDTHS.to_string(), widths.join(" ")),
+        ]);
+        let tensor = RawTensor { dtype: Dtype::F32, shape, bytes };
+        write_tensors(self.store, &[(FEATURES.to_string(), tensor)], metadata)
+    }
+
+    fn restore(&self, listing: &str) -> Result<Kept> {
+        let fresh = Kept { listing: listing.into(), widths: Vec::new(), rows: Vec::new() };
+        let checkpoint = read_checkpoint(self.store)?;
+        let tensor = checkpoint.tensors.iter().find(|(key, _)| key == FEATURES);
+        let same = checkpoint.metadata.get(LISTING).is_some_and(|kept| kept == listing);
+        let widths: Option<Vec<i64>> = checkpoint
+            .metadata
+            .get(WIDTHS)
+            .and_then(|widths| widths.split_whitespace().map(|width| width.parse().ok()).collect());
+        let (Some((_, raw)), Some(widths)) = (tensor.filter(|_| same), widths) else { return Ok(fresh) };
+        let mut kept = Kept { widths, ..fresh };
+        // What does not belong together is computed anew.
+        if kept.widths.len() != self.readings.len() || raw.shape.get(1) != Some(&kept.width()) {
+            return Ok(Kept { widths: Vec::new(), ..kept });
+        }
+        append(&mut kept.rows, &to_tensor(raw)?)?;
+        Ok(kept)
+    }
+}
+
+/// Adds the rows of a float tensor `[N, D]`.
+pub fn append(rows: &mut Vec<f32>, tensor: &Tensor) -> Result<()> {
+    let tensor = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let start = rows.len();
+    rows.resize(start + tensor.numel(), 0.);
+    tensor.f_copy_data(&mut rows[start..], tensor.numel()).map_err(Error::torch("read features"))
+}

@@ -1,0 +1,144 @@
+//! The state of a training run, written so that it can go on exactly where it stopped.
+//!
+//! One safetensors file holds everything (network, optimizer, where the run stands), so that it is either
+//! there whole or not there at all. Random draws need no state: they are functions of the seed and of
+//! where they are used.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::history::{EpochRow, LinearHead};
+use crate::device::precision::LossScaleState;
+use crate::error::{Error, Result};
+use crate::models::{Network, bytes_of};
+use crate::optim::{Ema, Optimizer};
+use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
+use crate::weights::write_tensors;
+use crate::weights::{assign, state_dict, to_tensor};
+
+/// Where a run stands, between two steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Epochs that are finished, with their measurements.
+    pub history: Vec<EpochRow>,
+    /// The head that training began with, where it was fitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linear_head: Option<LinearHead>,
+    /// Steps done in the epoch under way.
+    pub step: usize,
+    /// Sum of the training loss over the images of the epoch under way.
+    pub loss_sum: f64,
+    /// Right predictions among the images of the epoch under way.
+    pub correct: u64,
+    /// Images of the epoch under way that were trained on.
+    pub images: usize,
+    /// The loss scale of float16, between two steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScaleState>,
+    /// The most images that went through the network at once, where that is not all of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_at_once: Option<usize>,
+}
+
+const KEY: &str = "progress";
+const LISTING: &str = "listing";
+const NETWORK: &str = "network.";
+const OPTIMIZER: &str = "optimizer.";
+const AVERAGE: &str = "average.";
+
+/// Writes the state of a run to `path`, atomically. `listing` names the images that it trains on.
+pub fn save(
+    path: &Path,
+    network: &Network,
+    optimizer: &Optimizer,
+    ema: Option<&Ema>,
+    progress: &Progress,
+    listing: &str,
+) -> Result<()> {
+    let mut tensors: Vec<(String, RawTensor)> =
+        state_dict(network)?.into_iter().map(|(key, raw)| (format!("{NETWORK}{key}"), raw)).collect();
+    for var in network.auxiliary_vars() {
+        tensors.push((format!("{NETWORK}{}", var.key), raw(&var.tensor)?));
+    }
+    for (name, tensor) in optimizer.state() {
+        tensors.push((format!("{OPTIMIZER}{name}"), raw(&tensor)?));
+    }
+    for (name, tensor) in ema.iter().flat_map(|ema| ema.state()) {
+        tensors.push((format!("{AVERAGE}{name}"), raw(tensor)?));
+    }
+    let json = serde_json::to_string(progress)
+        .map_err(|error| Error::run(format!("cannot write the run's progress: {error}")))?;
+    let metadata = [(KEY.to_string(), json), (LISTING.to_string(), listing.to_string())];
+    write_tensors(path, &tensors, HashMap::from(metadata))
+}
+
+/// Restores what [`save`] wrote into a network, an optimizer and an average of weights of the same run.
+///
+/// # Errors
+/// [`Error::File`] for a damaged file, for another run's, and for one that was trained on other images: a
+/// bad image that has been mended, or has come up since, would silently make it another run.
+pub fn load(
+    path: &Path,
+    network: &Network,
+    optimizer: &mut Optimizer,
+    ema: Option<&mut Ema>,
+    listing: &str,
+) -> Result<Progress> {
+    let foreign = |what: String| {
+        Error::file(path, format!("is not a checkpoint of this run ({what}); `--overwrite` starts afresh"))
+    };
+    let checkpoint = read_checkpoint(path).map_err(|error| match error {
+        Error::File { message, .. } => {
+            let remedy = "the run cannot go on from here; `--overwrite` starts afresh";
+            Error::file(path, format!("{message} ({remedy})"))
+        }
+        other => other,
+    })?;
+    if checkpoint.metadata.get(LISTING).is_some_and(|kept| kept != listing) {
+        return Err(Error::file(
+            path,
+            "was trained on other images: which of them can be read has changed since. Bring them back as \
+             they were, or start afresh with `--overwrite`",
+        ));
+    }
+    let json = checkpoint.metadata.get(KEY).ok_or_else(|| foreign("it lacks its progress".into()))?;
+    let progress: Progress = serde_json::from_str(json).map_err(|error| foreign(error.to_string()))?;
+    let mut found: HashMap<&str, &RawTensor> =
+        checkpoint.tensors.iter().map(|(key, raw)| (key.as_str(), raw)).collect();
+    for var in network.vars().iter().chain(network.auxiliary_vars()) {
+        let key = format!("{NETWORK}{}", var.key);
+        let raw = found.remove(key.as_str()).ok_or_else(|| foreign(format!("it lacks `{key}`")))?;
+        let values = to_tensor(raw)?;
+        if values.size() != var.tensor.size() {
+            return Err(foreign(format!("`{key}` is {:?}", raw.shape)));
+        }
+        assign(var, &values)?;
+    }
+    let mut state = Vec::new();
+    let mut average = HashMap::new();
+    for (key, raw) in found {
+        if let Some(name) = key.strip_prefix(OPTIMIZER) {
+            state.push((name.to_string(), to_tensor(raw)?.f_to_device(network.device())?));
+        } else if let Some(name) = key.strip_prefix(AVERAGE) {
+            average.insert(name, to_tensor(raw)?);
+        }
+    }
+    optimizer.load_state(&state)?;
+    if let Some(ema) = ema {
+        ema.load_state(&average)?;
+    }
+    Ok(progress)
+}
+
+fn raw(tensor: &Tensor) -> Result<RawTensor> {
+    let dtype = match tensor.f_kind()? {
+        tch::Kind::Int64 => Dtype::I64,
+        tch::Kind::Double => Dtype::F64,
+        _ => Dtype::F32,
+    };
+    let shape = tensor.size().iter().map(|&side| side as usize).collect();
+    Ok(RawTensor { dtype, shape, bytes: bytes_of(tensor)? })
+}

@@ -1,0 +1,437 @@
+//! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`, `checkpoint/`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_yaml::Value;
+
+use super::history::EpochRow;
+use crate::error::{Error, Result};
+use crate::plan::{PLAN_FILE, Plan, Settings};
+use crate::recipe::Method;
+use crate::util::atomic::{AtomicFile, is_temporary_of};
+use crate::util::lock::Lock;
+use crate::weights::source::MODEL_FILE;
+
+const METRICS: &str = "metrics.jsonl";
+const REPORT: &str = "report.json";
+const PAGE: &str = "report.html";
+/// The second model, where two are averaged.
+pub const BESIDE: &str = "beside.safetensors";
+const CHECKPOINTS: &str = "checkpoint";
+const LAST: &str = "last.safetensors";
+const FEATURES: &str = "features.safetensors";
+const RACE: &str = "race.jsonl";
+/// The methods that race, each in a folder of its own.
+const HEATS: &str = "race";
+/// Names the process that is at work in the folder, while it is.
+const LOCK: &str = ".lock";
+
+/// What to do with a folder that an earlier run has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Used {
+    /// Refuse it.
+    Refuse,
+    /// Go on with that run.
+    Resume,
+    /// Remove that run.
+    Overwrite,
+}
+
+/// Where a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From nothing.
+    Fresh,
+    /// From a checkpoint.
+    Checkpoint,
+    /// It is finished already.
+    Finished,
+}
+
+/// A run folder that this process has for itself, until this is dropped.
+#[derive(Debug)]
+pub struct Entered {
+    /// The folder.
+    pub folder: RunFolder,
+    /// Where the run begins.
+    pub start: Start,
+    /// A finished run may lie where nothing can be written.
+    lock: Option<Lock>,
+}
+
+impl Entered {
+    /// That nothing keeps other processes out, where that is so: a sentence.
+    pub fn note(&self) -> Option<String> {
+        let unlocked = self.lock.as_ref().is_some_and(|lock| !lock.works());
+        unlocked.then(|| {
+            format!(
+                "the file system of {} knows no locks: take care that no other `tl finetune` works in this folder",
+                self.folder.path.display()
+            )
+        })
+    }
+}
+
+/// The folder of one run.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Where the model goes.
+    model: PathBuf,
+}
+
+impl RunFolder {
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path) -> RunFolder {
+        RunFolder::of(path.to_path_buf())
+    }
+
+    fn of(path: PathBuf) -> RunFolder {
+        RunFolder { model: path.join(MODEL_FILE), path }
+    }
+
+    /// Takes hold of the plan's run folder, made if it is not there, and says where a run in it begins. Nothing of an earlier
+    /// run is touched.
+    ///
+    /// # Errors
+    /// [`Error::Run`] while another process is at work in it, [`Error::Usage`] for an earlier run that `used` does not allow
+    /// or that was another one, [`Error::Io`] where nothing can be written.
+    pub fn enter(plan: &Plan, used: Used) -> Result<Entered> {
+        let folder = RunFolder::of(plan.settings.out.clone());
+        if folder.path.exists() && !folder.path.is_dir() {
+            return Err(Error::usage(format!(
+                "the run folder {} is a file: choose another `--out`",
+                folder.path.display()
+            )));
+        }
+        fs::create_dir_all(&folder.path).map_err(Error::io("create the folder", &folder.path))?;
+        // Before anything else: whatever is there may be about to change.
+        let lock = match Lock::take(&folder.path.join(LOCK)) {
+            Ok(Err(holder)) => {
+                return Err(Error::run(format!(
+                    "{holder} is at work in the run folder {}: wait for its end or stop it, or choose another folder with \
+                     `--out`",
+                    folder.path.display()
+                )));
+            }
+            Ok(Ok(lock)) => Ok(lock),
+            Err(error) => Err(error),
+        };
+        let start = match (folder.is_used(), used) {
+            (true, Used::Refuse) => return Err(folder.refusal()),
+            (true, Used::Resume) => {
+                folder.check_same_run(plan)?;
+                match (folder.report().exists(), folder.has_begun()) {
+                    (true, _) => return Ok(Entered { folder, start: Start::Finished, lock: lock.ok() }),
+                    (false, true) => Start::Checkpoint,
+                    (false, false) => Start::Fresh,
+                }
+            }
+            _ => Start::Fresh,
+        };
+        // A folder that cannot be written to is said now, and not after an hour of downloading.
+        let lock = lock.map_err(Error::io("write to the folder", &folder.path))?;
+        tempfile::tempfile_in(&folder.path).map_err(Error::io("write to the folder", &folder.path))?;
+        Ok(Entered { folder, start, lock: Some(lock) })
+    }
+
+    /// Prepares the folder for a run that begins at `start`; an earlier run goes, unless this one goes on
+    /// with it.
+    pub fn begin(&self, settings: &Settings, start: Start) -> Result<()> {
+        self.tidy();
+        if start != Start::Fresh {
+            return Ok(());
+        }
+        self.clear()?;
+        let checkpoints = self.path.join(CHECKPOINTS);
+        fs::create_dir_all(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
+        AtomicFile::write(self.path.join(PLAN_FILE), settings.to_yaml()?.as_bytes())?;
+        self.rewrite_metrics(&[])
+    }
+
+    /// Removes the features that `linear` has kept, which a finished run needs no more.
+    pub fn drop_features(&self) -> Result<()> {
+        match self.features() {
+            path if path.exists() => fs::remove_file(&path).map_err(Error::io("remove", &path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The best model so far.
+    pub fn model(&self) -> PathBuf {
+        self.model.clone()
+    }
+
+    /// The second model, where two are averaged.
+    pub fn beside(&self) -> PathBuf {
+        self.path.join(BESIDE)
+    }
+
+    /// The state of a training by gradient.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(LAST)
+    }
+
+    /// The features that `linear` has computed so far.
+    pub fn features(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(FEATURES)
+    }
+
+    /// What each method of a race did on each held-out image.
+    pub fn race(&self) -> PathBuf {
+        self.path.join(RACE)
+    }
+
+    /// A folder for one method on one fold of a race, made if it is not there.
+    pub fn heat(&self, name: &str) -> Result<RunFolder> {
+        let path = self.heats().join(name);
+        let checkpoints = path.join(CHECKPOINTS);
+        fs::create_dir_all(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
+        Ok(RunFolder::of(path))
+    }
+
+    /// The same folder for a training whose model may not be the one that is kept: it lies among what is there to go on from
+    /// until the run is finished.
+    pub fn with_model_apart(&self) -> Result<RunFolder> {
+        Ok(RunFolder { model: self.heat("tuned")?.model, ..self.clone() })
+    }
+
+    /// Removes what the methods of a race have left to go on from.
+    pub fn drop_heats(&self) -> Result<()> {
+        match self.heats() {
+            path if path.exists() => fs::remove_dir_all(&path).map_err(Error::io("remove", &path)),
+            _ => Ok(()),
+        }
+    }
+
+    fn heats(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(HEATS)
+    }
+
+    /// Whether there is something to go on from.
+    fn has_begun(&self) -> bool {
+        [self.checkpoint(), self.features(), self.race(), self.heats()].iter().any(|path| path.exists())
+    }
+
+    /// Whether anything of that is more than an empty folder.
+    fn has_saved(&self) -> bool {
+        [self.checkpoint(), self.features(), self.race(), self.heats()].iter().any(|path| holds_a_file(path))
+    }
+
+    /// A file without a name, on the folder's disk: it is gone as soon as it is closed, however the process
+    /// ends.
+    pub fn unnamed_file(&self) -> Result<File> {
+        tempfile::tempfile_in(&self.path).map_err(Error::io("write to the folder", &self.path))
+    }
+
+    /// The report.
+    pub fn report(&self) -> PathBuf {
+        self.path.join(REPORT)
+    }
+
+    /// The report as a page.
+    pub fn page(&self) -> PathBuf {
+        self.path.join(PAGE)
+    }
+
+    /// Whether any epoch is finished.
+    pub fn has_epochs(&self) -> bool {
+        fs::metadata(self.path.join(METRICS)).is_ok_and(|metrics| metrics.len() > 0)
+    }
+
+    /// Replaces `metrics.jsonl` by these rows.
+    pub fn rewrite_metrics(&self, rows: &[EpochRow]) -> Result<()> {
+        let lines = rows.iter().map(line).collect::<Result<String>>()?;
+        AtomicFile::write(self.path.join(METRICS), lines.as_bytes())
+    }
+
+    /// Adds a row to `metrics.jsonl`, at once on the disk.
+    pub fn append_metrics(&self, row: &EpochRow) -> Result<()> {
+        let path = self.path.join(METRICS);
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io("open", &path))?;
+        file.write_all(line(row)?.as_bytes())
+            .and_then(|()| file.sync_data())
+            .map_err(Error::io("write", &path))
+    }
+
+    fn is_used(&self) -> bool {
+        [PLAN_FILE, METRICS, REPORT, MODEL_FILE, CHECKPOINTS].iter().any(|name| self.path.join(name).exists())
+    }
+
+    fn refusal(&self) -> Error {
+        let state = match self.path.join(REPORT).exists() {
+            true => "a finished run",
+            false => "a run that has not finished",
+        };
+        Error::usage(format!(
+            "the run folder {} holds {state}: `--resume` goes on with it, `--overwrite` replaces it, `--out` \
+             names another folder",
+            self.path.display()
+        ))
+    }
+
+    /// All that a run writes. The report comes first: without it a run does not count as finished, whatever
+    /// happens to the others.
+    fn files(&self) -> Vec<PathBuf> {
+        let named =
+            [REPORT, PAGE, METRICS, MODEL_FILE, BESIDE, PLAN_FILE, RACE].map(|name| self.path.join(name));
+        named.into_iter().chain([self.checkpoint(), self.features()]).collect()
+    }
+
+    /// Removes what a run writes, and nothing else.
+    fn clear(&self) -> Result<()> {
+        for path in self.files() {
+            if path.is_file() {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        self.drop_heats()?;
+        self.tidy();
+        Ok(())
+    }
+
+    /// Removes the temporaries of files that a killed process was writing. One that cannot be removed does
+    /// no harm.
+    fn tidy(&self) {
+        let files = self.files();
+        for folder in [self.path.clone(), self.path.join(CHECKPOINTS)] {
+            for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+                if files.iter().any(|file| is_temporary_of(file, &path)) {
+                    let _ = fs::remove_file(path);
+                }
+            }
+        }
+    }
+
+    /// `error`, with what to do where what was done before it is kept and a run with these `settings` goes on from it.
+    pub fn with_way_on(&self, error: Error, settings: &Settings) -> Error {
+        let of_this_run = match &error {
+            Error::Io { source, .. } => source.kind() != io::ErrorKind::BrokenPipe,
+            // What is wrong with the run's own files has its own remedy.
+            Error::File { path, .. } => !path.starts_with(&self.path),
+            Error::Torch { .. } | Error::Run(_) => true,
+            _ => false,
+        };
+        let goes_on =
+            || !self.report().exists() && self.has_saved() && matches!(self.difference(settings), Ok(None));
+        match of_this_run && goes_on() {
+            true => Error::run(format!(
+                "{error}; what was done before is saved in {}: when this is mended, go on with `--resume`",
+                self.path.display()
+            )),
+            false => error,
+        }
+    }
+
+    /// The first key in which `settings` mean another run than the one in the folder.
+    fn difference(&self, settings: &Settings) -> Result<Option<String>> {
+        let path = self.path.join(PLAN_FILE);
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+        let unreadable = |error: serde_yaml::Error| {
+            Error::file(&path, format!("is not the plan of a run ({error}); `--overwrite` starts afresh"))
+        };
+        let mut old: Value = serde_yaml::from_str(&text).map_err(unreadable)?;
+        let new: Value = serde_yaml::from_str(&settings.identity()?).map_err(unreadable)?;
+        Settings::neutralise(&mut old);
+        Ok(first_difference("", &old, &new))
+    }
+
+    /// Refuses a recipe that means another run than the one in the folder.
+    fn check_same_run(&self, plan: &Plan) -> Result<()> {
+        let Some(difference) = self.difference(&plan.settings)? else { return Ok(()) };
+        let finished = self.report().exists() && self.model.exists();
+        let further = match finished {
+            true => format!(
+                ". The run is finished, and its learning rate has come to the end of its schedule: to train its model \
+                 further, begin a new run with it as the `model`:\n  {}",
+                self.further(plan)
+            ),
+            false => String::new(),
+        };
+        Err(Error::usage(format!(
+            "cannot resume {}: the recipe means another run ({difference}). Undo the change, or start \
+             afresh with `--overwrite` or another `--out`{further}",
+            self.path.display()
+        )))
+    }
+
+    /// The command that trains the model of this finished run further, with the plan's recipe.
+    fn further(&self, plan: &Plan) -> String {
+        let text = fs::read_to_string(self.path.join(PLAN_FILE)).unwrap_or_default();
+        let old: Value = serde_yaml::from_str(&text).unwrap_or_default();
+        let epochs = |train: &Value| train.get("epochs").and_then(Value::as_u64);
+        let was = old.get("train").and_then(epochs);
+        let wanted = plan.settings.candidate.train().map(|train| train.epochs as u64);
+        let more = was.zip(wanted).and_then(|(was, wanted)| wanted.checked_sub(was)).filter(|&more| more > 0);
+        let mut sets = vec![
+            // Paths in a recipe are relative to it, and this one is typed elsewhere.
+            format!("model={}", fs::canonicalize(&self.path).unwrap_or(self.path.clone()).display()),
+        ];
+        // It brings its own.
+        sets.extend(plan.recipe.weights.as_ref().map(|_| "weights=DEFAULT".into()));
+        sets.extend(more.map(|more| format!("train.epochs={more}")));
+        // From random values it would not be the model's.
+        if plan.recipe.strategy.method == Some(Method::Scratch) {
+            sets.push("strategy.method=full".into());
+        }
+        let sets: String = sets.iter().map(|set| format!(" --set {}", typed(set))).collect();
+        let out = format!("{}-further", self.path.display());
+        format!(
+            "tl finetune {}{sets} --out {}",
+            typed(&plan.recipe.path().display().to_string()),
+            typed(&out)
+        )
+    }
+}
+
+/// Whether there is a file at `path`, or below it.
+fn holds_a_file(path: &Path) -> bool {
+    let mut below = fs::read_dir(path).into_iter().flatten().flatten();
+    path.is_file() || below.any(|entry| holds_a_file(&entry.path()))
+}
+
+/// An argument as a shell takes it.
+fn typed(argument: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "-_./=:,+@%".contains(letter);
+    match argument.chars().all(plain) {
+        true => argument.into(),
+        false => format!("'{}'", argument.replace('\'', "'\\''")),
+    }
+}
+
+fn line(row: &EpochRow) -> Result<String> {
+    let json = serde_json::to_string(row)
+        .map_err(|error| Error::run(format!("cannot write an epoch's metrics: {error}")))?;
+    Ok(json + "\n")
+}
+
+/// The first key whose value differs, as `key: was X, is Y`.
+fn first_difference(key: &str, old: &Value, new: &Value) -> Option<String> {
+    if let (Value::Mapping(old), Value::Mapping(new)) = (old, new) {
+        let keys: Vec<&Value> = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))).collect();
+        return keys.into_iter().find_map(|name| {
+            let nothing = Value::Null;
+            let path = match (key, name.as_str().unwrap_or_default()) {
+                ("", name) => name.to_string(),
+                (key, name) => format!("{key}.{name}"),
+            };
+            first_difference(&path, old.get(name).unwrap_or(&nothing), new.get(name).unwrap_or(&nothing))
+        });
+    }
+    let show = |value: &Value| match value {
+        Value::Null => "not set".to_string(),
+        value => serde_yaml::to_string(value).unwrap_or_default().trim().replace('\n', " "),
+    };
+    (old != new).then(|| match key {
+        "data.listing" => "the images are not the same".to_string(),
+        key => format!("`{key}` was {}, is {}", show(old), show(new)),
+    })
+}

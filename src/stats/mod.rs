@@ -1,0 +1,4 @@
+//! Metrics of a classifier, and how much they say.
+
+pub mod metrics;
+pub mod significance;

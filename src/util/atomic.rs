@@ -1,0 +1,281 @@
+//! Files that are either all there or as they were.
+//!
+//! The bytes go to a hidden temporary beside the path, which takes the path's place, durably, when all
+//! of them are written. Whatever goes wrong before (a full disk, an error, a panic) leaves the old file
+//! untouched and removes the temporary; only `kill -9` and a power cut can leave one behind.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+use crate::util::digest::Hasher;
+
+/// Longer names leave no room for the temporary's own letters (file systems allow 255 bytes).
+const LONGEST_PREFIX: usize = 200;
+
+/// A file under construction. Dropped without [`AtomicFile::commit`] it leaves no trace.
+///
+/// As a [`Write`] it is buffered. Its errors know no path: [`AtomicFile::error`] gives them one.
+pub struct AtomicFile {
+    /// What the user asked for; error messages name it.
+    path: PathBuf,
+    /// The same with links followed, so that a link goes on being one.
+    target: PathBuf,
+    writer: BufWriter<NamedTempFile>,
+}
+
+impl AtomicFile {
+    /// Starts a file that will replace `path`. Missing parent folders are made.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder cannot be made or written to, [`Error::File`] if `path` is a folder or
+    /// something else than a file.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let target = resolve(path)?;
+        let folder = match target.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+        let temporary = temporary(&target, folder).map_err(Error::io("write", path))?;
+        if let Ok(old) = fs::metadata(&target) {
+            // The replacement is the same file to everybody else. Some file systems know no modes.
+            let _ = temporary.as_file().set_permissions(old.permissions());
+        }
+        Ok(Self { path: path.into(), target, writer: BufWriter::with_capacity(1 << 18, temporary) })
+    }
+
+    /// Replaces the file at `path` by these bytes.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`] and [`AtomicFile::commit`].
+    pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+        let mut file = Self::create(path)?;
+        file.write_all(bytes).map_err(|error| file.error(error))?;
+        file.commit()
+    }
+
+    /// The path that will be replaced, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `cannot write PATH: …`, for an error of writing to this file.
+    pub fn error(&self, error: io::Error) -> Error {
+        Error::io("write", &self.path)(error)
+    }
+
+    /// Puts the file in place, durably.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the last bytes cannot be written; the old file is then as it was.
+    pub fn commit(self) -> Result<()> {
+        Self::commit_all([self])
+    }
+
+    /// Puts several files in place. All are written out before the first is renamed, in the order given,
+    /// so that a full disk leaves all the old ones; only a power cut between two renames can separate
+    /// them.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::commit`].
+    pub fn commit_all(files: impl IntoIterator<Item = Self>) -> Result<()> {
+        let mut ready = Vec::new();
+        for mut file in files {
+            file.writer.flush().map_err(|error| file.error(error))?;
+            match file.writer.get_ref().as_file().sync_all() {
+                // Some network and FUSE file systems have no sync.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                result => result.map_err(|error| file.error(error))?,
+            }
+            ready.push(file);
+        }
+        for Self { path, target, writer } in ready {
+            let temporary =
+                writer.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
+            temporary.persist(&target).map_err(|error| Error::io("write", &path)(error.error))?;
+            sync_folder(&target);
+        }
+        Ok(())
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.writer.seek(to)
+    }
+}
+
+/// Follows links, and refuses what renaming would destroy.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path.into()),
+        // A part of the path is a file: creating the folder would only say "file exists".
+        Err(error) => return Err(Error::io("write", path)(error)),
+    };
+    if found.is_dir() {
+        return Err(Error::file(path, "is a folder; name a file to write"));
+    }
+    if !found.is_file() {
+        return Err(Error::file(
+            path,
+            "is a device or a pipe, which cannot be replaced; name a file to write",
+        ));
+    }
+    fs::canonicalize(path).map_err(Error::io("write", path))
+}
+
+fn temporary(target: &Path, folder: &Path) -> io::Result<NamedTempFile> {
+    let mut prefix = OsString::from(".");
+    match target.file_name() {
+        Some(name) if name.len() <= LONGEST_PREFIX => prefix.push(name),
+        _ => prefix.push("tl"),
+    }
+    prefix.push(".");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // What any new file gets, less the umask; temporaries are private by default.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
+/// A hidden name beside `target` that is always the same: `.x.npy.partial`.
+pub(crate) fn hidden(target: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    match target.file_name() {
+        Some(file) if file.len() <= LONGEST_PREFIX => name.push(file),
+        Some(file) => {
+            let mut hasher = Hasher::new();
+            hasher.update(file.as_encoded_bytes());
+            name.push(format!("tl-{}", hasher.hex()));
+        }
+        None => name.push("tl"),
+    }
+    name.push(ending);
+    target.with_file_name(name)
+}
+
+/// Whether `path` is a temporary that a killed process has left beside `target`.
+pub fn is_temporary_of(target: &Path, path: &Path) -> bool {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let (Some(target_name), Some(name)) = (name(target), name(path)) else { return false };
+    target.parent() == path.parent()
+        && name.strip_prefix(&format!(".{target_name}.")).is_some_and(|rest| rest.ends_with(".tmp"))
+}
+
+/// The new name survives a power cut only with the folder's own sync; not every system has one.
+pub(crate) fn sync_folder(path: &Path) {
+    if let Some(folder) = path.parent() {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_old_file_stays_until_the_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/deeper/x.bin");
+        AtomicFile::write(&path, b"old").unwrap();
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        file.flush().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        file.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(path.parent().unwrap()), ["x.bin"]);
+    }
+
+    #[test]
+    fn dropped_it_leaves_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.bin");
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        let temporaries = names(folder.path());
+        assert!(temporaries.len() == 1 && temporaries[0].starts_with(".x.bin."), "{temporaries:?}");
+        drop(file);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn folders_and_pipes_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = AtomicFile::create(folder.path()).map(drop).unwrap_err().to_string();
+        assert!(message.contains("is a folder"), "{message}");
+        let message = AtomicFile::create("/dev/null").map(drop).unwrap_err().to_string();
+        assert!(message.contains("is a device"), "{message}");
+        fs::write(folder.path().join("file"), b"").unwrap();
+        let below = folder.path().join("file/x.csv");
+        assert!(AtomicFile::create(&below).map(drop).unwrap_err().to_string().contains("Not a directory"));
+    }
+
+    #[test]
+    fn long_names_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n".repeat(255));
+        AtomicFile::write(&path, b"x").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_modes_are_kept() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("x"), folder.path().join("link"));
+        fs::write(&path, b"old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("x", &link).unwrap();
+        AtomicFile::write(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        // A new file is as readable as the umask lets any new file be.
+        AtomicFile::write(folder.path().join("a"), b"").unwrap();
+        fs::write(folder.path().join("b"), b"").unwrap();
+        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode("a"), mode("b"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_names_the_file() {
+        let file = AtomicFile::create(tempfile::tempdir().unwrap().path().join("x.csv")).unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap().write_all(b"x").unwrap_err();
+        let message = file.error(full).to_string();
+        assert!(message.contains("x.csv") && message.contains("No space left"), "{message}");
+    }
+}

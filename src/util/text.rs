@@ -1,0 +1,82 @@
+//! Words for messages: hints, text of others shown safely, long lists cut short, counts.
+
+use crate::util::suggest::nearest;
+
+/// A longer name is no slip of the finger, and comparing it would take its length squared.
+const LONGEST_SLIP: usize = 100;
+
+/// `; did you mean x?`, or nothing when no known name is near.
+pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    near(typed, known).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+}
+
+/// As [`nearest`], for a name of any length.
+pub fn near<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if typed.len() > LONGEST_SLIP { None } else { nearest(typed, known) }
+}
+
+/// Text that a user or a file supplied, fit for a message: one line, no control characters, about 60
+/// characters at most.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut out = String::new();
+    let mut length = 0;
+    for c in text.chars() {
+        if length >= LONGEST {
+            out.push('…');
+            break;
+        }
+        if c.is_control() {
+            out.extend(c.escape_default());
+            length += c.escape_default().count();
+        } else {
+            out.push(c);
+            length += 1;
+        }
+    }
+    out
+}
+
+/// Up to five names, then how many more there are: `a, b, c`, or `a, b, c, d, e and 7 more`.
+pub fn first_few<T: AsRef<str>>(names: &[T]) -> String {
+    const MANY: usize = 5;
+    let text = names.iter().take(MANY).map(|name| shown(name.as_ref())).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MANY) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+/// `1 file`, `3 files`.
+pub fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_near_is_meant() {
+        assert_eq!(did_you_mean("epcohs", ["lr", "epochs"]), "; did you mean epochs?");
+        assert_eq!(did_you_mean("colour", ["lr", "epochs"]), "");
+        assert_eq!(did_you_mean(&"epochs".repeat(1 << 18), ["lr", "epochs"]), "");
+    }
+
+    #[test]
+    fn text_of_others_is_shown_on_one_line() {
+        assert_eq!(shown("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
+        assert_eq!(shown(&"x".repeat(100)).chars().count(), 61);
+        assert!(shown(&"\0".repeat(100)).len() < 70);
+    }
+
+    #[test]
+    fn long_lists_are_cut_short() {
+        assert_eq!(first_few(&["a", "b"]), "a, b");
+        assert_eq!(first_few(&["a"; 12]), "a, a, a, a, a and 7 more");
+        assert_eq!(
+            (counted(1, "file", "files"), counted(0, "file", "files")),
+            ("1 file".into(), "0 files".into())
+        );
+    }
+}
