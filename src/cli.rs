@@ -111,7 +111,7 @@ pub struct Weights {
 
 /// How images are read.
 #[derive(Args, Debug)]
-pub struct Images {
+pub struct ImageArgs {
     /// Images, folders that are searched for them, lists of paths, which keep their order (.txt: a path a line; .csv: a
     /// column `path`, or the first; -: lines of standard input), or CIFAR and MNIST as published
     #[arg(required = true, value_name = "PATH")]
@@ -147,7 +147,7 @@ pub struct Extract {
     pub weights: Weights,
     /// The images
     #[command(flatten)]
-    pub images: Images,
+    pub images: ImageArgs,
     /// Where to read: a stage's name, `features` (the input of the last layer) or `logits`
     #[arg(long, value_name = "NAME", default_value = "features")]
     pub stage: String,
@@ -176,7 +176,7 @@ pub struct Predict {
     pub weights: Weights,
     /// The images
     #[command(flatten)]
-    pub images: Images,
+    pub images: ImageArgs,
     /// How many classes to name for each image
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = top_k)]
     pub top_k: usize,

@@ -9,14 +9,14 @@ use super::terminal::{Terminal, warn};
 use super::{Named, Outcome, Work, limits, say_if_too_dark};
 use crate::cli::{self, Common};
 use crate::data::loader::Batching;
-use crate::device::back_off::Parts;
+use crate::device::back_off::BackOff;
 use crate::device::copy::Download;
 use crate::device::precision::Autocast;
 use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::inference::features::append;
-use crate::models::{Network, Reading};
-use crate::output::{FeatureFormat, FeatureWriter, Job, errors_path};
+use crate::models::{Network, Tap};
+use crate::output::{FeatureFormat, FeatureWriter, JobIdentity, errors_path};
 use crate::util::signal::Signals;
 use crate::util::text::counted;
 use crate::weights::CLASSIFIER;
@@ -28,8 +28,8 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let signals = Signals::listen()?;
     FeatureFormat::of(&args.out)?;
     let check = |network: &Network, source: &Source| {
-        let reading = network.reading(&args.stage)?;
-        match source.features_only() && network.reads(reading, CLASSIFIER) {
+        let tap = network.tap(&args.stage)?;
+        match source.features_only() && network.reads(tap, CLASSIFIER) {
             true => Err(Error::usage(source.features_only_refusal())),
             false => Ok(()),
         }
@@ -39,19 +39,19 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let out = work.out(&args.out);
     let classifier = named.open(&work, terminal, &signals, false)?;
     let (network, preprocessing) = (&classifier.network, &classifier.preprocessing);
-    let reading = network.reading(&args.stage)?;
+    let tap = network.tap(&args.stage)?;
     let side = i64::from(preprocessing.crop_size);
-    let length = match reading {
-        Reading::Features => network.feature_length(),
-        Reading::Logits => network.classes(),
+    let length = match tap {
+        Tap::Features => network.feature_length(),
+        Tap::Logits => network.classes(),
         // One black image tells the length of a row.
         _ => {
             let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
-            network.read(&black.f_to_device(network.device())?, reading)?.numel()
+            network.read(&black.f_to_device(network.device())?, tap)?.numel()
         }
     };
 
-    let job = classifier.describe(Job::new("extract"), 0).with("stage", &args.stage);
+    let job = classifier.describe(JobIdentity::new("extract"), 0).with("stage", &args.stage);
     let job = work.describe(job.with("--max-pixels", args.images.max_pixels));
     let precision = args.images.precision;
     let limits = limits(&args.images, std::slice::from_ref(&classifier));
@@ -59,15 +59,15 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
     let progress = match work.begin(&out, &job, args.resume, terminal)? {
         Err(complete) => complete,
         Ok(partial) => {
-            let writer = match reading {
-                Reading::Logits => FeatureWriter::open_named(&out, &columns(&classifier.classes), partial)?,
+            let writer = match tap {
+                Tap::Logits => FeatureWriter::open_named(&out, &columns(&classifier.classes), partial)?,
                 _ => FeatureWriter::open(&out, length, partial)?,
             };
             let (batch_size, threads) = (args.images.batch_size, work.threads);
             let batching = Batching { preprocessing, batch_size, join_single: false, threads };
             let mut rows = Vec::new();
             let mut inference = None;
-            let parts = Parts::new(network.device());
+            let parts = BackOff::new(network.device());
             let bar = terminal.images("extracting", 0);
             let shown = bar.clone();
             let progress = stream::run(work.images, writer, batch_size, &signals, shown, |inputs, sink| {
@@ -86,7 +86,7 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
                     |network, images, _| {
                         let features = parts.run_one(images, |images| {
                             let _autocast = Autocast::begin(network.device(), precision)?;
-                            network.read(images, reading)
+                            network.read(images, tap)
                         })?;
                         Download::begin(&features)
                     },

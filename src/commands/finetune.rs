@@ -12,12 +12,12 @@ use crate::device;
 use crate::device::memory;
 use crate::error::{Error, Result};
 use crate::methods::contest::Decided;
-use crate::methods::{Context, Kept, Outcomes, Seconds, Trained, pair, race};
+use crate::methods::{Chosen, Context, Outcomes, Seconds, Trained, pair, race};
 use crate::models::Network;
 use crate::plan::{Overrides, Plan, Training};
 use crate::recipe::{BadImages, Method};
-use crate::report::{Best, Frozen, Images, Measured, MeasuredViews, Race, Report};
-use crate::run::folder::{BESIDE, Entered, RunFolder, Start, Used};
+use crate::report::{Best, Frozen, ImageCounts, Measured, MeasuredViews, Race, Report};
+use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used};
 use crate::stats::metrics::Evaluation;
 use crate::stats::significance;
 use crate::strategy::Contest;
@@ -54,7 +54,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
     if entered.start == Start::Finished {
         // It may have been killed just before it would have done that.
         folder.drop_features()?;
-        folder.drop_heats()?;
+        folder.drop_fold_runs()?;
         let path = folder.path().display();
         terminal.say(format!(
             "{path} is finished: nothing to do (a new run with `model: {path}` trains its model further)"
@@ -96,7 +96,7 @@ fn carry_out(
     if raced.is_none() {
         folder.begin(&plan.settings, start)?;
     }
-    let (trained, beside, contest) = match plan.settings.rival.take() {
+    let (trained, partner, contest) = match plan.settings.rival.take() {
         None => {
             let candidate = &plan.settings.candidate;
             (run.context(&plan).train(candidate, network, &mut seconds)?, None, None)
@@ -108,23 +108,24 @@ fn carry_out(
             let both = [&plan.settings.candidate, &rival];
             let decided = pair::hold(run.context(&plan), both, plan.settings.average, &mut seconds)?;
             plan.data.test = test;
-            let Decided { kept, beside, contest, reason } = decided;
+            let Decided { kept, partner, contest, reason } = decided;
             let reason = format!("{}; {reason}", plan.settings.reason);
             match contest.kept() == Some(rival.method) {
                 true => plan.settings.adopt(rival, reason),
                 false => plan.settings.reason = reason,
             }
             terminal.say(format!("method  {}: {}", plan.settings.candidate.method, plan.settings.reason));
-            (kept, beside, Some(contest))
+            (kept, partner, Some(contest))
         }
     };
     let Trained { network, mut outcomes } = trained;
-    let (second, more) = match beside {
-        Some((Trained { network, outcomes }, share)) => (Some((network, share)), Some(outcomes)),
+    let (second, more) = match partner {
+        Some((Trained { network, outcomes }, weight)) => (Some((network, weight)), Some(outcomes)),
         None => (None, None),
     };
     let context = run.context(&plan);
-    let kept = Kept { network: &network, beside: second.as_ref().map(|(network, share)| (network, *share)) };
+    let kept =
+        Chosen { network: &network, partner: second.as_ref().map(|(network, weight)| (network, *weight)) };
     if contest.is_some() {
         more.into_iter().for_each(|more| outcomes.take_over(more));
         context.publish(&kept, &outcomes)?;
@@ -140,7 +141,7 @@ fn carry_out(
     let report = report(&plan, &network, found)?;
     report.write(folder)?;
     folder.drop_features()?;
-    folder.drop_heats()?;
+    folder.drop_fold_runs()?;
     conclude(&report, chance, folder, terminal);
     Ok(Outcome::Done)
 }
@@ -216,7 +217,7 @@ fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
         device: settings.device,
         threads: settings.threads,
         decode: settings.data.decode,
-        train: Images { images: data.train.len() },
+        train: ImageCounts { images: data.train.len() },
         val: measured(&outcomes.val, data.val.len()),
         test: test.map(|(evaluation, samples)| measured(evaluation, samples.len())),
         val_views,
@@ -317,10 +318,10 @@ fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, termina
     for pass in &report.passes {
         terminal.say(format!("passes  {pass}"));
     }
-    let model = match report.contest.as_ref().and_then(Contest::beside) {
+    let model = match report.contest.as_ref().and_then(Contest::partner) {
         None => folder.model().display().to_string(),
         Some(_) => {
-            format!("{} with {BESIDE} beside it: predict averages them", folder.model().display())
+            format!("{} with {PARTNER_FILE} beside it: predict averages them", folder.model().display())
         }
     };
     terminal.say(format!(

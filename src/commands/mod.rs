@@ -12,7 +12,7 @@ mod terminal;
 
 use std::path::{Path, PathBuf};
 
-use self::stream::Images;
+use self::stream::ImageStream;
 use self::terminal::Terminal;
 use crate::cli::{self, Cli, Command, Common};
 use crate::data::{Given, Input};
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::inference::as_they_are;
 use crate::models::{Fill, Network};
 use crate::output::shard::Shard;
-use crate::output::{Begun, Job, Partial, Progress};
+use crate::output::{Begun, JobIdentity, Partial, Progress};
 use crate::plan::fits;
 use crate::preprocess::{Brightness, Crops, Decode, DecodeLimits, Fit, Preprocessing};
 use crate::util::signal::Signals;
@@ -85,7 +85,7 @@ struct Named<'a> {
 
 /// The images of a command, and where they are computed on.
 struct Work {
-    images: Images,
+    images: ImageStream,
     /// `None`: all of them.
     shard: Option<Shard>,
     device: tch::Device,
@@ -102,20 +102,20 @@ struct Classifier {
     /// The sha256 of the weights' file, or `none`.
     weights: String,
     /// The second of two models that were kept together.
-    beside: Option<Second>,
+    partner: Option<PartnerNetwork>,
 }
 
 /// A network that is averaged with another one.
-struct Second {
+struct PartnerNetwork {
     network: Network,
     /// The sha256 of its file.
     weights: String,
     /// What it counts.
-    share: f64,
+    weight: f64,
 }
 
 /// What decoding may cost: as the command line says, else fast where all of `classifiers` were trained so.
-fn limits(images: &cli::Images, classifiers: &[Classifier]) -> DecodeLimits {
+fn limits(images: &cli::ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
     let fast = classifiers.iter().all(|classifier| classifier.decode == Decode::Fast);
     let trained = if fast { Decode::Fast } else { Decode::Exact };
     DecodeLimits {
@@ -207,9 +207,9 @@ impl<'a> Named<'a> {
         if let Some(note) = opened.note_of_two().filter(|_| !both) {
             terminal.say(format!("note: {note}"));
         }
-        let beside = if both { self.second(&opened, &preprocessing, work, terminal)? } else { None };
+        let partner = if both { self.second(&opened, &preprocessing, work, terminal)? } else { None };
         let (network, classes) = opened.into_classifier(preprocessing.crop_size, work.device, 0)?;
-        Ok(Classifier { network, classes, preprocessing, decode, weights, beside })
+        Ok(Classifier { network, classes, preprocessing, decode, weights, partner })
     }
 
     /// The model beside this one, if `tl finetune` has kept two.
@@ -219,19 +219,19 @@ impl<'a> Named<'a> {
         preprocessing: &Preprocessing,
         work: &Work,
         terminal: Terminal,
-    ) -> Result<Option<Second>> {
-        let beside = opened.card.as_ref().and_then(|card| card.beside.as_ref());
-        let (Some(beside), Weights::Model(path) | Weights::File(path)) = (beside, &self.source.weights)
+    ) -> Result<Option<PartnerNetwork>> {
+        let partner = opened.card.as_ref().and_then(|card| card.partner.as_ref());
+        let (Some(partner), Weights::Model(path) | Weights::File(path)) = (partner, &self.source.weights)
         else {
             return Ok(None);
         };
-        let file = path.with_file_name(&beside.file);
+        let file = path.with_file_name(&partner.file);
         if !file.is_file() {
             terminal.say(format!(
                 "warning: {} is averaged with {}, which is not in its folder: its answers are its own alone, and not those \
                  that the report measured",
                 path.display(),
-                beside.file
+                partner.file
             ));
             return Ok(None);
         }
@@ -245,13 +245,13 @@ impl<'a> Named<'a> {
         second.check(Head::Load, preprocessing.crop_size)?;
         let weights = second.file.as_ref().map_or(String::new(), |(_, checkpoint)| checkpoint.sha256.clone());
         let (network, _) = second.into_classifier(preprocessing.crop_size, work.device, 0)?;
-        Ok(Some(Second { network, weights, share: beside.share }))
+        Ok(Some(PartnerNetwork { network, weights, weight: partner.weight }))
     }
 }
 
 impl Classifier {
-    /// What the network's answers depend on, for a [`Job`].
-    fn describe(&self, job: Job, number: usize) -> Job {
+    /// What the network's answers depend on, for a [`JobIdentity`].
+    fn describe(&self, job: JobIdentity, number: usize) -> JobIdentity {
         let name =
             |what: &str| if number == 0 { what.into() } else { format!("{what} of model {}", number + 1) };
         job.with(&name("model"), self.network.architecture.name)
@@ -263,10 +263,10 @@ impl Classifier {
 impl Classifier {
     /// What tells its values from others.
     fn both(&self) -> String {
-        match &self.beside {
+        match &self.partner {
             None => self.weights.clone(),
-            Some(Second { weights, share, .. }) => {
-                format!("{} and {weights}, which counts {share}", self.weights)
+            Some(PartnerNetwork { weights, weight, .. }) => {
+                format!("{} and {weights}, which counts {weight}", self.weights)
             }
         }
     }
@@ -274,7 +274,7 @@ impl Classifier {
 
 impl Work {
     /// Finds the first image and the device.
-    fn find(images: &cli::Images, common: &Common, terminal: Terminal) -> Result<Self> {
+    fn find(images: &cli::ImageArgs, common: &Common, terminal: Terminal) -> Result<Self> {
         let shard = match &images.shard {
             None => None,
             Some(choice) => {
@@ -286,7 +286,7 @@ impl Work {
             }
         };
         let precision = images.precision;
-        let images = Images::open(Given::read(&images.paths)?, shard.unwrap_or(Shard::WHOLE), terminal)?;
+        let images = ImageStream::open(Given::read(&images.paths)?, shard.unwrap_or(Shard::WHOLE), terminal)?;
         let choice = common.device.unwrap_or(DeviceChoice::Auto);
         let device = device::choose(choice)?;
         let notes = device::fallen_back(choice).into_iter().chain(precision.note(device));
@@ -300,8 +300,8 @@ impl Work {
         self.shard.map_or_else(|| out.into(), |shard| shard.path(out))
     }
 
-    /// The shard and the lists of a [`Job`].
-    fn describe(&self, job: Job) -> Job {
+    /// The shard and the lists of a [`JobIdentity`].
+    fn describe(&self, job: JobIdentity) -> JobIdentity {
         let job = match self.images.lists() {
             Some(lists) => job.with("list", lists),
             None => job,
@@ -312,11 +312,11 @@ impl Work {
     /// Gets an output ready, and passes over the images that it holds; or tells of an output that is complete.
     ///
     /// # Errors
-    /// As [`Partial::begin`] and [`Images::pass`].
+    /// As [`Partial::begin`] and [`ImageStream::pass`].
     fn begin(
         &mut self,
         out: &Path,
-        job: &Job,
+        job: &JobIdentity,
         resume: bool,
         terminal: Terminal,
     ) -> Result<Result<Box<Partial>, Progress>> {

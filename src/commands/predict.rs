@@ -11,13 +11,13 @@ use super::terminal::{Terminal, warn};
 use super::{Classifier, Named, Outcome, Work, limits, say_if_too_dark};
 use crate::cli::{self, Common};
 use crate::data::Input;
-use crate::device::back_off::Parts;
+use crate::device::back_off::BackOff;
 use crate::device::precision::Precision;
 use crate::error::{Error, Result};
 use crate::inference::ensemble::{Averaging, Member, match_classes};
 use crate::models::Network;
 use crate::output::{
-    Done, Job, Output, PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, Progress,
+    Done, JobIdentity, Output, PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, Progress,
     TableStyle,
 };
 use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views};
@@ -98,8 +98,14 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
 }
 
 /// What the rows depend on.
-fn job(args: &cli::Predict, work: &Work, views: &Views, classifiers: &[Classifier], top_k: usize) -> Job {
-    let job = Job::new("predict");
+fn job(
+    args: &cli::Predict,
+    work: &Work,
+    views: &Views,
+    classifiers: &[Classifier],
+    top_k: usize,
+) -> JobIdentity {
+    let job = JobIdentity::new("predict");
     let job = (0..).zip(classifiers).fold(job, |job, (number, model)| model.describe(job, number));
     work.describe(
         job.with("--top-k", top_k)
@@ -212,7 +218,8 @@ fn members<'a>(
 ) -> Result<Vec<Member<'a>>> {
     let Some(first) = classifiers.first() else { return Ok(Vec::new()) };
     let mut members = Vec::new();
-    for (model, Classifier { network, classes, preprocessing, beside, .. }) in named.iter().zip(classifiers) {
+    for (model, Classifier { network, classes, preprocessing, partner, .. }) in named.iter().zip(classifiers)
+    {
         let order = match_classes(&first.classes, classes).map_err(|difference| {
             Error::usage(format!(
                 "{} and {} cannot be averaged, because their classes are not the same: {difference}",
@@ -225,9 +232,9 @@ fn members<'a>(
                 model.name, named[0].name
             ));
         }
-        let parts = Parts::new(network.device());
-        let beside = beside.as_ref().map(|second| (&second.network, second.share));
-        members.push(Member { network, beside, preprocessing, order, precision, parts });
+        let parts = BackOff::new(network.device());
+        let partner = partner.as_ref().map(|second| (&second.network, second.weight));
+        members.push(Member { network, partner, preprocessing, order, precision, parts });
     }
     Ok(members)
 }

@@ -22,7 +22,7 @@ use crate::util::text::counted;
 const CHUNK: usize = 4096;
 
 /// The images of a run, in order: those of the listing that the shard takes.
-pub struct Images {
+pub struct ImageStream {
     given: Given,
     inputs: Inputs,
     /// Read already, so that a command line without any image is told at once.
@@ -39,7 +39,7 @@ pub struct Images {
     complete: bool,
 }
 
-impl Images {
+impl ImageStream {
     /// Lists as far as the first image.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Images {
     pub fn open(given: Given, shard: Shard, terminal: Terminal) -> Result<Self> {
         let mut inputs = Inputs::of(&given);
         let first = inputs.next()?;
-        Ok(Images {
+        Ok(ImageStream {
             given,
             inputs,
             first,
@@ -97,7 +97,7 @@ impl Images {
                 None => break,
             }
         }
-        if self.taken == done.images && (done.images == 0 || self.digest.hex() == done.listing) {
+        if self.taken == done.images && (done.images == 0 || self.digest.hex() == done.fingerprint) {
             return Ok(());
         }
         Err(Error::usage(format!(
@@ -270,7 +270,7 @@ impl<O: Output> Sink<'_, O> {
 
 impl<O: Output> State<O> {
     fn done(&self) -> Done {
-        Done { images: self.images, listing: self.digest.hex() }
+        Done { images: self.images, fingerprint: self.digest.hex() }
     }
 }
 
@@ -280,7 +280,7 @@ impl<O: Output> State<O> {
 /// # Errors
 /// Those of listing, of `each` and of writing, and [`Error::Interrupted`], with what a later run can go on from.
 pub fn run<O: Output>(
-    mut images: Images,
+    mut images: ImageStream,
     output: O,
     batch_size: usize,
     signals: &Signals,
@@ -327,7 +327,7 @@ pub fn run<O: Output>(
 }
 
 fn chunks<O: Output>(
-    images: &mut Images,
+    images: &mut ImageStream,
     sink: &mut Sink<O>,
     length: u64,
     mut each: impl FnMut(&[Input], &Sink<O>) -> Result<()>,

@@ -154,7 +154,7 @@ impl Inputs {
 struct Merge {
     /// The next of each source, least first; a folder that has not been read stands in its own place, which
     /// is before all that it holds.
-    heads: BinaryHeap<Reverse<Head>>,
+    heads: BinaryHeap<Reverse<ListHead>>,
     sources: Vec<Open>,
     notes: Vec<String>,
     /// The place of the last image that was handed out.
@@ -169,7 +169,7 @@ enum Open {
 }
 
 /// Ordered by path and number, and of the same file the one with a label first: it was found below a folder.
-struct Head {
+struct ListHead {
     place: PathBuf,
     number: usize,
     unlabelled: bool,
@@ -178,31 +178,31 @@ struct Head {
     input: Option<Input>,
 }
 
-impl Head {
+impl ListHead {
     fn key(&self) -> (&Path, usize, bool, Option<usize>) {
         (&self.place, self.number, self.unlabelled, self.source)
     }
 }
 
-impl Ord for Head {
+impl Ord for ListHead {
     fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())
     }
 }
 
-impl PartialOrd for Head {
+impl PartialOrd for ListHead {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Head {
+impl PartialEq for ListHead {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
 
-impl Eq for Head {}
+impl Eq for ListHead {}
 
 impl Merge {
     /// Makes room for sources that come after those so far.
@@ -247,7 +247,7 @@ impl Merge {
     fn open(&mut self, place: PathBuf, source: Open) {
         self.sources.push(source);
         let source = Some(self.sources.len() - 1);
-        self.heads.push(Reverse(Head { place, number: 0, unlabelled: true, source, input: None }));
+        self.heads.push(Reverse(ListHead { place, number: 0, unlabelled: true, source, input: None }));
     }
 
     fn push(&mut self, input: Input, source: Option<usize>) {
@@ -256,7 +256,7 @@ impl Merge {
             None => (plain(&input.path).to_path_buf(), 0),
         };
         let unlabelled = input.label.is_empty();
-        self.heads.push(Reverse(Head { place, number, unlabelled, source, input: Some(input) }));
+        self.heads.push(Reverse(ListHead { place, number, unlabelled, source, input: Some(input) }));
     }
 
     fn next(&mut self) -> Result<Option<Input>> {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// Does `attempt(most)` for the images of a batch in parts of `most`, with half as many each time memory runs out.
 /// `most` keeps what has worked. The error of the least part is returned with a remedy.
-pub fn halving<T>(
+pub fn with_back_off<T>(
     most: &mut usize,
     images: usize,
     least: usize,
@@ -52,16 +52,16 @@ pub fn sizes(images: usize, most: usize, least: usize) -> Vec<usize> {
 ///
 /// Threads may share it: what one of them has found out holds for all.
 #[derive(Debug)]
-pub struct Parts {
+pub struct BackOff {
     device: Device,
     most: AtomicUsize,
     said: AtomicUsize,
 }
 
-impl Parts {
+impl BackOff {
     /// For a network on `device`.
-    pub fn new(device: Device) -> Parts {
-        Parts { device, most: AtomicUsize::new(usize::MAX), said: AtomicUsize::new(usize::MAX) }
+    pub fn new(device: Device) -> BackOff {
+        BackOff { device, most: AtomicUsize::new(usize::MAX), said: AtomicUsize::new(usize::MAX) }
     }
 
     /// `compute(images)` for images `[N, …]`: each of its outputs has a row an image, and comes whole.
@@ -72,7 +72,7 @@ impl Parts {
     ) -> Result<Vec<Tensor>> {
         let count = images.size().first().map_or(0, |&count| count as usize);
         let mut most = self.most.load(Ordering::Relaxed);
-        let done = halving(&mut most, count, 1, self.device, |most| {
+        let done = with_back_off(&mut most, count, 1, self.device, |most| {
             if count <= most {
                 return compute(images);
             }
@@ -138,19 +138,20 @@ mod tests {
     #[test]
     fn memory_that_runs_out_halves_the_parts_and_other_errors_do_not() {
         let (mut most, mut tried) = (usize::MAX, Vec::new());
-        let done = halving(&mut most, 20, 1, Device::Cpu, |most| {
+        let done = with_back_off(&mut most, 20, 1, Device::Cpu, |most| {
             tried.push(most);
             if most > 4 { Err(full()) } else { Ok(most) }
         });
         // 20, 10, 5, 2: from a whole batch of 20.
         assert_eq!((done.unwrap(), most, tried), (2, 2, vec![usize::MAX, 10, 5, 2]));
         let mut tries = 0;
-        let error = halving(&mut most, 20, 1, Device::Cpu, |_| -> Result<()> {
+        let error = with_back_off(&mut most, 20, 1, Device::Cpu, |_| -> Result<()> {
             tries += 1;
             Err(Error::run("something else"))
         });
         assert_eq!((error.unwrap_err().to_string().as_str(), tries), ("something else", 1));
-        let error = halving(&mut 8, 8, 2, Device::Cuda(0), |_| -> Result<()> { Err(full()) }).unwrap_err();
+        let error =
+            with_back_off(&mut 8, 8, 2, Device::Cuda(0), |_| -> Result<()> { Err(full()) }).unwrap_err();
         assert!(
             error.to_string().starts_with("there is no memory for 2 images at once (libtorch"),
             "{error}"
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn outputs_of_parts_come_whole_and_in_order_and_the_halving_is_said_once() {
-        let parts = Parts::new(Device::Cpu);
+        let parts = BackOff::new(Device::Cpu);
         let images = Tensor::arange(10, (Kind::Float, Device::Cpu)).reshape([10, 1]);
         let seen = std::cell::RefCell::new(Vec::new());
         let compute = |images: &Tensor| {

@@ -12,12 +12,12 @@ use tch::{Device, Kind, Tensor};
 use super::measure::{count, labels_of};
 use crate::data::Sample;
 use crate::data::loader::too_large;
-use crate::device::back_off::Parts;
+use crate::device::back_off::BackOff;
 use crate::device::copy::upload;
 use crate::device::precision::{Autocast, Precision};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
-use crate::models::{Folding, Network, Reading, channels_last};
+use crate::models::{Folding, Network, Tap, channels_last};
 use crate::preprocess::{DecodeLimits, Fit, Picture, Preprocessing, Views, Window};
 use crate::stats::metrics::{Counter, Evaluation};
 use crate::util::signal::Signals;
@@ -29,8 +29,8 @@ pub struct Member<'a> {
     /// The network.
     pub network: &'a Network,
     /// A second network of the same classes and preprocessing whose probabilities are mixed with the first one's for each
-    /// view, and what it counts: see [`Beside`](crate::weights::card::Beside).
-    pub beside: Option<(&'a Network, f64)>,
+    /// view, and what it counts: see [`Partner`](crate::weights::card::Beside).
+    pub partner: Option<(&'a Network, f64)>,
     /// How an image becomes its input.
     pub preprocessing: &'a Preprocessing,
     /// For each class of the average its place among the network's logits; `None`: the same place.
@@ -38,17 +38,17 @@ pub struct Member<'a> {
     /// In what numbers it computes.
     pub precision: Precision,
     /// How much it sees at once.
-    pub parts: Parts,
+    pub parts: BackOff,
 }
 
 impl Member<'_> {
     fn way(&self) -> Way<'_> {
-        let share = self.beside.map(|(_, share)| share);
-        Way { order: self.order.as_deref(), precision: self.precision, parts: &self.parts, share }
+        let weight = self.partner.map(|(_, weight)| weight);
+        Way { order: self.order.as_deref(), precision: self.precision, parts: &self.parts, weight }
     }
 
     fn networks(&self) -> impl Iterator<Item = &Network> {
-        std::iter::once(self.network).chain(self.beside.map(|(network, _)| network))
+        std::iter::once(self.network).chain(self.partner.map(|(network, _)| network))
     }
 }
 
@@ -221,7 +221,7 @@ fn add(
         let classes = (shares.len() / views.len()).max(1);
         for (&(image, ..), shares) in views.iter().zip(shares.chunks_exact(classes)) {
             totals[image].resize(classes, 0.);
-            totals[image].iter_mut().zip(shares).for_each(|(total, &share)| *total += f64::from(share));
+            totals[image].iter_mut().zip(shares).for_each(|(total, &weight)| *total += f64::from(weight));
         }
     }
     Ok(())
@@ -232,22 +232,22 @@ fn add(
 struct Way<'a> {
     order: Option<&'a [i64]>,
     precision: Precision,
-    parts: &'a Parts,
+    parts: &'a BackOff,
     /// What a second network counts, if there is one.
-    share: Option<f64>,
+    weight: Option<f64>,
 }
 
 impl Way<'_> {
     fn networks(self) -> usize {
-        1 + usize::from(self.share.is_some())
+        1 + usize::from(self.weight.is_some())
     }
 
     /// What the member's networks say together, as [`Way::probabilities`].
     fn pooled(self, networks: &[&Network], images: &Tensor) -> Result<Vec<f32>> {
         let mut said = networks.iter().map(|network| self.probabilities(network, images));
         let Some(first) = said.next().transpose()? else { return Ok(Vec::new()) };
-        let (Some(second), Some(share)) = (said.next().transpose()?, self.share) else { return Ok(first) };
-        let mix = |(p, q): (&f32, &f32)| ((1. - share) * f64::from(*p) + share * f64::from(*q)) as f32;
+        let (Some(second), Some(weight)) = (said.next().transpose()?, self.weight) else { return Ok(first) };
+        let mix = |(p, q): (&f32, &f32)| ((1. - weight) * f64::from(*p) + weight * f64::from(*q)) as f32;
         Ok(first.iter().zip(&second).map(mix).collect())
     }
 
@@ -257,7 +257,7 @@ impl Way<'_> {
         let logits = self.parts.run_one(images, |images| {
             let images = upload(images, device)?;
             let _autocast = Autocast::begin(device, self.precision)?;
-            network.read(&images, Reading::Logits)
+            network.read(&images, Tap::Logits)
         })?;
         let softmax = || {
             let shares = logits.f_softmax(1, Kind::Float)?.f_to_device(Device::Cpu)?;
@@ -430,30 +430,26 @@ mod tests {
                         let side = i64::from(crop);
                         let input = Tensor::from_slice(&values).reshape([1, 3, side, side]);
                         let said = |network: &Network| {
-                            network
-                                .read(&input, Reading::Logits)
-                                .unwrap()
-                                .softmax(1, Kind::Double)
-                                .flatten(0, 1)
+                            network.read(&input, Tap::Logits).unwrap().softmax(1, Kind::Double).flatten(0, 1)
                         };
                         let mut shares = said(member.network);
-                        if let Some((second, share)) = member.beside {
-                            shares = shares * (1. - share) + said(second) * share;
+                        if let Some((second, weight)) = member.partner {
+                            shares = shares * (1. - weight) + said(second) * weight;
                         }
                         let shares = Vec::<f64>::try_from(shares);
-                        for (class, share) in shares.unwrap().into_iter().enumerate() {
+                        for (class, weight) in shares.unwrap().into_iter().enumerate() {
                             let place = match &member.order {
                                 Some(order) => order.iter().position(|&p| p == class as i64).unwrap(),
                                 None => class,
                             };
-                            total[place] += share;
+                            total[place] += weight;
                         }
                         count += 1.;
                     }
                 }
             }
         }
-        total.iter().map(|share| share / count).collect()
+        total.iter().map(|weight| weight / count).collect()
     }
 
     #[test]
@@ -484,11 +480,11 @@ mod tests {
             .enumerate()
             .map(|(index, (network, preprocessing))| Member {
                 network,
-                beside: (index > 0).then_some((&second, 0.3)),
+                partner: (index > 0).then_some((&second, 0.3)),
                 preprocessing,
                 order: order(index),
                 precision: Precision::Fp32,
-                parts: Parts::new(Device::Cpu),
+                parts: BackOff::new(Device::Cpu),
             })
             .collect();
         let views = Views { crops: Crops::Ten, scales: vec![47, 40] };

@@ -7,11 +7,11 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::Sample;
 use crate::data::loader::Batching;
-use crate::device::back_off::Parts;
+use crate::device::back_off::BackOff;
 use crate::device::copy::Download;
 use crate::error::{Error, Result};
 use crate::inference::Inference;
-use crate::models::{Folding, Network, Reading};
+use crate::models::{Folding, Network, Tap};
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::util::signal::Signals;
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
@@ -19,11 +19,11 @@ use crate::weights::to_tensor;
 use crate::weights::write_tensors;
 
 /// What computing features is given.
-pub struct Job<'a> {
+pub struct FeatureJob<'a> {
     /// The frozen network.
     pub network: &'a Network,
     /// What is read of it, in the chain's order.
-    pub readings: &'a [Reading],
+    pub taps: &'a [Tap],
     /// How images become inputs.
     pub preprocessing: &'a Preprocessing,
     /// The most pixels that an image may have.
@@ -37,18 +37,18 @@ pub struct Job<'a> {
     /// Asked between two batches.
     pub signals: &'a Signals,
     /// How much of a batch the network sees at once.
-    pub parts: Parts,
+    pub parts: BackOff,
 }
 
 /// Features of the first images of a list: the vectors of all readings one after the other, a row an image.
-struct Kept {
-    listing: String,
+struct CachedFeatures {
+    fingerprint: String,
     /// The length of each reading's vectors; empty before the first batch.
     widths: Vec<i64>,
     rows: Vec<f32>,
 }
 
-impl Kept {
+impl CachedFeatures {
     fn images(&self) -> usize {
         self.rows.len() / self.width().max(1)
     }
@@ -58,26 +58,26 @@ impl Kept {
     }
 }
 
-const LISTING: &str = "listing";
+const FINGERPRINT: &str = "listing";
 const WIDTHS: &str = "widths";
 const FEATURES: &str = "features";
 
-impl Job<'_> {
+impl FeatureJob<'_> {
     /// The vectors at each reading for each of `samples`, float32 `[N, D]` on the CPU. Each
-    /// image goes through the network once. `listing` names images and network: features that an interrupted run
+    /// image goes through the network once. `fingerprint` names images and network: features that an interrupted run
     /// has kept for the same listing are not computed again. `progress` is told how many are done.
     pub fn compute(
         &self,
         samples: &[&Sample],
-        listing: &str,
+        fingerprint: &str,
         resume: bool,
         mut progress: impl FnMut(usize),
     ) -> Result<Vec<Tensor>> {
-        let names: Vec<&str> = self.readings.iter().map(|&r| self.network.reading_name(r)).collect();
-        let listing = format!("{listing} {}", names.join(" "));
+        let names: Vec<&str> = self.taps.iter().map(|&r| self.network.tap_name(r)).collect();
+        let fingerprint = format!("{fingerprint} {}", names.join(" "));
         let mut kept = match resume && self.store.exists() {
-            true => self.restore(&listing)?,
-            false => Kept { listing, widths: Vec::new(), rows: Vec::new() },
+            true => self.restore(&fingerprint)?,
+            false => CachedFeatures { fingerprint, widths: Vec::new(), rows: Vec::new() },
         };
         let done = kept.images().min(samples.len());
         let batching = Batching {
@@ -87,15 +87,14 @@ impl Job<'_> {
             threads: self.threads,
         };
         // What the threads share is images and numbers; the network stays on this one, or each has its own.
-        let (preprocessing, limits, readings, parts) =
-            (self.preprocessing, self.limits, self.readings, &self.parts);
+        let (preprocessing, limits, taps, parts) = (self.preprocessing, self.limits, self.taps, &self.parts);
         let inference = Inference::new(&[self.network], samples.len(), self.threads, Folding::Folded)?;
         let worked = inference.images(
             &batching,
             done..samples.len(),
             |index| preprocessing.read_eval(samples[index].image(), limits),
             |network, images, _| {
-                let vectors = parts.run(images, |images| network.read_all(images, readings))?;
+                let vectors = parts.run(images, |images| network.read_all(images, taps))?;
                 let widths: Vec<i64> = vectors.iter().map(|vectors| vectors.size()[1]).collect();
                 Ok((widths, Download::begin(&Tensor::f_cat(&vectors, 1)?)?))
             },
@@ -132,7 +131,7 @@ impl Job<'_> {
     }
 
     /// Keeps the features that are done, and ends the run, if a signal has arrived.
-    fn stop_here(&self, kept: &Kept) -> Result<()> {
+    fn stop_here(&self, kept: &CachedFeatures) -> Result<()> {
         if self.signals.received().is_none() {
             return Ok(());
         }
@@ -144,32 +143,32 @@ impl Job<'_> {
         ))
     }
 
-    fn keep(&self, kept: &Kept) -> Result<()> {
+    fn keep(&self, kept: &CachedFeatures) -> Result<()> {
         let bytes = kept.rows.iter().flat_map(|value| value.to_le_bytes()).collect();
         let shape = vec![kept.images(), kept.width()];
         let widths: Vec<String> = kept.widths.iter().map(i64::to_string).collect();
         let metadata = HashMap::from([
-            (LISTING.to_string(), kept.listing.clone()),
+            (FINGERPRINT.to_string(), kept.fingerprint.clone()),
             (WIDTHS.to_string(), widths.join(" ")),
         ]);
         let tensor = RawTensor { dtype: Dtype::F32, shape, bytes };
         write_tensors(self.store, &[(FEATURES.to_string(), tensor)], metadata)
     }
 
-    fn restore(&self, listing: &str) -> Result<Kept> {
-        let fresh = Kept { listing: listing.into(), widths: Vec::new(), rows: Vec::new() };
+    fn restore(&self, fingerprint: &str) -> Result<CachedFeatures> {
+        let fresh = CachedFeatures { fingerprint: fingerprint.into(), widths: Vec::new(), rows: Vec::new() };
         let checkpoint = read_checkpoint(self.store)?;
         let tensor = checkpoint.tensors.iter().find(|(key, _)| key == FEATURES);
-        let same = checkpoint.metadata.get(LISTING).is_some_and(|kept| kept == listing);
+        let same = checkpoint.metadata.get(FINGERPRINT).is_some_and(|kept| kept == fingerprint);
         let widths: Option<Vec<i64>> = checkpoint
             .metadata
             .get(WIDTHS)
             .and_then(|widths| widths.split_whitespace().map(|width| width.parse().ok()).collect());
         let (Some((_, raw)), Some(widths)) = (tensor.filter(|_| same), widths) else { return Ok(fresh) };
-        let mut kept = Kept { widths, ..fresh };
+        let mut kept = CachedFeatures { widths, ..fresh };
         // What does not belong together is computed anew.
-        if kept.widths.len() != self.readings.len() || raw.shape.get(1) != Some(&kept.width()) {
-            return Ok(Kept { widths: Vec::new(), ..kept });
+        if kept.widths.len() != self.taps.len() || raw.shape.get(1) != Some(&kept.width()) {
+            return Ok(CachedFeatures { widths: Vec::new(), ..kept });
         }
         append(&mut kept.rows, &to_tensor(raw)?)?;
         Ok(kept)

@@ -63,7 +63,7 @@ pub fn micro_batch(images: usize, side: u32) -> usize {
 pub struct Inference<'a> {
     networks: Vec<&'a Network>,
     /// For each worker the same networks once more; none where the calling thread computes.
-    crew: Mutex<Vec<Vec<Network>>>,
+    idle: Mutex<Vec<Vec<Network>>>,
     workers: usize,
     threads: usize,
     images: usize,
@@ -75,15 +75,15 @@ impl<'a> Inference<'a> {
     pub fn new(networks: &[&'a Network], images: usize, threads: usize, folding: Folding) -> Result<Self> {
         let on_cpu = networks.iter().all(|network| network.device() == Device::Cpu);
         let workers = if on_cpu && images > FEW && !as_they_are() { threads.clamp(1, images) } else { 0 };
-        let mut crew = Vec::new();
+        let mut idle = Vec::new();
         if workers > 0 {
             let prepared = networks.iter().map(|network| InferenceNetwork::of(network, folding));
             let prepared = prepared.collect::<Result<Vec<_>>>()?;
             for _ in 0..workers {
-                crew.push(prepared.iter().map(InferenceNetwork::network).collect::<Result<_>>()?);
+                idle.push(prepared.iter().map(InferenceNetwork::network).collect::<Result<_>>()?);
             }
         }
-        Ok(Inference { networks: networks.to_vec(), crew: Mutex::new(crew), workers, threads, images })
+        Ok(Inference { networks: networks.to_vec(), idle: Mutex::new(idle), workers, threads, images })
     }
 
     fn device(&self) -> Device {
@@ -127,14 +127,14 @@ impl<'a> Inference<'a> {
         }
         let _threads = KeepThreads::new();
         // What the threads share is this alone: a network belongs to one thread at a time.
-        let crew = &self.crew;
+        let idle = &self.idle;
         let work = |part| {
             compute_alone();
             let networks =
-                lock(crew).pop().ok_or_else(|| Error::run("there are more threads than networks"))?;
+                lock(idle).pop().ok_or_else(|| Error::run("there are more threads than networks"))?;
             let made =
                 prepare(span(part)).and_then(|made| compute(&networks.iter().collect::<Vec<_>>(), made));
-            lock(crew).push(networks);
+            lock(idle).push(networks);
             made
         };
         for_each_ordered(count, self.workers, 3 * self.workers, work, |part, made| each(span(part), made?))
@@ -270,7 +270,7 @@ mod tests {
     use tch::Kind;
 
     use super::*;
-    use crate::models::{Fill, Reading, find};
+    use crate::models::{Fill, Tap, find};
     use crate::preprocess::{Fit, Interpolation, RgbImage};
 
     const PRESET: Preprocessing = Preprocessing {
@@ -312,7 +312,7 @@ mod tests {
             picture,
             |network, images, indices| {
                 assert_eq!(images.size(), [indices.len() as i64, 3, 64, 64]);
-                network.read(images, Reading::Features)
+                network.read(images, Tap::Features)
             },
             |index, error| {
                 assert_eq!(error.to_string(), format!("image {index} is bad"));
@@ -377,7 +377,7 @@ mod tests {
         assert!(relative_error(&after, &before) > 1e-2);
         let inputs: Vec<Input> = good.iter().map(|&index| picture(index).unwrap().into()).collect();
         let images = batch(&PRESET, &inputs).unwrap();
-        let error = relative_error(&after, &network.read(&images, Reading::Features).unwrap());
+        let error = relative_error(&after, &network.read(&images, Tap::Features).unwrap());
         assert!(error < 1e-5, "{error:e}");
     }
 

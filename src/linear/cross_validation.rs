@@ -43,7 +43,12 @@ pub struct CvRow {
 ///
 /// Within each class the images are shuffled and dealt out, and the next class is dealt from where the
 /// last one ended, so that neither folds nor classes within folds differ by more than one image.
-pub(crate) fn deal(labels: &[i64], classes: usize, folds: usize, seed: u64) -> Vec<Option<usize>> {
+pub(crate) fn stratified_folds(
+    labels: &[i64],
+    classes: usize,
+    folds: usize,
+    seed: u64,
+) -> Vec<Option<usize>> {
     let (mut fold_of, mut next) = (vec![None; labels.len()], 0);
     for members in shuffled(labels, classes, seed).iter().filter(|members| members.len() > 1) {
         for &image in members {
@@ -55,7 +60,7 @@ pub(crate) fn deal(labels: &[i64], classes: usize, folds: usize, seed: u64) -> V
 }
 
 /// So many images of each class, or all where there are fewer, in their order.
-pub(crate) fn at_most(labels: &[i64], classes: usize, most: usize, seed: u64) -> Vec<usize> {
+pub(crate) fn stratified_subset(labels: &[i64], classes: usize, most: usize, seed: u64) -> Vec<usize> {
     let members = shuffled(labels, classes, seed);
     let mut images: Vec<usize> =
         members.iter().flat_map(|members| members.iter().take(most)).copied().collect();
@@ -111,7 +116,7 @@ pub struct HeldOut {
 
 /// What the folds are cut from.
 #[derive(Debug)]
-pub(super) struct Images<'a> {
+pub(super) struct FoldImages<'a> {
     /// Coordinates, `[N, M]`.
     pub x: &'a Tensor,
     /// Each in `0..classes`.
@@ -135,7 +140,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(images: &Images, fold_of: &[Option<usize>], folds: usize) -> Result<Cut> {
+    fn new(images: &FoldImages, fold_of: &[Option<usize>], folds: usize) -> Result<Cut> {
         let order = Order::new(fold_of, folds);
         let sorted = order.rows(images.x).map_err(torch())?;
         let labels: Vec<i64> = order.images.iter().map(|&image| images.labels[image]).collect();
@@ -183,18 +188,18 @@ impl Cut {
     }
 }
 
-/// Fits the folds along the path, or at the one value of C that is `given`; `None` if it was told to stop. Each of `deals` cuts
+/// Fits the folds along the path, or at the one value of C that is `given`; `None` if it was told to stop. Each of `repeats` cuts
 /// the images into `folds` anew.
 pub(super) fn choose(
-    images: &Images,
-    deals: &[Vec<Option<usize>>],
+    images: &FoldImages,
+    repeats: &[Vec<Option<usize>>],
     folds: usize,
     given: Option<f64>,
     should_stop: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(LinearProgress),
 ) -> Result<Option<Choice>> {
     let mut cuts =
-        deals.iter().map(|fold_of| Cut::new(images, fold_of, folds)).collect::<Result<Vec<_>>>()?;
+        repeats.iter().map(|fold_of| Cut::new(images, fold_of, folds)).collect::<Result<Vec<_>>>()?;
     let images_of = |cut: &Cut| cut.order.images[..cut.scored()].to_vec();
     let held_out: Vec<usize> = cuts.iter().flat_map(images_of).collect();
     let truths: Vec<i64> = held_out.iter().map(|&image| images.labels[image]).collect();
@@ -342,7 +347,7 @@ mod tests {
     #[test]
     fn folds_are_stratified_and_seeded() {
         let labels: Vec<i64> = (0..103).map(|i| if i == 50 { 3 } else { i % 3 }).collect();
-        let fold_of = deal(&labels, 4, 5, 7);
+        let fold_of = stratified_folds(&labels, 4, 5, 7);
         assert_eq!(fold_of[50], None, "an image alone in its class is in every training set");
         for class in 0..3 {
             let mut sizes = [0; 5];
@@ -354,19 +359,19 @@ mod tests {
             let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
             assert!(most - least <= 1, "class {class}: {sizes:?}");
         }
-        assert_eq!(fold_of, deal(&labels, 4, 5, 7));
-        assert_ne!(fold_of, deal(&labels, 4, 5, 8));
+        assert_eq!(fold_of, stratified_folds(&labels, 4, 5, 7));
+        assert_ne!(fold_of, stratified_folds(&labels, 4, 5, 8));
     }
 
     #[test]
     fn as_many_of_each_class_are_drawn() {
         let labels: Vec<i64> = (0..103).map(|i| if i < 5 { 3 } else { i % 3 }).collect();
-        let images = at_most(&labels, 4, 10, 7);
+        let images = stratified_subset(&labels, 4, 10, 7);
         let of_class = |class| images.iter().filter(|&&image| labels[image] == class).count();
         assert_eq!([0, 1, 2, 3].map(of_class), [10, 10, 10, 5]);
         assert!(images.is_sorted());
-        assert_ne!(images, at_most(&labels, 4, 10, 8));
-        assert_eq!(at_most(&labels, 4, 200, 7), (0..103).collect::<Vec<_>>());
+        assert_ne!(images, stratified_subset(&labels, 4, 10, 8));
+        assert_eq!(stratified_subset(&labels, 4, 200, 7), (0..103).collect::<Vec<_>>());
     }
 
     #[test]

@@ -41,14 +41,14 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use basis::Basis;
-use cross_validation::Images;
+use cross_validation::FoldImages;
 use objective::Problems;
 use scale::Scaler;
 use size::Size;
 use solve::Settings;
 
 pub use cross_validation::{CvRow, HeldOut};
-pub(crate) use cross_validation::{at_most, deal};
+pub(crate) use cross_validation::{stratified_folds, stratified_subset};
 pub use head::set_head;
 pub use temper::temper;
 
@@ -190,12 +190,14 @@ pub fn fit(
             )
         });
     } else {
-        let deal = |again| cross_validation::deal(&labels, classes, folds, config.seed.wrapping_add(again));
-        let deals: Vec<_> = (0..deals(labels.len(), classes)).map(deal).collect();
+        let stratified_folds = |again| {
+            cross_validation::stratified_folds(&labels, classes, folds, config.seed.wrapping_add(again))
+        };
+        let repeats: Vec<_> = (0..repeats(labels.len(), classes)).map(stratified_folds).collect();
         let (weights, intercept) = (&image_weights, config.intercept);
         let images =
-            Images { x: &x, labels: &labels, classes, weights, intercept, held_out: config.held_out };
-        let found = cross_validation::choose(&images, &deals, folds, config.c, should_stop, progress)?;
+            FoldImages { x: &x, labels: &labels, classes, weights, intercept, held_out: config.held_out };
+        let found = cross_validation::choose(&images, &repeats, folds, config.c, should_stop, progress)?;
         let Some(choice) = found else { return Ok(None) };
         (c, cv, start, used_folds) = (choice.c, choice.rows, Some(choice.start), folds);
         (held_out, temper) = (choice.held_out, choice.temper);
@@ -243,7 +245,7 @@ const FEW: usize = 10;
 const DEALS: u64 = 5;
 
 /// How often the images are cut into folds.
-fn deals(images: usize, classes: usize) -> u64 {
+fn repeats(images: usize, classes: usize) -> u64 {
     if images < FEW * classes { DEALS } else { 1 }
 }
 

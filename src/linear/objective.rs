@@ -26,7 +26,7 @@ pub(super) struct Problems {
     /// `[N, M]`, float32 or float64: what values and gradients are computed in.
     x: Tensor,
     /// The same in float32, for second derivatives.
-    rough: Tensor,
+    x_single: Tensor,
     /// int64 `[N, 1]`. Ones and zeros for all images and classes would take as much memory as the features.
     labels: Tensor,
     /// `[N, P]`: the images' weights in each problem, their sum 1.
@@ -70,10 +70,10 @@ impl Problems {
                 columns.push(Tensor::f_from_slice(&column)?.f_to_kind(x.kind())?);
             }
             let image_weights = Tensor::f_stack(&columns, 1)?;
-            let rough = x.f_to_kind(Kind::Float)?;
-            let norms = rough.f_linalg_norm(2, Some(&[0i64][..]), false, Kind::Double)?;
+            let x_single = x.f_to_kind(Kind::Float)?;
+            let norms = x_single.f_linalg_norm(2, Some(&[0i64][..]), false, Kind::Double)?;
             let moments = Vec::try_from(norms.f_square()?.f_div_scalar(n as f64)?)?;
-            Ok(Problems { moments, x, rough, labels, image_weights, classes, intercept })
+            Ok(Problems { moments, x, x_single, labels, image_weights, classes, intercept })
         };
         build().map_err(torch())
     }
@@ -154,7 +154,7 @@ impl Problems {
 
     /// Probabilities `[rows, P, K]` of a block of images.
     fn chances(&self, curvature: &Curvature, start: i64, rows: i64) -> std::result::Result<Tensor, TchError> {
-        let x = self.rough.f_narrow(0, start, rows)?;
+        let x = self.x_single.f_narrow(0, start, rows)?;
         let logits = curvature.b.f_addmm(&x, &curvature.w.tr())?;
         logits.f_view([rows, -1, self.classes])?.f_softmax(2, None::<Kind>)
     }
@@ -170,7 +170,7 @@ impl Problems {
         let count = curvature.image_weights.size()[1];
         for (i, (start, rows)) in self.blocks(count).enumerate() {
             stop.ask()?;
-            let x = self.rough.f_narrow(0, start, rows)?;
+            let x = self.x_single.f_narrow(0, start, rows)?;
             let shares = curvature.image_weights.f_narrow(0, start, rows)?;
             match curvature.kept.get(i) {
                 Some(chances) => with(start, x, chances, shares)?,

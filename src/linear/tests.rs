@@ -114,10 +114,10 @@ fn cross_validation_rows_are_those_of_separate_tight_fits() {
     let labels: Vec<i64> = Vec::try_from(&y).unwrap();
     let (x, _) = scale::scale(&x, &[x.size()[1]], true).unwrap();
     let (x, _) = Basis::rotate(x, &|| false).unwrap().unwrap();
-    let fold_of = cross_validation::deal(&labels, 4, 5, 1);
+    let fold_of = cross_validation::stratified_folds(&labels, 4, 5, 1);
     let image_weights: Vec<f64> = labels.iter().map(|&label| 1.0 + label as f64).collect();
     let (weights, intercept) = (&image_weights, true);
-    let images = Images { x: &x, labels: &labels, classes: 4, weights, intercept, held_out: true };
+    let images = FoldImages { x: &x, labels: &labels, classes: 4, weights, intercept, held_out: true };
     let choice =
         cross_validation::choose(&images, std::slice::from_ref(&fold_of), 5, None, &|| false, &mut |_| ())
             .unwrap()

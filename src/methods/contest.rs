@@ -21,7 +21,7 @@ pub struct Decided<M> {
     /// The model that is kept, or counts more.
     pub kept: M,
     /// The other one, and what it counts, where both do.
-    pub beside: Option<(M, f64)>,
+    pub partner: Option<(M, f64)>,
     /// What was compared.
     pub contest: Contest,
     /// Why.
@@ -32,7 +32,7 @@ pub struct Decided<M> {
 /// both, weighted, if they are `averaged`.
 pub fn contest<T: Trainer>(trainer: &mut T, averaged: bool) -> Result<Decided<T::Model>> {
     let (model, heads) = trainer.fit_heads()?;
-    let alone = |kept, reason| Decided { kept, beside: None, contest: Contest::alone(&heads), reason };
+    let alone = |kept, reason| Decided { kept, partner: None, contest: Contest::alone(&heads), reason };
     if let Some(reason) = nothing_to_gain(&heads) {
         return Ok(alone(model, reason));
     }
@@ -49,8 +49,8 @@ pub fn contest<T: Trainer>(trainer: &mut T, averaged: bool) -> Result<Decided<T:
     let reason = contest.reason();
     let (kept, other) =
         if contest.kept() == Some(tuned.method) { (tuned_model, model) } else { (model, tuned_model) };
-    let beside = contest.beside().map(|share| (other, share));
-    Ok(Decided { kept, beside, contest, reason })
+    let partner = contest.partner().map(|weight| (other, weight));
+    Ok(Decided { kept, partner, contest, reason })
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
     fn heads_that_leave_nothing_to_gain_are_kept_alone() {
         let mut it = scripted(100, 100, 100);
         let decided = contest(&mut it, true).unwrap();
-        assert_eq!((decided.kept, decided.beside.is_none()), ("heads", true));
+        assert_eq!((decided.kept, decided.partner.is_none()), ("heads", true));
         assert_eq!(it.log, ["heads"]);
         assert_eq!((decided.contest.methods.len(), &decided.contest.shares[..]), (1, &[1.][..]));
         assert!(decided.reason.contains("nothing to gain"), "{}", decided.reason);
@@ -118,7 +118,7 @@ mod tests {
     fn fine_tuning_that_is_clearly_better_is_kept_alone() {
         let mut it = scripted(50, 95, 100);
         let decided = contest(&mut it, true).unwrap();
-        assert_eq!((decided.kept, decided.beside.is_none()), ("tuned", true));
+        assert_eq!((decided.kept, decided.partner.is_none()), ("tuned", true));
         assert_eq!(it.log, ["heads", "fine-tuning"]);
         assert_eq!(decided.contest.kept(), Some(Method::Full));
         assert!(decided.reason.starts_with("on 100 validation images `full` is right on 0.9500"));
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn fine_tuning_that_explains_nothing_is_left_out() {
         let decided = contest(&mut scripted(80, 5, 100), true).unwrap();
-        assert_eq!((decided.kept, decided.beside.is_none()), ("heads", true));
+        assert_eq!((decided.kept, decided.partner.is_none()), ("heads", true));
         assert_eq!(decided.contest.methods.len(), 2);
     }
 
@@ -137,26 +137,26 @@ mod tests {
         // Right on the last 60 where the heads are right on the first 60.
         it.tuned.as_mut().unwrap().val.losses.reverse();
         let decided = contest(&mut it, true).unwrap();
-        let (other, share) = decided.beside.unwrap();
+        let (other, weight) = decided.partner.unwrap();
         assert_eq!((decided.kept, other), ("heads", "tuned"));
-        assert!((share - 0.5).abs() < 1e-6, "{share}");
-        assert!((decided.contest.shares[0] + share - 1.).abs() < 1e-9);
+        assert!((weight - 0.5).abs() < 1e-6, "{weight}");
+        assert!((decided.contest.shares[0] + weight - 1.).abs() < 1e-9);
         assert!(decided.reason.contains("both are kept"), "{}", decided.reason);
 
         let decided = contest(&mut it, false).unwrap();
-        assert_eq!((decided.kept, decided.beside.is_none()), ("heads", true));
+        assert_eq!((decided.kept, decided.partner.is_none()), ("heads", true));
     }
 
     #[test]
     fn the_fewer_the_images_the_more_equal_the_weights() {
-        let share = |heads, tuned, images| {
+        let weight = |heads, tuned, images| {
             let decided = contest(&mut scripted(heads, tuned, images), true).unwrap();
             if decided.kept == "tuned" { decided.contest.shares[0] } else { 1. - decided.contest.shares[0] }
         };
-        let shares = [share(1, 2, 2), share(5, 10, 10), share(10, 20, 20)];
+        let shares = [weight(1, 2, 2), weight(5, 10, 10), weight(10, 20, 20)];
         assert!(0.5 < shares[0] && shares[0] < shares[1] && shares[1] < shares[2], "{shares:?}");
         assert!(shares[0] < 0.6, "{shares:?}");
-        assert_eq!(share(100, 200, 200), 1.);
+        assert_eq!(weight(100, 200, 200), 1.);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `partial`, `full` and `scratch`: stages are trained by gradient.
 
 use super::{Context, Outcomes, Seconds, Trained};
-use crate::device::back_off::Parts;
+use crate::device::back_off::BackOff;
 use crate::error::Result;
 use crate::models::Network;
 use crate::plan::{Plan, TrainSettings};
@@ -20,13 +20,13 @@ pub(super) fn fine_tune(
 ) -> Result<Trained> {
     let Plan { settings: plan, data, .. } = context.plan;
     let card = context.card(&network);
-    let job = trainer::Job {
+    let job = trainer::TrainingJob {
         settings,
         preprocessing: &plan.preprocessing,
         augment,
         limits: plan.data.limits(),
         // Without the images that were left out, as the checkpoint has it.
-        listing: &data.listing(),
+        fingerprint: &data.fingerprint(),
         train: &data.train,
         val: &data.val,
         test: data.test.as_deref(),
@@ -36,7 +36,7 @@ pub(super) fn fine_tune(
         folder: context.folder,
         card: &card,
         signals: context.signals,
-        parts: Parts::new(network.device()),
+        parts: BackOff::new(network.device()),
     };
     let mut observer = context.observer.training(settings.epochs);
     // A run that was stopped before its first checkpoint has nothing to go on from, nor has one whose epochs are done and whose

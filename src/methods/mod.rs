@@ -4,10 +4,10 @@
 //! Nothing here prints, and nothing is chosen by the test images: an [`Observer`] is told what happens, and what comes out is
 //! returned.
 
+mod chosen;
 pub mod contest;
 mod fine_tuning;
 mod heads;
-mod kept;
 pub mod pair;
 pub mod race;
 
@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use tch::Device;
 
-pub use self::kept::Kept;
+pub use self::chosen::Chosen;
 
 use crate::error::{Error, Result};
 use crate::models::{Fill, Network};
@@ -27,7 +27,7 @@ use crate::report::{HeadsReport, LinearReport, StageRow};
 use crate::run::folder::RunFolder;
 use crate::run::history::{EpochRow, LinearHead};
 use crate::stats::metrics::Evaluation;
-use crate::trainer::{self, Pass, StoppedEarly};
+use crate::trainer::{self, ForwardCount, StoppedEarly};
 use crate::util::signal::Signals;
 use crate::weights::card::{Card, FORMAT};
 use crate::weights::source::Opened;
@@ -104,7 +104,7 @@ pub struct Outcomes {
     /// Whether a training ended before its last epoch.
     pub stopped_early: Option<StoppedEarly>,
     /// How often images went through the network.
-    pub passes: Vec<Pass>,
+    pub passes: Vec<ForwardCount>,
 }
 
 /// Seconds by phase.
@@ -153,7 +153,7 @@ impl Context<'_> {
         let Plan { settings, data, recipe, .. } = self.plan;
         Card {
             architecture: settings.model.clone(),
-            beside: None,
+            partner: None,
             classes: data.classes.clone(),
             format: FORMAT,
             decode: settings.data.decode,
@@ -175,7 +175,7 @@ impl Context<'_> {
             Training::Race { .. } => return Err(Error::run("a race trains what has won it")),
         };
         // A head on several stages has shortened the chain, and has looked before.
-        if trained.network.head_readings().is_empty() {
+        if trained.network.head_taps().is_empty() {
             self.verify_frozen(&trained.network, &before)?;
         }
         Ok(trained)

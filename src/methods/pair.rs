@@ -53,7 +53,7 @@ impl Trainer for Pair<'_> {
     type Model = Trained;
 
     fn fit_heads(&mut self) -> Result<(Trained, decide::Candidate)> {
-        let folder = self.context.folder.heat("heads")?;
+        let folder = self.context.folder.fold_run("heads")?;
         self.train(self.heads, &folder)
     }
 

@@ -9,11 +9,11 @@ use tch::Tensor;
 use super::Context;
 use super::heads::taken;
 use crate::data::Sample;
-use crate::device::back_off::Parts;
+use crate::device::back_off::BackOff;
 use crate::error::{Error, Result};
 use crate::inference::measure::labels_of;
 use crate::linear;
-use crate::models::{Network, Reading};
+use crate::models::{Network, Tap};
 use crate::plan::{Candidate, LinearSettings, RaceSettings, SINGLE, TrainSettings, Training};
 use crate::preprocess::Augmentation;
 use crate::recipe::Method;
@@ -42,18 +42,19 @@ pub fn race(context: &Context, settings: &RaceSettings, start: Start) -> Result<
     let (fold_of, count) = dealt.ok_or_else(|| Error::run(SINGLE))?;
     // Only now that nothing is known to stand in the way.
     folder.begin(&plan.settings, start)?;
-    let listing = plan.data.listing();
-    let mut heats = Heats { context, settings, fold_of, count, listing, rows: Vec::new() };
-    heats.restore()?;
-    heats.on_features()?;
+    let fingerprint = plan.data.fingerprint();
+    let mut fold_runs = FoldRuns { context, settings, fold_of, count, fingerprint, rows: Vec::new() };
+    fold_runs.restore()?;
+    fold_runs.on_features()?;
     for candidate in &settings.methods {
         let Training::Gradient { train, augment } = &candidate.training else { continue };
-        for fold in (0..count).filter(|&fold| !heats.is_done(candidate.method, fold)).collect::<Vec<_>>() {
-            heats.by_gradient(candidate, train, augment, fold)?;
+        for fold in (0..count).filter(|&fold| !fold_runs.is_done(candidate.method, fold)).collect::<Vec<_>>()
+        {
+            fold_runs.by_gradient(candidate, train, augment, fold)?;
         }
     }
-    let (outcomes, mut notes) = (heats.outcomes(), heats.notes());
-    folder.drop_heats()?;
+    let (outcomes, mut notes) = (fold_runs.outcomes(), fold_runs.notes());
+    folder.drop_fold_runs()?;
     let race = Race::of(outcomes, count, settings.epochs);
     for row in &race.methods {
         let interval = match row.difference {
@@ -72,7 +73,7 @@ pub fn race(context: &Context, settings: &RaceSettings, start: Start) -> Result<
 
 /// One method on one fold: a line of `race.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Heat {
+struct FoldRun {
     method: Method,
     /// Counted from 1.
     fold: usize,
@@ -85,20 +86,21 @@ struct Heat {
     diverged: bool,
     seconds: f64,
     /// Names the images of the run.
-    listing: String,
+    #[serde(rename = "listing")]
+    fingerprint: String,
 }
 
 /// A race under way.
-struct Heats<'a> {
+struct FoldRuns<'a> {
     context: &'a Context<'a>,
     settings: &'a RaceSettings,
     fold_of: Vec<Option<usize>>,
     count: usize,
-    listing: String,
-    rows: Vec<Heat>,
+    fingerprint: String,
+    rows: Vec<FoldRun>,
 }
 
-impl Heats<'_> {
+impl FoldRuns<'_> {
     /// What is finished already.
     fn restore(&mut self) -> Result<()> {
         let path = self.context.folder.race();
@@ -107,14 +109,14 @@ impl Heats<'_> {
         }
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         for line in text.lines() {
-            let heat: Heat = serde_json::from_str(line).map_err(|error| {
+            let fold_run: FoldRun = serde_json::from_str(line).map_err(|error| {
                 let message =
                     format!("is not what a race has written ({error}); `--overwrite` starts afresh");
                 Error::file(&path, message)
             })?;
-            let whole = heat.right.len() == heat.images.len();
-            if heat.listing != self.listing
-                || heat.images != self.held_out(heat.fold.wrapping_sub(1))
+            let whole = fold_run.right.len() == fold_run.images.len();
+            if fold_run.fingerprint != self.fingerprint
+                || fold_run.images != self.held_out(fold_run.fold.wrapping_sub(1))
                 || !whole
             {
                 return Err(Error::file(
@@ -123,13 +125,13 @@ impl Heats<'_> {
                      they were, or start afresh with `--overwrite`",
                 ));
             }
-            self.rows.push(heat);
+            self.rows.push(fold_run);
         }
         Ok(())
     }
 
     fn is_done(&self, method: Method, fold: usize) -> bool {
-        self.rows.iter().any(|heat| heat.method == method && heat.fold == fold + 1)
+        self.rows.iter().any(|fold_run| fold_run.method == method && fold_run.fold == fold + 1)
     }
 
     fn held_out(&self, fold: usize) -> Vec<usize> {
@@ -179,8 +181,8 @@ impl Heats<'_> {
             fold + 1,
             self.count
         ));
-        let (images, listing) = (self.held_out(fold), self.listing.clone());
-        self.rows.push(Heat { method, fold: fold + 1, images, right, diverged, seconds, listing });
+        let (images, fingerprint) = (self.held_out(fold), self.fingerprint.clone());
+        self.rows.push(FoldRun { method, fold: fold + 1, images, right, diverged, seconds, fingerprint });
         let lines = self.rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
         let lines =
             lines.map_err(|error| Error::run(format!("cannot write what the race has found: {error}")))?;
@@ -200,13 +202,11 @@ impl Heats<'_> {
         let Some((first, settings)) = candidates.first() else { return Ok(()) };
         let Context { plan, folder, observer, .. } = *self.context;
         let network = self.context.network(first)?;
-        let read = candidates
-            .iter()
-            .map(|(_, settings)| readings(&network, settings))
-            .collect::<Result<Vec<_>>>()?;
-        let mut all: Vec<Reading> = read.concat();
-        all.sort_by_key(|&reading| match reading {
-            Reading::Stage(index) => index,
+        let read =
+            candidates.iter().map(|(_, settings)| taps(&network, settings)).collect::<Result<Vec<_>>>()?;
+        let mut all: Vec<Tap> = read.concat();
+        all.sort_by_key(|&tap| match tap {
+            Tap::Stage(index) => index,
             _ => usize::MAX,
         });
         all.dedup();
@@ -214,12 +214,12 @@ impl Heats<'_> {
         let started = Instant::now();
         let context = Context { resume: true, ..*self.context };
         let samples: Vec<&Sample> = plan.data.train.iter().collect();
-        let store = folder.heat("features")?.features();
-        let listing = format!("race {} {}", self.listing, network.frozen_hash()?);
+        let store = folder.fold_run("features")?.features();
+        let fingerprint = format!("race {} {}", self.fingerprint, network.frozen_hash()?);
         let bar = observer.counting("race: features", samples.len());
         let vectors = context.features_job(&network, &all, settings.batch_size, &store).compute(
             &samples,
-            &listing,
+            &fingerprint,
             true,
             |done| bar.at(done),
         );
@@ -228,7 +228,7 @@ impl Heats<'_> {
         let shared = started.elapsed().as_secs_f64() / self.count as f64;
 
         for ((candidate, settings), read) in candidates.into_iter().zip(&read) {
-            let places = read.iter().filter_map(|reading| all.iter().position(|it| it == reading));
+            let places = read.iter().filter_map(|tap| all.iter().position(|it| it == tap));
             let vectors: Vec<Tensor> = places.map(|place| vectors[place].shallow_clone()).collect();
             for fold in 0..self.count {
                 if self.is_done(candidate.method, fold) {
@@ -260,13 +260,13 @@ impl Heats<'_> {
         let network = self.context.network(candidate)?;
         let settings = settings.shortened(self.settings.epochs, &network);
         let (train, held) = (self.samples(&self.learnt_from(fold)), self.samples(&self.held_out(fold)));
-        let folder = folder.heat(&format!("{}-{}", candidate.method, fold + 1))?;
-        let job = trainer::Job {
+        let folder = folder.fold_run(&format!("{}-{}", candidate.method, fold + 1))?;
+        let job = trainer::TrainingJob {
             settings: &settings,
             preprocessing: &plan.settings.preprocessing,
             augment,
             limits: plan.settings.data.limits(),
-            listing: &self.listing,
+            fingerprint: &self.fingerprint,
             train: &train,
             val: &[],
             test: None,
@@ -276,7 +276,7 @@ impl Heats<'_> {
             folder: &folder,
             card: &self.context.card(&network),
             signals,
-            parts: Parts::new(network.device()),
+            parts: BackOff::new(network.device()),
         };
         let what = format!("race: {}, fold {} of {}", candidate.method, fold + 1, self.count);
         let mut watch = observer.part(what, settings.epochs);
@@ -295,25 +295,25 @@ impl Heats<'_> {
     /// What each method did on all held-out images, in the order of the folds.
     fn outcomes(&self) -> Vec<Outcomes> {
         let of = |candidate: &Candidate| {
-            let mut heats: Vec<&Heat> =
-                self.rows.iter().filter(|heat| heat.method == candidate.method).collect();
-            heats.sort_by_key(|heat| heat.fold);
+            let mut fold_runs: Vec<&FoldRun> =
+                self.rows.iter().filter(|fold_run| fold_run.method == candidate.method).collect();
+            fold_runs.sort_by_key(|fold_run| fold_run.fold);
             Outcomes {
                 method: candidate.method,
-                right: heats.iter().flat_map(|heat| heat.right.iter().copied()).collect(),
-                seconds: heats.iter().map(|heat| heat.seconds).sum(),
+                right: fold_runs.iter().flat_map(|fold_run| fold_run.right.iter().copied()).collect(),
+                seconds: fold_runs.iter().map(|fold_run| fold_run.seconds).sum(),
             }
         };
         self.settings.methods.iter().map(of).collect()
     }
 
     fn notes(&self) -> Vec<String> {
-        let diverged = self.rows.iter().filter(|heat| heat.diverged);
-        let note = |heat: &Heat| {
+        let diverged = self.rows.iter().filter(|fold_run| fold_run.diverged);
+        let note = |fold_run: &FoldRun| {
             format!(
                 "the training of `{}` diverged in fold {} of the race, which counts as wrong on its images: lower \
                  `train.lr` or set `train.clip_grad_norm: 1`",
-                heat.method, heat.fold
+                fold_run.method, fold_run.fold
             )
         };
         diverged.map(note).collect()
@@ -321,10 +321,10 @@ impl Heats<'_> {
 }
 
 /// What a method reads of the frozen network.
-fn readings(network: &Network, settings: &LinearSettings) -> Result<Vec<Reading>> {
+fn taps(network: &Network, settings: &LinearSettings) -> Result<Vec<Tap>> {
     match settings.stages.is_empty() {
-        true => Ok(vec![Reading::Features]),
-        false => settings.stages.iter().map(|name| network.reading(name)).collect(),
+        true => Ok(vec![Tap::Features]),
+        false => settings.stages.iter().map(|name| network.tap(name)).collect(),
     }
 }
 
@@ -336,7 +336,7 @@ fn folds(samples: &[Sample], classes: usize, folds: usize, seed: u64) -> Option<
     let mut counts = vec![0; classes];
     samples.iter().for_each(|sample| counts[sample.label] += 1);
     let folds = linear::folds(&counts, folds)?;
-    Some((linear::deal(&labels, classes, folds, seed_of(seed, "race") as u64), folds))
+    Some((linear::stratified_folds(&labels, classes, folds, seed_of(seed, "race") as u64), folds))
 }
 
 #[cfg(test)]

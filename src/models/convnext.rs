@@ -77,7 +77,7 @@ fn block(path: &Path, channels: i64, rate: f64) -> Result<Residual> {
         Box::new(conv2d(&(&path / 0), channels, channels, convolution(7).groups(channels))?),
         Box::new(Func(|xs: &Tensor, _| xs.f_permute([0, 2, 3, 1]))),
         Box::new(layer_norm(&(&path / 2), channels, EPS)?),
-        perceptron(&path, [3, 5], channels, 4 * channels, |_, _| init())?,
+        mlp(&path, [3, 5], channels, 4 * channels, |_, _| init())?,
         Box::new(Func(move |xs: &Tensor, _| {
             let out = xs.f_permute([0, 3, 1, 2])?.f_mul(&scale)?;
             trace::note(|| "layer scale".into(), Some(&scale), &out, 0);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::layers::{Activation, Conv2d, Layer, Linear, Mode};
-use super::network::Reading;
+use super::network::Tap;
 use crate::error::Result;
 
 /// How a stage's output becomes a vector.
@@ -75,16 +75,16 @@ pub(super) struct Head {
     pub classifier: Classifier,
     pub vars: Range<usize>,
     /// What the classifier reads, if that is not the neck's output alone.
-    pub reads: Vec<Reading>,
+    pub reads: Vec<Tap>,
 }
 
 impl Head {
     /// A reading behind the last stage, for its output.
-    pub fn read(&self, xs: &Tensor, reading: Reading, mode: Mode) -> Result<Tensor> {
+    pub fn read(&self, xs: &Tensor, tap: Tap, mode: Mode) -> Result<Tensor> {
         let features = self.neck.forward(xs, mode)?;
-        match reading {
-            Reading::Logits => self.classifier.forward(&features, mode),
-            Reading::Peaks if features.dim() == 4 => Ok(features.f_amax([2i64, 3].as_slice(), false)?),
+        match tap {
+            Tap::Logits => self.classifier.forward(&features, mode),
+            Tap::Peaks if features.dim() == 4 => Ok(features.f_amax([2i64, 3].as_slice(), false)?),
             _ => Pooling::Spatial.pool(&features),
         }
     }

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::layers::{BatchNorm2d, Conv2d};
-use super::network::{Network, Reading, channels_last};
+use super::network::{Network, Tap, channels_last};
 use super::vars::Vars;
 use super::{Architecture, Chain};
 use crate::error::{Error, Result};
@@ -104,7 +104,7 @@ pub struct InferenceNetwork {
     device: Device,
     frozen: usize,
     transform_input: bool,
-    reads: Vec<Reading>,
+    reads: Vec<Tap>,
 }
 
 impl InferenceNetwork {
@@ -125,7 +125,7 @@ impl InferenceNetwork {
                 device: network.device(),
                 frozen: network.frozen(),
                 transform_input: network.transform_input(),
-                reads: network.head_readings().to_vec(),
+                reads: network.head_taps().to_vec(),
             };
             // What is folded is folded here, once.
             view.network()?;

@@ -103,13 +103,13 @@ struct PartitionAttention {
 }
 
 fn partition(path: &Path, partition: Partition, channels: i64, drop_rate: f64) -> Result<PartitionAttention> {
-    let (attention, mlp) = (path / "attn_layer", path / "mlp_layer");
+    let (attention, mlp_path) = (path / "attn_layer", path / "mlp_layer");
     let first_norm = layer_norm(&(&attention / 0), channels, LAYER_NORM_EPS)?;
     let attention = relative_attention(&(&attention / 1), channels)?;
-    let second_norm = layer_norm(&(&mlp / 0), channels, LAYER_NORM_EPS)?;
+    let second_norm = layer_norm(&(&mlp_path / 0), channels, LAYER_NORM_EPS)?;
     let block = TransformerBlock {
         norms: [first_norm, second_norm],
-        branches: [Box::new(attention), perceptron(&mlp, [1, 3], channels, 4 * channels, |_, _| INIT)?],
+        branches: [Box::new(attention), mlp(&mlp_path, [1, 3], channels, 4 * channels, |_, _| INIT)?],
         drop: stochastic_depth(drop_rate),
         post_norm: false,
     };

@@ -42,8 +42,7 @@ pub use inference::{Folding, InferenceNetwork};
 pub use inspect::{Row, inspect};
 pub use keys::Keys;
 pub use network::{
-    Activations, DEFAULT_SIDE, FEATURES, LOGITS, Network, Reading, StageGroup, channels_last,
-    is_channels_last,
+    Activations, DEFAULT_SIDE, FEATURES, LOGITS, Network, StageGroup, Tap, channels_last, is_channels_last,
 };
 pub use stages_head::STAGES_HEAD;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
@@ -260,13 +259,13 @@ pub fn imagenet_classes() -> Vec<String> {
     include_str!("../../data/imagenet_classes.txt").lines().map(str::to_string).collect()
 }
 
-/// What to say of a stage that the network does not have; `readings` are names that would do besides stages.
-fn suggest_stage(network: &Network, name: &str, readings: &[&'static str]) -> Error {
+/// What to say of a stage that the network does not have; `taps` are names that would do besides stages.
+fn suggest_stage(network: &Network, name: &str, taps: &[&'static str]) -> Error {
     let stages: Vec<&str> = network.stage_names().collect();
     // A deep network has fifty blocks: their groups are enough to find one's way.
     let mut groups: Vec<&str> = stages.iter().map(|stage| stage.split('.').next().unwrap_or(stage)).collect();
     groups.dedup();
-    groups.extend(readings);
+    groups.extend(taps);
     let hint = match suggest::nearest(name, groups.iter().chain(&stages).copied()) {
         Some(nearest) => format!("; did you mean `{nearest}`?"),
         None => ".".into(),

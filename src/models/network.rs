@@ -40,7 +40,7 @@ struct AuxiliaryClassifier {
 
 /// A point in the chain at which a vector can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum Tap {
     /// After the stage of this index, averaged over height and width where it is spatial.
     Stage(usize),
     /// The input of the final classifier layer, averaged over height and width where that is a convolution.
@@ -192,22 +192,22 @@ impl Network {
         }
     }
 
-    /// Whether what is read at `reading` depends on a variable whose key begins with `prefix`.
-    pub fn reads(&self, reading: Reading, prefix: &str) -> bool {
-        let end = match reading {
-            Reading::Stage(index) => self.stages[index].vars.end,
+    /// Whether what is read at `tap` depends on a variable whose key begins with `prefix`.
+    pub fn reads(&self, tap: Tap, prefix: &str) -> bool {
+        let end = match tap {
+            Tap::Stage(index) => self.stages[index].vars.end,
             _ => self.vars.len(),
         };
         self.vars[..end].iter().any(|var| var.key.starts_with(prefix))
     }
 
     /// Where `--stage name` reads.
-    pub fn reading(&self, name: &str) -> Result<Reading> {
+    pub fn tap(&self, name: &str) -> Result<Tap> {
         match name {
-            FEATURES => Ok(Reading::Features),
-            LOGITS => Ok(Reading::Logits),
+            FEATURES => Ok(Tap::Features),
+            LOGITS => Ok(Tap::Logits),
             name => match self.stages_named(name) {
-                Ok(stages) => Ok(Reading::Stage(stages.end - 1)),
+                Ok(stages) => Ok(Tap::Stage(stages.end - 1)),
                 Err(_) => Err(suggest_stage(self, name, &[FEATURES, LOGITS])),
             },
         }
@@ -314,10 +314,10 @@ impl Network {
         self.forward_from(&self.enter(images)?, self.frozen, mode)
     }
 
-    /// The vectors `[N, D]` at `reading` for images `[N, 3, H, W]`, in inference mode and without
+    /// The vectors `[N, D]` at `tap` for images `[N, 3, H, W]`, in inference mode and without
     /// gradients. Stages behind the reading are not run.
-    pub fn read(&self, images: &Tensor, reading: Reading) -> Result<Tensor> {
-        self.read_from(&self.enter(images)?, reading)
+    pub fn read(&self, images: &Tensor, tap: Tap) -> Result<Tensor> {
+        self.read_from(&self.enter(images)?, tap)
     }
 
     /// The output of the stage of this index for the output of the one before, in inference mode.
@@ -330,11 +330,11 @@ impl Network {
         let last = outputs.last().ok_or_else(|| Error::run("a network without stages"))?;
         tch::no_grad(|| {
             if self.head.reads.is_empty() {
-                return self.head.read(last, Reading::Logits, Mode::INFERENCE);
+                return self.head.read(last, Tap::Logits, Mode::INFERENCE);
             }
-            let vector = |&reading: &Reading| match reading {
-                Reading::Stage(index) => self.pooling.pool(&outputs[index]),
-                _ => self.head.read(last, reading, Mode::INFERENCE),
+            let vector = |&tap: &Tap| match tap {
+                Tap::Stage(index) => self.pooling.pool(&outputs[index]),
+                _ => self.head.read(last, tap, Mode::INFERENCE),
             };
             let vectors = self.head.reads.iter().map(vector).collect::<Result<Vec<_>>>()?;
             self.classify(&vectors, Mode::INFERENCE)

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::head::Classifier;
 use super::layers::{LinearInit, Mode, linear};
-use super::network::{Activations, Network, Reading};
+use super::network::{Activations, Network, Tap};
 use super::vars::{Fill, Init, Vars};
 use crate::error::{Error, Result};
 
@@ -22,40 +22,34 @@ const FEW_GROUPS: usize = 4;
 
 impl Network {
     /// Replaces the head by a linear layer of `classes` outputs at `tl_head`, which reads the vectors of
-    /// `readings` one after the other, `width` numbers together. `readings` are in the chain's order, with
-    /// [`Reading::Features`] last. Stages behind the last one go, and their variables with them.
-    pub fn read_stages(
-        &mut self,
-        readings: &[Reading],
-        width: usize,
-        classes: usize,
-        fill: Fill,
-    ) -> Result<()> {
-        self.read_stages_over(readings, width, classes, Vars::new(self.device, fill))?;
+    /// `taps` one after the other, `width` numbers together. `taps` are in the chain's order, with
+    /// [`Tap::Features`] last. Stages behind the last one go, and their variables with them.
+    pub fn read_stages(&mut self, taps: &[Tap], width: usize, classes: usize, fill: Fill) -> Result<()> {
+        self.read_stages_over(taps, width, classes, Vars::new(self.device, fill))?;
         self.freeze(self.frozen)
     }
 
     /// The same with the head's variables among `vars`, and without a look at what is frozen.
     pub(super) fn read_stages_over(
         &mut self,
-        readings: &[Reading],
+        taps: &[Tap],
         width: usize,
         classes: usize,
         vars: Vars,
     ) -> Result<()> {
-        let place = |reading: &Reading| match *reading {
-            Reading::Stage(index) => index,
+        let place = |tap: &Tap| match *tap {
+            Tap::Stage(index) => index,
             _ => usize::MAX,
         };
-        if !readings.is_sorted_by(|a, b| place(a) < place(b)) {
+        if !taps.is_sorted_by(|a, b| place(a) < place(b)) {
             return Err(Error::run("a head on stages has to read them once, in the chain's order"));
         }
-        let end = match readings.last() {
-            Some(&Reading::Stage(last)) if last < self.stages.len() => {
+        let end = match taps.last() {
+            Some(&Tap::Stage(last)) if last < self.stages.len() => {
                 self.stages.truncate(last + 1);
                 self.stages[last].vars.end
             }
-            Some(Reading::Features) => self.head.vars.start,
+            Some(Tap::Features) => self.head.vars.start,
             _ => return Err(Error::run("a head on stages has to read one at least, and no logits")),
         };
         self.vars.truncate(end);
@@ -65,34 +59,34 @@ impl Network {
         self.head.key = STAGES_HEAD;
         self.head.classifier = Classifier::Linear(linear);
         self.head.vars = end..self.vars.len();
-        self.head.reads = readings.to_vec();
+        self.head.reads = taps.to_vec();
         Ok(())
     }
 
     /// Where the head reads, if it reads several stages.
-    pub fn head_readings(&self) -> &[Reading] {
+    pub fn head_taps(&self) -> &[Tap] {
         &self.head.reads
     }
 
     /// Their names.
     pub fn head_reading_names(&self) -> Vec<String> {
-        self.head.reads.iter().map(|&reading| self.reading_name(reading).to_string()).collect()
+        self.head.reads.iter().map(|&tap| self.tap_name(tap).to_string()).collect()
     }
 
     /// The name of a reading, as `--stage` takes it.
-    pub fn reading_name(&self, reading: Reading) -> &str {
-        match reading {
-            Reading::Stage(index) => &self.stages[index].name,
-            Reading::Features => super::FEATURES,
-            Reading::Peaks => "peaks",
-            Reading::Logits => super::LOGITS,
+    pub fn tap_name(&self, tap: Tap) -> &str {
+        match tap {
+            Tap::Stage(index) => &self.stages[index].name,
+            Tap::Features => super::FEATURES,
+            Tap::Peaks => "peaks",
+            Tap::Logits => super::LOGITS,
         }
     }
 
     /// Where features of different stages are worth comparing: at the ends of the groups of stages, six at
     /// most and evenly spaced, and at `features`. A chain of hardly any groups, such as a transformer's, is
     /// cut between its stages instead.
-    pub fn candidates(&self) -> Vec<Reading> {
+    pub fn candidates(&self) -> Vec<Tap> {
         if !self.head.reads.is_empty() {
             return self.head.reads.clone();
         }
@@ -106,63 +100,61 @@ impl Network {
         }
         let picked = ends.len().min(CANDIDATES);
         let stages = (1..=picked).map(|nth| ends[nth * ends.len() / picked - 1]);
-        stages.map(Reading::Stage).chain([Reading::Features]).collect()
+        stages.map(Tap::Stage).chain([Tap::Features]).collect()
     }
 
-    /// The vectors `[N, D]` at each of `readings`, in the chain's order, for images `[N, 3, H, W]`, in
+    /// The vectors `[N, D]` at each of `taps`, in the chain's order, for images `[N, 3, H, W]`, in
     /// inference mode and without gradients. Each stage runs once, and those behind the last reading not at all.
-    pub fn read_all(&self, images: &Tensor, readings: &[Reading]) -> Result<Vec<Tensor>> {
-        tch::no_grad(|| match readings {
-            [reading] => Ok(vec![self.read_from(&self.enter(images)?, *reading)?]),
-            _ => self.collect(&self.enter(images)?, readings, self.stages.len(), Mode::INFERENCE),
+    pub fn read_all(&self, images: &Tensor, taps: &[Tap]) -> Result<Vec<Tensor>> {
+        tch::no_grad(|| match taps {
+            [tap] => Ok(vec![self.read_from(&self.enter(images)?, *tap)?]),
+            _ => self.collect(&self.enter(images)?, taps, self.stages.len(), Mode::INFERENCE),
         })
     }
 
     /// The vectors at one reading, for what the first stages have made of images.
-    pub(super) fn read_from(&self, xs: &Activations, reading: Reading) -> Result<Tensor> {
+    pub(super) fn read_from(&self, xs: &Activations, tap: Tap) -> Result<Tensor> {
         tch::no_grad(|| {
             let all = self.stages.len();
-            match (self.head.reads.is_empty(), reading) {
+            match (self.head.reads.is_empty(), tap) {
                 // The features of a head on several stages are those stages'.
-                (false, Reading::Features) => {
-                    join(&self.collect(xs, &self.head.reads, all, Mode::INFERENCE)?)
-                }
-                (false, Reading::Logits) => Ok(self.forward_from(xs, all, Mode::INFERENCE)?.0),
+                (false, Tap::Features) => join(&self.collect(xs, &self.head.reads, all, Mode::INFERENCE)?),
+                (false, Tap::Logits) => Ok(self.forward_from(xs, all, Mode::INFERENCE)?.0),
                 _ => {
-                    let mut vectors = self.collect(xs, &[reading], all, Mode::INFERENCE)?;
+                    let mut vectors = self.collect(xs, &[tap], all, Mode::INFERENCE)?;
                     vectors.pop().ok_or_else(|| Error::run("nothing was read"))
                 }
             }
         })
     }
 
-    /// The vectors at `readings` that stand behind `xs`, in the chain's order: the first `held` stages without
+    /// The vectors at `taps` that stand behind `xs`, in the chain's order: the first `held` stages without
     /// gradients and in inference mode (never fewer than are frozen), the rest in `mode`.
     pub(super) fn collect(
         &self,
         xs: &Activations,
-        readings: &[Reading],
+        taps: &[Tap],
         held: usize,
         mode: Mode,
     ) -> Result<Vec<Tensor>> {
-        let end = match readings.last() {
-            Some(&Reading::Stage(index)) => index + 1,
+        let end = match taps.last() {
+            Some(&Tap::Stage(index)) => index + 1,
             _ => self.stages.len(),
         };
         let held = held.max(self.frozen);
-        let mut vectors = Vec::with_capacity(readings.len());
+        let mut vectors = Vec::with_capacity(taps.len());
         let mut values = xs.values.shallow_clone();
         for index in xs.stages..end {
             values = match index < held {
                 true => tch::no_grad(|| self.run(index..index + 1, &values, Mode::INFERENCE))?,
                 false => self.run(index..index + 1, &values, mode)?,
             };
-            if readings.contains(&Reading::Stage(index)) {
+            if taps.contains(&Tap::Stage(index)) {
                 vectors.push(self.pooling.pool(&values)?);
             }
         }
-        for &reading in readings.iter().filter(|reading| !matches!(reading, Reading::Stage(_))) {
-            vectors.push(self.head.read(&values, reading, mode)?);
+        for &tap in taps.iter().filter(|tap| !matches!(tap, Tap::Stage(_))) {
+            vectors.push(self.head.read(&values, tap, mode)?);
         }
         Ok(vectors)
     }

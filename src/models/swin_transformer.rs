@@ -61,7 +61,11 @@ fn swin(chain: &mut Chain, version: Version, width: i64, third: usize, drop_rate
             chain.stage(format!("stage{}.{number}", index + 1), |root| {
                 let mut layers: Vec<Box<dyn Layer>> = Vec::new();
                 if index > 0 && number == 0 {
-                    layers.push(Box::new(merging(&(root / "features" / (2 * index)), version, width / 2)?));
+                    layers.push(Box::new(patch_merging(
+                        &(root / "features" / (2 * index)),
+                        version,
+                        width / 2,
+                    )?));
                 }
                 let path = root / "features" / (2 * index + 1) / number;
                 // Every second block looks through windows that are moved by half their side.
@@ -84,19 +88,19 @@ fn swin(chain: &mut Chain, version: Version, width: i64, third: usize, drop_rate
 const INIT: LinearInit = LinearInit { weight: Init::TruncatedNormal(0.02), bias: Some(Init::Constant(0.)) };
 
 /// Half the resolution: each 2×2 patches joined, and their `4 · width` channels reduced to half.
-struct Merging {
+struct PatchMerging {
     reduction: Linear,
     norm: LayerNorm,
     version: Version,
 }
 
-fn merging(path: &Path, version: Version, width: i64) -> Result<Merging> {
+fn patch_merging(path: &Path, version: Version, width: i64) -> Result<PatchMerging> {
     let reduction = linear(&(path / "reduction"), 4 * width, 2 * width, INIT.without_bias())?;
     let normed = if version == Version::V1 { 4 * width } else { 2 * width };
-    Ok(Merging { reduction, norm: layer_norm(&(path / "norm"), normed, EPS)?, version })
+    Ok(PatchMerging { reduction, norm: layer_norm(&(path / "norm"), normed, EPS)?, version })
 }
 
-impl Layer for Merging {
+impl Layer for PatchMerging {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         let (_, height, width, _) = xs.size4()?;
         let xs = xs.f_constant_pad_nd([0, 0, 0, width % 2, 0, height % 2])?;
@@ -121,10 +125,10 @@ fn block(
     let first_norm = layer_norm(&(path / "norm1"), width, EPS)?;
     let attention = window_attention(&(path / "attn"), version, width, shift)?;
     let second_norm = layer_norm(&(path / "norm2"), width, EPS)?;
-    let perceptron = perceptron(&(path / "mlp"), [0, 3], width, 4 * width, |_, _| INIT)?;
+    let mlp = mlp(&(path / "mlp"), [0, 3], width, 4 * width, |_, _| INIT)?;
     Ok(TransformerBlock {
         norms: [first_norm, second_norm],
-        branches: [Box::new(attention), perceptron],
+        branches: [Box::new(attention), mlp],
         drop,
         post_norm: version == Version::V2,
     })
@@ -147,7 +151,7 @@ enum Positions {
     /// Learned for each offset and head.
     Table(Tensor),
     /// A function of the offset's logarithm; queries and keys are compared by their cosine, with a learned scale.
-    Continuous { logit_scale: Tensor, offsets: Tensor, perceptron: [Linear; 2] },
+    Continuous { logit_scale: Tensor, offsets: Tensor, mlp: [Linear; 2] },
 }
 
 fn window_attention(path: &Path, version: Version, width: i64, shift: i64) -> Result<WindowAttention> {
@@ -170,11 +174,11 @@ fn window_attention(path: &Path, version: Version, width: i64, shift: i64) -> Re
             let logit_scale = path.var("logit_scale", Role::Other, &[heads, 1, 1], init)?;
             let offsets = path.constant("relative_coords_table", &log_offsets(window)?)?;
             let (index, projections) = (index(path)?, projections(path)?);
-            let perceptron = [
+            let mlp = [
                 linear(&(path / "cpb_mlp" / 0), 2, 512, INIT)?,
                 linear(&(path / "cpb_mlp" / 2), 512, heads, INIT.without_bias())?,
             ];
-            (Positions::Continuous { logit_scale, offsets, perceptron }, index, projections)
+            (Positions::Continuous { logit_scale, offsets, mlp }, index, projections)
         }
     };
     Ok(WindowAttention { positions, index, qkv, out, heads, window, shift })
@@ -198,7 +202,7 @@ impl Positions {
     fn table(&self, mode: Mode) -> Result<Tensor> {
         match self {
             Positions::Table(table) => Ok(table.shallow_clone()),
-            Positions::Continuous { offsets, perceptron: [first, second], .. } => {
+            Positions::Continuous { offsets, mlp: [first, second], .. } => {
                 let hidden = first.forward(offsets, mode)?.f_relu()?;
                 let rows = second.forward(&hidden, mode)?.f_flatten(0, 2)?;
                 Ok(rows.f_sigmoid()?.f_mul_scalar(16)?)

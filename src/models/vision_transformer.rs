@@ -39,7 +39,7 @@ fn vit(chain: &mut Chain, size: Size, patch: i64) -> Result<()> {
     let Size { layers, width, .. } = size;
     chain.pooling(Pooling::ClassToken);
     let grid = chain.side() / patch;
-    chain.stage("patches", |root| patches(root, width, patch, grid))?;
+    chain.stage("patches", |root| patch_embed(root, width, patch, grid))?;
     for index in 0..layers {
         chain.stage(format!("encoder.{index}"), |root| {
             encoder(&(root / "encoder.layers" / format!("encoder_layer_{index}")), size)
@@ -54,7 +54,7 @@ fn vit(chain: &mut Chain, size: Size, patch: i64) -> Result<()> {
 
 /// The image as tokens: a class token, then the patches from left to right and top to bottom, each with its
 /// position's embedding.
-struct Patches {
+struct PatchEmbed {
     class_token: Tensor,
     projection: Conv2d,
     positions: Tensor,
@@ -62,11 +62,11 @@ struct Patches {
     side: i64,
 }
 
-fn patches(root: &Path, width: i64, patch: i64, grid: i64) -> Result<Patches> {
+fn patch_embed(root: &Path, width: i64, patch: i64, grid: i64) -> Result<PatchEmbed> {
     let deviation = ((3 * patch * patch) as f64).sqrt().recip();
     let config = ConvConfig::new(patch).stride(patch).padding(0).bias();
     let config = config.init(ConvInit::TruncatedNormal(deviation));
-    Ok(Patches {
+    Ok(PatchEmbed {
         class_token: root.var("class_token", Role::Other, &[1, 1, width], Init::Constant(0.))?,
         projection: conv2d(&(root / "conv_proj"), 3, width, config)?,
         positions: (root / "encoder").var(
@@ -79,7 +79,7 @@ fn patches(root: &Path, width: i64, patch: i64, grid: i64) -> Result<Patches> {
     })
 }
 
-impl Layer for Patches {
+impl Layer for PatchEmbed {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         let (n, _, height, width) = xs.size4()?;
         let side = self.side;
@@ -88,9 +88,9 @@ impl Layer for Patches {
                 "this network was built for images of {side}×{side} pixels, and was given {height}×{width}"
             )));
         }
-        let patches = self.projection.forward(xs, mode)?.f_flatten(2, 3)?.f_transpose(1, 2)?;
+        let patch_embed = self.projection.forward(xs, mode)?.f_flatten(2, 3)?.f_transpose(1, 2)?;
         let class_token = self.class_token.f_expand([n, -1, -1], false)?;
-        Ok(Tensor::f_cat(&[class_token, patches], 1)?.f_add(&self.positions)?)
+        Ok(Tensor::f_cat(&[class_token, patch_embed], 1)?.f_add(&self.positions)?)
     }
 }
 
@@ -102,10 +102,10 @@ fn encoder(path: &Path, Size { heads, width, .. }: Size) -> Result<TransformerBl
         bias: Some(Init::Normal(1e-6)),
         ..LinearInit::xavier(inputs, outputs)
     };
-    let perceptron = perceptron(&(path / "mlp"), [0, 3], width, 4 * width, init)?;
+    let mlp = mlp(&(path / "mlp"), [0, 3], width, 4 * width, init)?;
     Ok(TransformerBlock {
         norms: [first_norm, second_norm],
-        branches: [Box::new(attention), perceptron],
+        branches: [Box::new(attention), mlp],
         drop: identity(),
         post_norm: false,
     })

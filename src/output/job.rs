@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 /// The images are not part of it (their names are hashed as they are done), nor is what changes rounding alone:
 /// batch size, threads, device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job(Vec<(String, String)>);
+pub struct JobIdentity(Vec<(String, String)>);
 
-impl Job {
+impl JobIdentity {
     /// A job of a command of this version of `tl`.
     pub fn new(command: &str) -> Self {
-        Job::default().with("command", command).with("version of tl", env!("CARGO_PKG_VERSION"))
+        JobIdentity::default().with("command", command).with("version of tl", env!("CARGO_PKG_VERSION"))
     }
 
     /// Adds something that the rows depend on.
@@ -22,8 +22,8 @@ impl Job {
     }
 
     /// What is another in `now`, a phrase each.
-    pub fn differences(&self, now: &Job) -> Vec<String> {
-        let find = |job: &Job, name: &str| {
+    pub fn differences(&self, now: &JobIdentity) -> Vec<String> {
+        let find = |job: &JobIdentity, name: &str| {
             job.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
         };
         let shown = |value: Option<String>| value.unwrap_or_else(|| "absent".into());
@@ -44,9 +44,9 @@ mod tests {
 
     #[test]
     fn differences_are_told_by_name() {
-        let job = Job::new("extract").with("stage", "layer3").with("shard", "0/2");
+        let job = JobIdentity::new("extract").with("stage", "layer3").with("shard", "0/2");
         assert!(job.differences(&job.clone()).is_empty());
-        let other = Job::new("extract").with("stage", "layer4").with("max-pixels", 9);
+        let other = JobIdentity::new("extract").with("stage", "layer4").with("max-pixels", 9);
         assert_eq!(
             job.differences(&other),
             [

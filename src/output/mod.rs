@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use self::features::{FeatureFormat, FeatureWriter, errors_path};
-pub use self::job::Job;
+pub use self::job::JobIdentity;
 pub use self::partial::{Begun, Partial, Progress};
 pub use self::predictions::{PredictionFormat, PredictionRow, PredictionWriter};
 pub use self::table::{PredictionTable, TableStyle};
@@ -74,7 +74,7 @@ pub struct Done {
     /// How many.
     pub images: u64,
     /// A digest of their names and labels.
-    pub listing: String,
+    pub fingerprint: String,
 }
 
 /// A path as the outputs spell it: see [`crate::util::path_text`].

@@ -175,15 +175,15 @@ impl RowFile for ParquetFile {
         let mut groups = Vec::new();
         let mut file = None;
         let mut kept = BufReader::new(self.groups.read()?);
-        let reading = || Error::io("read back the row groups of", &path);
+        let tap = || Error::io("read back the row groups of", &path);
         loop {
             let mut length = [0; 8];
             match kept.read_exact(&mut length) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-                read => read.map_err(reading())?,
+                read => read.map_err(tap())?,
             }
             let mut bytes = vec![0; u64::from_le_bytes(length) as usize];
-            kept.read_exact(&mut bytes).map_err(reading())?;
+            kept.read_exact(&mut bytes).map_err(tap())?;
             let metadata = ParquetMetaDataReader::decode_metadata(&bytes).map_err(failed)?;
             groups.extend(metadata.row_groups().iter().cloned());
             file = Some(metadata.file_metadata().clone());

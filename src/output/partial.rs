@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Done, Job, sibling};
+use super::{Done, JobIdentity, sibling};
 use crate::error::{Error, Result};
 use crate::util::atomic::AtomicFile;
 use crate::util::atomic::{hidden, resolve, sync_folder};
@@ -41,7 +41,8 @@ pub struct Progress {
     /// Images of the listing (of the shard's, if there are shards) that are done, read or not.
     pub images: u64,
     /// A digest of the names and labels of these images.
-    pub listing: String,
+    #[serde(rename = "listing")]
+    pub fingerprint: String,
     /// Rows written.
     pub rows: u64,
     /// Images that could not be read.
@@ -65,8 +66,8 @@ impl Progress {
 
 impl Done {
     pub(super) fn progress(self, rows: u64, failures: u64, lengths: Lengths) -> Progress {
-        let Done { images, listing } = self;
-        Progress { images, listing, rows, failures, lengths, synced: false, places: None }
+        let Done { images, fingerprint } = self;
+        Progress { images, fingerprint, rows, failures, lengths, synced: false, places: None }
     }
 }
 
@@ -85,14 +86,14 @@ pub(super) struct Places {
 /// The first line of the journal, and, with the last, what is kept of a finished run.
 #[derive(Serialize, Deserialize)]
 struct Header {
-    job: Job,
+    job: JobIdentity,
     boot: String,
 }
 
 /// A finished run, as `.FILE.job` beside the output has it.
 #[derive(Serialize, Deserialize)]
 struct Record {
-    job: Job,
+    job: JobIdentity,
     progress: Progress,
     /// Bytes of the output.
     bytes: u64,
@@ -116,7 +117,7 @@ pub struct Partial {
     target: PathBuf,
     folder: PathBuf,
     journal: File,
-    job: Job,
+    job: JobIdentity,
     progress: Progress,
     /// Bytes that were added to the journal.
     noted: usize,
@@ -133,7 +134,7 @@ impl Partial {
     /// # Errors
     /// [`Error::Usage`] if what is there is of another job; [`Error::Io`] and [`Error::File`] if `path` cannot
     /// be written, or another process is writing it.
-    pub fn begin(path: &Path, job: &Job, resume: bool) -> Result<Begun> {
+    pub fn begin(path: &Path, job: &JobIdentity, resume: bool) -> Result<Begun> {
         let target = resolve(path)?;
         let folder = hidden(&target, ".partial");
         if resume && !folder.join(JOURNAL).exists() && target.exists() {
@@ -367,7 +368,7 @@ impl Write for Part {
 }
 
 /// A complete output, if it is one of this job's.
-fn finished(path: &Path, target: &Path, job: &Job) -> Result<Progress> {
+fn finished(path: &Path, target: &Path, job: &JobIdentity) -> Result<Progress> {
     let record = fs::read(hidden(target, ".job")).ok();
     let record: Option<Record> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let bytes = fs::metadata(target).map(|metadata| metadata.len()).unwrap_or_default();
@@ -383,7 +384,7 @@ fn finished(path: &Path, target: &Path, job: &Job) -> Result<Progress> {
     }
 }
 
-fn same_job(path: &Path, was: &Job, is: &Job) -> Result<()> {
+fn same_job(path: &Path, was: &JobIdentity, is: &JobIdentity) -> Result<()> {
     let differences = was.differences(is);
     match differences.is_empty() {
         true => Ok(()),
@@ -417,7 +418,7 @@ fn read_journal(folder: &Path) -> Option<(Header, Progress)> {
 }
 
 /// A journal that says where a run begins. The old one stays until it is written.
-fn new_journal(folder: &Path, job: &Job, progress: &Progress) -> io::Result<File> {
+fn new_journal(folder: &Path, job: &JobIdentity, progress: &Progress) -> io::Result<File> {
     let header = Header { job: job.clone(), boot: boot() };
     let temporary = folder.join("journal.new");
     let mut file = File::create(&temporary)?;
@@ -441,7 +442,7 @@ fn place(
     path: &Path,
     target: &Path,
     folder: &Path,
-    job: &Job,
+    job: &JobIdentity,
     progress: &Progress,
     places: &Places,
 ) -> Result<()> {

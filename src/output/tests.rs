@@ -37,14 +37,14 @@ fn create(path: impl AsRef<Path>, dim: usize) -> Result<FeatureWriter> {
 
 /// The rest of an output.
 fn begin(path: &Path, resume: bool) -> Result<Box<Partial>> {
-    match Partial::begin(path, &Job::new("test"), resume)? {
+    match Partial::begin(path, &JobIdentity::new("test"), resume)? {
         Begun::Partial(partial) => Ok(partial),
         Begun::Complete(_) => Err(Error::run("it is complete")),
     }
 }
 
 fn done(images: u64) -> Done {
-    Done { images, listing: format!("the first {images}") }
+    Done { images, fingerprint: format!("the first {images}") }
 }
 
 fn write_features(folder: &Path, file: &str, rows: usize) -> PathBuf {
@@ -379,7 +379,7 @@ fn what_goes_on_ends_with_the_same_bytes() {
         moved("first", "second");
         let partial = begin(&at("second"), true).unwrap();
         assert_eq!(
-            (partial.progress().images, partial.progress().listing.as_str()),
+            (partial.progress().images, partial.progress().fingerprint.as_str()),
             (1300, "the first 1300")
         );
         let mut second = FeatureWriter::open(at("second"), WIDE, partial).unwrap();
@@ -458,8 +458,8 @@ fn predictions_that_go_on_end_with_the_same_bytes() {
 fn a_finished_output_is_left_alone_and_another_job_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.npy");
-    let begin = |job: &Job| Partial::begin(&path, job, true);
-    let job = Job::new("test").with("stage", "a");
+    let begin = |job: &JobIdentity| Partial::begin(&path, job, true);
+    let job = JobIdentity::new("test").with("stage", "a");
     let Begun::Partial(partial) = begin(&job).unwrap() else { panic!("nothing is there") };
     let mut writer = FeatureWriter::open(&path, 1, partial).unwrap();
     writer.write_row("a", "", &[1.]).unwrap();
@@ -469,7 +469,7 @@ fn a_finished_output_is_left_alone_and_another_job_refused() {
     let holder = format!("another process (pid {}) is writing it: wait for its end", std::process::id());
     assert!(message.contains(&holder), "{message}");
     drop(writer);
-    let other = Job::new("test").with("stage", "b");
+    let other = JobIdentity::new("test").with("stage", "b");
     let refused = |message: &str| {
         let error = begin(&other).map(drop).unwrap_err();
         assert_eq!(error.exit_code(), 2);
@@ -499,7 +499,7 @@ fn a_run_that_was_stopped_between_two_renames_is_completed() {
     assert!(writer.finish(done(1)).is_err());
     assert!(!path.exists());
     fs::remove_dir(folder.path().join("x.npy.index.csv")).unwrap();
-    let Begun::Complete(progress) = Partial::begin(&path, &Job::new("test"), true).unwrap() else {
+    let Begun::Complete(progress) = Partial::begin(&path, &JobIdentity::new("test"), true).unwrap() else {
         panic!("all rows were there")
     };
     assert_eq!(progress.rows, 1);

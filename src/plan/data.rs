@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::copies::{self, Apart, Parts};
+use super::copies::{self, Apart, BackOff};
 use crate::data::{self, Sample};
 use crate::recipe::{Mistake, Recipe, ValChoice};
 use crate::util::text::{counted, shown};
@@ -123,7 +123,7 @@ impl Data {
         if mistakes.len() > before {
             return Data::default();
         }
-        let mut parts = Parts { listed, val, test };
+        let mut parts = BackOff { listed, val, test };
         let contents = match copies::keep_apart(&mut parts, threads) {
             Ok(Apart { contents, notes: said }) => {
                 notes.extend(said);
@@ -134,7 +134,7 @@ impl Data {
                 return Data::default();
             }
         };
-        let Parts { listed, val, test } = parts;
+        let BackOff { listed, val, test } = parts;
         let (train, val) = match (val, &recipe.data.val) {
             (Some(val), _) => (listed.samples, val),
             (None, choice) => {
@@ -171,7 +171,7 @@ impl Data {
     }
 
     /// sha256 over classes, and over the names, labels and parts of all images.
-    pub fn listing(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         let mut sha = Sha256::new();
         let mut add = |text: &str| {
             sha.update((text.len() as u64).to_le_bytes());

@@ -2,7 +2,7 @@
 
 use super::defaults::{self, Defaults};
 use super::groups::groups;
-use super::{KeptSettings, TrainSettings};
+use super::{CacheSettings, TrainSettings};
 use crate::models::Network;
 use crate::recipe::{KeepChoice, Method, OptimizerChoice, Recipe};
 
@@ -49,12 +49,12 @@ pub(super) fn resolve(
         )
     }));
     // A head on several stages reads the frozen ones too.
-    if network.frozen() == 0 || !network.head_readings().is_empty() {
+    if network.frozen() == 0 || !network.head_taps().is_empty() {
         return;
     }
     train.kept = match typed.keep.unwrap_or(KeepChoice::Auto) {
         KeepChoice::Never => None,
-        KeepChoice::Auto => Some(KeptSettings {
+        KeepChoice::Auto => Some(CacheSettings {
             memory_mib: typed.keep_memory.unwrap_or(defaults::KEEP_MEMORY),
             disk_mib: typed.keep_disk.unwrap_or(defaults::KEEP_DISK),
         }),

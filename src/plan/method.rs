@@ -5,7 +5,7 @@ use super::{
     LinearHeadSettings, LinearSettings, OptimizerSettings, ScheduleSettings, SourceHead, TrainSettings,
 };
 use crate::data::mixing::Mixing;
-use crate::models::{Network, Reading, Role};
+use crate::models::{Network, Role, Tap};
 use crate::recipe::{BatchNormMode, ClassWeights, Method, Mistake, OptimizerChoice, Recipe, ScheduleChoice};
 
 /// How many stages keep their weights.
@@ -41,7 +41,7 @@ pub(super) fn read(
     if method != Method::Stages {
         return Vec::new();
     }
-    if !network.head_readings().is_empty() {
+    if !network.head_taps().is_empty() {
         mistakes.push(recipe.mistake(
             "strategy.method",
             "the model was made by `stages`, and its stages are chosen: `linear` fits a new head to them",
@@ -49,25 +49,25 @@ pub(super) fn read(
         return Vec::new();
     }
     let Some(typed) = &recipe.strategy.read else {
-        return network.candidates().into_iter().map(|r| network.reading_name(r).to_string()).collect();
+        return network.candidates().into_iter().map(|r| network.tap_name(r).to_string()).collect();
     };
-    let mut readings = Vec::new();
+    let mut taps = Vec::new();
     for name in typed {
-        match network.reading(name) {
-            Ok(Reading::Logits) => {
+        match network.tap(name) {
+            Ok(Tap::Logits) => {
                 mistakes
                     .push(recipe.mistake("strategy.read", "`logits` are behind the head: read `features`"));
             }
-            Ok(reading) => readings.push(reading),
+            Ok(tap) => taps.push(tap),
             Err(error) => mistakes.push(recipe.mistake("strategy.read", error.to_string())),
         }
     }
-    readings.sort_by_key(|&reading| match reading {
-        Reading::Stage(index) => index,
+    taps.sort_by_key(|&tap| match tap {
+        Tap::Stage(index) => index,
         _ => usize::MAX,
     });
-    readings.dedup();
-    readings.into_iter().map(|reading| network.reading_name(reading).to_string()).collect()
+    taps.dedup();
+    taps.into_iter().map(|tap| network.tap_name(tap).to_string()).collect()
 }
 
 pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {

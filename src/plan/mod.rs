@@ -127,7 +127,8 @@ pub struct DataSettings {
     /// How much of a JPEG is decoded.
     pub decode: Decode,
     /// sha256 over the names, labels and parts of all images: another listing is another run.
-    pub listing: String,
+    #[serde(rename = "listing")]
+    pub fingerprint: String,
 }
 
 impl DataSettings {
@@ -221,7 +222,7 @@ pub struct TrainSettings {
     pub groups: Vec<GroupSettings>,
     /// What is kept of the frozen stages' output, where any are frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kept: Option<KeptSettings>,
+    pub kept: Option<CacheSettings>,
     /// How many different augmentations of each image are seen, epoch after epoch; 0 for ever new ones.
     pub kept_views: usize,
 }
@@ -268,7 +269,7 @@ pub struct GroupSettings {
 /// How much of the frozen stages' output is kept. It is part of what a run is: whether a batch is put together
 /// before or after the frozen stages may show in the last bits.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct KeptSettings {
+pub struct CacheSettings {
     /// In memory, in MiB.
     pub memory_mib: usize,
     /// In a file in the run folder, in MiB.

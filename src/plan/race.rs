@@ -43,7 +43,7 @@ pub(super) fn methods(
     let mut methods = typed.methods.clone().unwrap_or_else(|| {
         // A model that `stages` made has its stages chosen, and may have lost those that `partial` trains.
         let can = |method: &Method| match (method, probe) {
-            (Method::Stages, Some(probe)) => probe.head_readings().is_empty(),
+            (Method::Stages, Some(probe)) => probe.head_taps().is_empty(),
             (Method::Partial, Some(probe)) if recipe.strategy.train_from.is_none() => {
                 probe.stages_named(probe.architecture.partial_from).is_ok()
             }

@@ -115,7 +115,7 @@ impl Plan {
             method => {
                 let rival = decided.as_ref().and_then(|decided| decided.choice.rival);
                 // A model that `stages` made has its stages chosen.
-                let chosen = probe.as_ref().is_some_and(|probe| !probe.head_readings().is_empty());
+                let chosen = probe.as_ref().is_some_and(|probe| !probe.head_taps().is_empty());
                 std::iter::once(method).chain(rival.filter(|_| !chosen)).collect()
             }
         };
@@ -287,8 +287,8 @@ fn drawn_anew(recipe: &Recipe, source: &Source, data: &Data) -> Option<String> {
     }
     let plan = std::fs::read_to_string(path.with_file_name(PLAN_FILE)).unwrap_or_default();
     let plan: serde_yaml::Value = serde_yaml::from_str(&plan).unwrap_or_default();
-    let listing = plan.get("data").and_then(|data| data.get("listing")).and_then(|it| it.as_str());
-    (listing != Some(&data.listing())).then(|| {
+    let fingerprint = plan.get("data").and_then(|data| data.get("listing")).and_then(|it| it.as_str());
+    (fingerprint != Some(&data.fingerprint())).then(|| {
         "the validation images are drawn from `data.train` by lot, and the model to begin with may have learnt from some of \
          them, for which val accuracy would be too good: give `data.val` a folder or a .csv that it has not seen"
             .into()
@@ -355,6 +355,6 @@ fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
         bad_images: typed.bad_images.unwrap_or(BadImages::Skip),
         max_pixels: typed.max_pixels.unwrap_or(MAX_PIXELS),
         decode: typed.decode.unwrap_or_default(),
-        listing: data.listing(),
+        fingerprint: data.fingerprint(),
     }
 }

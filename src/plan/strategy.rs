@@ -11,9 +11,9 @@ use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::recipe::{Method, Recipe, Similarity};
-use crate::strategy::similarity::{self, Job, SIMILAR_ABOVE, SIMILAR_BELOW};
+use crate::strategy::similarity::{self, SIMILAR_ABOVE, SIMILAR_BELOW, SimilarityJob};
 use crate::strategy::size::LITTLE_BELOW;
-use crate::strategy::{Choice, Likeness, Measure, Measured, Size, Strategy, choose};
+use crate::strategy::{Choice, Measure, Measured, SimilarityEstimate, Size, Strategy, choose};
 use crate::weights::download::DownloadProgress;
 use crate::weights::source::{Opened, Source, Weights};
 
@@ -60,14 +60,14 @@ impl Decision<'_> {
         };
         if asked != Method::Auto {
             let choice = Choice { method: asked, rival: None, reason: "the recipe says so".into() };
-            return Ok(decided(forced.map(Likeness::forced), choice, None));
+            return Ok(decided(forced.map(SimilarityEstimate::forced), choice, None));
         }
         let (similarity, rate) = match forced {
             _ if matches!(self.source.weights, Weights::None) => (None, None),
-            Some(similarity) => (Some(Likeness::forced(similarity)), None),
+            Some(similarity) => (Some(SimilarityEstimate::forced(similarity)), None),
             None => {
                 let (measured, rate) = self.measure(opened, watch)?;
-                (Some(Likeness::of(measured)), rate)
+                (Some(SimilarityEstimate::of(measured)), rate)
             }
         };
         let young = opened.as_ref().is_some_and(Opened::begun_at_random);
@@ -77,7 +77,7 @@ impl Decision<'_> {
     }
 
     fn measure(&self, opened: &mut Option<Opened>, watch: &Watch) -> Result<(Measured, Option<f64>)> {
-        if let Some(measured) = self.earlier.and_then(|plan| earlier(plan, &self.data.listing())) {
+        if let Some(measured) = self.earlier.and_then(|plan| earlier(plan, &self.data.fingerprint())) {
             return Ok((measured, None));
         }
         let opened = match opened {
@@ -98,7 +98,7 @@ impl Decision<'_> {
             Measure::Statistics => typed.similar_below.unwrap_or(SIMILAR_BELOW),
             Measure::Information => typed.similar_above.unwrap_or(SIMILAR_ABOVE),
         };
-        let job = Job {
+        let job = SimilarityJob {
             network: &network,
             preprocessing: self.preprocessing,
             limits: self.limits,
@@ -123,10 +123,11 @@ impl Decision<'_> {
 
 /// What an earlier part of the same run measured, by its plan. Measured again, the last digits might differ with the
 /// number of threads, and it would be another run.
-fn earlier(plan: &Path, listing: &str) -> Option<Measured> {
+fn earlier(plan: &Path, fingerprint: &str) -> Option<Measured> {
     #[derive(Deserialize)]
     struct Data {
-        listing: String,
+        #[serde(rename = "listing")]
+        fingerprint: String,
     }
     #[derive(Deserialize)]
     struct Plan {
@@ -135,5 +136,5 @@ fn earlier(plan: &Path, listing: &str) -> Option<Measured> {
     }
     let text = std::fs::read_to_string(plan).ok()?;
     let plan: Plan = serde_yaml::from_str(&text).ok()?;
-    (plan.data.listing == listing).then(|| plan.strategy.similarity?.measured)?
+    (plan.data.fingerprint == fingerprint).then(|| plan.strategy.similarity?.measured)?
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Measured, Report};
 use crate::run::history::EpochRow;
 use crate::stats::significance::Interval;
-use crate::trainer::Pass;
+use crate::trainer::ForwardCount;
 
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
 const MATRIX_CLASSES: usize = 30;
@@ -268,7 +268,7 @@ impl Report {
         out.push_str("</p>");
         if !self.passes.is_empty() {
             out.push_str("<table><thead><tr><th>stages<th>images<th>passes</thead><tbody>");
-            for Pass { part, stages, images, times } in &self.passes {
+            for ForwardCount { part, stages, images, times } in &self.passes {
                 write!(out, "<tr><td>{}<td>{images} {part}<td>{times}", escape(stages))?;
             }
             out.push_str("</tbody></table>");

@@ -19,7 +19,7 @@ use crate::run::history::{EpochRow, LinearHead};
 use crate::stats::metrics::Evaluation;
 use crate::stats::significance::Interval;
 use crate::strategy::{Contest, Strategy};
-use crate::trainer::{Pass, StoppedEarly};
+use crate::trainer::{ForwardCount, StoppedEarly};
 use crate::util::atomic::AtomicFile;
 
 pub use race::Race;
@@ -56,7 +56,7 @@ pub struct Report {
     /// How much of a JPEG was decoded.
     pub decode: Decode,
     /// Trained on.
-    pub train: Images,
+    pub train: ImageCounts,
     /// Measured on after each epoch; the figures are the kept model's.
     pub val: Measured,
     /// Measured on once, at the end.
@@ -90,7 +90,7 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_head: Option<LinearHead>,
     /// How many images went through which stages how often.
-    pub passes: Vec<Pass>,
+    pub passes: Vec<ForwardCount>,
     /// The part of the network that did not move.
     pub frozen: Frozen,
     /// Images that were left out.
@@ -103,7 +103,7 @@ pub struct Report {
 
 /// A number of images.
 #[derive(Clone, Debug, Serialize)]
-pub struct Images {
+pub struct ImageCounts {
     /// How many.
     pub images: usize,
 }

@@ -82,7 +82,7 @@ pub(super) fn table(race: &Race, out: &mut String) -> std::fmt::Result {
 
 /// Two methods on the validation images, the one that is kept first.
 pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
-    let what = match (contest.methods.len(), contest.beside()) {
+    let what = match (contest.methods.len(), contest.partner()) {
         (1, _) => "The other one was not trained: the reason above says why.",
         (_, None) => "The upper one is kept.",
         (_, Some(_)) => "The upper one counts more.",
@@ -95,7 +95,7 @@ pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
         contest.images
     )?;
     rows(&contest.methods, out)?;
-    if let (Some(_), &[first, second]) = (contest.beside(), &contest.shares[..]) {
+    if let (Some(_), &[first, second]) = (contest.partner(), &contest.shares[..]) {
         write!(
             out,
             "<p>Both are kept, and their answers averaged: the upper one counts {first:.2}, the other one {second:.2}.</p>"

@@ -44,19 +44,19 @@ pub struct Progress {
 }
 
 const KEY: &str = "progress";
-const LISTING: &str = "listing";
+const FINGERPRINT: &str = "listing";
 const NETWORK: &str = "network.";
 const OPTIMIZER: &str = "optimizer.";
 const AVERAGE: &str = "average.";
 
-/// Writes the state of a run to `path`, atomically. `listing` names the images that it trains on.
+/// Writes the state of a run to `path`, atomically. `fingerprint` names the images that it trains on.
 pub fn save(
     path: &Path,
     network: &Network,
     optimizer: &Optimizer,
     ema: Option<&Ema>,
     progress: &Progress,
-    listing: &str,
+    fingerprint: &str,
 ) -> Result<()> {
     let mut tensors: Vec<(String, RawTensor)> =
         state_dict(network)?.into_iter().map(|(key, raw)| (format!("{NETWORK}{key}"), raw)).collect();
@@ -71,7 +71,7 @@ pub fn save(
     }
     let json = serde_json::to_string(progress)
         .map_err(|error| Error::run(format!("cannot write the run's progress: {error}")))?;
-    let metadata = [(KEY.to_string(), json), (LISTING.to_string(), listing.to_string())];
+    let metadata = [(KEY.to_string(), json), (FINGERPRINT.to_string(), fingerprint.to_string())];
     write_tensors(path, &tensors, HashMap::from(metadata))
 }
 
@@ -85,7 +85,7 @@ pub fn load(
     network: &Network,
     optimizer: &mut Optimizer,
     ema: Option<&mut Ema>,
-    listing: &str,
+    fingerprint: &str,
 ) -> Result<Progress> {
     let foreign = |what: String| {
         Error::file(path, format!("is not a checkpoint of this run ({what}); `--overwrite` starts afresh"))
@@ -97,7 +97,7 @@ pub fn load(
         }
         other => other,
     })?;
-    if checkpoint.metadata.get(LISTING).is_some_and(|kept| kept != listing) {
+    if checkpoint.metadata.get(FINGERPRINT).is_some_and(|kept| kept != fingerprint) {
         return Err(Error::file(
             path,
             "was trained on other images: which of them can be read has changed since. Bring them back as \

@@ -18,13 +18,13 @@ const METRICS: &str = "metrics.jsonl";
 const REPORT: &str = "report.json";
 const PAGE: &str = "report.html";
 /// The second model, where two are averaged.
-pub const BESIDE: &str = "beside.safetensors";
+pub const PARTNER_FILE: &str = "beside.safetensors";
 const CHECKPOINTS: &str = "checkpoint";
 const LAST: &str = "last.safetensors";
 const FEATURES: &str = "features.safetensors";
 const RACE: &str = "race.jsonl";
 /// The methods that race, each in a folder of its own.
-const HEATS: &str = "race";
+const FOLD_RUNS: &str = "race";
 /// Names the process that is at work in the folder, while it is.
 const LOCK: &str = ".lock";
 
@@ -170,8 +170,8 @@ impl RunFolder {
     }
 
     /// The second model, where two are averaged.
-    pub fn beside(&self) -> PathBuf {
-        self.path.join(BESIDE)
+    pub fn partner(&self) -> PathBuf {
+        self.path.join(PARTNER_FILE)
     }
 
     /// The state of a training by gradient.
@@ -190,8 +190,8 @@ impl RunFolder {
     }
 
     /// A folder for one method on one fold of a race, made if it is not there.
-    pub fn heat(&self, name: &str) -> Result<RunFolder> {
-        let path = self.heats().join(name);
+    pub fn fold_run(&self, name: &str) -> Result<RunFolder> {
+        let path = self.fold_runs().join(name);
         let checkpoints = path.join(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
         Ok(RunFolder::of(path))
@@ -200,29 +200,31 @@ impl RunFolder {
     /// The same folder for a training whose model may not be the one that is kept: it lies among what is there to go on from
     /// until the run is finished.
     pub fn with_model_apart(&self) -> Result<RunFolder> {
-        Ok(RunFolder { model: self.heat("tuned")?.model, ..self.clone() })
+        Ok(RunFolder { model: self.fold_run("tuned")?.model, ..self.clone() })
     }
 
     /// Removes what the methods of a race have left to go on from.
-    pub fn drop_heats(&self) -> Result<()> {
-        match self.heats() {
+    pub fn drop_fold_runs(&self) -> Result<()> {
+        match self.fold_runs() {
             path if path.exists() => fs::remove_dir_all(&path).map_err(Error::io("remove", &path)),
             _ => Ok(()),
         }
     }
 
-    fn heats(&self) -> PathBuf {
-        self.path.join(CHECKPOINTS).join(HEATS)
+    fn fold_runs(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(FOLD_RUNS)
     }
 
     /// Whether there is something to go on from.
     fn has_begun(&self) -> bool {
-        [self.checkpoint(), self.features(), self.race(), self.heats()].iter().any(|path| path.exists())
+        [self.checkpoint(), self.features(), self.race(), self.fold_runs()].iter().any(|path| path.exists())
     }
 
     /// Whether anything of that is more than an empty folder.
     fn has_saved(&self) -> bool {
-        [self.checkpoint(), self.features(), self.race(), self.heats()].iter().any(|path| holds_a_file(path))
+        [self.checkpoint(), self.features(), self.race(), self.fold_runs()]
+            .iter()
+            .any(|path| holds_a_file(path))
     }
 
     /// A file without a name, on the folder's disk: it is gone as soon as it is closed, however the process
@@ -281,8 +283,8 @@ impl RunFolder {
     /// All that a run writes. The report comes first: without it a run does not count as finished, whatever
     /// happens to the others.
     fn files(&self) -> Vec<PathBuf> {
-        let named =
-            [REPORT, PAGE, METRICS, MODEL_FILE, BESIDE, PLAN_FILE, RACE].map(|name| self.path.join(name));
+        let named = [REPORT, PAGE, METRICS, MODEL_FILE, PARTNER_FILE, PLAN_FILE, RACE]
+            .map(|name| self.path.join(name));
         named.into_iter().chain([self.checkpoint(), self.features()]).collect()
     }
 
@@ -293,7 +295,7 @@ impl RunFolder {
                 fs::remove_file(&path).map_err(Error::io("remove", &path))?;
             }
         }
-        self.drop_heats()?;
+        self.drop_fold_runs()?;
         self.tidy();
         Ok(())
     }

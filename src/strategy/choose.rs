@@ -1,6 +1,6 @@
 //! The table: which method for which corner, and why.
 
-use super::{Likeness, Size, Strategy};
+use super::{SimilarityEstimate, Size, Strategy};
 use crate::recipe::{DatasetSize, Method, Similarity};
 
 /// A method and its reason, one line.
@@ -31,7 +31,11 @@ pub fn choose(strategy: &Strategy, young: bool) -> Choice {
     Choice { method, rival, reason: format!("{}, {}: {what}", size.short(), similarity.short()) }
 }
 
-fn corner(size: &Size, similarity: &Likeness, young: bool) -> (Method, Option<Method>, &'static str) {
+fn corner(
+    size: &Size,
+    similarity: &SimilarityEstimate,
+    young: bool,
+) -> (Method, Option<Method>, &'static str) {
     match (size.verdict, similarity.verdict) {
         (DatasetSize::Little, Similarity::Similar) => (
             Method::Linear,
@@ -72,12 +76,12 @@ mod tests {
         ] {
             let size = Size::of(&[images, images], None, 20);
             let strategy = |similarity| Strategy { size: size.clone(), similarity: Some(similarity) };
-            let choice = choose(&strategy(Likeness::forced(similarity)), false);
+            let choice = choose(&strategy(SimilarityEstimate::forced(similarity)), false);
             let different = similarity == Similarity::Different;
             assert_eq!((choice.method, choice.rival), (method, rival.filter(|_| different)));
             let value = if different { 0.3 } else { 0.01 };
             let measured = Measured { measure: Measure::Statistics, value, threshold: 0.03, images };
-            let measured = choose(&strategy(Likeness::of(measured)), false);
+            let measured = choose(&strategy(SimilarityEstimate::of(measured)), false);
             assert_eq!((measured.method, measured.rival), (method, rival));
             assert!(choice.reason.contains(&format!("({images} images a class)")), "{}", choice.reason);
         }
@@ -85,7 +89,7 @@ mod tests {
         assert_eq!(choose(&none, false).method, Method::Scratch);
 
         let size = Size::of(&[5, 5], None, 20);
-        let far = Strategy { size, similarity: Some(Likeness::forced(Similarity::Different)) };
+        let far = Strategy { size, similarity: Some(SimilarityEstimate::forced(Similarity::Different)) };
         assert_eq!(choose(&far, true).rival, Some(Method::Full));
     }
 }

@@ -126,7 +126,7 @@ impl Contest {
     }
 
     /// What the other one counts, if it counts.
-    pub fn beside(&self) -> Option<f64> {
+    pub fn partner(&self) -> Option<f64> {
         self.shares.get(1).copied().filter(|&share| share > 0.)
     }
 
@@ -136,7 +136,7 @@ impl Contest {
             format!("`{}` is right on {:.4} (loss {loss:.4})", row.method, row.accuracy)
         };
         let lines: Vec<String> = self.methods.iter().zip(&self.compared_by).map(line).collect();
-        let both = match (self.beside(), &self.shares[..]) {
+        let both = match (self.partner(), &self.shares[..]) {
             (Some(_), &[first, second]) => {
                 format!(": both are kept and averaged, and count {first:.2} and {second:.2}")
             }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use choose::{Choice, choose};
 pub use decide::Contest;
-pub use similarity::{Likeness, Measure, Measured};
+pub use similarity::{Measure, Measured, SimilarityEstimate};
 pub use size::{PerClass, Size};
 
 /// What was measured and decided, as the plan and the report hold it.
@@ -31,5 +31,5 @@ pub struct Strategy {
     pub size: Size,
     /// How like the source data it is; absent where nothing depended on it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub similarity: Option<Likeness>,
+    pub similarity: Option<SimilarityEstimate>,
 }

@@ -13,7 +13,7 @@ use crate::data::{Sample, draw};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::models::layers::moments::{Moments, merge, moments};
-use crate::models::{Folding, Network, Reading};
+use crate::models::{Folding, Network, Tap};
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::recipe::Similarity;
 
@@ -50,7 +50,7 @@ pub enum Measure {
 
 /// How like the source data the images are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Likeness {
+pub struct SimilarityEstimate {
     /// `similar` or `different`.
     pub verdict: Similarity,
     /// What was measured; absent where the recipe decides.
@@ -90,15 +90,15 @@ impl Measured {
     }
 }
 
-impl Likeness {
+impl SimilarityEstimate {
     /// What a measurement says.
     pub fn of(measured: Measured) -> Self {
-        Likeness { verdict: measured.verdict(), measured: Some(measured) }
+        SimilarityEstimate { verdict: measured.verdict(), measured: Some(measured) }
     }
 
     /// What the recipe says.
     pub fn forced(verdict: Similarity) -> Self {
-        Likeness { verdict, measured: None }
+        SimilarityEstimate { verdict, measured: None }
     }
 
     /// One line for a person.
@@ -136,7 +136,7 @@ impl Likeness {
 }
 
 /// What measuring is given.
-pub struct Job<'a> {
+pub struct SimilarityJob<'a> {
     /// The pretrained network, with the head that its weights have.
     pub network: &'a Network,
     /// How images become its inputs.
@@ -151,7 +151,7 @@ pub struct Job<'a> {
     pub classes: usize,
 }
 
-impl Job<'_> {
+impl SimilarityJob<'_> {
     /// Measures on at most [`SAMPLE`] of `samples`, on fewer where those leave no doubt; images that cannot be read are passed
     /// over. `progress` is asked before each batch, with the number of images that are done, and may stop the work with an error.
     pub fn measure(
@@ -182,7 +182,7 @@ impl Job<'_> {
                 range,
                 |index| preprocessing.read_eval(samples[chosen[index]].image(), limits),
                 |network, images, _| {
-                    let (logits, layers) = moments(|| network.read(images, Reading::Logits));
+                    let (logits, layers) = moments(|| network.read(images, Tap::Logits));
                     Ok((logits?, layers))
                 },
                 |_, _| Ok(()),

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::Job;
+use super::TrainingJob;
 use super::gradient::Learner;
 use crate::device::back_off::place;
 use crate::device::precision::LossScale;
@@ -42,7 +42,7 @@ pub(super) fn clip<'a>(
 /// # Errors
 /// [`Error::Diverged`] where they are not, however small the scale has become.
 pub(super) fn unscale(
-    job: &Job,
+    job: &TrainingJob,
     network: &Network,
     scale: &mut LossScale,
     epoch: usize,

@@ -6,14 +6,14 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tch::Tensor;
 
+use super::activation_cache::view_of;
+use super::deferred_metrics::DeferredMetrics;
 use super::device_steps::{clip, put_back, smaller_parts, unscale};
 use super::gradient::Learner;
-use super::kept::view_of;
-use super::store::Store;
-use super::tally::Tally;
-use super::{Job, Observer, State, Step, batching, groups};
+use super::row_store::RowStore;
+use super::{Observer, State, Step, TrainingJob, batching, groups};
 use crate::data::loader::Layout;
-use crate::device::back_off::halving;
+use crate::device::back_off::with_back_off;
 use crate::device::copy::upload;
 use crate::error::Result;
 use crate::inference::measure::labels_of;
@@ -27,9 +27,9 @@ use crate::util::random::seed_of;
 /// Runs the steps of one epoch that `progress` has not done yet; returns the last learning rate. Where the
 /// output of the frozen stages was `kept`, no image is decoded.
 pub(super) fn train_epoch(
-    job: &Job,
+    job: &TrainingJob,
     network: &Network,
-    kept: Option<&Store>,
+    kept: Option<&RowStore>,
     state: &mut State,
     class_weights: Option<&Tensor>,
     observer: &mut dyn Observer,
@@ -51,12 +51,12 @@ pub(super) fn train_epoch(
     let (started, mut images) = (Instant::now(), 0);
     let device = network.device();
     let learner = Learner { job, network, held, mode, class_weights };
-    let mut tally = Tally::new(device);
+    let mut deferred = DeferredMetrics::new(device);
     let mut proven = false;
     let mut step = |indices: &[usize], xs: &dyn Fn() -> Result<Activations>| {
         let global = epoch * steps + state.progress.step;
         if job.signals.received().is_some() {
-            tally.settle(job, epoch + 1, &mut state.progress)?;
+            deferred.settle(job, epoch + 1, &mut state.progress)?;
         }
         state.stop_here(job, network)?;
         let labels = labels_of(indices.iter().map(|&i| &job.train[rest[i]]))?;
@@ -65,7 +65,7 @@ pub(super) fn train_epoch(
         let before = *most_at_once;
         // What memory suffices for at the first step suffices for the others.
         let statistics = if proven { Vec::new() } else { learner.statistics()? };
-        let outcome = halving(most_at_once, indices.len(), learner.least(), device, |most| {
+        let outcome = with_back_off(most_at_once, indices.len(), learner.least(), device, |most| {
             if most != before {
                 put_back(&statistics)?;
             }
@@ -86,9 +86,9 @@ pub(super) fn train_epoch(
         if let Some(most) = job.settings.clip_grad_norm.filter(|_| finite) {
             norm = Some(clip(network.trained().map(|(var, _)| &var.tensor), most, device)?);
         }
-        tally.push((progress.step + 1, indices.len()), outcome, norm, !finite);
-        if tally.is_full() {
-            tally.settle(job, epoch + 1, progress)?;
+        deferred.push((progress.step + 1, indices.len()), outcome, norm, !finite);
+        if deferred.is_full() {
+            deferred.settle(job, epoch + 1, progress)?;
         }
         if finite {
             optimizer.step(schedule.factor(global as u64, &accuracies))?;
@@ -120,7 +120,7 @@ pub(super) fn train_epoch(
         })?,
         None => {
             // What the threads share is images and numbers; the rest of the job stays on this one.
-            let Job { train, preprocessing, augment, limits, seed, .. } = *job;
+            let TrainingJob { train, preprocessing, augment, limits, seed, .. } = *job;
             batching.run_on(
                 device,
                 if arranged { Layout::ChannelsLast } else { Layout::Planes },
@@ -134,21 +134,21 @@ pub(super) fn train_epoch(
             )?
         }
     }
-    tally.settle(job, epoch + 1, &mut state.progress)?;
+    deferred.settle(job, epoch + 1, &mut state.progress)?;
     state.stop_here(job, network)?;
     let last = (epoch * steps + steps.saturating_sub(1)) as u64;
     Ok(job.settings.lr * schedule.factor(last, &accuracies))
 }
 
 /// The row of a training image in the store: one view after the other. Without augmentation there is one.
-fn view_row(job: &Job, view: usize, image: usize) -> usize {
+fn view_row(job: &TrainingJob, view: usize, image: usize) -> usize {
     let view = if job.augment.is_none() { 0 } else { view };
     view * job.train.len() + image
 }
 
 /// The batch of a step as it is trained on: images and labels, or mixed images and shares of classes. Images
 /// that are mixed have not been through any stage: see [`super::kept`].
-fn mixed(job: &Job, global: usize, xs: Activations, labels: Tensor) -> Result<(Activations, Tensor)> {
+fn mixed(job: &TrainingJob, global: usize, xs: Activations, labels: Tensor) -> Result<(Activations, Tensor)> {
     match job.settings.mixing.draw(job.seed, global as u64, job.preprocessing.crop_size) {
         Some(mixture) => {
             let (values, targets) = mixture.apply(&xs.values, &labels, job.classes)?;

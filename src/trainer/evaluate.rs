@@ -1,8 +1,8 @@
 //! Measuring a network on images.
 
-use super::Job;
-use super::kept::each_batch;
-use super::store::Store;
+use super::TrainingJob;
+use super::activation_cache::each_batch;
+use super::row_store::RowStore;
 use crate::data::Sample;
 use crate::device::copy::Download;
 use crate::error::Result;
@@ -12,17 +12,17 @@ use crate::stats::metrics::{Counter, Evaluation};
 
 /// Measures `network` on `samples`, in inference mode. A signal ends it with
 /// [`Error::Interrupted`](crate::Error::Interrupted).
-pub fn evaluate(job: &Job, network: &Network, samples: &[Sample]) -> Result<Evaluation> {
+pub fn evaluate(job: &TrainingJob, network: &Network, samples: &[Sample]) -> Result<Evaluation> {
     evaluate_from(job, network, samples, None)
 }
 
 /// The same, from the output of the frozen stages where it was kept: to the last bit what [`evaluate`] says,
 /// for the batches are the same.
 pub(super) fn evaluate_from(
-    job: &Job,
+    job: &TrainingJob,
     network: &Network,
     samples: &[Sample],
-    store: Option<&Store>,
+    store: Option<&RowStore>,
 ) -> Result<Evaluation> {
     let mut counter = Counter::new(job.classes);
     let parts = &job.parts;

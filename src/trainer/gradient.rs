@@ -2,7 +2,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use super::Job;
+use super::TrainingJob;
 use crate::device::back_off::sizes;
 use crate::device::precision::{Autocast, LossScale};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::recipe::BatchNormMode;
 
 /// What a batch is trained by.
 pub(super) struct Learner<'a> {
-    pub job: &'a Job<'a>,
+    pub job: &'a TrainingJob<'a>,
     pub network: &'a Network,
     /// Stages that do not learn yet.
     pub held: usize,

@@ -1,12 +1,12 @@
 //! Which stages are trained when, and at what rate.
 
-use super::Job;
+use super::TrainingJob;
 use crate::models::{Network, Role};
 use crate::optim::{AdamW, Optimizer, OptimizerConfig, ParamGroup, Sgd};
 use crate::plan::{OptimizerSettings, TrainSettings};
 
 /// How many stages are held in `epoch` (from 0): those that are frozen, and those whose turn has not come.
-pub(super) fn held(job: &Job, network: &Network, epoch: usize) -> usize {
+pub(super) fn held(job: &TrainingJob, network: &Network, epoch: usize) -> usize {
     let rows = job.settings.groups.iter();
     let joined = network.trained_groups().into_iter().zip(rows).find(|(_, row)| row.from_epoch <= epoch + 1);
     joined.map_or(network.stage_count(), |(group, _)| group.stages.start)

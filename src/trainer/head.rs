@@ -6,9 +6,9 @@
 
 use tch::Tensor;
 
+use super::activation_cache::{ActivationCache, each_batch};
 use super::evaluate::evaluate_from;
-use super::kept::{Kept, each_batch};
-use super::{Job, Observer, balanced};
+use super::{Observer, TrainingJob, balanced};
 use crate::device::copy::Download;
 use crate::error::{Error, Result};
 use crate::inference::measure::labels_of;
@@ -20,10 +20,10 @@ use crate::run::history::LinearHead;
 
 /// Fits the head of `network` to its features of the training images, as evaluation sees them, and measures it.
 pub(super) fn fit_head(
-    job: &Job,
+    job: &TrainingJob,
     network: &Network,
     settings: &LinearHeadSettings,
-    kept: &Kept,
+    kept: &ActivationCache,
     observer: &mut dyn Observer,
 ) -> Result<LinearHead> {
     let stopped = "stopped while fitting the head: go on with `--resume`";

@@ -4,16 +4,16 @@
 //! between any two steps and go on exactly: the order of the images, their augmentation and dropout are
 //! functions of the seed and of the place, and the rest is in the checkpoint.
 
+mod activation_cache;
+mod deferred_metrics;
 mod device_steps;
 mod epoch;
 mod evaluate;
+mod forward_counts;
 mod gradient;
 mod groups;
 mod head;
-mod kept;
-mod passes;
-mod store;
-mod tally;
+mod row_store;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use tch::{Device, Tensor};
 
 use crate::data::Sample;
 use crate::data::loader::Batching;
-use crate::device::back_off::Parts;
+use crate::device::back_off::BackOff;
 use crate::device::precision::{LossScale, LossScaleState, Precision};
 use crate::error::{Error, Result};
 use crate::models::Network;
@@ -42,15 +42,15 @@ use crate::weights::card::Card;
 use crate::weights::write_model;
 
 pub use evaluate::evaluate;
-pub use passes::Pass;
+pub use forward_counts::ForwardCount;
 
+use activation_cache::ActivationCache;
 use epoch::train_epoch;
 use evaluate::evaluate_from;
 use head::fit_head;
-use kept::Kept;
 
 /// What a training run is given.
-pub struct Job<'a> {
+pub struct TrainingJob<'a> {
     /// How to train.
     pub settings: &'a TrainSettings,
     /// How images become inputs.
@@ -60,7 +60,7 @@ pub struct Job<'a> {
     /// The most pixels that an image may have.
     pub limits: DecodeLimits,
     /// Names the images: a run goes on with the same ones only.
-    pub listing: &'a str,
+    pub fingerprint: &'a str,
     /// Trained on.
     pub train: &'a [Sample],
     /// Measured on after each epoch.
@@ -80,7 +80,7 @@ pub struct Job<'a> {
     /// Asked between two steps.
     pub signals: &'a Signals,
     /// How much of a batch is measured at once.
-    pub parts: Parts,
+    pub parts: BackOff,
 }
 
 /// Where a run stands, for those who watch it.
@@ -179,17 +179,17 @@ pub struct Trained {
     /// The head that it began with, where that was fitted.
     pub linear_head: Option<LinearHead>,
     /// How often images go through the network, the measuring at the end included.
-    pub passes: Vec<Pass>,
+    pub passes: Vec<ForwardCount>,
     /// Whether it ended before its last epoch.
     pub stopped_early: Option<StoppedEarly>,
     /// Things to know.
     pub notes: Vec<String>,
-    kept: Kept,
+    kept: ActivationCache,
 }
 
 impl Trained {
     /// Measures the model that is kept on the validation images.
-    pub fn evaluate_val(&self, job: &Job, network: &Network) -> Result<Evaluation> {
+    pub fn evaluate_val(&self, job: &TrainingJob, network: &Network) -> Result<Evaluation> {
         evaluate_from(job, network, job.val, self.kept.val.as_ref())
     }
 }
@@ -232,10 +232,15 @@ fn reason(kept: &EpochRow, history: &[EpochRow]) -> String {
 /// The order of a start matters: the network comes with its pretrained values, the frozen prefix is fixed
 /// before the optimizer is built (it holds the trained parameters only), and a checkpoint overwrites both.
 /// The head is fitted, where it is, before the first step, and is part of every checkpoint from then on.
-pub fn train(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) -> Result<Trained> {
+pub fn train(
+    job: &TrainingJob,
+    network: &Network,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> Result<Trained> {
     let (state, kept) = run(job, network, resume, observer)?;
     let Progress { history: epochs, linear_head, .. } = state.progress;
-    let passes = passes::passes(job, network, &kept, linear_head.as_ref(), epochs.len());
+    let passes = forward_counts::forward_counts(job, network, &kept, linear_head.as_ref(), epochs.len());
     let notes = notes(job.settings, &kept, linear_head.as_ref(), &epochs);
     let stopped_early = StoppedEarly::of(job.settings, &epochs);
     let best = best(&epochs, job.settings).ok_or_else(|| Error::run("a training has no epoch"))?;
@@ -247,7 +252,7 @@ pub fn train(job: &Job, network: &Network, resume: bool, observer: &mut dyn Obse
 /// Trains `network` without looking at any other image than those of `job.train`: no epoch is the best one, and it has
 /// the values of the last one afterwards, averaged where they are averaged. `job.val` is empty.
 pub fn train_to_the_end(
-    job: &Job,
+    job: &TrainingJob,
     network: &Network,
     resume: bool,
     observer: &mut dyn Observer,
@@ -257,7 +262,12 @@ pub fn train_to_the_end(
 }
 
 /// All epochs. Without images to measure on, no model is written.
-fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) -> Result<(State, Kept)> {
+fn run(
+    job: &TrainingJob,
+    network: &Network,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> Result<(State, ActivationCache)> {
     // Before anything is made after the likeness of the weights.
     if network.trains_channels_last() {
         network.channels_last()?;
@@ -266,12 +276,12 @@ fn run(job: &Job, network: &Network, resume: bool, observer: &mut dyn Observer) 
     if resume {
         let State { optimizer, ema, progress, .. } = &mut state;
         *progress =
-            checkpoint::load(&job.folder.checkpoint(), network, optimizer, ema.as_mut(), job.listing)?;
+            checkpoint::load(&job.folder.checkpoint(), network, optimizer, ema.as_mut(), job.fingerprint)?;
         state.go_on(job, network)?;
     }
     job.folder.rewrite_metrics(&state.progress.history)?;
     let weights = class_weights(job, network.device())?;
-    let kept = Kept::compute(job, network, observer);
+    let kept = ActivationCache::compute(job, network, observer);
     state.stop_here(job, network)?;
     let kept = kept?;
     let started = !state.progress.history.is_empty() || state.progress.step > 0;
@@ -342,7 +352,7 @@ struct State {
 }
 
 impl State {
-    fn new(job: &Job, network: &Network) -> Result<Self> {
+    fn new(job: &TrainingJob, network: &Network) -> Result<Self> {
         let values = || network.vars().iter().map(|var| (var.key.clone(), var.tensor.shallow_clone()));
         Ok(State {
             optimizer: groups::optimizer(job.settings, network),
@@ -356,7 +366,7 @@ impl State {
     }
 
     /// Takes up what a checkpoint's progress says of precision and memory.
-    fn go_on(&mut self, job: &Job, network: &Network) -> Result<()> {
+    fn go_on(&mut self, job: &TrainingJob, network: &Network) -> Result<()> {
         if let (Some(scale), Some(state)) = (&mut self.scale, self.progress.loss_scale) {
             *scale = LossScale::new(state, network.device())?;
         }
@@ -365,7 +375,7 @@ impl State {
         Ok(())
     }
 
-    fn save(&self, job: &Job, network: &Network) -> Result<()> {
+    fn save(&self, job: &TrainingJob, network: &Network) -> Result<()> {
         let State { optimizer, ema, progress, scale, most_at_once } = self;
         let progress = Progress {
             loss_scale: scale.as_ref().map(LossScale::state).transpose()?,
@@ -373,11 +383,18 @@ impl State {
             most_at_once: Some(*most_at_once).filter(|&most| most != usize::MAX),
             ..progress.clone()
         };
-        checkpoint::save(&job.folder.checkpoint(), network, optimizer, ema.as_ref(), &progress, job.listing)
+        checkpoint::save(
+            &job.folder.checkpoint(),
+            network,
+            optimizer,
+            ema.as_ref(),
+            &progress,
+            job.fingerprint,
+        )
     }
 
     /// A signal ends the run between two steps, with everything saved.
-    fn stop_here(&self, job: &Job, network: &Network) -> Result<()> {
+    fn stop_here(&self, job: &TrainingJob, network: &Network) -> Result<()> {
         if job.signals.received().is_none() {
             return Ok(());
         }
@@ -403,7 +420,7 @@ impl State {
 /// What a training has to say of itself.
 fn notes(
     settings: &TrainSettings,
-    kept: &Kept,
+    kept: &ActivationCache,
     head: Option<&LinearHead>,
     epochs: &[EpochRow],
 ) -> Vec<String> {
@@ -421,7 +438,7 @@ fn notes(
     early.into_iter().chain(kept.note.iter().cloned()).chain(said).chain(beaten).collect()
 }
 
-fn batching<'a>(job: &Job<'a>) -> Batching<'a> {
+fn batching<'a>(job: &TrainingJob<'a>) -> Batching<'a> {
     Batching {
         preprocessing: job.preprocessing,
         batch_size: job.settings.batch_size,
@@ -430,7 +447,7 @@ fn batching<'a>(job: &Job<'a>) -> Batching<'a> {
     }
 }
 
-fn diverged(job: &Job, what: &str, value: f64, epoch: usize, step: usize) -> Error {
+fn diverged(job: &TrainingJob, what: &str, value: f64, epoch: usize, step: usize) -> Error {
     let model: PathBuf = job.folder.model();
     let kept = match model.exists() {
         true => format!("the best model so far is kept in {}", model.display()),
@@ -465,7 +482,7 @@ pub fn balanced(classes: usize, samples: &[Sample]) -> Vec<f64> {
     counts.iter().map(|&count| samples.len() as f64 / (classes * count.max(1)) as f64).collect()
 }
 
-fn class_weights(job: &Job, device: Device) -> Result<Option<Tensor>> {
+fn class_weights(job: &TrainingJob, device: Device) -> Result<Option<Tensor>> {
     match job.settings.class_weights {
         ClassWeights::None => Ok(None),
         ClassWeights::Balanced => {

@@ -29,8 +29,8 @@ pub struct Card {
     /// The torchvision builder, such as `resnet18`.
     pub architecture: String,
     /// The second of two models, where both are averaged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<Beside>,
+    #[serde(rename = "beside", default, skip_serializing_if = "Option::is_none")]
+    pub partner: Option<Partner>,
     /// Class names, in the order of the logits.
     pub classes: Vec<String>,
     /// How much of a JPEG the network was trained on.
@@ -53,11 +53,12 @@ pub struct Card {
 /// A model that is averaged with another one: `(1 - s) · p + s · q` of the class probabilities `p` of the one and `q` of the one
 /// beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Beside {
+pub struct Partner {
     /// Its file, in the same folder.
     pub file: String,
     /// What it counts, `s`: above 0 and below 1.
-    pub share: f64,
+    #[serde(rename = "share")]
+    pub weight: f64,
 }
 
 impl Card {
@@ -124,12 +125,12 @@ fn parse_card(path: &Path, text: &str) -> Result<Card> {
         .map_err(|error| Error::file(path, format!("its `tl` metadata cannot be read: {error}")))?;
     let mistake = match card.classes.is_empty() {
         true => Some("classes: expected at least one name, found none".into()),
-        false => match &card.beside {
-            Some(Beside { share, .. }) if !(*share > 0. && *share < 1.) => {
-                Some(format!("beside.share: expected a number between 0 and 1, found {share}"))
+        false => match &card.partner {
+            Some(Partner { weight, .. }) if !(*weight > 0. && *weight < 1.) => {
+                Some(format!("beside.share: expected a number between 0 and 1, found {weight}"))
             }
             // A name that leads elsewhere is nothing that `tl` wrote.
-            Some(Beside { file, .. }) if Path::new(file).file_name() != Some(file.as_ref()) => {
+            Some(Partner { file, .. }) if Path::new(file).file_name() != Some(file.as_ref()) => {
                 Some(format!("beside.file: expected the name of a file in the same folder, found `{file}`"))
             }
             _ => card.preprocessing.mistake(),

@@ -104,7 +104,7 @@ struct Source {
 }
 
 /// One file on its way.
-struct Job<'a> {
+struct DownloadJob<'a> {
     name: &'a str,
     digits: &'a str,
     url: String,
@@ -138,7 +138,7 @@ impl Source {
             ))
         })?;
         let (url, target) = (format!("{}{name}", self.base), self.cache.join(name));
-        let job = Job { name, digits, url, target, progress, mirror: self.is_mirror() };
+        let job = DownloadJob { name, digits, url, target, progress, mirror: self.is_mirror() };
         let damaged = match job.check_cached()? {
             Cached::Good => return Ok(job.target),
             Cached::Missing => None,
@@ -161,7 +161,7 @@ impl Source {
         }
     }
 
-    fn download(&self, job: &Job) -> Result<()> {
+    fn download(&self, job: &DownloadJob) -> Result<()> {
         cache::create(&self.cache)?;
         let Some(mut partial) = self.hold(job)? else {
             return Ok(());
@@ -195,7 +195,7 @@ impl Source {
 
     /// Takes hold of the partial file, waiting for another process that has it. `None` if that process
     /// has put a good file in place.
-    fn hold(&self, job: &Job) -> Result<Option<Partial>> {
+    fn hold(&self, job: &DownloadJob) -> Result<Option<Partial>> {
         let path = self.cache.join(format!("{}.partial", job.name));
         let mut waited = false;
         loop {
@@ -217,7 +217,7 @@ impl Source {
     }
 
     /// Downloads until the server has sent everything, however often the connection breaks.
-    fn download_bytes(&self, job: &Job, partial: &mut Partial) -> Result<()> {
+    fn download_bytes(&self, job: &DownloadJob, partial: &mut Partial) -> Result<()> {
         let agent = transfer::agent(&self.base, &self.patience);
         let way = Way::to(&self.base, self.is_mirror().then_some(URL_VARIABLE));
         let (mut failures, mut answered) = (0, false);
@@ -250,7 +250,13 @@ impl Source {
     }
 
     /// One request, from where the partial file ends.
-    fn exchange(&self, agent: &ureq::Agent, way: &Way, job: &Job, partial: &mut Partial) -> Result<Exchange> {
+    fn exchange(
+        &self,
+        agent: &ureq::Agent,
+        way: &Way,
+        job: &DownloadJob,
+        partial: &mut Partial,
+    ) -> Result<Exchange> {
         let events = transfer::start(agent, &job.url, partial.len(), &self.patience, way);
         let mut total = None;
         let broken = |reason: &str| Ok(Exchange::Broken(Fault::new(FaultKind::Transient, reason)));
@@ -319,7 +325,7 @@ enum Cached {
     Damaged(String),
 }
 
-impl Job<'_> {
+impl DownloadJob<'_> {
     fn fits(&self, hex: &str) -> bool {
         hex.starts_with(self.digits)
     }

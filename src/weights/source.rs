@@ -343,11 +343,11 @@ impl Opened {
     /// That the file is one of two models that `tl predict` averages, where only it is read: a sentence.
     pub fn note_of_two(&self) -> Option<String> {
         let (path, _) = self.file.as_ref()?;
-        let beside = self.card.as_ref()?.beside.as_ref()?;
+        let partner = self.card.as_ref()?.partner.as_ref()?;
         Some(format!(
             "{} is one of two models that are averaged; it is used alone here, and {} in its folder is the other one",
             path.display(),
-            beside.file
+            partner.file
         ))
     }
 
@@ -387,13 +387,12 @@ impl Opened {
         let mut network = Network::sized(self.architecture, classes, side.into(), device, fill)?;
         let reads = self.card.as_ref().map_or(&[][..], |card| &card.reads[..]);
         if let (Some((path, checkpoint)), false) = (&self.file, reads.is_empty()) {
-            let readings = reads.iter().map(|name| network.reading(name)).collect::<Result<Vec<_>>>();
-            let readings =
-                readings.map_err(|error| Error::file(path, format!("its `tl` metadata: {error}")))?;
+            let taps = reads.iter().map(|name| network.tap(name)).collect::<Result<Vec<_>>>();
+            let taps = taps.map_err(|error| Error::file(path, format!("its `tl` metadata: {error}")))?;
             let weight = format!("{}.weight", models::STAGES_HEAD);
             let found = checkpoint.tensors.iter().find(|(key, _)| *key == weight);
             let width = found.and_then(|(_, tensor)| tensor.shape.get(1).copied()).unwrap_or_default();
-            network.read_stages(&readings, width, classes, fill)?;
+            network.read_stages(&taps, width, classes, fill)?;
         }
         Ok(network)
     }
@@ -429,7 +428,7 @@ mod tests {
         let network = Network::new(architecture, 3, Device::Cpu, Fill::Initial { seed: 1 }).unwrap();
         let card = Card {
             architecture: "squeezenet1_1".into(),
-            beside: None,
+            partner: None,
             classes: names(&["a", "b", "c"]),
             decode: Default::default(),
             format: card::FORMAT,

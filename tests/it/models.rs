@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 use tl::models::layers::Mode;
 use tl::models::{
-    Fill, Folding, InferenceNetwork, LOGITS, Network, Reading, Role, Var, architectures, channels_last, find,
+    Fill, Folding, InferenceNetwork, LOGITS, Network, Role, Tap, Var, architectures, channels_last, find,
     is_channels_last,
 };
 use tl::weights::card::{self, Card, FORMAT};
@@ -63,9 +63,9 @@ fn logits_and_features_equal_torchvisions() {
             // Attention sums in another order from one version of a library to the next.
             let tolerance =
                 if ["swin", "vit", "maxvit"].iter().any(|f| name.starts_with(f)) { 1e-4 } else { 1e-5 };
-            for (reading, what) in [(Reading::Features, "features"), (Reading::Logits, LOGITS)] {
+            for (tap, what) in [(Tap::Features, "features"), (Tap::Logits, LOGITS)] {
                 let expected = &outputs[&format!("{name}.{what}")];
-                let found = network.read(&images, reading).unwrap();
+                let found = network.read(&images, tap).unwrap();
                 assert_eq!(found.size(), expected.size(), "{name} {what}");
                 let error = relative_error(&found, expected);
                 assert!(error < tolerance, "{name} {what}: relative error {error:e}");
@@ -85,12 +85,12 @@ fn a_network_for_inference_equals_the_one_that_is_trained() {
         let images = filled::inputs(facts["images"].as_i64().unwrap(), facts["side"].as_i64().unwrap());
         for folding in [Folding::Folded, Folding::Unfolded] {
             let prepared = InferenceNetwork::of(&network, folding).unwrap().network().unwrap();
-            for reading in [Reading::Stage(1), Reading::Features, Reading::Logits] {
-                let expected = network.read(&images, reading).unwrap();
-                let found = prepared.read(&channels_last(&images).unwrap(), reading).unwrap();
-                assert_eq!(found.size(), expected.size(), "{name} {reading:?}");
+            for tap in [Tap::Stage(1), Tap::Features, Tap::Logits] {
+                let expected = network.read(&images, tap).unwrap();
+                let found = prepared.read(&channels_last(&images).unwrap(), tap).unwrap();
+                assert_eq!(found.size(), expected.size(), "{name} {tap:?}");
                 let error = relative_error(&found, &expected);
-                assert!(error < 1e-5, "{name} {reading:?} {folding:?}: relative error {error:e}");
+                assert!(error < 1e-5, "{name} {tap:?} {folding:?}: relative error {error:e}");
             }
         }
     }
@@ -109,7 +109,7 @@ fn an_input_is_transformed_as_torchvision_does_where_the_weights_want_it() {
         assert!(network.transform_input());
         let expected = &family.outputs[&format!("{name}.transform_input.logits")];
         for found in [
-            network.read(&images, Reading::Logits).unwrap(),
+            network.read(&images, Tap::Logits).unwrap(),
             tch::no_grad(|| network.forward(&images, Mode::INFERENCE)).unwrap(),
         ] {
             let error = relative_error(&found, expected);
@@ -117,7 +117,7 @@ fn an_input_is_transformed_as_torchvision_does_where_the_weights_want_it() {
         }
         assert_eq!(images, kept, "the images themselves stay");
         network.set_transform_input(false).unwrap();
-        let error = relative_error(&network.read(&images, Reading::Logits).unwrap(), expected);
+        let error = relative_error(&network.read(&images, Tap::Logits).unwrap(), expected);
         assert!(error > 1e-3, "{name}: relative error {error:e}");
     }
 }
@@ -175,7 +175,7 @@ fn a_written_file_has_torchvisions_keys_shapes_and_types() {
         let network =
             Network::new(find(name).unwrap(), 1000, tch::Device::Cpu, Fill::Initial { seed: 1 }).unwrap();
         let card = Card {
-            beside: None,
+            partner: None,
             decode: Default::default(),
             architecture: name.clone(),
             classes: tl::models::imagenet_classes(),
@@ -404,7 +404,7 @@ fn lenet_reads_the_mean_of_the_channels() {
     assert_eq!(network.vars()[0].tensor.size(), [6, 1, 5, 5]);
     let images = filled::inputs(2, 32);
     let grey = images.mean_dim([1i64].as_slice(), true, Kind::Float).expand([2, 3, 32, 32], false);
-    let logits = |images: &Tensor| network.read(images, Reading::Logits).unwrap();
+    let logits = |images: &Tensor| network.read(images, Tap::Logits).unwrap();
     assert!(relative_error(&logits(&grey), &logits(&images)) < 1e-6);
     assert!(
         relative_error(&logits(&images.narrow(1, 0, 1).expand([2, 3, 32, 32], false)), &logits(&images))
@@ -417,9 +417,9 @@ fn a_stage_is_found_by_its_name_or_its_group() {
     let network = Network::new(find("resnet50").unwrap(), 10, tch::Device::Cpu, Fill::Shapes).unwrap();
     assert_eq!(network.stages_named("layer4").unwrap(), 14..17);
     assert_eq!(network.stages_named("layer4.1").unwrap(), 15..16);
-    assert_eq!(network.reading("layer1").unwrap(), Reading::Stage(3));
+    assert_eq!(network.tap("layer1").unwrap(), Tap::Stage(3));
     assert_eq!(network.classes(), 10);
-    let error = network.reading("layer44").unwrap_err().to_string();
+    let error = network.tap("layer44").unwrap_err().to_string();
     assert!(error.contains("no stage named `layer44`") && error.contains("layer4.2"), "{error}");
 }
 
@@ -474,7 +474,7 @@ fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
     }
     write_tensors(&path, &state, HashMap::new()).unwrap();
     let (loaded, _) = open(Weights::File(path.clone())).unwrap();
-    let found = loaded.read(&images, Reading::Logits).unwrap();
+    let found = loaded.read(&images, Tap::Logits).unwrap();
     let error = relative_error(&found, &family.outputs["googlenet.transform_input.logits"]);
     assert!(error < 1e-5, "relative error {error:e}");
     state.push(("aux3.fc2.bias".into(), RawTensor { dtype: Dtype::F32, shape: vec![1], bytes: vec![0; 4] }));
@@ -485,7 +485,7 @@ fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
     for transform_input in [false, true] {
         let path = folder.path().join("model.safetensors");
         let card = Card {
-            beside: None,
+            partner: None,
             decode: Default::default(),
             architecture: "googlenet".into(),
             classes: (0..1000).map(|class| class.to_string()).collect(),

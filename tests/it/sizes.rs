@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use tch::{Device, Tensor};
-use tl::models::{Architecture, Fill, LOGITS, Network, Reading, Var, architectures, find};
+use tl::models::{Architecture, Fill, LOGITS, Network, Tap, Var, architectures, find};
 use tl::weights::card::{Card, FORMAT};
 use tl::weights::checkpoint::{Checkpoint, Dtype, RawTensor, read_checkpoint};
 use tl::weights::{Head, load, positions, state_dict, to_tensor};
@@ -55,7 +55,7 @@ fn networks_at_other_sizes_equal_torchvisions() {
         let file = Checkpoint { tensors, ..Checkpoint::default() };
         let network = Network::sized(find(name).unwrap(), 1000, side, Device::Cpu, Fill::Zeros).unwrap();
         load(&network, Path::new("w"), &file, Head::Load).unwrap();
-        let found = network.read(&filled::inputs(1, side), Reading::Logits).unwrap();
+        let found = network.read(&filled::inputs(1, side), Tap::Logits).unwrap();
         let error = relative_error(&found, expected);
         assert!(error < 1e-4, "{name} at {side}: relative error {error:e}");
         models += 1;
@@ -113,7 +113,7 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
     let mut preprocessing = small.architecture.preprocessing();
     preprocessing.crop_size = 64;
     let card = Card {
-        beside: None,
+        partner: None,
         decode: Default::default(),
         architecture: "vit_b_16".into(),
         classes: vec!["a".into(), "b".into()],
@@ -165,7 +165,7 @@ fn positions_of_another_shape_are_refused() {
 
 fn logits(architecture: &'static Architecture, side: i64) -> tl::Result<Vec<i64>> {
     let network = Network::sized(architecture, 10, side, Device::Cpu, Fill::Zeros)?;
-    Ok(network.read(&filled::inputs(1, side), network.reading(LOGITS)?)?.size())
+    Ok(network.read(&filled::inputs(1, side), network.tap(LOGITS)?)?.size())
 }
 
 /// The smallest size is what the plan checks, so that no convolution has to.

@@ -24,15 +24,15 @@ const STOPPED: &str = "stopped while fitting the head; the features are kept: go
 /// A head that was fitted to the features of some of the readings.
 pub(in crate::methods) struct Fit {
     /// Which of the readings, in their order.
-    pub readings: Vec<usize>,
+    pub taps: Vec<usize>,
     /// What came of it.
     pub fit: LinearFit,
 }
 
 /// A linear head on the features of some of the readings, one after the other.
-pub(in crate::methods) struct Head {
+pub(in crate::methods) struct FittedHead {
     /// Which of the readings, in their order.
-    pub readings: Vec<usize>,
+    pub taps: Vec<usize>,
     /// `[K, D]`
     pub weight: Tensor,
     /// `[K]`
@@ -52,7 +52,7 @@ pub(in crate::methods) struct Heads {
     /// Images that they were compared on.
     pub images: usize,
     /// One head that does what they do, fitted to all images.
-    pub head: Head,
+    pub head: FittedHead,
 }
 
 impl Fit {
@@ -61,17 +61,17 @@ impl Fit {
         self.fit.cv.iter().find(|row| row.c == self.fit.c)
     }
 
-    pub(super) fn head(&self) -> Head {
+    pub(super) fn head(&self) -> FittedHead {
         let LinearFit { weight, bias, .. } = &self.fit;
-        Head { readings: self.readings.clone(), weight: weight.shallow_clone(), bias: bias.shallow_clone() }
+        FittedHead { taps: self.taps.clone(), weight: weight.shallow_clone(), bias: bias.shallow_clone() }
     }
 }
 
-impl Head {
+impl FittedHead {
     /// The same with its logits times `factor`.
-    fn times(self, factor: f64) -> Result<Head> {
+    fn times(self, factor: f64) -> Result<FittedHead> {
         let times = |tensor: &Tensor| tensor.f_mul_scalar(factor).map_err(Error::torch("scale a head"));
-        Ok(Head { weight: times(&self.weight)?, bias: times(&self.bias)?, ..self })
+        Ok(FittedHead { weight: times(&self.weight)?, bias: times(&self.bias)?, ..self })
     }
 
     /// What it is worth on images of which `x` has the rows of every reading.
@@ -81,7 +81,7 @@ impl Head {
         labels: &Tensor,
         classes: usize,
     ) -> Result<Evaluation> {
-        let (x, _) = joined(x, &self.readings)?;
+        let (x, _) = joined(x, &self.taps)?;
         let mut counter = Counter::new(classes);
         let rows = x.size()[0];
         let block = (BLOCK_LOGITS / classes.max(1) as i64).max(1);
@@ -129,32 +129,31 @@ impl Context<'_> {
         let (classes, balanced) =
             (self.plan.data.classes.len(), settings.class_weights == ClassWeights::Balanced);
         let mut done = 0;
-        let mut fit =
-            |readings: &[usize], x: &[Tensor], samples: &[Sample], c: Option<f64>, compare: bool| {
-                let (x, blocks) = joined(x, readings)?;
-                let config = LinearConfig {
-                    c,
-                    blocks,
-                    folds: settings.folds,
-                    seed: self.plan.settings.seed,
-                    class_weights: balanced.then(|| trainer::balanced(classes, samples)),
-                    intercept,
-                    compare,
-                    held_out: compare && settings.average,
-                };
-                let stop = || self.signals.received().is_some();
-                let labels = labels_of(samples.iter())?;
-                let fit = linear::fit(&x, &labels, classes, &config, &stop, &mut |_| ());
-                self.signals.check(STOPPED)?;
-                done += 1;
-                bar.at(done);
-                fit?.ok_or_else(|| Error::run("the fit was stopped"))
+        let mut fit = |taps: &[usize], x: &[Tensor], samples: &[Sample], c: Option<f64>, compare: bool| {
+            let (x, blocks) = joined(x, taps)?;
+            let config = LinearConfig {
+                c,
+                blocks,
+                folds: settings.folds,
+                seed: self.plan.settings.seed,
+                class_weights: balanced.then(|| trainer::balanced(classes, samples)),
+                intercept,
+                compare,
+                held_out: compare && settings.average,
             };
+            let stop = || self.signals.received().is_some();
+            let labels = labels_of(samples.iter())?;
+            let fit = linear::fit(&x, &labels, classes, &config, &stop, &mut |_| ());
+            self.signals.check(STOPPED)?;
+            done += 1;
+            bar.at(done);
+            fit?.ok_or_else(|| Error::run("the fit was stopped"))
+        };
         let compare = !settings.stages.is_empty();
         let mut compared = Vec::new();
-        for readings in sets {
-            let fit = fit(&readings, &some, &of, settings.c, compare)?;
-            compared.push(Fit { readings, fit });
+        for taps in sets {
+            let fit = fit(&taps, &some, &of, settings.c, compare)?;
+            compared.push(Fit { taps, fit });
         }
         let best = best(&compared);
         let labels = labels_of(of.iter())?;
@@ -169,9 +168,9 @@ impl Context<'_> {
         for (it, &weight) in compared.iter().zip(&weights).filter(|(_, weight)| **weight > 0.) {
             let head = match part {
                 Some(_) => {
-                    let readings = it.readings.clone();
-                    let fit = fit(&readings, x, samples, Some(it.fit.c), false)?;
-                    Fit { fit, readings }.head().times(it.fit.temper)?
+                    let taps = it.taps.clone();
+                    let fit = fit(&taps, x, samples, Some(it.fit.c), false)?;
+                    Fit { fit, taps }.head().times(it.fit.temper)?
                 }
                 None => it.head(),
             };
@@ -185,7 +184,8 @@ impl Context<'_> {
     fn compared_on(&self, settings: &LinearSettings, samples: &[Sample]) -> Option<Vec<usize>> {
         let most = settings.compare_on.filter(|_| !settings.stages.is_empty())?;
         let labels: Vec<i64> = samples.iter().map(|sample| sample.label as i64).collect();
-        let images = linear::at_most(&labels, self.plan.data.classes.len(), most, self.plan.settings.seed);
+        let images =
+            linear::stratified_subset(&labels, self.plan.data.classes.len(), most, self.plan.settings.seed);
         (images.len() < samples.len()).then_some(images)
     }
 }
@@ -198,7 +198,7 @@ fn best(fits: &[Fit]) -> usize {
     known
         .min_by(|a, b| a.1.total_cmp(&b.1))
         .map(|(index, _)| index)
-        .unwrap_or_else(|| fits.iter().rposition(|fit| fit.readings.len() == 1).unwrap_or(0))
+        .unwrap_or_else(|| fits.iter().rposition(|fit| fit.taps.len() == 1).unwrap_or(0))
 }
 
 /// The rows of some images.
@@ -210,8 +210,8 @@ pub(in crate::methods) fn taken(x: &[Tensor], images: &[usize]) -> Result<Vec<Te
 }
 
 /// The features of several readings one after the other, and their widths.
-fn joined(x: &[Tensor], readings: &[usize]) -> Result<(Tensor, Vec<i64>)> {
-    let parts: Vec<&Tensor> = readings.iter().map(|&index| &x[index]).collect();
+fn joined(x: &[Tensor], taps: &[usize]) -> Result<(Tensor, Vec<i64>)> {
+    let parts: Vec<&Tensor> = taps.iter().map(|&index| &x[index]).collect();
     let widths = parts.iter().map(|part| part.size()[1]).collect();
     match parts[..] {
         [single] => Ok((single.shallow_clone(), widths)),

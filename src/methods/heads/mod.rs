@@ -8,19 +8,19 @@ use std::time::Instant;
 
 use tch::Tensor;
 
-use self::fits::{Fit, Head, Heads};
+use self::fits::{Fit, FittedHead, Heads};
 use super::{Context, Outcomes, Seconds, Trained};
 use crate::data::Sample;
-use crate::device::back_off::Parts;
+use crate::device::back_off::BackOff;
 use crate::error::{Error, Result};
 use crate::inference::features;
 use crate::inference::measure::labels_of;
 use crate::linear;
-use crate::models::{Classifier, Fill, Network, Reading};
+use crate::models::{Classifier, Fill, Network, Tap};
 use crate::plan::{Data, LinearSettings};
 use crate::report::{HeadsReport, LinearReport, StageRow};
 use crate::run::history::EpochRow;
-use crate::trainer::{KeptEpoch, Pass};
+use crate::trainer::{ForwardCount, KeptEpoch};
 use crate::util::text::counted;
 use crate::weights::write_model;
 
@@ -36,24 +36,24 @@ impl Context<'_> {
         seconds: &mut Seconds,
     ) -> Result<Trained> {
         let data = &self.plan.data;
-        let readings = match settings.stages.is_empty() {
-            false => settings.stages.iter().map(|name| network.reading(name)).collect::<Result<Vec<_>>>()?,
+        let taps = match settings.stages.is_empty() {
+            false => settings.stages.iter().map(|name| network.tap(name)).collect::<Result<Vec<_>>>()?,
             true if matches!(network.classifier(), Classifier::Convolution(_)) => {
-                vec![Reading::Features, Reading::Peaks]
+                vec![Tap::Features, Tap::Peaks]
             }
-            true => vec![Reading::Features],
+            true => vec![Tap::Features],
         };
         let (train, classes) = (data.train.len(), data.classes.len());
-        let passes = passes(&network, &readings, data);
+        let forward_counts = forward_counts(&network, &taps, data);
         let started = Instant::now();
         let before = network.frozen_hash()?;
         let samples: Vec<&Sample> = data.all().map(|(_, sample)| sample).collect();
-        let vectors = seconds.of("features", || self.vectors(&network, &readings, settings, &samples))?;
+        let vectors = seconds.of("features", || self.vectors(&network, &taps, settings, &samples))?;
         let took = started.elapsed().as_secs_f64();
         self.observer.say(&format!("features of {} images in {took:.1} s", samples.len()));
         let heads =
             seconds.of("fit", || self.heads(&network, settings, &rows(&vectors, 0, train)?, &data.train))?;
-        let measured = |head: &Head, start, samples: &[Sample]| {
+        let measured = |head: &FittedHead, start, samples: &[Sample]| {
             let labels = labels_of(samples.iter())?;
             head.measure(&rows(&vectors, start, samples.len())?, &labels, classes)
         };
@@ -65,7 +65,7 @@ impl Context<'_> {
         let mut stages = Vec::new();
         if !settings.stages.is_empty() {
             for (place, (fit, &weight)) in heads.compared.iter().zip(&heads.weights).enumerate() {
-                let mut row = stage_row(&network, &readings, fit);
+                let mut row = stage_row(&network, &taps, fit);
                 row.chosen = place == heads.best;
                 row.share = averaged.then_some(weight);
                 // Fitted to a part of the images and to all, it is not the same head.
@@ -76,16 +76,16 @@ impl Context<'_> {
                 stages.push(row);
             }
         }
-        let notes = notes(&network, &readings, settings, &heads, train);
+        let notes = notes(&network, &taps, settings, &heads, train);
 
         let mut card = self.card(&network);
-        let Head { weight, bias, .. } = &heads.head;
+        let FittedHead { weight, bias, .. } = &heads.head;
         if settings.stages.is_empty() {
             let peaks = vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64));
             linear::set_head(&network, weight, bias, peaks)?;
         } else {
             self.verify_frozen(&network, &before)?;
-            let read: Vec<Reading> = heads.head.readings.iter().map(|&index| readings[index]).collect();
+            let read: Vec<Tap> = heads.head.taps.iter().map(|&index| taps[index]).collect();
             network.read_stages(&read, weight.size()[1] as usize, classes, Fill::Zeros)?;
             card.reads = network.head_reading_names();
             linear::set_head(&network, weight, bias, None)?;
@@ -128,7 +128,7 @@ impl Context<'_> {
             notes,
             linear_head: None,
             stopped_early: None,
-            passes,
+            passes: forward_counts,
         };
         Ok(Trained { network, outcomes })
     }
@@ -137,17 +137,17 @@ impl Context<'_> {
     fn vectors(
         &self,
         network: &Network,
-        readings: &[Reading],
+        taps: &[Tap],
         settings: &LinearSettings,
         samples: &[&Sample],
     ) -> Result<Vec<Tensor>> {
         let store = self.folder.features();
-        let job = self.features_job(network, readings, settings.batch_size, &store);
+        let job = self.features_job(network, taps, settings.batch_size, &store);
         // Without the images that were left out: one that has become readable shifts the rows. With the
         // network's values: a file of another content may have taken the weights' place.
-        let listing = format!("{} {}", self.plan.data.listing(), network.frozen_hash()?);
+        let fingerprint = format!("{} {}", self.plan.data.fingerprint(), network.frozen_hash()?);
         let bar = self.observer.counting("features", samples.len());
-        let vectors = job.compute(samples, &listing, self.resume, |done| bar.at(done))?;
+        let vectors = job.compute(samples, &fingerprint, self.resume, |done| bar.at(done))?;
         job.parts.note().iter().for_each(|note| self.observer.say(&format!("note: {note}")));
         Ok(vectors)
     }
@@ -155,30 +155,30 @@ impl Context<'_> {
     pub(super) fn features_job<'a>(
         &'a self,
         network: &'a Network,
-        readings: &'a [Reading],
+        taps: &'a [Tap],
         batch_size: usize,
         store: &'a Path,
-    ) -> features::Job<'a> {
+    ) -> features::FeatureJob<'a> {
         let plan = &self.plan.settings;
-        features::Job {
+        features::FeatureJob {
             network,
-            readings,
+            taps,
             preprocessing: &plan.preprocessing,
             limits: self.plan.settings.data.limits(),
             batch_size,
             threads: plan.threads,
             store,
             signals: self.signals,
-            parts: Parts::new(network.device()),
+            parts: BackOff::new(network.device()),
         }
     }
 }
 
-fn stage_row(network: &Network, readings: &[Reading], fit: &Fit) -> StageRow {
-    let name = |&index: &usize| network.reading_name(readings[index]).to_string();
+fn stage_row(network: &Network, taps: &[Tap], fit: &Fit) -> StageRow {
+    let name = |&index: &usize| network.tap_name(taps[index]).to_string();
     let row = fit.cross_validated();
     StageRow {
-        stages: fit.readings.iter().map(name).collect(),
+        stages: fit.taps.iter().map(name).collect(),
         features: fit.fit.weight.size()[1],
         c: fit.fit.c,
         cv_accuracy: row.map(|row| row.accuracy),
@@ -192,7 +192,7 @@ fn stage_row(network: &Network, readings: &[Reading], fit: &Fit) -> StageRow {
 /// What there is to know about a fit to `train` images.
 fn notes(
     network: &Network,
-    readings: &[Reading],
+    taps: &[Tap],
     settings: &LinearSettings,
     heads: &Heads,
     train: usize,
@@ -210,20 +210,20 @@ fn notes(
     if !settings.stages.is_empty() && best.cross_validated().is_none() {
         notes.push(format!(
             "no class has two images, so that the stages cannot be compared: `{}` was taken",
-            network.reading_name(readings[best.readings[0]])
+            network.tap_name(taps[best.taps[0]])
         ));
     }
     notes
 }
 
 /// Each image goes once through the stages that are read, and through no other.
-fn passes(network: &Network, readings: &[Reading], data: &Data) -> Vec<Pass> {
-    let end = match readings.last() {
-        Some(&Reading::Stage(last)) => last + 1,
+fn forward_counts(network: &Network, taps: &[Tap], data: &Data) -> Vec<ForwardCount> {
+    let end = match taps.last() {
+        Some(&Tap::Stage(last)) => last + 1,
         _ => network.stage_count(),
     };
     let stages = network.span_name(0..end);
-    let pass = |part, images| Pass { part, stages: stages.clone(), images, times: 1 };
+    let pass = |part, images| ForwardCount { part, stages: stages.clone(), images, times: 1 };
     let test = data.test.as_ref().map_or(0, Vec::len);
     let all = [pass("train", data.train.len()), pass("val", data.val.len()), pass("test", test)];
     all.into_iter().filter(|pass| pass.images > 0).collect()

@@ -7,7 +7,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::fits::{Fit, Head};
+use super::fits::{Fit, FittedHead};
 use crate::error::{Error, Result};
 use crate::linear::temper;
 
@@ -48,7 +48,7 @@ pub(super) fn accuracy(fits: &[Fit], weights: &[f64], labels: &Tensor) -> Result
 
 /// One head that does what `counting` do with their factors, on the features of all readings that any of them has. `widths` are
 /// those of all readings.
-pub(super) fn mean(mut counting: Vec<(Head, f64)>, widths: &[i64]) -> Result<Head> {
+pub(super) fn mean(mut counting: Vec<(FittedHead, f64)>, widths: &[i64]) -> Result<FittedHead> {
     match counting.len() {
         // The bits as they are.
         1 if counting[0].1 == 1. => Ok(counting.remove(0).0),
@@ -115,25 +115,25 @@ fn normalised(weights: Vec<f64>) -> Vec<f64> {
     weights.into_iter().map(|weight| weight / total).collect()
 }
 
-fn averaged(counting: &[(Head, f64)], widths: &[i64]) -> Result<Head, TchError> {
-    let read = |reading: &usize| counting.iter().any(|(it, _)| it.readings.contains(reading));
-    let readings: Vec<usize> = (0..widths.len()).filter(read).collect();
-    let start = |reading: usize| readings.iter().filter(|&&it| it < reading).map(|&it| widths[it]).sum();
+fn averaged(counting: &[(FittedHead, f64)], widths: &[i64]) -> Result<FittedHead, TchError> {
+    let read = |tap: &usize| counting.iter().any(|(it, _)| it.taps.contains(tap));
+    let taps: Vec<usize> = (0..widths.len()).filter(read).collect();
+    let start = |tap: usize| taps.iter().filter(|&&it| it < tap).map(|&it| widths[it]).sum();
     let classes = counting.first().map_or(0, |(it, _)| it.bias.size()[0]);
     let options = (Kind::Double, Device::Cpu);
-    let weight = Tensor::f_zeros([classes, readings.iter().map(|&it| widths[it]).sum()], options)?;
+    let weight = Tensor::f_zeros([classes, taps.iter().map(|&it| widths[it]).sum()], options)?;
     let mut bias = Tensor::f_zeros([classes], options)?;
     for (head, share) in counting {
         let mut from = 0;
-        for &reading in &head.readings {
-            let width = widths[reading];
+        for &tap in &head.taps {
+            let width = widths[tap];
             let part = head.weight.f_narrow(1, from, width)?.f_to_kind(Kind::Double)?.f_mul_scalar(*share)?;
-            let _ = weight.f_narrow(1, start(reading), width)?.f_add_(&part)?;
+            let _ = weight.f_narrow(1, start(tap), width)?.f_add_(&part)?;
             from += width;
         }
         let _ = bias.f_add_(&head.bias.f_to_kind(Kind::Double)?.f_mul_scalar(*share)?)?;
     }
-    Ok(Head { readings, weight: weight.f_to_kind(Kind::Float)?, bias: bias.f_to_kind(Kind::Float)? })
+    Ok(FittedHead { taps, weight: weight.f_to_kind(Kind::Float)?, bias: bias.f_to_kind(Kind::Float)? })
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
             iterations: 1,
             converged: true,
         };
-        Fit { readings: vec![0], fit }
+        Fit { taps: vec![0], fit }
     }
 
     /// Images 2, 0, 1 and 3 of classes 0, 0, 1 and 1.
@@ -196,15 +196,15 @@ mod tests {
 
     #[test]
     fn the_mean_is_one_head_on_the_readings_that_count() {
-        let head = |readings: &[usize], weight: &[f32], bias: [f32; 2]| Head {
-            readings: readings.to_vec(),
+        let head = |taps: &[usize], weight: &[f32], bias: [f32; 2]| FittedHead {
+            taps: taps.to_vec(),
             weight: Tensor::from_slice(weight).view([2, -1]),
             bias: Tensor::from_slice(&bias),
         };
         let one = head(&[0], &[1., 2., 3., 4.], [1., 0.]);
         let two = head(&[0, 2], &[1., 1., 1., 2., 2., 2.], [0., 1.]);
         let found = mean(vec![(one, 0.25), (two, 0.75)], &[2, 5, 1]).unwrap();
-        assert_eq!(found.readings, [0, 2]);
+        assert_eq!(found.taps, [0, 2]);
         let values = Vec::<f32>::try_from(found.weight.flatten(0, -1)).unwrap();
         assert_eq!(values, [1., 1.25, 0.75, 2.25, 2.5, 1.5]);
         assert_eq!(Vec::<f32>::try_from(&found.bias).unwrap(), [0.25, 0.75]);

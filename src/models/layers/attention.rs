@@ -38,7 +38,7 @@ impl Layer for TransformerBlock {
 
 /// Two linear layers at `keys` below `path` with a GELU between them: from `channels` to `hidden` and back.
 /// `init` takes a layer's inputs and outputs.
-pub fn perceptron(
+pub fn mlp(
     path: &Path,
     keys: [usize; 2],
     channels: i64,

@@ -17,8 +17,7 @@ mod squeeze_excitation;
 pub mod trace;
 
 pub use attention::{
-    TransformerBlock, attend, join_windows, perceptron, position_bias, relative_position_index, split_heads,
-    windows,
+    TransformerBlock, attend, join_windows, mlp, position_bias, relative_position_index, split_heads, windows,
 };
 pub use branches::Branches;
 pub use conv::{Conv2d, ConvConfig, ConvInit, ConvNorm, Padding, conv_norm, conv2d};

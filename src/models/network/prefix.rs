@@ -4,7 +4,7 @@
 
 use tch::Tensor;
 
-use super::{Mode, Network, Reading};
+use super::{Mode, Network, Tap};
 use crate::error::Result;
 
 /// What the first stages of a network have made of a batch of images.
@@ -54,16 +54,16 @@ impl Network {
             logits.push(auxiliary.body.forward(&values, mode)?);
         }
         let values = self.run(done..self.stages.len(), &values, mode)?;
-        Ok((self.head.read(&values, Reading::Logits, mode)?, logits))
+        Ok((self.head.read(&values, Tap::Logits, mode)?, logits))
     }
 
     /// The logits `[N, K]`, in inference mode and without gradients; no auxiliary classifier is run.
     pub fn logits_from(&self, xs: &Activations) -> Result<Tensor> {
-        self.read_from(xs, Reading::Logits)
+        self.read_from(xs, Tap::Logits)
     }
 
     /// The features `[N, D]`, in inference mode and without gradients.
     pub fn features_from(&self, xs: &Activations) -> Result<Tensor> {
-        self.read_from(xs, Reading::Features)
+        self.read_from(xs, Tap::Features)
     }
 }

@@ -26,7 +26,7 @@ const PAGE: u64 = 1 << 20;
 /// What happens in an exchange: a head, bytes, and an end; or a fault at any point.
 pub(super) enum Event {
     /// The server agreed; what it said about the bytes to come.
-    Head(Head),
+    Head(ResponseHead),
     /// The next bytes.
     Bytes(Vec<u8>),
     /// The server has sent all that it announced.
@@ -39,7 +39,7 @@ pub(super) enum Event {
 
 /// What the server said about the bytes to come.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     /// Where in the file they start: 0 if the server does not do ranges.
     pub start: u64,
     /// The size of the whole file, if known.
@@ -201,7 +201,7 @@ fn exchange(
 }
 
 /// Where the bytes of this response belong, and how many there are in all.
-fn read_head(response: &http::Response<Body>) -> Result<Head, Fault> {
+fn read_head(response: &http::Response<Body>) -> Result<ResponseHead, Fault> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let length = header("content-length").and_then(|value| value.trim().parse::<u64>().ok());
     if response.status() == 206 {
@@ -209,7 +209,7 @@ fn read_head(response: &http::Response<Body>) -> Result<Head, Fault> {
             return Err(Fault::new(FaultKind::Transient, "the server sent a part without saying which"));
         };
         let total = total.or_else(|| length.and_then(|length| start.checked_add(length)));
-        return Ok(Head { start, total });
+        return Ok(ResponseHead { start, total });
     }
     let page = header("content-type").is_some_and(|kind| kind.trim_start().starts_with("text/html"));
     if page && length.is_none_or(|length| length < PAGE) {
@@ -217,7 +217,7 @@ fn read_head(response: &http::Response<Body>) -> Result<Head, Fault> {
             "the answer is a web page and no weight file (a login page of the network, or a proxy's?)";
         return Err(Fault::new(FaultKind::Final, reason));
     }
-    Ok(Head { start: 0, total: length })
+    Ok(ResponseHead { start: 0, total: length })
 }
 
 /// `bytes 100-199/200` → (100, Some(200)); the total may be `*`.

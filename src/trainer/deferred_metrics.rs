@@ -4,7 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::gradient::Outcome;
-use super::{Job, diverged};
+use super::{TrainingJob, diverged};
 use crate::error::{Error, Result};
 use crate::run::checkpoint::Progress;
 
@@ -21,17 +21,17 @@ struct Step {
 }
 
 /// Steps whose numbers have not been read.
-pub(super) struct Tally {
+pub(super) struct DeferredMetrics {
     every: usize,
     steps: Vec<Step>,
 }
 
-impl Tally {
+impl DeferredMetrics {
     /// Steps between two readings of a GPU: some tenths of a second.
     const EVERY: usize = 32;
 
-    pub fn new(device: Device) -> Tally {
-        Tally { every: if device.is_cuda() { Self::EVERY } else { 1 }, steps: Vec::new() }
+    pub fn new(device: Device) -> DeferredMetrics {
+        DeferredMetrics { every: if device.is_cuda() { Self::EVERY } else { 1 }, steps: Vec::new() }
     }
 
     /// Takes the numbers of a step, and reads them when it is time.
@@ -54,7 +54,7 @@ impl Tally {
     ///
     /// # Errors
     /// The first step in `epoch` (from 1) whose loss or norm is not finite.
-    pub fn settle(&mut self, job: &Job, epoch: usize, progress: &mut Progress) -> Result<()> {
+    pub fn settle(&mut self, job: &TrainingJob, epoch: usize, progress: &mut Progress) -> Result<()> {
         if self.steps.is_empty() {
             return Ok(());
         }

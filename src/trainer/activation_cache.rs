@@ -4,32 +4,36 @@
 
 use tch::{Kind, Tensor};
 
-use super::store::{Store, gigabytes, row_bytes};
-use super::{Job, Observer, batching};
+use super::row_store::{RowStore, gigabytes, row_bytes};
+use super::{Observer, TrainingJob, batching};
 use crate::data::Sample;
 use crate::data::loader::Batching;
 use crate::device::copy::{Download, upload};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::models::{Activations, Folding, Network, channels_last};
-use crate::plan::KeptSettings;
+use crate::plan::CacheSettings;
 use crate::preprocess::DrawKey;
 
 /// What is kept of a run's images; nothing where nothing is frozen.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct ActivationCache {
     /// A row for each view of each training image: all images by the first view, then by the second.
-    pub train: Option<Store>,
+    pub train: Option<RowStore>,
     /// A row for each validation image.
-    pub val: Option<Store>,
+    pub val: Option<RowStore>,
     /// What was not kept though it was wanted.
     pub note: Option<String>,
 }
 
-impl Kept {
+impl ActivationCache {
     /// Decides what is to be kept, and computes it. The decision depends on the plan and the images alone.
-    pub(super) fn compute(job: &Job, network: &Network, observer: &mut dyn Observer) -> Result<Kept> {
-        let mut kept = Kept::default();
+    pub(super) fn compute(
+        job: &TrainingJob,
+        network: &Network,
+        observer: &mut dyn Observer,
+    ) -> Result<ActivationCache> {
+        let mut kept = ActivationCache::default();
         let Some(settings) = job.settings.kept.filter(|_| network.frozen() > 0) else { return Ok(kept) };
         let shape = row_shape(job, network)?;
         let row = row_bytes(&shape);
@@ -42,7 +46,7 @@ impl Kept {
             observer.preparing("frozen stages", done, total);
         };
         if let Some(memory) = room.take(job.val.len().saturating_mul(row)) {
-            let mut store = Store::new(shape.clone(), job.val.len(), memory, job.folder)?;
+            let mut store = RowStore::new(shape.clone(), job.val.len(), memory, job.folder)?;
             let samples = job.val;
             fill(job, network, samples, &mut store, None, &mut progress)?;
             kept.val = Some(store);
@@ -51,7 +55,7 @@ impl Kept {
         if rows > 0 {
             match room.take(rows.saturating_mul(row)) {
                 Some(memory) => {
-                    let mut store = Store::new(shape, rows, memory, job.folder)?;
+                    let mut store = RowStore::new(shape, rows, memory, job.folder)?;
                     for view in 0..views {
                         fill(job, network, job.train, &mut store, Some(view), &mut progress)?;
                     }
@@ -70,14 +74,14 @@ impl Kept {
     }
 
     /// The training rows, if they are what evaluation would see of these images.
-    pub(super) fn train_as_in_evaluation(&self, job: &Job) -> Option<&Store> {
+    pub(super) fn train_as_in_evaluation(&self, job: &TrainingJob) -> Option<&RowStore> {
         self.train.as_ref().filter(|_| job.augment.is_none())
     }
 }
 
 /// How many rows each training image has: one where its pixels are the same in every epoch, those that the
 /// recipe asks for where they are random, and none where keeping them would save nothing.
-pub(super) fn views(job: &Job) -> usize {
+pub(super) fn views(job: &TrainingJob) -> usize {
     if !job.settings.mixing.is_none() {
         // What is mixed is images, and differently in every step.
         return 0;
@@ -89,7 +93,7 @@ pub(super) fn views(job: &Job) -> usize {
 }
 
 /// Which draw of the augmentation an epoch (from 0) sees.
-pub(super) fn view_of(job: &Job, epoch: usize) -> usize {
+pub(super) fn view_of(job: &TrainingJob, epoch: usize) -> usize {
     match job.settings.kept_views {
         0 => epoch,
         views => epoch % views,
@@ -99,10 +103,10 @@ pub(super) fn view_of(job: &Job, epoch: usize) -> usize {
 /// Calls `compute` with the evaluation batches of `samples`, as the first stages have left them, from `store` where it
 /// has them; then `each` with the indices and what came of it, in order. The network is as it is now, folded.
 pub(super) fn each_batch<T: Send>(
-    job: &Job,
+    job: &TrainingJob,
     network: &Network,
     samples: &[Sample],
-    store: Option<&Store>,
+    store: Option<&RowStore>,
     compute: impl Fn(&Network, &Activations) -> Result<T> + Sync,
     mut each: impl FnMut(&[usize], T) -> Result<()>,
 ) -> Result<()> {
@@ -137,15 +141,15 @@ pub(super) fn each_batch<T: Send>(
 
 /// Runs the prefix on `samples`: on the pixels of evaluation, or on those of one view of training.
 fn fill(
-    job: &Job,
+    job: &TrainingJob,
     network: &Network,
     samples: &[Sample],
-    store: &mut Store,
+    store: &mut RowStore,
     view: Option<usize>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<()> {
     let batching = Batching { join_single: false, ..batching(job) };
-    let Job { preprocessing, augment, limits, seed, ref parts, .. } = *job;
+    let TrainingJob { preprocessing, augment, limits, seed, ref parts, .. } = *job;
     let inference = Inference::new(&[network], samples.len(), job.threads, Folding::Folded)?;
     inference.images(
         &batching,
@@ -180,7 +184,7 @@ struct Room {
 }
 
 impl Room {
-    fn of(settings: KeptSettings) -> Room {
+    fn of(settings: CacheSettings) -> Room {
         Room {
             memory: settings.memory_mib.saturating_mul(1 << 20),
             disk: settings.disk_mib.saturating_mul(1 << 20),
@@ -201,7 +205,7 @@ impl Room {
 }
 
 /// The shape of what the prefix makes of one image.
-fn row_shape(job: &Job, network: &Network) -> Result<Vec<i64>> {
+fn row_shape(job: &TrainingJob, network: &Network) -> Result<Vec<i64>> {
     let side = i64::from(job.preprocessing.crop_size);
     let image = Tensor::f_zeros([1, 3, side, side], (Kind::Float, network.device()))
         .map_err(Error::torch("make an image"))?;

@@ -12,7 +12,7 @@ use crate::run::folder::RunFolder;
 const FLOAT: usize = size_of::<f32>();
 
 /// Rows of equal shape, written once, in order, and read in any order.
-pub(super) struct Store {
+pub(super) struct RowStore {
     /// The shape of a row.
     shape: Vec<i64>,
     /// Bytes of a row.
@@ -29,9 +29,9 @@ pub(super) struct Store {
     channels_last: bool,
 }
 
-impl Store {
+impl RowStore {
     /// Room for `rows` rows of floats of this shape, `memory` bytes of them in memory at most.
-    pub(super) fn new(shape: Vec<i64>, rows: usize, memory: usize, folder: &RunFolder) -> Result<Store> {
+    pub(super) fn new(shape: Vec<i64>, rows: usize, memory: usize, folder: &RunFolder) -> Result<RowStore> {
         let row = row_bytes(&shape);
         let in_memory = (memory / row.max(1)).min(rows);
         let mut bytes = Vec::new();
@@ -42,7 +42,7 @@ impl Store {
             ))
         })?;
         let file = if in_memory < rows { Some(folder.unnamed_file()?) } else { None };
-        Ok(Store { shape, row, memory: bytes, in_memory, file, rows: 0, channels_last: false })
+        Ok(RowStore { shape, row, memory: bytes, in_memory, file, rows: 0, channels_last: false })
     }
 
     /// Adds the rows of a float tensor `[N, …]`.
@@ -115,7 +115,7 @@ mod tests {
         let run = RunFolder::at(folder.path());
         let values = Tensor::arange(60, (Kind::Float, tch::Device::Cpu)).view([10, 2, 3]);
         for memory in [0, 5 * 24 + 7, 1 << 20] {
-            let mut store = Store::new(vec![2, 3], 10, memory, &run).unwrap();
+            let mut store = RowStore::new(vec![2, 3], 10, memory, &run).unwrap();
             assert_eq!(store.in_memory, (memory / 24).min(10));
             store.push(&values.narrow(0, 0, 4), &run).unwrap();
             store.push(&values.narrow(0, 4, 6), &run).unwrap();
@@ -124,7 +124,7 @@ mod tests {
         }
         // Channels-last they come back as they went.
         let images = channels_last(&values.view([5, 3, 2, 2])).unwrap();
-        let mut store = Store::new(vec![3, 2, 2], 5, 48, &run).unwrap();
+        let mut store = RowStore::new(vec![3, 2, 2], 5, 48, &run).unwrap();
         store.push(&images, &run).unwrap();
         let read = store.read(&[4, 1], &run).unwrap();
         assert_eq!(read, images.index_select(0, &Tensor::from_slice(&[4i64, 1])));

@@ -2,70 +2,70 @@
 
 use super::{Context, Outcomes};
 use crate::data::Sample;
-use crate::device::back_off::Parts;
+use crate::device::back_off::BackOff;
 use crate::device::precision::Precision;
 use crate::error::Result;
 use crate::inference::ensemble::{Averaging, Member};
 use crate::models::Network;
 use crate::plan::Plan;
 use crate::preprocess::Views;
-use crate::run::folder::BESIDE;
+use crate::run::folder::PARTNER_FILE;
 use crate::stats::metrics::Evaluation;
-use crate::trainer::Pass;
-use crate::weights::card::Beside;
+use crate::trainer::ForwardCount;
+use crate::weights::card::Partner;
 use crate::weights::write_model;
 
 /// A model, and what a second one counts that is averaged with it.
-pub struct Kept<'a> {
+pub struct Chosen<'a> {
     /// The one that counts more.
     pub network: &'a Network,
     /// The second one, and what it counts.
-    pub beside: Option<(&'a Network, f64)>,
+    pub partner: Option<(&'a Network, f64)>,
 }
 
 impl Context<'_> {
     /// Makes what a contest has kept the model of the run folder.
-    pub fn publish(&self, kept: &Kept, outcomes: &Outcomes) -> Result<()> {
+    pub fn publish(&self, kept: &Chosen, outcomes: &Outcomes) -> Result<()> {
         let mut card = self.card(kept.network);
-        if let Some((second, share)) = kept.beside {
-            write_model(&self.folder.beside(), second, &self.card(second))?;
-            card.beside = Some(Beside { file: BESIDE.into(), share });
+        if let Some((second, weight)) = kept.partner {
+            write_model(&self.folder.partner(), second, &self.card(second))?;
+            card.partner = Some(Partner { file: PARTNER_FILE.into(), weight });
         }
         write_model(&self.folder.model(), kept.network, &card)?;
         self.folder.rewrite_metrics(&outcomes.epochs)
     }
 
     /// The kept model on the test images, which a contest has left alone, and on the validation images where it is two.
-    pub fn measure_kept(&self, kept: &Kept, outcomes: &mut Outcomes) -> Result<()> {
+    pub fn measure_kept(&self, kept: &Chosen, outcomes: &mut Outcomes) -> Result<()> {
         let Plan { settings, data, .. } = self.plan;
         let views = Views::default().resolved(&settings.preprocessing);
-        if kept.beside.is_some() {
+        if kept.partner.is_some() {
             outcomes.val = self.measure(kept, &views, "measuring val", &data.val)?;
             outcomes.passes.iter_mut().filter(|pass| pass.part == "val").for_each(|pass| pass.times += 1);
         }
         let Some(test) = &data.test else { return Ok(()) };
         outcomes.test = Some(self.measure(kept, &views, "measuring test", test)?);
         let seen = whole(&outcomes.passes, kept.network.stage_names().next().unwrap_or_default());
-        let pass = |stages| Pass { part: "test", stages, images: test.len(), times: 1 };
+        let pass = |stages| ForwardCount { part: "test", stages, images: test.len(), times: 1 };
         outcomes.passes.extend(seen.into_iter().map(pass));
         Ok(())
     }
 
     /// The kept model on the validation and the test images, with what it says of several views averaged.
-    pub fn measure_views(&self, kept: &Kept, views: &Views) -> Result<(Evaluation, Option<Evaluation>)> {
+    pub fn measure_views(&self, kept: &Chosen, views: &Views) -> Result<(Evaluation, Option<Evaluation>)> {
         let data = &self.plan.data;
         let val = self.measure(kept, views, "measuring val", &data.val)?;
         let test = data.test.as_ref().map(|test| self.measure(kept, views, "measuring test", test));
         Ok((val, test.transpose()?))
     }
 
-    fn measure(&self, kept: &Kept, views: &Views, what: &str, samples: &[Sample]) -> Result<Evaluation> {
+    fn measure(&self, kept: &Chosen, views: &Views, what: &str, samples: &[Sample]) -> Result<Evaluation> {
         let Plan { settings, data, .. } = self.plan;
-        let parts = Parts::new(kept.network.device());
+        let parts = BackOff::new(kept.network.device());
         let preprocessing = &settings.preprocessing;
         let (order, precision) = (None, Precision::Fp32);
-        let Kept { network, beside } = *kept;
-        let members = [Member { network, beside, preprocessing, order, precision, parts }];
+        let Chosen { network, partner } = *kept;
+        let members = [Member { network, partner, preprocessing, order, precision, parts }];
         let batch_size = settings.candidate.batch_size();
         let averaging = Averaging { members: &members, views, batch_size, threads: settings.threads };
         let (bar, mut done) = (self.observer.counting(what, samples.len()), 0);
@@ -89,9 +89,9 @@ impl Outcomes {
 
 /// The stages that a validation image goes through in each of the networks, whose chains begin with `first`: from there to the end,
 /// where the output of frozen stages was kept and there are two passes.
-fn whole(passes: &[Pass], first: &str) -> Vec<String> {
+fn whole(passes: &[ForwardCount], first: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for Pass { stages, .. } in passes.iter().filter(|pass| pass.part == "val") {
+    for ForwardCount { stages, .. } in passes.iter().filter(|pass| pass.part == "val") {
         let (from, to) = stages.split_once(" to ").unwrap_or((stages, stages));
         match found.last_mut() {
             Some(last) if from != first => *last = format!("{first} to {to}"),
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_image_goes_through_each_network_from_end_to_end() {
-        let pass = |part, stages: &str| Pass { part, stages: stages.into(), images: 9, times: 1 };
+        let pass = |part, stages: &str| ForwardCount { part, stages: stages.into(), images: 9, times: 1 };
         let passes = [
             pass("train", "conv1 to fc"),
             pass("val", "conv1 to stage3"),

@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Job;
-use super::kept::{Kept, views};
+use super::TrainingJob;
+use super::activation_cache::{ActivationCache, views};
 use crate::models::Network;
 use crate::run::history::LinearHead;
 
 /// Images that go through some of the stages, so many times in a whole run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Pass {
+pub struct ForwardCount {
     /// `train`, `val` or `test`.
     pub part: &'static str,
     /// The stages, `conv1 to layer3.1`; with the head's name at the end where it is run too.
@@ -22,22 +22,22 @@ pub struct Pass {
     pub times: usize,
 }
 
-impl fmt::Display for Pass {
+impl fmt::Display for ForwardCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Pass { part, stages, images, times } = self;
+        let ForwardCount { part, stages, images, times } = self;
         write!(f, "{stages}: {images} {part} images × {times}")
     }
 }
 
 /// The passes of a run of `epochs` epochs. What a run that was stopped did again is not counted: a resumed run
 /// has the report of one that was never stopped.
-pub(super) fn passes(
-    job: &Job,
+pub(super) fn forward_counts(
+    job: &TrainingJob,
     network: &Network,
-    kept: &Kept,
+    kept: &ActivationCache,
     head: Option<&LinearHead>,
     epochs: usize,
-) -> Vec<Pass> {
+) -> Vec<ForwardCount> {
     let name = |start: usize| {
         let stages = network.span_name(start..network.stage_count());
         let first = stages.split(" to ").next().filter(|first| !first.is_empty());
@@ -45,31 +45,32 @@ pub(super) fn passes(
     };
     let (prefix, rest, all) = (network.span_name(0..network.frozen()), name(network.frozen()), name(0));
     let head = usize::from(head.is_some());
-    let pass = |part, stages: &str, images, times| Pass { part, stages: stages.into(), images, times };
+    let count =
+        |part, stages: &str, images, times| ForwardCount { part, stages: stages.into(), images, times };
     let images = job.train.len();
-    let mut passes = Vec::new();
+    let mut forward_counts = Vec::new();
     match (&kept.train, kept.train_as_in_evaluation(job)) {
         (Some(_), Some(_)) => {
-            passes.push(pass("train", &prefix, images, 1));
-            passes.push(pass("train", &rest, images, epochs + head));
+            forward_counts.push(count("train", &prefix, images, 1));
+            forward_counts.push(count("train", &rest, images, epochs + head));
         }
         (Some(_), None) => {
-            passes.push(pass("train", &prefix, images * views(job), 1));
-            passes.push(pass("train", &rest, images, epochs));
-            passes.push(pass("train", &all, images, head));
+            forward_counts.push(count("train", &prefix, images * views(job), 1));
+            forward_counts.push(count("train", &rest, images, epochs));
+            forward_counts.push(count("train", &all, images, head));
         }
-        (None, _) => passes.push(pass("train", &all, images, epochs + head)),
+        (None, _) => forward_counts.push(count("train", &all, images, epochs + head)),
     }
     // Once more at the end, on the model that is kept.
     let (images, times) = (job.val.len(), epochs + head + 1);
     match &kept.val {
         Some(_) => {
-            passes.push(pass("val", &prefix, images, 1));
-            passes.push(pass("val", &rest, images, times));
+            forward_counts.push(count("val", &prefix, images, 1));
+            forward_counts.push(count("val", &rest, images, times));
         }
-        None => passes.push(pass("val", &all, images, times)),
+        None => forward_counts.push(count("val", &all, images, times)),
     }
-    passes.push(pass("test", &all, job.test.map_or(0, <[_]>::len), 1));
-    passes.retain(|pass| pass.images > 0 && pass.times > 0);
-    passes
+    forward_counts.push(count("test", &all, job.test.map_or(0, <[_]>::len), 1));
+    forward_counts.retain(|count| count.images > 0 && count.times > 0);
+    forward_counts
 }
