@@ -3,7 +3,7 @@
 //! The way of a recipe: [`recipe`] is what the user typed; [`plan`] resolves every default, finds every mistake and, where
 //! the method is open, asks [`strategy`], which measures size and similarity and decides; [`methods`] trains what was
 //! decided, by [`linear`] heads on features or by the [`trainer`]'s loop with [`optim`]; [`run`] keeps what a run leaves in its
-//! folder and goes on from; [`report`] is what people and programs read of it. [`cli`] and [`commands`] are the command line.
+//! folder and goes on from; [`report`] is what people and programs read of it. [`commands`] is the command line.
 //!
 //! The way of an image: [`data`] lists it with its label, and loads images in parallel and in order; [`preprocess`]
 //! turns one into a network's input, exactly as torchvision does; [`models`] holds the networks, each a chain of
@@ -13,7 +13,6 @@
 //!
 //! A module uses those below it and none above: the order is in CONTRIBUTING.md, and a test holds it.
 
-pub mod cli;
 pub mod commands;
 pub mod data;
 pub mod device;

@@ -3,14 +3,13 @@
 use std::io::{ErrorKind, Write, stderr, stdout};
 
 use clap::Parser;
-use tl::cli::Cli;
-use tl::commands::{self, Outcome};
+use tl::commands::{self, Cli, Outcome};
 use tl::device;
 
 fn main() {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // `--help` and `--version` come here too. Nothing can be told to who has closed both streams.
+        // `--help` and `--version` come here too. If both streams are closed, stay silent.
         Err(message) => {
             let _ = message.print();
             leave(message.exit_code());

@@ -7,7 +7,7 @@ use std::{env, fs};
 use serde::Serialize;
 
 use super::Outcome;
-use crate::cli::{self, Common};
+use super::args::Common;
 use crate::device::{self, NoCuda};
 use crate::error::{Error, Result};
 use crate::preprocess::jpeg_simd;
@@ -30,8 +30,16 @@ struct Finding {
     warnings: Vec<String>,
 }
 
+/// The command line.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Print it for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Looks at everything and prints it; a machine without CUDA, or with little room, is no failure.
-pub fn run(args: &cli::Doctor, common: &Common) -> Result<Outcome> {
+pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let findings = [
         Finding::new("tl", concat!(env!("CARGO_PKG_VERSION"), " (", env!("TL_COMMIT"), ")")),
         libtorch(),

@@ -1,13 +1,14 @@
 //! `tl extract`: the features that a network computes of images.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
 
+use super::args::{Common, ImageArgs, WeightArgs};
 use super::stream;
 use super::terminal::{Terminal, warn};
 use super::{Named, Outcome, Work, limits, say_if_too_dark};
-use crate::cli::{self, Common};
 use crate::data::loader::Batching;
 use crate::device::back_off::BackOff;
 use crate::device::copy::Download;
@@ -22,8 +23,31 @@ use crate::util::text::counted;
 use crate::weights::CLASSIFIER;
 use crate::weights::source::Source;
 
+/// The command line.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Its weights
+    #[command(flatten)]
+    pub weights: WeightArgs,
+    /// The images
+    #[command(flatten)]
+    pub images: ImageArgs,
+    /// Where to read: a stage's name, `features` (the input of the last layer) or `logits`
+    #[arg(long, value_name = "NAME", default_value = "features")]
+    pub stage: String,
+    /// The file to write, in the format of its ending
+    #[arg(long, value_name = "FILE", help = format!("The file to write: {}", FeatureFormat::endings()))]
+    pub out: PathBuf,
+    /// Go on where a run that was stopped left off
+    #[arg(long)]
+    pub resume: bool,
+}
+
 /// Writes a row for each image that can be read, and lists the others beside the output.
-pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
+pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let signals = Signals::listen()?;
     FeatureFormat::of(&args.out)?;

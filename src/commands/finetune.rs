@@ -1,11 +1,12 @@
 //! `tl finetune`: from a recipe to a model.
 
+use std::path::PathBuf;
 use tch::Device;
 
 use super::Outcome;
+use super::args::Common;
 use super::plan::{read, show};
 use super::terminal::{Terminal, warn};
-use crate::cli::{self, Common};
 use crate::data::Sample;
 use crate::data::verify::{self, BadImage};
 use crate::device;
@@ -25,8 +26,30 @@ use crate::util::signal::Signals;
 use crate::weights::download::DownloadBar;
 use crate::weights::source::Opened;
 
+/// The command line.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The recipe, a YAML file (docs/recipe.md lists its keys)
+    pub recipe: PathBuf,
+    /// The run folder [default: the recipe's `out`, or runs/RECIPE]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Override a key of the recipe, as in --set train.epochs=5
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// Go on with the run in the run folder
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Replace the run in the run folder
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Show the plan and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// Runs a recipe, from the plan to the report.
-pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
+pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let signals = Signals::listen()?;
     let overrides = Overrides {

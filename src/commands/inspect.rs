@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::Device;
 
 use super::Outcome;
-use crate::cli;
+use super::args::{Common, side};
 use crate::error::{Error, Result};
 use crate::models::{Fill, Network, Row, inspect};
 use crate::plan::fits;
@@ -17,8 +17,18 @@ use crate::weights::source::{Source, Weights};
 /// Classes of torchvision's builders.
 const CLASSES: usize = 1000;
 
+/// The command line.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote
+    pub model: String,
+    /// The side of the input, in pixels [default: as the weights want it]
+    #[arg(long, value_name = "SIDE", value_parser = side)]
+    pub input: Option<u32>,
+}
+
 /// Prints a row a layer, the stages marked, and the totals.
-pub fn run(args: &cli::Inspect) -> Result<Outcome> {
+pub fn run(args: &Args, _: &Common) -> Result<Outcome> {
     let source = Source::resolve(&args.model, None, Path::to_path_buf).map_err(Error::usage)?;
     let architecture = source.architecture;
     // A file that `tl` wrote may hold a chain that its head has shortened.

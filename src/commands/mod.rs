@@ -1,20 +1,16 @@
 //! The commands, a file each. Only they, [`report`](crate::report) and `main.rs` print.
 
-mod doctor;
-mod extract;
-mod finetune;
-mod inspect;
-mod models;
-mod plan;
-mod predict;
+mod args;
 mod stream;
 mod terminal;
 
 use std::path::{Path, PathBuf};
 
+use clap::{Parser, Subcommand};
+
+use self::args::{Common, ImageArgs};
 use self::stream::ImageStream;
 use self::terminal::Terminal;
-use crate::cli::{self, Cli, Command, Common};
 use crate::data::{Given, Input};
 use crate::device;
 use crate::device::DeviceChoice;
@@ -30,6 +26,60 @@ use crate::util::text::counted;
 use crate::weights::Head;
 use crate::weights::download::Silent;
 use crate::weights::source::{Opened, Source, Weights, preprocessing_by_tag};
+
+/// Declares the commands' files, the subcommands, and which file runs which.
+macro_rules! commands {
+    ($($(#[$help:meta])* $name:ident($file:ident))*) => {
+        $(mod $file;)*
+
+        /// The commands.
+        #[derive(Debug, Subcommand)]
+        pub enum Command {
+            $($(#[$help])* $name($file::Args)),*
+        }
+
+        impl Command {
+            fn run(&self, common: &Common) -> Result<Outcome> {
+                match self {
+                    $(Command::$name(args) => $file::run(args, common)),*
+                }
+            }
+        }
+    };
+}
+
+// A new command is its file, with `Args` and `run`, and a line here.
+commands! {
+    /// Learn the classes of a folder of images, as a recipe says
+    Finetune(finetune)
+    /// Show what `finetune` would do, with every default resolved
+    Plan(plan)
+    /// Write the features that a network computes of images
+    Extract(extract)
+    /// Classify images
+    Predict(predict)
+    /// List the networks
+    Models(models)
+    /// Show a network layer by layer: shapes, parameters, multiply-adds
+    Inspect(inspect)
+    /// Show what was found on this machine: libtorch, CUDA, cores, memory, folders
+    Doctor(doctor)
+}
+
+/// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
+#[derive(Debug, Parser)]
+#[command(name = "tl", version, about, max_term_width = 100)]
+#[command(after_help = "Start with: tl finetune recipes/quickstart.yaml\n\
+                        Exit codes: 0 done; 1 failed, or finished with images that could not be read; \
+                        2 the command line or the recipe is wrong; 130 or 143 stopped by a signal.")]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of all commands
+    #[command(flatten, next_help_heading = "Options of all commands")]
+    pub common: Common,
+}
 
 /// How a command that did not fail has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +109,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     if let Some(note) = cli.common.threads.and_then(device::too_many_threads) {
         Terminal::new(cli.common.quiet).say(format!("note: {note}"));
     }
-    match &cli.command {
-        Command::Finetune(args) => finetune::run(args, &cli.common),
-        Command::Plan(args) => plan::run(args, &cli.common),
-        Command::Extract(args) => extract::run(args, &cli.common),
-        Command::Predict(args) => predict::run(args, &cli.common),
-        Command::Models(args) => models::run(args),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Doctor(args) => doctor::run(args, &cli.common),
-    }
+    cli.command.run(&cli.common)
 }
 
 /// A model that was asked for, found but not yet opened.
@@ -115,7 +157,7 @@ struct PartnerNetwork {
 }
 
 /// What decoding may cost: as the command line says, else fast where all of `classifiers` were trained so.
-fn limits(images: &cli::ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
+fn limits(images: &ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
     let fast = classifiers.iter().all(|classifier| classifier.decode == Decode::Fast);
     let trained = if fast { Decode::Fast } else { Decode::Exact };
     DecodeLimits {
@@ -146,7 +188,7 @@ impl<'a> Named<'a> {
     /// anything is downloaded.
     fn find(
         name: &'a str,
-        weights: &cli::Weights,
+        weights: &args::WeightArgs,
         check: impl FnOnce(&Network, &Source) -> Result<()>,
     ) -> Result<Self> {
         let source =
@@ -274,7 +316,7 @@ impl Classifier {
 
 impl Work {
     /// Finds the first image and the device.
-    fn find(images: &cli::ImageArgs, common: &Common, terminal: Terminal) -> Result<Self> {
+    fn find(images: &ImageArgs, common: &Common, terminal: Terminal) -> Result<Self> {
         let shard = match &images.shard {
             None => None,
             Some(choice) => {

@@ -3,14 +3,39 @@
 use std::io::{Write, stdout};
 
 use super::Outcome;
-use crate::cli::{self, SortBy};
+use super::args::Common;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, WeightEntry, architectures};
 use crate::util::suggest;
 use crate::weights::download;
 
+/// The command line.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Part of a name, or a pattern such as 'resnet*'
+    pub filter: Option<String>,
+    /// The order of the rows
+    #[arg(long, value_enum, default_value_t = SortBy::Family)]
+    pub sort: SortBy,
+}
+
+/// How `tl models` is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SortBy {
+    /// By family, as torchvision has them
+    Family,
+    /// By name
+    Name,
+    /// By ImageNet accuracy, best first
+    Acc,
+    /// By number of parameters, least first
+    Params,
+    /// By multiply-adds, least first
+    Gflops,
+}
+
 /// Prints a row for each of a network's weights.
-pub fn run(args: &cli::Models) -> Result<Outcome> {
+pub fn run(args: &Args, _: &Common) -> Result<Outcome> {
     let filter = args.filter.as_deref().unwrap_or("*");
     let mut entries: Vec<Entry> = architectures()
         .filter(|architecture| matches(filter, architecture.name))

@@ -2,19 +2,29 @@
 
 use std::cell::OnceCell;
 use std::io::{Write, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
 use super::Outcome;
+use super::args::Common;
 use super::terminal::Terminal;
-use crate::cli::{self, Common};
 use crate::error::{Error, Result};
 use crate::plan::{Overrides, Plan, Watch};
 use crate::util::signal::Signals;
 
+/// The command line.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The recipe, a YAML file (docs/recipe.md lists its keys)
+    pub recipe: PathBuf,
+    /// Override a key of the recipe, as in --set train.epochs=5
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
 /// Prints the plan on standard output, notes on standard error.
-pub fn run(args: &cli::Plan, common: &Common) -> Result<Outcome> {
+pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let overrides = Overrides { device: common.device, threads: common.threads, ..Overrides::default() };
     let signals = Signals::listen()?;

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 use std::io::{Stdout, stdout};
+use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 use tch::Tensor;
 
+use super::args::{Common, ImageArgs, WeightArgs, between, side};
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
 use super::{Classifier, Named, Outcome, Work, limits, say_if_too_dark};
-use crate::cli::{self, Common};
 use crate::data::Input;
 use crate::device::back_off::BackOff;
 use crate::device::precision::Precision;
@@ -20,13 +21,59 @@ use crate::output::{
     Done, JobIdentity, Output, PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, Progress,
     TableStyle,
 };
-use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views};
+use crate::preprocess::{Crops, DecodeLimits, Picture, Preprocessing, Views};
 use crate::util::signal::Signals;
 use crate::util::text::counted;
 use crate::weights::source::{Source, Weights};
 
+/// The command line.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "With --crops, --scales or several models, the class probabilities (softmax) of all views by \
+                        all models are averaged, as in AlexNet (Krizhevsky et al. 2012, 4.1) and VGG (Simonyan and \
+                        Zisserman 2015, 4.2). The crops are those of torchvision's TenCrop."
+)]
+pub struct Args {
+    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote; given several times, the
+    /// models are averaged, each with its own preprocessing
+    #[arg(long = "model", value_name = "MODEL", required = true)]
+    pub models: Vec<String>,
+    /// Their weights; with several models, for each of them
+    #[command(flatten)]
+    pub weights: WeightArgs,
+    /// The images
+    #[command(flatten)]
+    pub images: ImageArgs,
+    /// How many classes to name for each image
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = top_k)]
+    pub top_k: usize,
+    /// 1: the centre of each image; 10: its four corners and centre, and their mirror images, averaged
+    #[arg(long, value_name = "1|10", default_value = "1", value_parser = crops)]
+    pub crops: Crops,
+    /// Resize the shorter side to each of these, in pixels, and average: 224,256,288. At least the model's
+    /// crop size [default: the size that belongs to the weights]
+    #[arg(long, value_name = "S,..", value_delimiter = ',', value_parser = side)]
+    pub scales: Vec<u32>,
+    /// The file to write, in the format of its ending; a table on the terminal without it
+    #[arg(long, value_name = "FILE", help = format!(
+        "The file to write: {} [default: a table on the terminal]", PredictionFormat::endings()
+    ))]
+    pub out: Option<PathBuf>,
+    /// Go on where a run that was stopped left off
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+}
+
+fn top_k(text: &str) -> Result<usize, String> {
+    between(text, 100_000)
+}
+
+fn crops(text: &str) -> Result<Crops, &'static str> {
+    text.parse()
+}
+
 /// Writes a row for each input, readable or not.
-pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
+pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let signals = Signals::listen()?;
     if let Some(out) = &args.out {
@@ -98,13 +145,7 @@ pub fn run(args: &cli::Predict, common: &Common) -> Result<Outcome> {
 }
 
 /// What the rows depend on.
-fn job(
-    args: &cli::Predict,
-    work: &Work,
-    views: &Views,
-    classifiers: &[Classifier],
-    top_k: usize,
-) -> JobIdentity {
+fn job(args: &Args, work: &Work, views: &Views, classifiers: &[Classifier], top_k: usize) -> JobIdentity {
     let job = JobIdentity::new("predict");
     let job = (0..).zip(classifiers).fold(job, |job, (number, model)| model.describe(job, number));
     work.describe(

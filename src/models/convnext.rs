@@ -10,7 +10,7 @@ pub(super) const TABLE: &[Architecture] = &[
 ];
 
 /// What the builders share.
-const CONVNEXT: Architecture = Architecture::family("ConvNeXt", "stage4").min_size(32);
+const CONVNEXT: Architecture = Architecture::family("ConvNeXt", "stage4").contiguous().min_size(32);
 
 /// Of all layer normalisations.
 const EPS: f64 = 1e-6;

@@ -4,7 +4,7 @@ use super::layers::Activation::{Gelu, Identity, Sigmoid, Silu, Tanh};
 use super::prelude::*;
 
 pub(super) const TABLE: &[Architecture] =
-    &[Architecture::family("MaxViT", "block4").multiple_of(MULTIPLE).builder("maxvit_t", build)];
+    &[Architecture::family("MaxViT", "block4").contiguous().multiple_of(MULTIPLE).builder("maxvit_t", build)];
 
 /// Sides of images are multiples of this, in pixels: 7 parts at a 32nd of the resolution.
 const MULTIPLE: u32 = 224;

@@ -4,35 +4,16 @@
 //! `models/*.py`); what torchvision publishes for them is in `weights.csv`. To add a family, write its file, and
 //! add its table to [`architectures`].
 
-mod alexnet;
 mod auxiliary;
 mod chain;
-mod classics;
-mod convnext;
-mod densenet;
-mod efficientnet;
-mod efficientnet_lite;
-mod googlenet;
 mod head;
-mod inception;
 mod inference;
 mod inspect;
 mod keys;
 pub mod layers;
-mod maxvit;
-mod mnasnet;
-mod mobilenetv2;
-mod mobilenetv3;
 mod network;
-mod regnet;
-mod resnet;
-mod shufflenetv2;
-mod squeezenet;
 mod stages_head;
-mod swin_transformer;
 mod vars;
-mod vgg;
-mod vision_transformer;
 mod weights;
 
 pub use auxiliary::{Auxiliaries, Auxiliary};
@@ -47,6 +28,38 @@ pub use network::{
 pub use stages_head::STAGES_HEAD;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 pub use weights::{Origin, WeightEntry};
+
+/// Declares the families' files and lists their tables.
+macro_rules! families {
+    ($($family:ident)*) => {
+        $(mod $family;)*
+        /// The builders of each family, in the order of `tl models`.
+        static FAMILIES: &[&[Architecture]] = &[$($family::TABLE),*];
+    };
+}
+
+// A new family is its file and a line here.
+families! {
+    alexnet
+    classics
+    convnext
+    densenet
+    efficientnet
+    efficientnet_lite
+    googlenet
+    inception
+    maxvit
+    mnasnet
+    mobilenetv2
+    mobilenetv3
+    regnet
+    resnet
+    shufflenetv2
+    squeezenet
+    swin_transformer
+    vgg
+    vision_transformer
+}
 
 /// What a family's file is written with.
 mod prelude {
@@ -77,6 +90,8 @@ pub struct Architecture {
     pub partial_from: &'static str,
     /// Classifiers that help in training. torchvision's files hold them; what does not train leaves them out.
     pub auxiliaries: Auxiliaries,
+    /// Whether a training step on the CPU is faster with images and kernels channels-last in memory.
+    pub channels_last: bool,
     /// Whether torchvision's weights want the network itself to move images from ImageNet's mean and
     /// deviation to 0.5 and 0.5 ([`Network::set_transform_input`]).
     pub transform_input: bool,
@@ -116,6 +131,7 @@ impl Architecture {
             multiple: 1,
             partial_from,
             auxiliaries: Auxiliaries::NONE,
+            channels_last: true,
             transform_input: false,
             renames: &[],
             also_keyed: None,
@@ -133,6 +149,13 @@ impl Architecture {
     /// The same for inputs whose sides are multiples of so many pixels.
     const fn multiple_of(self, multiple: u32) -> Self {
         Architecture { min_size: multiple, multiple, ..self }
+    }
+
+    /// The same, trained in the standard memory format, because a step is no faster channels-last:
+    /// tokens and layer normalisations have an order of their own, and that of the few convolutions
+    /// is undone before it is of use.
+    const fn contiguous(self) -> Self {
+        Architecture { channels_last: false, ..self }
     }
 
     /// The same where `method: partial` begins at this stage.
@@ -211,29 +234,7 @@ const fn imagenet(resize_size: u32, crop_size: u32) -> Preprocessing {
 
 /// All architectures, family by family.
 pub fn architectures() -> impl Iterator<Item = &'static Architecture> {
-    [
-        alexnet::TABLE,
-        classics::TABLE,
-        convnext::TABLE,
-        densenet::TABLE,
-        efficientnet::TABLE,
-        efficientnet_lite::TABLE,
-        googlenet::TABLE,
-        inception::TABLE,
-        maxvit::TABLE,
-        mnasnet::TABLE,
-        mobilenetv2::TABLE,
-        mobilenetv3::TABLE,
-        regnet::TABLE,
-        resnet::TABLE,
-        shufflenetv2::TABLE,
-        squeezenet::TABLE,
-        swin_transformer::TABLE,
-        vgg::TABLE,
-        vision_transformer::TABLE,
-    ]
-    .into_iter()
-    .flatten()
+    FAMILIES.iter().copied().flatten()
 }
 
 /// The architecture of this name.

@@ -16,7 +16,7 @@ pub(super) const TABLE: &[Architecture] = &[
 ];
 
 /// What the six builders share.
-const SWIN: Architecture = Architecture::family("Swin Transformer", "stage4").min_size(4);
+const SWIN: Architecture = Architecture::family("Swin Transformer", "stage4").contiguous().min_size(4);
 
 /// The two papers: how positions are told apart, how queries and keys are compared, and where branches are
 /// normalised.

@@ -15,7 +15,7 @@ pub(super) const TABLE: &[Architecture] = &[
 const VIT: Architecture = Architecture {
     renames: &[(".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3.")],
     positions: Some("encoder.pos_embedding"),
-    ..Architecture::family("Vision Transformer", "encoder.10")
+    ..Architecture::family("Vision Transformer", "encoder.10").contiguous()
 };
 
 /// The paper's sizes: "Base", "Large" and "Huge" (its table 1).

@@ -1,10 +1,31 @@
 //! A CSV file under construction (RFC 4180, `\n` line ends, UTF-8, a header row).
 
+use std::fmt::Write as _;
 use std::io;
 
+use super::features::{FeatureFile, FeatureFormat};
 use super::partial::{Lengths, Part, Places};
+use super::predictions::{PredictionFile, PredictionFormat, PredictionRow, columns};
 use super::rows::RowFile;
 use crate::error::Result;
+
+/// `path,label,f0,f1,…`, each value in the fewest digits that read back as the same float32.
+pub(super) const FEATURES: FeatureFormat = FeatureFormat {
+    ending: "csv",
+    open: |partial, _, names| {
+        let header = ["path", "label"].into_iter().chain(names.iter().map(String::as_str));
+        Ok(Box::new(CsvFile::open(partial.part("rows.csv")?, header)?))
+    },
+};
+
+/// A header row, then a row an image; what is absent is empty.
+pub(super) const PREDICTIONS: PredictionFormat = PredictionFormat {
+    ending: "csv",
+    open: |partial, top_k| {
+        let file = CsvFile::open(partial.part("rows.csv")?, columns(top_k))?;
+        Ok(Box::new(CsvPredictions { file, top_k }))
+    },
+};
 
 /// A CSV file under construction.
 pub(super) struct CsvFile {
@@ -76,5 +97,51 @@ impl RowFile for CsvFile {
     fn finish(&mut self, _: u64, places: &mut Places) -> Result<()> {
         places.put.push((self.name().into(), String::new()));
         Ok(())
+    }
+}
+
+impl FeatureFile for CsvFile {
+    fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
+        self.field(path)?;
+        self.field(label)?;
+        let mut text = String::new();
+        for value in features {
+            text.clear();
+            // Rust's debug form is the shortest that reads back equal, with an exponent where that is shorter.
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{value:?}");
+            self.field(&text)?;
+        }
+        self.end_row()
+    }
+
+    fn rows(&mut self) -> &mut dyn RowFile {
+        self
+    }
+}
+
+/// Predictions of so many labels an image.
+struct CsvPredictions {
+    file: CsvFile,
+    top_k: usize,
+}
+
+impl PredictionFile for CsvPredictions {
+    fn write_row(&mut self, row: &PredictionRow) -> Result<()> {
+        self.file.field(&row.path)?;
+        for rank in 0..self.top_k {
+            let (label, confidence) = match row.rank(rank) {
+                Some((label, confidence)) => (label, format!("{confidence:?}")),
+                None => ("", String::new()),
+            };
+            self.file.field(label)?;
+            self.file.field(&confidence)?;
+        }
+        self.file.field(row.error.as_deref().unwrap_or_default())?;
+        self.file.end_row()
+    }
+
+    fn rows(&mut self) -> &mut dyn RowFile {
+        &mut self.file
     }
 }

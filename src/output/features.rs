@@ -1,45 +1,49 @@
 //! What `extract` writes.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::csv::CsvFile;
-use super::npy::NpyWriter;
-use super::parquet::ParquetFeatures;
+use super::csv::{self, CsvFile};
 use super::partial::Places;
 use super::rows::{RowFile, Writing};
-use super::safetensors::SafetensorsWriter;
-use super::{Done, Output, Partial, Progress, by_ending, sibling};
+use super::{Done, Output, Partial, Progress, by_ending, endings, npy, parquet, safetensors, sibling};
 use crate::data::Input;
 use crate::error::{Error, Result};
 
-/// A file format for features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FeatureFormat {
-    /// NumPy: float32 `[N, D]`, with `FILE.index.csv` of `path,label`.
-    Npy,
-    /// Columns `path`, `label` (text) and `features` (fixed-size list of float32).
-    Parquet,
-    /// The tensor `features`, with `paths` and `labels` as JSON arrays in the metadata.
-    Safetensors,
-    /// `path,label,f0,f1,…`, each value in the fewest digits that read back as the same float32.
-    Csv,
+type Open = fn(&Partial, &Path, &[String]) -> Result<Box<dyn FeatureFile>>;
+
+/// A file format for features: a row of [`FORMATS`], which its file defines.
+pub struct FeatureFormat {
+    /// How names of such files end, without the dot.
+    pub ending: &'static str,
+    /// Goes on with the file that will replace a path, for rows of a value for each of these names.
+    pub(super) open: Open,
 }
+
+/// All formats for features.
+const FORMATS: &[FeatureFormat] = &[npy::FORMAT, parquet::FEATURES, safetensors::FORMAT, csv::FEATURES];
 
 impl FeatureFormat {
     /// The format that a file's ending names, whatever its case.
     ///
     /// # Errors
     /// [`Error::Usage`] that lists the known endings.
-    pub fn of(path: impl AsRef<Path>) -> Result<Self> {
-        let known = [
-            ("npy", Self::Npy),
-            ("parquet", Self::Parquet),
-            ("safetensors", Self::Safetensors),
-            ("csv", Self::Csv),
-        ];
-        by_ending(path.as_ref(), "features", &known)
+    pub fn of(path: impl AsRef<Path>) -> Result<&'static Self> {
+        by_ending(path.as_ref(), "features", FORMATS, |format| format.ending)
     }
+
+    /// The endings in words, for help.
+    pub fn endings() -> String {
+        endings(FORMATS, |format| format.ending)
+    }
+}
+
+/// Rows of features under construction in one format.
+pub(super) trait FeatureFile {
+    /// Adds a row.
+    fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()>;
+
+    /// The files that hold the rows.
+    fn rows(&mut self) -> &mut dyn RowFile;
 }
 
 /// A file of features under construction, and the `FILE.errors.csv` (`path,error`) of the images that
@@ -48,28 +52,10 @@ impl FeatureFormat {
 /// Nothing is in place before [`FeatureWriter::finish`]; what was [committed](Partial) before can be gone on with.
 pub struct FeatureWriter {
     // Before what holds the partial: dropped in this order, the files close before their folder goes.
-    format: Format,
+    format: Box<dyn FeatureFile>,
     failures: Option<CsvFile>,
     writing: Writing,
     dim: usize,
-}
-
-enum Format {
-    Npy(NpyWriter),
-    Parquet(ParquetFeatures),
-    Safetensors(SafetensorsWriter),
-    Csv(CsvFile),
-}
-
-impl Format {
-    fn file(&mut self) -> &mut dyn RowFile {
-        match self {
-            Format::Npy(writer) => writer,
-            Format::Parquet(writer) => &mut writer.file,
-            Format::Safetensors(writer) => writer,
-            Format::Csv(file) => file,
-        }
-    }
 }
 
 /// The part that lists failures.
@@ -98,15 +84,7 @@ impl FeatureWriter {
                 path.display()
             )));
         }
-        let format = match FeatureFormat::of(path)? {
-            FeatureFormat::Npy => Format::Npy(NpyWriter::open(&partial, dim)?),
-            FeatureFormat::Parquet => Format::Parquet(ParquetFeatures::open(&partial, path, dim)?),
-            FeatureFormat::Safetensors => Format::Safetensors(SafetensorsWriter::open(&partial, dim)?),
-            FeatureFormat::Csv => {
-                let header = ["path", "label"].into_iter().chain(names.iter().map(String::as_str));
-                Format::Csv(CsvFile::open(partial.part("rows.csv")?, header)?)
-            }
-        };
+        let format = (FeatureFormat::of(path)?.open)(&partial, path, names)?;
         let mut writer = Self { format, failures: None, writing: Writing::at(partial), dim };
         if writer.writing.failed > 0 {
             writer.failures()?;
@@ -127,12 +105,7 @@ impl FeatureWriter {
             )));
         }
         self.writing.rows += 1;
-        match &mut self.format {
-            Format::Npy(writer) => writer.write_row(path, label, features),
-            Format::Parquet(writer) => writer.write_row(path, label, features),
-            Format::Safetensors(writer) => writer.write_row(path, label, features),
-            Format::Csv(file) => write_csv_row(file, path, label, features),
-        }
+        self.format.write_row(path, label, features)
     }
 
     /// Notes that the image at `path` has no features, and why.
@@ -163,11 +136,11 @@ impl Output for FeatureWriter {
     }
 
     fn batch_done(&mut self, done: Done) -> Result<()> {
-        self.writing.batch_done(self.format.file(), self.failures.as_mut(), done)
+        self.writing.batch_done(self.format.rows(), self.failures.as_mut(), done)
     }
 
     fn commit(&mut self, done: Done) -> Result<()> {
-        self.writing.note(self.format.file(), self.failures.as_mut(), done, true)
+        self.writing.note(self.format.rows(), self.failures.as_mut(), done, true)
     }
 
     fn kept(&self) -> Option<String> {
@@ -182,7 +155,7 @@ impl Output for FeatureWriter {
             Some(_) => places.put.push((ERRORS.into(), ERRORS_ENDING.into())),
             None => places.remove.push(ERRORS_ENDING.into()),
         }
-        self.writing.finish(self.format.file(), self.failures.as_mut(), done, places)
+        self.writing.finish(self.format.rows(), self.failures.as_mut(), done, places)
     }
 }
 
@@ -192,18 +165,4 @@ const ERRORS_ENDING: &str = ".errors.csv";
 /// Where the images that failed are listed: `x.npy` → `x.npy.errors.csv`.
 pub fn errors_path(path: &Path) -> PathBuf {
     sibling(path, ERRORS_ENDING)
-}
-
-fn write_csv_row(file: &mut CsvFile, path: &str, label: &str, features: &[f32]) -> Result<()> {
-    file.field(path)?;
-    file.field(label)?;
-    let mut text = String::new();
-    for value in features {
-        text.clear();
-        // Rust's debug form is the shortest that reads back equal, with an exponent where that is shorter.
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{value:?}");
-        file.field(&text)?;
-    }
-    file.end_row()
 }

@@ -7,6 +7,7 @@
 mod csv;
 mod features;
 mod job;
+mod jsonl;
 mod npy;
 mod parquet;
 mod partial;
@@ -89,11 +90,16 @@ fn sibling(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// The row of `table` whose ending `path` has, whatever its case.
-fn by_ending<T: Copy>(path: &Path, what: &str, table: &[(&str, T)]) -> Result<T> {
+/// The format whose ending `path` has, whatever its case.
+fn by_ending<T>(
+    path: &Path,
+    what: &str,
+    formats: &'static [T],
+    ending_of: fn(&T) -> &'static str,
+) -> Result<&'static T> {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    table.iter().find(|(known, _)| *known == ending).map(|(_, format)| *format).ok_or_else(|| {
-        let known: Vec<_> = table.iter().map(|(known, _)| format!(".{known}")).collect();
+    formats.iter().find(|format| ending_of(format) == ending).ok_or_else(|| {
+        let known: Vec<_> = formats.iter().map(|format| format!(".{}", ending_of(format))).collect();
         let found = if ending.is_empty() { "no ending".into() } else { format!("the ending .{ending}") };
         Error::usage(format!(
             "cannot tell the format of {} by its name: expected one that ends in {} for {what}, found {found}",
@@ -101,4 +107,13 @@ fn by_ending<T: Copy>(path: &Path, what: &str, table: &[(&str, T)]) -> Result<T>
             known.join(", "),
         ))
     })
+}
+
+/// `.a, .b or .c`.
+fn endings<T>(formats: &[T], ending_of: fn(&T) -> &'static str) -> String {
+    let known: Vec<_> = formats.iter().map(|format| format!(".{}", ending_of(format))).collect();
+    match known.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => known.concat(),
+    }
 }

@@ -2,15 +2,22 @@
 //! `FILE.index.csv` of `path,label`, a row a row.
 
 use super::csv::CsvFile;
+use super::features::{FeatureFile, FeatureFormat};
 use super::partial::{Lengths, Part, Partial, Places};
 use super::rows::RowFile;
 use crate::error::Result;
+
+/// NumPy: float32 `[N, D]`, with `FILE.index.csv` of `path,label`.
+pub(super) const FORMAT: FeatureFormat = FeatureFormat {
+    ending: "npy",
+    open: |partial, _, names| Ok(Box::new(NpyWriter::open(partial, names.len())?)),
+};
 
 /// What NumPy itself uses for two dimensions: a multiple of 64, with room for any number of rows.
 const HEADER: usize = 128;
 
 /// An `.npy` file and its index, under construction.
-pub(super) struct NpyWriter {
+struct NpyWriter {
     array: Part,
     index: CsvFile,
     dim: usize,
@@ -18,7 +25,7 @@ pub(super) struct NpyWriter {
 }
 
 impl NpyWriter {
-    pub(super) fn open(partial: &Partial, dim: usize) -> Result<Self> {
+    fn open(partial: &Partial, dim: usize) -> Result<Self> {
         let mut array = partial.part("array.npy")?;
         if array.length() == 0 {
             // Written again at the end, when the number of rows is known.
@@ -27,12 +34,18 @@ impl NpyWriter {
         let index = CsvFile::open(partial.part("index.csv")?, ["path", "label"])?;
         Ok(Self { array, index, dim, bytes: Vec::with_capacity(4 * dim) })
     }
+}
 
-    pub(super) fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
+impl FeatureFile for NpyWriter {
+    fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
         self.bytes.clear();
         self.bytes.extend(features.iter().flat_map(|value| value.to_le_bytes()));
         self.array.put(&self.bytes)?;
         self.index.row([path, label])
+    }
+
+    fn rows(&mut self) -> &mut dyn RowFile {
+        self
     }
 }
 

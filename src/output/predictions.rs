@@ -1,15 +1,10 @@
 //! What `predict` writes.
 
-use std::io::Write;
 use std::path::Path;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
-
-use super::csv::CsvFile;
-use super::parquet::ParquetPredictions;
-use super::partial::{Part, Places};
+use super::partial::Places;
 use super::rows::{RowFile, Writing};
-use super::{Done, Output, Partial, Progress, by_ending};
+use super::{Done, Output, Partial, Progress, by_ending, csv, endings, jsonl, parquet};
 use crate::data::Input;
 use crate::error::Result;
 
@@ -52,26 +47,39 @@ pub(super) fn columns(top_k: usize) -> impl Iterator<Item = String> {
     std::iter::once("path".to_string()).chain(ranks).chain(std::iter::once("error".to_string()))
 }
 
-/// A file format for predictions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PredictionFormat {
-    /// A header row, then a row an image; what is absent is empty.
-    Csv,
-    /// A JSON object a line, with a key a column; what is absent is null.
-    Jsonl,
-    /// Text and float32 columns; what is absent is null.
-    Parquet,
+/// A file format for predictions: a row of [`FORMATS`], which its file defines.
+pub struct PredictionFormat {
+    /// How names of such files end, without the dot.
+    pub ending: &'static str,
+    /// Goes on with a file of so many labels an image.
+    pub(super) open: fn(&Partial, usize) -> Result<Box<dyn PredictionFile>>,
 }
+
+/// All formats for predictions.
+const FORMATS: &[PredictionFormat] = &[csv::PREDICTIONS, jsonl::FORMAT, parquet::PREDICTIONS];
 
 impl PredictionFormat {
     /// The format that a file's ending names, whatever its case.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] that lists the known endings.
-    pub fn of(path: impl AsRef<Path>) -> Result<Self> {
-        let known = [("csv", Self::Csv), ("jsonl", Self::Jsonl), ("parquet", Self::Parquet)];
-        by_ending(path.as_ref(), "predictions", &known)
+    pub fn of(path: impl AsRef<Path>) -> Result<&'static Self> {
+        by_ending(path.as_ref(), "predictions", FORMATS, |format| format.ending)
     }
+
+    /// The endings in words, for help.
+    pub fn endings() -> String {
+        endings(FORMATS, |format| format.ending)
+    }
+}
+
+/// Rows of predictions under construction in one format.
+pub(super) trait PredictionFile {
+    /// Adds a row. Ranks beyond those that the file was opened for are left out, missing ones are empty.
+    fn write_row(&mut self, row: &PredictionRow) -> Result<()>;
+
+    /// The files that hold the rows.
+    fn rows(&mut self) -> &mut dyn RowFile;
 }
 
 /// A file of predictions under construction.
@@ -80,25 +88,8 @@ impl PredictionFormat {
 /// with.
 pub struct PredictionWriter {
     // Before what holds the partial: dropped in this order, the files close before their folder goes.
-    format: Format,
+    format: Box<dyn PredictionFile>,
     writing: Writing,
-    top_k: usize,
-}
-
-enum Format {
-    Csv(Box<CsvFile>),
-    Jsonl { file: Part, columns: Vec<String> },
-    Parquet(Box<ParquetPredictions>),
-}
-
-impl Format {
-    fn file(&mut self) -> &mut dyn RowFile {
-        match self {
-            Format::Csv(file) => &mut **file,
-            Format::Jsonl { file, .. } => file,
-            Format::Parquet(writer) => &mut writer.file,
-        }
-    }
 }
 
 impl PredictionWriter {
@@ -108,18 +99,8 @@ impl PredictionWriter {
     /// # Errors
     /// [`crate::Error::Usage`] for an unknown ending, [`crate::Error::Io`] if the files cannot be opened.
     pub fn open(path: impl AsRef<Path>, top_k: usize, partial: Box<Partial>) -> Result<Self> {
-        let format = match PredictionFormat::of(path)? {
-            PredictionFormat::Csv => {
-                Format::Csv(Box::new(CsvFile::open(partial.part("rows.csv")?, columns(top_k))?))
-            }
-            PredictionFormat::Parquet => {
-                Format::Parquet(Box::new(ParquetPredictions::open(&partial, top_k)?))
-            }
-            PredictionFormat::Jsonl => {
-                Format::Jsonl { file: partial.part("rows.jsonl")?, columns: columns(top_k).collect() }
-            }
-        };
-        Ok(Self { format, writing: Writing::at(partial), top_k })
+        let format = (PredictionFormat::of(path)?.open)(&partial, top_k)?;
+        Ok(Self { format, writing: Writing::at(partial) })
     }
 
     /// Adds a row. Ranks beyond `top_k` are left out, missing ones are empty.
@@ -129,17 +110,7 @@ impl PredictionWriter {
     pub fn write_row(&mut self, row: &PredictionRow) -> Result<()> {
         self.writing.rows += 1;
         self.writing.failed += u64::from(row.error.is_some());
-        match &mut self.format {
-            Format::Csv(file) => write_csv_row(file, row, self.top_k),
-            Format::Parquet(writer) => writer.write_row(row),
-            Format::Jsonl { file, columns } => {
-                let line = JsonRow { row, columns };
-                serde_json::to_writer(&mut *file, &line)
-                    .map_err(std::io::Error::from)
-                    .and_then(|()| file.write_all(b"\n"))
-                    .map_err(|error| file.error(error))
-            }
-        }
+        self.format.write_row(row)
     }
 }
 
@@ -151,11 +122,11 @@ impl Output for PredictionWriter {
     }
 
     fn batch_done(&mut self, done: Done) -> Result<()> {
-        self.writing.batch_done(self.format.file(), None, done)
+        self.writing.batch_done(self.format.rows(), None, done)
     }
 
     fn commit(&mut self, done: Done) -> Result<()> {
-        self.writing.note(self.format.file(), None, done, true)
+        self.writing.note(self.format.rows(), None, done, true)
     }
 
     fn kept(&self) -> Option<String> {
@@ -163,40 +134,6 @@ impl Output for PredictionWriter {
     }
 
     fn finish(mut self, done: Done) -> Result<Progress> {
-        self.writing.finish(self.format.file(), None, done, Places::default())
-    }
-}
-
-fn write_csv_row(file: &mut CsvFile, row: &PredictionRow, top_k: usize) -> Result<()> {
-    file.field(&row.path)?;
-    for rank in 0..top_k {
-        let (label, confidence) = match row.rank(rank) {
-            Some((label, confidence)) => (label, format!("{confidence:?}")),
-            None => ("", String::new()),
-        };
-        file.field(label)?;
-        file.field(&confidence)?;
-    }
-    file.field(row.error.as_deref().unwrap_or_default())?;
-    file.end_row()
-}
-
-/// A row as a JSON object whose keys stand in the order of the columns.
-struct JsonRow<'a> {
-    row: &'a PredictionRow,
-    columns: &'a [String],
-}
-
-impl Serialize for JsonRow<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (row, last) = (self.row, self.columns.len() - 1);
-        let mut map = serializer.serialize_map(Some(self.columns.len()))?;
-        map.serialize_entry(&self.columns[0], &row.path)?;
-        for (rank, pair) in self.columns[1..last].chunks_exact(2).enumerate() {
-            map.serialize_entry(&pair[0], &row.rank(rank).map(|(label, _)| label))?;
-            map.serialize_entry(&pair[1], &row.rank(rank).map(|(_, confidence)| confidence))?;
-        }
-        map.serialize_entry(&self.columns[last], &row.error)?;
-        map.end()
+        self.writing.finish(self.format.rows(), None, done, Places::default())
     }
 }

@@ -4,9 +4,16 @@
 //! The header stands before the numbers and holds every path, so numbers, paths and labels wait in files of
 //! their own, the text as the header will have it, until all are known.
 
+use super::features::{FeatureFile, FeatureFormat};
 use super::partial::{Lengths, Part, Partial, Places};
 use super::rows::RowFile;
 use crate::error::{Error, Result};
+
+/// The tensor `features`, with `paths` and `labels` as JSON arrays in the metadata.
+pub(super) const FORMAT: FeatureFormat = FeatureFormat {
+    ending: "safetensors",
+    open: |partial, _, names| Ok(Box::new(SafetensorsWriter::open(partial, names.len())?)),
+};
 
 /// Readers refuse a longer header (`MAX_HEADER_SIZE` in `safetensors/src/tensor.rs`).
 const MAX_HEADER: u64 = 100_000_000;
@@ -15,7 +22,7 @@ const MAX_HEADER: u64 = 100_000_000;
 const FRAME: u64 = 512;
 
 /// A `.safetensors` file of features, under construction.
-pub(super) struct SafetensorsWriter {
+struct SafetensorsWriter {
     whole: Part,
     numbers: Part,
     /// Items of JSON arrays, escaped as a JSON string is, a comma before each but the first.
@@ -26,7 +33,7 @@ pub(super) struct SafetensorsWriter {
 }
 
 impl SafetensorsWriter {
-    pub(super) fn open(partial: &Partial, dim: usize) -> Result<Self> {
+    fn open(partial: &Partial, dim: usize) -> Result<Self> {
         Ok(Self {
             whole: partial.part("whole.safetensors")?,
             numbers: partial.part("numbers")?,
@@ -36,8 +43,10 @@ impl SafetensorsWriter {
             bytes: Vec::with_capacity(4 * dim),
         })
     }
+}
 
-    pub(super) fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
+impl FeatureFile for SafetensorsWriter {
+    fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
         self.bytes.clear();
         self.bytes.extend(features.iter().flat_map(|value| value.to_le_bytes()));
         for (part, text) in [(&mut self.paths, path), (&mut self.labels, label)] {
@@ -52,6 +61,10 @@ impl SafetensorsWriter {
             ));
         }
         self.numbers.put(&self.bytes)
+    }
+
+    fn rows(&mut self) -> &mut dyn RowFile {
+        self
     }
 }
 

@@ -253,16 +253,18 @@ fn predictions_have_the_promised_columns() {
 
 #[test]
 fn endings_choose_and_unknown_ones_list_the_known() {
-    assert_eq!(FeatureFormat::of("a/X.NPY").unwrap(), FeatureFormat::Npy);
-    assert_eq!(PredictionFormat::of("p.jsonl").unwrap(), PredictionFormat::Jsonl);
-    let error = FeatureFormat::of("x.csv.gz").unwrap_err();
+    assert_eq!(FeatureFormat::of("a/X.NPY").unwrap().ending, "npy");
+    assert_eq!(PredictionFormat::of("p.jsonl").unwrap().ending, "jsonl");
+    assert_eq!(FeatureFormat::endings(), ".npy, .parquet, .safetensors or .csv");
+    assert_eq!(PredictionFormat::endings(), ".csv, .jsonl or .parquet");
+    let error = FeatureFormat::of("x.csv.gz").err().unwrap();
     assert_eq!(error.exit_code(), 2);
     assert_eq!(
         error.to_string(),
         "cannot tell the format of x.csv.gz by its name: expected one that ends in .npy, .parquet, .safetensors, \
          .csv for features, found the ending .gz"
     );
-    assert!(PredictionFormat::of("x").unwrap_err().to_string().ends_with("found no ending"));
+    assert!(PredictionFormat::of("x").err().unwrap().to_string().ends_with("found no ending"));
     assert!(PredictionFormat::of("x.npy").is_err());
 }
 

@@ -5,14 +5,10 @@ use tch::{Device, Tensor};
 use super::Network;
 use crate::error::{Error, Result};
 
-/// Families that are trained in the standard layout, as a step is no faster in the other: their tokens and layer
-/// normalisations have an order of their own, and that of the few convolutions is undone before it is of use.
-const STANDARD: &[&str] = &["ConvNeXt", "MaxViT", "Swin Transformer", "Vision Transformer"];
-
 impl Network {
     /// Whether channels-last is this network's layout in training: on the CPU, for families that are faster in it.
     pub fn trains_channels_last(&self) -> bool {
-        self.device == Device::Cpu && !STANDARD.contains(&self.architecture.family)
+        self.device == Device::Cpu && self.architecture.channels_last
     }
 
     /// Puts the kernels of all convolutions channels-last. A convolution passes this on to what it computes, so

@@ -7,14 +7,17 @@
 //! A Parquet file ends with a list of its row groups; until the end, what it will say of each is kept in
 //! another file. So a run that goes on needs to read neither of the groups before.
 
+mod features;
+mod predictions;
+mod text;
+
 use std::error::Error as _;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::builder::StringBuilder;
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
@@ -24,8 +27,9 @@ use parquet::file::metadata::{
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+pub(super) use self::features::FORMAT as FEATURES;
+pub(super) use self::predictions::FORMAT as PREDICTIONS;
 use super::partial::{Lengths, Part, Partial, Places};
-use super::predictions::{PredictionRow, columns};
 use super::rows::RowFile;
 use crate::error::{Error, Result};
 
@@ -263,157 +267,4 @@ fn failed(path: &Path, error: ParquetError) -> Error {
         None => io::Error::other(error),
     };
     Error::io("write", path)(error)
-}
-
-/// Adds text to a row that waits: its length in 4 bytes, then itself. `None` has no text and the length -1.
-fn put_text(bytes: &mut Vec<u8>, text: Option<&str>) {
-    let length = text.map_or(u32::MAX, |text| text.len() as u32);
-    bytes.extend(length.to_le_bytes());
-    bytes.extend(text.unwrap_or_default().as_bytes());
-}
-
-/// The next four bytes; `None` at the end.
-fn get_word(rows: &mut dyn Read) -> io::Result<Option<[u8; 4]>> {
-    let mut word = [0; 4];
-    match rows.read_exact(&mut word) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        read => read.map(|()| Some(word)),
-    }
-}
-
-fn get_text(rows: &mut dyn Read, length: [u8; 4]) -> io::Result<Option<String>> {
-    let length = u32::from_le_bytes(length);
-    if length == u32::MAX {
-        return Ok(None);
-    }
-    let mut text = String::new();
-    match rows.take(length.into()).read_to_string(&mut text)? == length as usize {
-        true => Ok(Some(text)),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-fn next_text(rows: &mut dyn Read) -> io::Result<Option<String>> {
-    let length = get_word(rows)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    get_text(rows, length)
-}
-
-/// Columns `path`, `label`, `features`.
-pub(super) struct ParquetFeatures {
-    pub(super) file: ParquetFile,
-    bytes: Vec<u8>,
-}
-
-impl ParquetFeatures {
-    pub(super) fn open(partial: &Partial, path: &Path, dim: usize) -> Result<Self> {
-        let size = i32::try_from(dim).map_err(|_| {
-            Error::file(path, format!("a Parquet list holds at most {} values, a row has {dim}", i32::MAX))
-        })?;
-        let element = Arc::new(Field::new("element", DataType::Float32, false));
-        let fields = vec![
-            Field::new("path", DataType::Utf8, false),
-            Field::new("label", DataType::Utf8, false),
-            Field::new("features", DataType::FixedSizeList(Arc::clone(&element), size), false),
-        ];
-        let plain = ["features", "list", "element"];
-        let file = ParquetFile::open(partial, fields, Some(&plain), Self::columns(element, size))?;
-        Ok(Self { file, bytes: Vec::new() })
-    }
-
-    pub(super) fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
-        self.bytes.clear();
-        put_text(&mut self.bytes, Some(path));
-        put_text(&mut self.bytes, Some(label));
-        self.bytes.extend(features.iter().flat_map(|value| value.to_le_bytes()));
-        self.file.rows.put(&self.bytes)
-    }
-
-    fn columns(element: FieldRef, size: i32) -> Columns {
-        Box::new(move |rows| {
-            let (mut paths, mut labels) = (StringBuilder::new(), StringBuilder::new());
-            let mut values: Vec<f32> = Vec::new();
-            let mut row = vec![0; 4 * size as usize];
-            while 4 * values.len() < BATCH {
-                let Some(length) = get_word(rows)? else { break };
-                paths.append_value(get_text(rows, length)?.unwrap_or_default());
-                labels.append_value(next_text(rows)?.unwrap_or_default());
-                rows.read_exact(&mut row)?;
-                values.extend(row.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-            }
-            if values.is_empty() {
-                return Ok(None);
-            }
-            let values = Arc::new(Float32Array::from(values));
-            let features = FixedSizeListArray::try_new(Arc::clone(&element), size, values, None)
-                .map_err(io::Error::other)?;
-            Ok(Some(vec![Arc::new(paths.finish()), Arc::new(labels.finish()), Arc::new(features)]))
-        })
-    }
-}
-
-/// Columns `path`, `label`, `confidence`, …, `error`.
-pub(super) struct ParquetPredictions {
-    pub(super) file: ParquetFile,
-    top_k: usize,
-    bytes: Vec<u8>,
-}
-
-impl ParquetPredictions {
-    pub(super) fn open(partial: &Partial, top_k: usize) -> Result<Self> {
-        let fields = columns(top_k).map(|name| {
-            let kind = if name.starts_with("confidence") { DataType::Float32 } else { DataType::Utf8 };
-            let nullable = name != "path";
-            Field::new(name, kind, nullable)
-        });
-        let file = ParquetFile::open(partial, fields.collect(), None, Self::columns(top_k))?;
-        Ok(Self { file, top_k, bytes: Vec::new() })
-    }
-
-    pub(super) fn write_row(&mut self, row: &PredictionRow) -> Result<()> {
-        self.bytes.clear();
-        put_text(&mut self.bytes, Some(&row.path));
-        for rank in 0..self.top_k {
-            let (label, confidence) = row.rank(rank).unzip();
-            put_text(&mut self.bytes, label);
-            self.bytes.extend(confidence.unwrap_or_default().to_le_bytes());
-        }
-        put_text(&mut self.bytes, row.error.as_deref());
-        self.file.rows.put(&self.bytes)
-    }
-
-    /// A rank without a label has no confidence either.
-    fn columns(top_k: usize) -> Columns {
-        Box::new(move |rows| {
-            let (mut paths, mut errors) = (StringBuilder::new(), StringBuilder::new());
-            let mut labels: Vec<StringBuilder> = (0..top_k).map(|_| StringBuilder::new()).collect();
-            let mut confidences: Vec<Vec<Option<f32>>> = vec![Vec::new(); top_k];
-            let mut bytes = 0;
-            while bytes < BATCH {
-                let Some(length) = get_word(rows)? else { break };
-                let path = get_text(rows, length)?.unwrap_or_default();
-                bytes += path.len() + 4;
-                paths.append_value(path);
-                for (labels, confidences) in labels.iter_mut().zip(&mut confidences) {
-                    let label = next_text(rows)?;
-                    let confidence = get_word(rows)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                    bytes += label.as_ref().map_or(0, String::len) + 8;
-                    confidences.push(label.is_some().then_some(f32::from_le_bytes(confidence)));
-                    labels.append_option(label);
-                }
-                let error = next_text(rows)?;
-                bytes += error.as_ref().map_or(0, String::len);
-                errors.append_option(error);
-            }
-            if bytes == 0 {
-                return Ok(None);
-            }
-            let mut arrays: Vec<ArrayRef> = vec![Arc::new(paths.finish())];
-            for (mut labels, confidences) in labels.into_iter().zip(confidences) {
-                arrays.push(Arc::new(labels.finish()));
-                arrays.push(Arc::new(Float32Array::from(confidences)));
-            }
-            arrays.push(Arc::new(errors.finish()));
-            Ok(Some(arrays))
-        })
-    }
 }

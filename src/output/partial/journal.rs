@@ -1,0 +1,125 @@
+//! The journal of an output: how long each file was when the rows of so many images were whole in it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::output::{Done, JobIdentity};
+use crate::util::atomic::sync_folder;
+
+/// A longer journal is begun anew with its last line.
+pub(super) const LONGEST_JOURNAL: usize = 1 << 20;
+
+pub(super) const JOURNAL: &str = "journal.jsonl";
+
+/// How far a run has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Images of the listing (of the shard's, if there are shards) that are done, read or not.
+    pub images: u64,
+    /// A digest of the names and labels of these images.
+    #[serde(rename = "listing")]
+    pub fingerprint: String,
+    /// Rows written.
+    pub rows: u64,
+    /// Images that could not be read.
+    pub failures: u64,
+    /// The length of each file.
+    pub(in crate::output) lengths: Lengths,
+    /// Whether these bytes survive a power cut.
+    #[serde(default)]
+    pub(super) synced: bool,
+    /// At the end: which file takes which place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) places: Option<Places>,
+}
+
+impl Progress {
+    /// Images that are done, with so many rows and failures.
+    pub fn new(done: Done, rows: u64, failures: u64) -> Self {
+        done.progress(rows, failures, Lengths::new())
+    }
+}
+
+impl Done {
+    pub(in crate::output) fn progress(self, rows: u64, failures: u64, lengths: Lengths) -> Progress {
+        let Done { images, fingerprint } = self;
+        Progress { images, fingerprint, rows, failures, lengths, synced: false, places: None }
+    }
+}
+
+/// File names with lengths in bytes.
+pub(in crate::output) type Lengths = BTreeMap<String, u64>;
+
+/// What is done with the files at the end. Places are endings that are added to the output's path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::output) struct Places {
+    /// File and place, in this order.
+    pub put: Vec<(String, String)>,
+    /// Files of an earlier run that go.
+    pub remove: Vec<String>,
+}
+
+/// The first line of the journal, and, with the last, what is kept of a finished run.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Header {
+    pub job: JobIdentity,
+    boot: String,
+}
+
+/// The header and the last progress that can be trusted.
+pub(super) fn read_journal(folder: &Path) -> Option<(Header, Progress)> {
+    let text = fs::read(folder.join(JOURNAL)).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let mut lines = whole.lines();
+    let header: Header = serde_json::from_str(lines.next()?).ok()?;
+    let same_boot = header.boot == boot();
+    let holds = |progress: &Progress| {
+        progress.places.is_some()
+            || progress.lengths.iter().all(|(name, &length)| {
+                fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.len() >= length)
+            })
+    };
+    let last = lines
+        .rev()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .find(|progress: &Progress| (same_boot || progress.synced) && holds(progress));
+    Some((header, last.unwrap_or_default()))
+}
+
+/// A journal that says where a run begins. The old one stays until it is written.
+pub(super) fn new_journal(folder: &Path, job: &JobIdentity, progress: &Progress) -> io::Result<File> {
+    let header = Header { job: job.clone(), boot: boot() };
+    let temporary = folder.join("journal.new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(line(&header).as_bytes())?;
+    if progress.images > 0 {
+        file.write_all(line(progress).as_bytes())?;
+    }
+    sync(&file)?;
+    fs::rename(&temporary, folder.join(JOURNAL))?;
+    sync_folder(&folder.join(JOURNAL));
+    Ok(file)
+}
+
+/// Maps with text as keys cannot fail to become JSON.
+pub(super) fn line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default() + "\n"
+}
+
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    match file.sync_data() {
+        // Some network and FUSE file systems have no sync.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        result => result,
+    }
+}
+
+/// What tells one start of the machine from another; empty where the system has no such thing.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
+}
