@@ -5,20 +5,10 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::copies::{self, Apart, Parts};
-use crate::dataset::{self, Sample};
+pub use crate::dataset::Part;
+use crate::dataset::{self, Aside, Sample};
 use crate::recipe::{Mistake, Recipe, ValChoice};
 use crate::wording::{counted, shown};
-
-/// Which part of the data an image belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Trained on.
-    Train,
-    /// Measured on after each epoch.
-    Val,
-    /// Measured on once, at the end.
-    Test,
-}
 
 /// The images of a run, by part.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +21,8 @@ pub struct Data {
     pub val: Vec<Sample>,
     /// Measured on once, at the end.
     pub test: Option<Vec<Sample>>,
+    /// The column of the training CSV that says what is validated on, if one does.
+    pub val_column: Option<String>,
 }
 
 /// The share of the training images that is held back unless the recipe says otherwise.
@@ -67,7 +59,7 @@ impl Data {
         if mistakes.len() > before {
             return Data::default();
         }
-        let listed = match dataset::read_labelled(&train_path) {
+        let mut listed = match dataset::read_labelled(&train_path) {
             Ok(listed) => listed,
             Err(error) => {
                 mistakes.push(recipe.mistake("data.train", error.to_string()));
@@ -89,9 +81,17 @@ impl Data {
             ));
             return Data::default();
         }
-        let mut read_part = |key: &str, path: &Path| {
+        let aside = listed.aside.take();
+        mistakes.extend(aside.as_ref().map(|aside| given_twice(recipe, aside)).unwrap_or_default());
+        let (column, own_val, own_test_rows) = match aside {
+            Some(Aside { column, val, test }) => (Some(column), Some(val), Some(test)),
+            None => (None, None, None),
+        };
+        let [own_val, own_test_rows] =
+            [own_val, own_test_rows].map(|rows| rows.filter(|rows| !rows.is_empty()));
+        let mut read_part = |key: &str, path: &Path, part: Part| {
             let path = recipe.resolve(path);
-            match dataset::read_labelled_with(&path, &listed.classes) {
+            match dataset::read_labelled_with(&path, &listed.classes, part) {
                 Ok(part) => {
                     notes.extend(part.notes);
                     if part.samples.is_empty() {
@@ -109,11 +109,15 @@ impl Data {
             && dataset::has_test_part(&train_path)
             && !val_path.is_some_and(|val| same(&recipe.resolve(val), &train_path));
         let test = match (&recipe.data.test, own_test) {
-            (Some(path), _) => Some(read_part("data.test", path)),
-            (None, true) => Some(read_part("data.train", train)),
-            (None, false) => None,
+            (Some(path), _) => Some(read_part("data.test", path, Part::Test)),
+            (None, true) => Some(read_part("data.train", train, Part::Test)),
+            (None, false) => own_test_rows,
         };
-        let val = val_path.map(|path| read_part("data.val", path));
+        let val_column = column.filter(|_| own_val.is_some());
+        let val = match val_path {
+            Some(path) => Some(read_part("data.val", path, Part::Val)),
+            None => own_val,
+        };
         if own_test {
             notes.push(format!(
                 "there is no `data.test`: the test part of {} is what the model is tested on at the end",
@@ -158,7 +162,7 @@ impl Data {
                 (pick(train), pick(val))
             }
         };
-        Data { classes: listed.classes, train, val, test }
+        Data { classes: listed.classes, train, val, test, val_column }
     }
 
     /// All images with their parts, in order.
@@ -207,6 +211,23 @@ impl Data {
         self.train.iter().for_each(|sample| counts[sample.label] += 1);
         counts
     }
+}
+
+/// A part that a column of the training CSV gives, and the recipe too.
+fn given_twice(recipe: &Recipe, aside: &Aside) -> Vec<Mistake> {
+    let parts = [
+        ("data.val", &aside.val, recipe.data.val.is_some()),
+        ("data.test", &aside.test, recipe.data.test.is_some()),
+    ];
+    let twice = parts.into_iter().filter(|(_, rows, given)| *given && !rows.is_empty());
+    let message = |(key, rows, _): (&str, &Vec<Sample>, bool)| {
+        let (column, rows) = (&aside.column, counted(rows.len(), "row", "rows"));
+        let message = format!(
+            "the column `{column}` of `data.train` gives {rows} for it already: leave `{key}` out, or take these rows out of the CSV"
+        );
+        recipe.mistake(key, message)
+    };
+    twice.map(message).collect()
 }
 
 /// Whether two paths lead to one place.
