@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::output::AtomicFile;
+use crate::path_text::path_text;
 use crate::preprocess::{Decode, Preprocessing};
 use crate::weights::checkpoint::{Dtype, RawTensor};
 use crate::weights::state_dict;
@@ -103,7 +104,7 @@ pub fn write_tensors(
 ) -> Result<()> {
     let views = tensors.iter().map(|(key, tensor)| (key.as_str(), Borrowed(tensor)));
     let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| Error::run(format!("cannot write {}: {error}", path.display())))?;
+        .map_err(|error| Error::run(format!("cannot write {}: {error}", path_text(path))))?;
     AtomicFile::write(path, &bytes)
 }
 

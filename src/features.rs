@@ -12,11 +12,13 @@ use crate::inference::Inference;
 use crate::loader::Batching;
 use crate::models::{Folding, Network, Reading};
 use crate::parts::Parts;
+use crate::path_text::path_text;
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::signal::Signals;
 use crate::transfer::Download;
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::to_tensor;
+use crate::wording::counted;
 
 /// What computing features is given.
 pub struct Job<'a> {
@@ -138,9 +140,9 @@ impl Job<'_> {
         }
         self.keep(kept)?;
         self.signals.check(&format!(
-            "stopped; the features of {} images are kept in {}: go on with `--resume`",
-            kept.images(),
-            self.store.display()
+            "stopped; the features of {} are kept in {}: go on with `--resume`",
+            counted(kept.images(), "image", "images"),
+            path_text(self.store)
         ))
     }
 

@@ -18,6 +18,8 @@
 //! model file, [`output`] writes features and predictions of any number of images, of which [`shard`] gives each
 //! process a part; [`report`] is what people and programs read, [`commands`] what the command line runs.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "paths of tests are text"))]
+
 pub mod alike;
 pub mod artifact;
 pub mod averaging;

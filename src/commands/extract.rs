@@ -15,6 +15,7 @@ use crate::loader::Batching;
 use crate::models::{Network, Reading};
 use crate::output::{FeatureFormat, FeatureWriter, Job, errors_path};
 use crate::parts::Parts;
+use crate::path_text::path_text;
 use crate::precision::Autocast;
 use crate::signal::Signals;
 use crate::transfer::Download;
@@ -106,11 +107,12 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
                 )
             })?;
             terminal.say(format!(
-                "{} of {length} numbers (`{}` of {}) in {}",
+                "{} of {} (`{}` of {}) in {}",
                 counted(progress.rows as usize, "row", "rows"),
+                counted(length, "number", "numbers"),
                 args.stage,
                 network.architecture.name,
-                out.display()
+                path_text(&out)
             ));
             progress
         }
@@ -122,7 +124,7 @@ pub fn run(args: &cli::Extract, common: &Common) -> Result<Outcome> {
         "{} of {} could not be read: see {}",
         progress.failures,
         counted(progress.images as usize, "image", "images"),
-        errors_path(&out).display()
+        path_text(&errors_path(&out))
     ));
     Ok(Outcome::SomeFailed)
 }

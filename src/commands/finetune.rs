@@ -16,14 +16,16 @@ use crate::methods::contest::Decided;
 use crate::methods::{Context, Kept, Outcomes, Seconds, Trained, pair, race};
 use crate::metrics::Evaluation;
 use crate::models::Network;
+use crate::path_text::path_text;
 use crate::plan::{Overrides, Plan, Training};
 use crate::recipe::{BadImages, Method};
 use crate::report::{Best, Frozen, Images, Measured, MeasuredViews, Race, Report};
-use crate::run_folder::{BESIDE, Entered, RunFolder, Start, Used};
+use crate::run_folder::{BESIDE, Entered, RunFolder, Start, Used, typed};
 use crate::signal::Signals;
 use crate::strategy::Contest;
 use crate::weights::download::DownloadBar;
 use crate::weights::source::Opened;
+use crate::wording::are;
 
 /// Runs a recipe, from the plan to the report.
 pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
@@ -55,7 +57,7 @@ pub fn run(args: &cli::Finetune, common: &Common) -> Result<Outcome> {
         // It may have been killed just before it would have done that.
         folder.drop_features()?;
         folder.drop_heats()?;
-        let path = folder.path().display();
+        let path = path_text(folder.path());
         terminal.say(format!(
             "{path} is finished: nothing to do (a new run with `model: {path}` trains its model further)"
         ));
@@ -274,9 +276,10 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
         }
         BadImages::Skip => {
             warn(format!(
-                "{} of {} images cannot be used and are left out:\n{list}",
+                "{} of {} images cannot be used and {} left out:\n{list}",
                 bad.len(),
-                samples.len()
+                samples.len(),
+                are(bad.len())
             ));
         }
     }
@@ -318,16 +321,16 @@ fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, termina
         terminal.say(format!("passes  {pass}"));
     }
     let model = match report.contest.as_ref().and_then(Contest::beside) {
-        None => folder.model().display().to_string(),
+        None => path_text(&folder.model()).into_owned(),
         Some(_) => {
-            format!("{} with {BESIDE} beside it: predict averages them", folder.model().display())
+            format!("{} with {BESIDE} beside it: predict averages them", path_text(&folder.model()))
         }
     };
     terminal.say(format!(
         "val accuracy {:.4} ({}{epoch}){test}{views}\nmodel   {model}\nreport  {}\nnext    tl predict --model {} PATH...",
         report.val.accuracy,
         report.val.interval,
-        folder.page().display(),
-        folder.path().display()
+        path_text(&folder.page()),
+        typed(&path_text(folder.path()))
     ));
 }

@@ -1,7 +1,6 @@
 //! `tl inspect`: a network layer by layer.
 
 use std::io::{Write, stdout};
-use std::path::Path;
 
 use tch::Device;
 
@@ -9,17 +8,19 @@ use super::Outcome;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::models::{Fill, Network, Row, inspect};
+use crate::path_text;
 use crate::plan::fits;
 use crate::preprocess::Preprocessing;
 use crate::weights::download::Silent;
 use crate::weights::source::{Source, Weights};
+use crate::wording::counted;
 
 /// Classes of torchvision's builders.
 const CLASSES: usize = 1000;
 
 /// Prints a row a layer, the stages marked, and the totals.
 pub fn run(args: &cli::Inspect) -> Result<Outcome> {
-    let source = Source::resolve(&args.model, None, Path::to_path_buf).map_err(Error::usage)?;
+    let source = Source::resolve(&args.model, None, path_text::typed).map_err(Error::usage)?;
     let architecture = source.architecture;
     // A file that `tl` wrote may hold a chain that its head has shortened.
     let opened = match &source.weights {
@@ -40,8 +41,12 @@ pub fn run(args: &cli::Inspect) -> Result<Outcome> {
         None => Network::sized(architecture, classes, side.into(), Device::Cpu, Fill::Zeros)?,
     };
     let rows = inspect(&network, side)?;
-    let title =
-        format!("{} ({}) on {side}×{side} pixels, {classes} classes", architecture.name, architecture.family);
+    let title = format!(
+        "{} ({}) on {side}×{side} pixels, {}",
+        architecture.name,
+        architecture.family,
+        counted(classes, "class", "classes")
+    );
     let text = table(&title, &rows, &network);
     stdout().write_all(text.as_bytes()).map_err(Error::io("write to", "standard output"))?;
     Ok(Outcome::Done)

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::inference::as_they_are;
 use crate::models::{Fill, Network};
 use crate::output::{Begun, Job, Partial, Progress};
+use crate::path_text::{self, path_text};
 use crate::plan::fits;
 use crate::preprocess::{Crops, Decode, DecodeLimits, Fit, Preprocessing};
 use crate::recipe::DeviceChoice;
@@ -128,7 +129,7 @@ impl<'a> Named<'a> {
         check: impl FnOnce(&Network, &Source) -> Result<()>,
     ) -> Result<Self> {
         let source =
-            Source::resolve(name, weights.weights.as_deref(), Path::to_path_buf).map_err(Error::usage)?;
+            Source::resolve(name, weights.weights.as_deref(), path_text::typed).map_err(Error::usage)?;
         let architecture = source.architecture;
         check(&Network::new(architecture, 2, tch::Device::Cpu, Fill::Shapes)?, &source)?;
         let tagged = match &weights.preprocess {
@@ -204,7 +205,7 @@ impl<'a> Named<'a> {
             terminal.say(format!(
                 "warning: {} is averaged with {}, which is not in its folder: its answers are its own alone, and not those \
                  that the report measured",
-                path.display(),
+                path_text(path),
                 beside.file
             ));
             return Ok(None);
@@ -213,7 +214,8 @@ impl<'a> Named<'a> {
         let second = second.open(&Silent)?;
         let of_both = opened.card.as_ref().map(|card| &card.classes);
         if second.card.as_ref().map(|card| &card.classes) != of_both {
-            let message = format!("belongs to another model than {}: its classes are others", path.display());
+            let message =
+                format!("belongs to another model than {}: its classes are others", path_text(path));
             return Err(Error::file(&file, message));
         }
         second.check(Head::Load, preprocessing.crop_size)?;
@@ -303,6 +305,7 @@ impl Work {
         };
         self.images.pass(partial.progress(), out)?;
         let done = |images: u64| counted(images as usize, "image", "images");
+        let going_on = |images: u64| counted(images as usize, "image that is done", "images that are done");
         if let Some(images) = partial.started_over() {
             let done = done(images);
             terminal.say(format!(
@@ -310,7 +313,7 @@ impl Work {
             ));
         }
         if partial.progress().images > 0 {
-            terminal.say(format!("going on after {} that are done", done(partial.progress().images)));
+            terminal.say(format!("going on after {}", going_on(partial.progress().images)));
         }
         Ok(Ok(partial))
     }

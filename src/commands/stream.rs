@@ -13,6 +13,7 @@ use super::terminal::Terminal;
 use crate::dataset::{Given, Input, Inputs};
 use crate::error::{Error, Result};
 use crate::output::{Done, Output, Progress};
+use crate::path_text::path_text;
 use crate::shard::Shard;
 use crate::signal::Signals;
 use crate::weights::digest::Hasher;
@@ -104,7 +105,7 @@ impl Images {
             "cannot go on with {}: {} done, and these are not the first ones of the images that are listed now, \
              because some were added, removed or renamed, or the paths are given in another way; to start over, \
              leave `--resume` out",
-            out.display(),
+            path_text(out),
             counted(done.images as usize, "image is", "images are"),
         )))
     }
@@ -117,13 +118,13 @@ impl Images {
         self.pass(done, out)?;
         match self.next()? {
             None => {
-                self.terminal.say(format!("{} is complete: nothing to do", out.display()));
+                self.terminal.say(format!("{} is complete: nothing to do", path_text(out)));
                 Ok(())
             }
             Some(input) => Err(Error::usage(format!(
                 "{} is complete with {}, and there are more now, the first of them {}; to start over, leave \
                  `--resume` out",
-                out.display(),
+                path_text(out),
                 counted(done.images as usize, "image", "images"),
                 input.name
             ))),

@@ -324,7 +324,7 @@ impl Open {
         let Open::Folder { root, left_out, images, .. } = self else { return Vec::new() };
         let mut notes = left_out.notes(root);
         if *images == 0 {
-            notes.push(format!("{}: no images in this folder", root.display()));
+            notes.push(format!("{}: no images in this folder", path_text(root)));
         }
         notes
     }

@@ -32,6 +32,7 @@ pub use split::{Split, split};
 
 use crate::alike::{alike, looks, unseen};
 use crate::error::{Error, Result};
+use crate::path_text::path_text;
 use crate::preprocess::{ImageAt, Record};
 use crate::wording::{counted, first_few, near, shown};
 use divided::Divided;
@@ -130,7 +131,7 @@ pub fn read_labelled(path: &Path) -> Result<Dataset> {
     classes.sort_unstable();
     classes.dedup();
     let mut dataset = index(named, classes);
-    dataset.notes.extend(look_alikes(&dataset.classes).map(|note| format!("{}: {note}", path.display())));
+    dataset.notes.extend(look_alikes(&dataset.classes).map(|note| format!("{}: {note}", path_text(path))));
     if let Some((column, _)) = divided {
         if dataset.samples.is_empty() {
             let message =
@@ -140,7 +141,7 @@ pub fn read_labelled(path: &Path) -> Result<Dataset> {
         let [val, test] = rest.each_mut().map(std::mem::take);
         dataset.notes.push(format!(
             "{}: its column `{column}` divides the images: {} to train on, {} for validation, {} to test on",
-            path.display(),
+            path_text(path),
             dataset.samples.len(),
             val.len(),
             test.len()
@@ -218,7 +219,7 @@ fn index_within(path: &Path, rows: &str, named: Named, classes: &[String]) -> Re
         classes.iter().zip(counts).filter(|(_, n)| *n == 0).map(|(class, _)| class).collect();
     if !missing.is_empty() {
         let what = counted(missing.len(), "class has no image here", "classes have no image here");
-        dataset.notes.push(format!("{}: {rows}{what}: {}", path.display(), first_few(&missing)));
+        dataset.notes.push(format!("{}: {rows}{what}: {}", path_text(path), first_few(&missing)));
     }
     Ok(dataset)
 }

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
+use crate::path_text::path_text;
 use crate::wording::{counted, first_few};
 
 /// Which part of the data an image belongs to.
@@ -357,7 +358,7 @@ impl Found {
 /// A folder below `root`, as any recipe may name it: relative paths start at the recipe's own folder, which is not known here.
 fn in_recipe(root: &Path, below: &str) -> String {
     let path = root.join(below);
-    let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
+    let path = path_text(&std::path::absolute(&path).unwrap_or(path)).into_owned();
     let plain = |letter: char| letter.is_alphanumeric() || " _-./".contains(letter);
     match path.chars().all(plain) && path.trim() == path {
         true => path,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::csv_text::{LABELS, PATHS, column, delimiter, in_utf8, reader};
 use crate::error::{Error, Result};
+use crate::path_text::path_text;
 use crate::weights::digest::Hasher;
 use crate::wording::{counted, first_few, shown};
 
@@ -56,7 +57,7 @@ impl List {
             false => File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)),
         };
         let name =
-            if path == Path::new(STDIN) { "standard input".into() } else { path.display().to_string() };
+            if path == Path::new(STDIN) { "standard input".into() } else { path_text(path).into_owned() };
         read.map_err(Error::io("read", &name))?;
         let mut hasher = Hasher::new();
         hasher.update(&bytes);
@@ -171,7 +172,7 @@ impl List {
     /// For the job of an output: which list it is.
     pub(super) fn describe(&self) -> String {
         let lines = counted(self.len(), "path", "paths");
-        format!("{} of {lines} (sha256 {})", self.path.display(), &self.digest[..16])
+        format!("{} of {lines} (sha256 {})", path_text(&self.path), &self.digest[..16])
     }
 }
 

@@ -219,7 +219,7 @@ impl Rows {
         if self.repeated > 0 {
             let what =
                 counted(self.repeated, "row repeats an image and was", "rows repeat an image and were");
-            self.named.notes.push(format!("{}: {what} left out", csv.display()));
+            self.named.notes.push(format!("{}: {what} left out", path_text(csv)));
         }
         Ok(self.named)
     }

@@ -226,6 +226,14 @@ fn names_that_are_no_text() {
     }
     let classes = read_labelled(d.path()).unwrap().classes;
     assert_eq!(classes, ["cat", r"x\xe8", r"x\xe9"]);
+    // In notes too.
+    touch(&d.path().join("cat").join(OsStr::from_bytes(b"y.p\xe9g")));
+    symlink("/dev/null", d.path().join("cat").join(OsStr::from_bytes(b"z\xe9.jpg"))).unwrap();
+    symlink(d.path().join("cat"), d.path().join("cat").join(OsStr::from_bytes(b"l\xe9"))).unwrap();
+    let said = notes(&read_labelled(d.path()).unwrap(), &d).join("\n");
+    for expected in [r"(1 .p\xe9g)", r"neither file nor folder: D/cat/z\xe9.jpg", r"around it: D/cat/l\xe9"] {
+        assert!(said.contains(expected), "{said}");
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::recipe::Method;
 use crate::report::Race;
 use crate::run_folder::Start;
 use crate::trainer;
+use crate::wording::are;
 
 /// What a race has come to.
 pub struct Raced {
@@ -150,7 +151,8 @@ impl Heats<'_> {
                 .context
                 .signals
                 .check(&format!(
-                    "stopped in the race; {done} of its {all} parts are kept: go on with `--resume`"
+                    "stopped in the race; {done} of its {all} parts {} kept: go on with `--resume`",
+                    are(done)
                 ))
                 .and(result),
             Ok(_) => result,

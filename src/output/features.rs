@@ -12,6 +12,7 @@ use super::safetensors::SafetensorsWriter;
 use super::{Done, Output, Partial, Progress, by_ending, sibling};
 use crate::dataset::Input;
 use crate::error::{Error, Result};
+use crate::path_text::path_text;
 
 /// A file format for features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl FeatureWriter {
         if dim == 0 {
             return Err(Error::run(format!(
                 "{}: a row of features needs at least one value",
-                path.display()
+                path_text(path)
             )));
         }
         let format = match FeatureFormat::of(path)? {

@@ -18,7 +18,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +29,7 @@ pub use self::predictions::{PredictionFormat, PredictionRow, PredictionWriter};
 pub use self::table::{PredictionTable, TableStyle};
 use crate::dataset::Input;
 use crate::error::{Error, Result};
+use crate::path_text::path_text;
 
 /// What `extract` and `predict` write rows to, in the order of the images.
 pub trait Output: Sized {
@@ -78,11 +78,6 @@ pub struct Done {
     pub listing: String,
 }
 
-/// A path as the outputs spell it: see [`crate::path_text`].
-pub fn path_text(path: &Path) -> Cow<'_, str> {
-    crate::path_text::path_text(path.as_os_str())
-}
-
 /// `x.npy` and `.index.csv` → `x.npy.index.csv`.
 fn sibling(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
@@ -92,13 +87,13 @@ fn sibling(path: &Path, ending: &str) -> PathBuf {
 
 /// The row of `table` whose ending `path` has, whatever its case.
 fn by_ending<T: Copy>(path: &Path, what: &str, table: &[(&str, T)]) -> Result<T> {
-    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let ending = path_text(path.extension().unwrap_or_default()).to_lowercase();
     table.iter().find(|(known, _)| *known == ending).map(|(_, format)| *format).ok_or_else(|| {
         let known: Vec<_> = table.iter().map(|(known, _)| format!(".{known}")).collect();
         let found = if ending.is_empty() { "no ending".into() } else { format!("the ending .{ending}") };
         Error::usage(format!(
             "cannot tell the format of {} by its name: expected one that ends in {} for {what}, found {found}",
-            path.display(),
+            path_text(path),
             known.join(", "),
         ))
     })

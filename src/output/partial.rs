@@ -20,6 +20,7 @@ use super::atomic::{hidden, resolve, sync_folder};
 use super::{AtomicFile, Done, Job, sibling};
 use crate::error::{Error, Result};
 use crate::lock::Lock;
+use crate::path_text::path_text;
 use crate::wording::counted;
 
 /// How often the journal is written: what `kill -9` costs at most.
@@ -377,7 +378,7 @@ fn finished(path: &Path, target: &Path, job: &Job) -> Result<Progress> {
         }
         None => Err(Error::usage(format!(
             "{} is there, and `--resume` cannot tell what wrote it; to replace it, leave `--resume` out",
-            path.display()
+            path_text(path)
         ))),
     }
 }
@@ -388,7 +389,7 @@ fn same_job(path: &Path, was: &Job, is: &Job) -> Result<()> {
         true => Ok(()),
         false => Err(Error::usage(format!(
             "cannot go on with {}, which means another run: {}; to start over, leave `--resume` out",
-            path.display(),
+            path_text(path),
             differences.join("; ")
         ))),
     }
@@ -511,8 +512,8 @@ fn boot() -> String {
 /// The folder as the user would write it: beside the path that was given.
 fn shown_beside(path: &Path, folder: &Path) -> String {
     match (path.parent(), folder.file_name()) {
-        (Some(parent), Some(name)) if !path.is_symlink() => parent.join(name).display().to_string(),
-        _ => folder.display().to_string(),
+        (Some(parent), Some(name)) if !path.is_symlink() => path_text(&parent.join(name)).into_owned(),
+        _ => path_text(folder).into_owned(),
     }
 }
 

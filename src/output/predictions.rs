@@ -16,7 +16,7 @@ use crate::error::Result;
 /// The prediction for one image, or why there is none.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PredictionRow {
-    /// The image, as the outputs spell it ([`super::path_text`]).
+    /// The image, as the outputs spell it ([`crate::path_text`]).
     pub path: String,
     /// Labels with their confidences in [0, 1], the best first; empty if it failed.
     pub ranks: Vec<(String, f32)>,

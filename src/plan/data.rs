@@ -5,8 +5,10 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::copies::{self, Apart, Parts};
+use crate::alike::hint_beside;
 pub use crate::dataset::Part;
 use crate::dataset::{self, Aside, Sample};
+use crate::path_text::path_text;
 use crate::recipe::{Mistake, Recipe, ValChoice};
 use crate::wording::{counted, shown};
 
@@ -76,7 +78,7 @@ impl Data {
                         Some(class) => format!("only `{class}`"),
                         None => "none".into(),
                     },
-                    train_path.display()
+                    path_text(&train_path)
                 ),
             ));
             return Data::default();
@@ -95,7 +97,7 @@ impl Data {
                 Ok(part) => {
                     notes.extend(part.notes);
                     if part.samples.is_empty() {
-                        mistakes.push(recipe.mistake(key, format!("no images in {}", path.display())));
+                        mistakes.push(recipe.mistake(key, format!("no images in {}", path_text(&path))));
                     }
                     part.samples
                 }
@@ -121,7 +123,7 @@ impl Data {
         if own_test {
             notes.push(format!(
                 "there is no `data.test`: the test part of {} is what the model is tested on at the end",
-                train_path.display()
+                path_text(&train_path)
             ));
         }
         if mistakes.len() > before {
@@ -241,9 +243,10 @@ fn missing(recipe: &Recipe, path: &Path) -> Option<String> {
     let gone = std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     let hint = match recipe.path().parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) if path.starts_with(folder) => {
-            format!("; a recipe's paths start at its own folder, {}", folder.display())
+            format!("; a recipe's paths start at its own folder, {}", path_text(folder))
         }
         _ => String::new(),
     };
-    gone.then(|| format!("there is no folder or file {}{hint}", path.display()))
+    let beside = || hint_beside(path).map(|hint| format!("; {hint}")).unwrap_or_default();
+    gone.then(|| format!("there is no folder or file {}{hint}{}", path_text(path), beside()))
 }

@@ -32,6 +32,7 @@ pub use strategy::Watch;
 
 use crate::loader::batch_count;
 use crate::mixing::Mixing;
+use crate::path_text;
 use crate::precision::Precision;
 use crate::preprocess::{Decode, DecodeLimits, Preprocessing, Views};
 use crate::recipe::{BadImages, BatchNormMode, ClassWeights, DeviceChoice, Recipe};
@@ -92,6 +93,7 @@ pub struct Settings {
     /// CPU threads.
     pub threads: usize,
     /// The run folder.
+    #[serde(serialize_with = "path_text::serialize")]
     pub out: PathBuf,
 }
 
@@ -99,6 +101,7 @@ pub struct Settings {
 #[derive(Clone, Debug, Serialize)]
 pub struct DataSettings {
     /// Where the training images are.
+    #[serde(serialize_with = "path_text::serialize")]
     pub train: PathBuf,
     /// How many there are.
     pub train_images: usize,
@@ -107,7 +110,7 @@ pub struct DataSettings {
     /// How many there are.
     pub val_images: usize,
     /// Where the test images are.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text::serialize")]
     pub test: Option<PathBuf>,
     /// How many there are.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,7 @@ use super::{DataSettings, Plan, Settings, SourceHead, fine_tuning, fit};
 use crate::device::{self, choose};
 use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
+use crate::path_text::path_text;
 use crate::preprocess::{Preprocessing, Views};
 use crate::recipe::{BadImages, DatasetSize, DeviceChoice, Method, Mistake, Recipe, ValChoice};
 use crate::run_folder::PLAN as PLAN_FILE;
@@ -343,7 +344,7 @@ fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
         train_images: data.train.len(),
         val: match (&typed.val, &data.val_column) {
             (_, Some(column)) => format!("column {column} of train"),
-            (Some(ValChoice::Path(path)), _) => path.display().to_string(),
+            (Some(ValChoice::Path(path)), _) => path_text(path).into_owned(),
             (Some(ValChoice::Fraction(fraction)), _) => format!("{fraction} of train"),
             (None, None) => "0.2 of train".into(),
         },

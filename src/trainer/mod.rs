@@ -31,6 +31,7 @@ use crate::metrics::Evaluation;
 use crate::models::Network;
 use crate::optim::{Ema, Optimizer};
 use crate::parts::Parts;
+use crate::path_text::path_text;
 use crate::plan::{ScheduleSettings, TrainSettings};
 use crate::precision::{LossScale, LossScaleState, Precision};
 use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
@@ -409,7 +410,7 @@ impl State {
             "stopped in epoch {} after {}; everything is saved in {}: go on with `--resume`",
             self.progress.history.len() + 1,
             counted(self.progress.step, "step", "steps"),
-            job.folder.path().display()
+            path_text(job.folder.path())
         ))
     }
 
@@ -456,7 +457,7 @@ fn batching<'a>(job: &Job<'a>) -> Batching<'a> {
 fn diverged(job: &Job, what: &str, value: f64, epoch: usize, step: usize) -> Error {
     let model: PathBuf = job.folder.model();
     let kept = match model.exists() {
-        true => format!("the best model so far is kept in {}", model.display()),
+        true => format!("the best model so far is kept in {}", path_text(&model)),
         false => "no epoch was finished, so there is no model yet".into(),
     };
     let few = match job.train.len() {

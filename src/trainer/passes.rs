@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::kept::{Kept, views};
 use super::{Job, LinearHead};
 use crate::models::Network;
+use crate::wording::counted;
 
 /// Images that go through some of the stages, so many times in a whole run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,7 +25,8 @@ pub struct Pass {
 impl fmt::Display for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Pass { part, stages, images, times } = self;
-        write!(f, "{stages}: {images} {part} images × {times}")
+        let images = counted(*images, &format!("{part} image"), &format!("{part} images"));
+        write!(f, "{stages}: {images} × {times}")
     }
 }
 

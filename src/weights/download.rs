@@ -26,6 +26,7 @@ pub use self::progress::{DownloadBar, DownloadProgress, Silent};
 use self::transfer::{Event, Fault, FaultKind, Way};
 use super::digest::{digits_in_name, sha256_of_file};
 use crate::error::{Error, Result};
+use crate::path_text::path_text;
 
 /// Where torchvision's weights are published.
 pub const BASE_URL: &str = "https://download.pytorch.org/models/";
@@ -147,7 +148,7 @@ impl Source {
         if let Some(hex) = &damaged {
             progress.notice(&format!(
                 "{}: damaged (its sha256 starts with {}, not with {digits}); downloading it again",
-                job.target.display(),
+                path_text(&job.target),
                 &hex[..digits.len()],
             ));
         }
@@ -391,7 +392,7 @@ impl Job<'_> {
              {URL_VARIABLE}",
             self.name,
             without_password(&self.url),
-            self.target.display(),
+            path_text(&self.target),
             if self.mirror { "another" } else { "a" },
         ))
     }
@@ -406,7 +407,7 @@ impl Job<'_> {
              place: fetch the file by other means and put it at {}",
             without_password(&self.url),
             self.digits,
-            self.target.display(),
+            path_text(&self.target),
         ))
     }
 

@@ -112,6 +112,13 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
         "error: r.yaml: 1 mistake\n  --set data.train=nowhere: there is no folder or file nowhere",
     ),
     (
+        "a folder that looks like the one that is there",
+        &["plan", "r.yaml", "--set", "data.train=Caf\u{e9}"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.train=Caf\u{e9}: there is no folder or file Caf\u{e9}; \"Cafe\u{301}\" is there, \
+         which has U+0065 U+0301 (NFD) where this has U+00E9 (NFC)",
+    ),
+    (
         "images without class folders",
         &["plan", "r.yaml", "--set", "data.train=loose"],
         2,
@@ -273,6 +280,7 @@ fn beginners_mistakes_are_answered_in_full() {
         lab.write(path, &digit);
     }
     fs::create_dir(lab.path("empty")).unwrap();
+    fs::create_dir(lab.path("Cafe\u{301}")).unwrap();
     lab.write("gone.csv", "path,label\nx.png,a\ny.png,b\n");
     lab.write("split.csv", divided(4, 3, 2));
     let mut wrong = Vec::new();

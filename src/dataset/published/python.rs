@@ -160,7 +160,10 @@ fn array(pickle: &Pickle, value: Value, rows: usize) -> Parsed<Vec<u8>> {
     let length = rows.saturating_mul(PIXELS);
     match bytes.len() == length {
         true => Ok(bytes),
-        false => Err(format!("found {} bytes where {length} are promised; download it again", bytes.len())),
+        false => {
+            let found = counted(bytes.len(), "byte", "bytes");
+            Err(format!("found {found} where {length} are promised; download it again"))
+        }
     }
 }
 
