@@ -409,6 +409,23 @@ fn what_is_seldom_meant_is_said_once() {
     {
         assert_eq!(run.stderr.matches(note).count(), 1, "{}", run.stderr);
     }
+    let folds = |method: &str, c: &str| {
+        let sets = [&format!("strategy.method={method}"), "train.folds=3", c];
+        lab.tl(&["plan", "r.yaml"])
+            .args(sets.into_iter().flat_map(|set| ["--set", set]))
+            .run()
+            .expect(0)
+            .stderr
+    };
+    for (method, c, unused) in [
+        ("linear", "train.c=2", true),
+        ("linear", "seed=7", false),
+        ("partial", "train.c=2", true),
+        ("stages", "train.c=2", false),
+    ] {
+        let said = folds(method, c);
+        assert_eq!(said.contains("`train.folds` is not used by `c: 2`"), unused, "{method} {c}: {said}");
+    }
     let quiet = lab.tl(&["plan", "r.yaml", "--quiet", "--set", "train.lr=0.1"]).run().expect(0);
     assert_eq!(quiet.stderr, "");
     let quiet = lab.finetune("run", &["train.lr=0.1"]).arg("--quiet").run().expect(0);

@@ -48,7 +48,8 @@ impl Context<'_> {
         let samples: Vec<&Sample> = data.all().map(|(_, sample)| sample).collect();
         let vectors = seconds.of("features", || self.vectors(&network, &readings, settings, &samples))?;
         let took = started.elapsed().as_secs_f64();
-        self.observer.say(&format!("features of {} images in {took:.1} s", samples.len()));
+        self.observer
+            .say(&format!("features of {} in {took:.1} s", counted(samples.len(), "image", "images")));
         let heads =
             seconds.of("fit", || self.heads(&network, settings, &rows(&vectors, 0, train)?, &data.train))?;
         let measured = |head: &Head, start, samples: &[Sample]| {
@@ -207,7 +208,7 @@ fn notes(
     }
     if !settings.stages.is_empty() && best.cross_validated().is_none() {
         notes.push(format!(
-            "no class has two images, so that the stages cannot be compared: `{}` was taken",
+            "the stages could not be compared: `{}` was taken",
             network.reading_name(readings[best.readings[0]])
         ));
     }
