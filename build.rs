@@ -2,6 +2,8 @@
 //! `links = "tch"` and says where), so that they start without `LD_LIBRARY_PATH`, with or without CUDA; and compiles
 //! what tl needs of libtorch beyond `tch` against the same headers.
 
+#![allow(clippy::disallowed_methods, reason = "its paths are text")]
+
 use std::env;
 use std::fs;
 use std::path::Path;

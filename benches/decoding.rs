@@ -5,6 +5,8 @@
 //! need) in `exact` and `fast` mode, and normalising. Then how far the input of the network differs between the
 //! two modes, in levels of 0 to 255. It fails if leaving out what is not needed has changed a byte.
 
+#![allow(clippy::disallowed_methods, reason = "its paths are text")]
+
 use std::time::Instant;
 
 use tl::preprocess::{Decode, DecodeLimits, decode_file};

@@ -8,6 +8,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::text::path_text::path_text;
+
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -28,7 +30,7 @@ pub enum Error {
     },
 
     /// The operating system refused something: `cannot {action} {path}: {source}`.
-    #[error("cannot {action} {}: {}", path.display(), io_reason(source))]
+    #[error("cannot {action} {}: {}", path_text(path), io_reason(source))]
     Io {
         /// A verb phrase: `read`, `write`, `create the folder`.
         action: &'static str,
@@ -39,7 +41,7 @@ pub enum Error {
     },
 
     /// A file is not what it should be: `{path}: {message}`.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {message}", path_text(path))]
     File {
         /// The file at fault.
         path: PathBuf,
@@ -148,7 +150,7 @@ fn list_mistakes(path: &Path, mistakes: &[String]) -> String {
         1 => "1 mistake".to_string(),
         n => format!("{n} mistakes"),
     };
-    let mut text = format!("{}: {count}", path.display());
+    let mut text = format!("{}: {count}", path_text(path));
     for mistake in mistakes {
         text.push_str("\n  ");
         text.push_str(&mistake.replace('\n', "\n  "));
@@ -175,8 +177,20 @@ fn torch_reason(source: &tch::TchError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
     use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn a_path_that_is_no_text_can_be_read_back() {
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"caf\xe9.csv"));
+        assert_eq!(Error::file(path, "no").to_string(), r"caf\xe9.csv: no");
+        let gone = Error::io("read", path)(io::ErrorKind::NotFound.into());
+        assert_eq!(gone.to_string(), r"cannot read caf\xe9.csv: entity not found");
+        let recipe = Error::Recipe { path: path.into(), mistakes: vec!["no".into()] };
+        assert_eq!(recipe.to_string(), "caf\\xe9.csv: 1 mistake\n  no");
+    }
 
     #[test]
     fn memory_that_libtorch_does_not_find_is_told_from_other_failures() {

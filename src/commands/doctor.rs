@@ -11,7 +11,8 @@ use super::args::Common;
 use crate::device::{self, NoCuda};
 use crate::error::{Error, Result};
 use crate::preprocess::jpeg_simd;
-use crate::util::text::counted;
+use crate::text::path_text::path_text;
+use crate::text::words::counted;
 use crate::weights::download;
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -102,7 +103,7 @@ fn libtorch() -> Finding {
         (true, None) => "with its CUDA half".into(),
         (false, _) => "for the CPU alone: there is no libtorch_cuda.so".into(),
     };
-    let finding = Finding::new("libtorch", format!("{version} in {}", found.folder.display())).and(half);
+    let finding = Finding::new("libtorch", format!("{version} in {}", path_text(&found.folder))).and(half);
     match found.version.as_deref().is_none_or(|version| version.starts_with("2.11.")) {
         true => finding,
         false => finding.warn("tl is built for libtorch 2.11: `make setup` finds or installs one"),
@@ -233,7 +234,7 @@ fn disk(what: &'static str, folder: PathBuf, advice: &str) -> Finding {
     let free = rustix::fs::statvfs(there).ok().map(|disk| disk.f_bavail as f64 * disk.f_frsize as f64 / GIB);
     let room = free.map_or(String::new(), |free| format!(", {free:.1} GiB free"));
     let yet = if there == folder { "" } else { " (not there yet)" };
-    let finding = Finding::new(what, format!("{}{yet}{room}", folder.display()));
+    let finding = Finding::new(what, format!("{}{yet}{room}", path_text(&folder)));
     match (writable, free) {
         (Err(reason), _) => {
             let reason = reason.split(" (os error").next().unwrap_or_default().to_lowercase();

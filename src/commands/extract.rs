@@ -18,8 +18,9 @@ use crate::inference::Inference;
 use crate::inference::features::append;
 use crate::models::{Network, Tap};
 use crate::output::{FeatureFormat, FeatureWriter, JobIdentity, errors_path};
+use crate::text::path_text::path_text;
+use crate::text::words::counted;
 use crate::util::signal::Signals;
-use crate::util::text::counted;
 use crate::weights::CLASSIFIER;
 use crate::weights::source::Source;
 
@@ -132,11 +133,12 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
                 )
             })?;
             terminal.say(format!(
-                "{} of {length} numbers (`{}` of {}) in {}",
+                "{} of {} (`{}` of {}) in {}",
                 counted(progress.rows as usize, "row", "rows"),
+                counted(length, "number", "numbers"),
                 args.stage,
                 network.architecture.name,
-                out.display()
+                path_text(&out)
             ));
             progress
         }
@@ -148,7 +150,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
         "{} of {} could not be read: see {}",
         progress.failures,
         counted(progress.images as usize, "image", "images"),
-        errors_path(&out).display()
+        path_text(&errors_path(&out))
     ));
     Ok(Outcome::SomeFailed)
 }

@@ -18,10 +18,12 @@ use crate::models::Network;
 use crate::plan::{Overrides, Plan, Training};
 use crate::recipe::{BadImages, Method};
 use crate::report::{Best, Frozen, ImageCounts, Measured, MeasuredViews, Race, Report};
-use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used};
+use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used, typed};
 use crate::stats::metrics::Evaluation;
 use crate::stats::significance;
 use crate::strategy::Contest;
+use crate::text::path_text::path_text;
+use crate::text::words::are;
 use crate::util::signal::Signals;
 use crate::weights::download::DownloadBar;
 use crate::weights::source::Opened;
@@ -78,7 +80,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
         // It may have been killed just before it would have done that.
         folder.drop_features()?;
         folder.drop_fold_runs()?;
-        let path = folder.path().display();
+        let path = path_text(folder.path());
         terminal.say(format!(
             "{path} is finished: nothing to do (a new run with `model: {path}` trains its model further)"
         ));
@@ -298,9 +300,10 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
         }
         BadImages::Skip => {
             warn(format!(
-                "{} of {} images cannot be used and are left out:\n{list}",
+                "{} of {} images cannot be used and {} left out:\n{list}",
                 bad.len(),
-                samples.len()
+                samples.len(),
+                are(bad.len())
             ));
         }
     }
@@ -342,16 +345,16 @@ fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, termina
         terminal.say(format!("passes  {pass}"));
     }
     let model = match report.contest.as_ref().and_then(Contest::partner) {
-        None => folder.model().display().to_string(),
+        None => path_text(&folder.model()).into_owned(),
         Some(_) => {
-            format!("{} with {PARTNER_FILE} beside it: predict averages them", folder.model().display())
+            format!("{} with {PARTNER_FILE} beside it: predict averages them", path_text(&folder.model()))
         }
     };
     terminal.say(format!(
         "val accuracy {:.4} ({}{epoch}){test}{views}\nmodel   {model}\nreport  {}\nnext    tl predict --model {} PATH...",
         report.val.accuracy,
         report.val.interval,
-        folder.page().display(),
-        folder.path().display()
+        path_text(&folder.page()),
+        typed(&path_text(folder.path()))
     ));
 }

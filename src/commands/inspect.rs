@@ -1,7 +1,6 @@
 //! `tl inspect`: a network layer by layer.
 
 use std::io::{Write, stdout};
-use std::path::Path;
 
 use tch::Device;
 
@@ -11,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::models::{Fill, Network, Row, inspect};
 use crate::plan::fits;
 use crate::preprocess::Preprocessing;
+use crate::text::path_text;
+use crate::text::words::counted;
 use crate::weights::download::Silent;
 use crate::weights::source::{Source, Weights};
 
@@ -29,7 +30,7 @@ pub struct Args {
 
 /// Prints a row a layer, the stages marked, and the totals.
 pub fn run(args: &Args, _: &Common) -> Result<Outcome> {
-    let source = Source::resolve(&args.model, None, Path::to_path_buf).map_err(Error::usage)?;
+    let source = Source::resolve(&args.model, None, path_text::typed).map_err(Error::usage)?;
     let architecture = source.architecture;
     // A file that `tl` wrote may hold a chain that its head has shortened.
     let opened = match &source.weights {
@@ -50,8 +51,12 @@ pub fn run(args: &Args, _: &Common) -> Result<Outcome> {
         None => Network::sized(architecture, classes, side.into(), Device::Cpu, Fill::Zeros)?,
     };
     let rows = inspect(&network, side)?;
-    let title =
-        format!("{} ({}) on {side}×{side} pixels, {classes} classes", architecture.name, architecture.family);
+    let title = format!(
+        "{} ({}) on {side}×{side} pixels, {}",
+        architecture.name,
+        architecture.family,
+        counted(classes, "class", "classes")
+    );
     let text = table(&title, &rows, &network);
     stdout().write_all(text.as_bytes()).map_err(Error::io("write to", "standard output"))?;
     Ok(Outcome::Done)

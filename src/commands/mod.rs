@@ -21,8 +21,9 @@ use crate::output::shard::Shard;
 use crate::output::{Begun, JobIdentity, Partial, Progress};
 use crate::plan::fits;
 use crate::preprocess::{Brightness, Crops, Decode, DecodeLimits, Fit, Preprocessing};
+use crate::text::path_text::{self, path_text};
+use crate::text::words::counted;
 use crate::util::signal::Signals;
-use crate::util::text::counted;
 use crate::weights::Head;
 use crate::weights::download::Silent;
 use crate::weights::source::{Opened, Source, Weights, preprocessing_by_tag};
@@ -192,7 +193,7 @@ impl<'a> Named<'a> {
         check: impl FnOnce(&Network, &Source) -> Result<()>,
     ) -> Result<Self> {
         let source =
-            Source::resolve(name, weights.weights.as_deref(), Path::to_path_buf).map_err(Error::usage)?;
+            Source::resolve(name, weights.weights.as_deref(), path_text::typed).map_err(Error::usage)?;
         let architecture = source.architecture;
         check(&Network::new(architecture, 2, tch::Device::Cpu, Fill::Shapes)?, &source)?;
         let tagged = match &weights.preprocess {
@@ -272,7 +273,7 @@ impl<'a> Named<'a> {
             terminal.say(format!(
                 "warning: {} is averaged with {}, which is not in its folder: its answers are its own alone, and not those \
                  that the report measured",
-                path.display(),
+                path_text(path),
                 partner.file
             ));
             return Ok(None);
@@ -281,7 +282,8 @@ impl<'a> Named<'a> {
         let second = second.open(&Silent)?;
         let of_both = opened.card.as_ref().map(|card| &card.classes);
         if second.card.as_ref().map(|card| &card.classes) != of_both {
-            let message = format!("belongs to another model than {}: its classes are others", path.display());
+            let message =
+                format!("belongs to another model than {}: its classes are others", path_text(path));
             return Err(Error::file(&file, message));
         }
         second.check(Head::Load, preprocessing.crop_size)?;
@@ -371,6 +373,7 @@ impl Work {
         };
         self.images.pass(partial.progress(), out)?;
         let done = |images: u64| counted(images as usize, "image", "images");
+        let going_on = |images: u64| counted(images as usize, "image that is done", "images that are done");
         if let Some(images) = partial.started_over() {
             let done = done(images);
             terminal.say(format!(
@@ -378,7 +381,7 @@ impl Work {
             ));
         }
         if partial.progress().images > 0 {
-            terminal.say(format!("going on after {} that are done", done(partial.progress().images)));
+            terminal.say(format!("going on after {}", going_on(partial.progress().images)));
         }
         Ok(Ok(partial))
     }

@@ -6,7 +6,7 @@ use super::Outcome;
 use super::args::Common;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, WeightEntry, architectures};
-use crate::util::suggest;
+use crate::text::suggest;
 use crate::weights::download;
 
 /// The command line.

@@ -22,8 +22,9 @@ use crate::output::{
     TableStyle,
 };
 use crate::preprocess::{Crops, DecodeLimits, Picture, Preprocessing, Views};
+use crate::text::path_text::path_text;
+use crate::text::words::counted;
 use crate::util::signal::Signals;
-use crate::util::text::counted;
 use crate::weights::source::{Source, Weights};
 
 /// The command line.
@@ -96,7 +97,10 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let classes: &[String] = classifiers.first().map_or(&[], |classifier| &classifier.classes);
     let top_k = args.top_k.min(classes.len());
     if top_k < args.top_k {
-        terminal.say(format!("note: the model has {} classes, so each row names {top_k}", classes.len()));
+        terminal.say(format!(
+            "note: the model has {}, so each row names {top_k}",
+            counted(classes.len(), "class", "classes")
+        ));
     }
 
     let limits = limits(&args.images, &classifiers);
@@ -123,7 +127,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
                     let each = |inputs: &[Input], sink: &Sink<_>| predicting.chunk(inputs, sink);
                     let progress = stream::run(work.images, writer, batch_size, &signals, bar, each)?;
                     let rows = counted(progress.rows as usize, "row", "rows");
-                    terminal.say(format!("{rows} in {}", out.display()));
+                    terminal.say(format!("{rows} in {}", path_text(&out)));
                     progress
                 }
             }

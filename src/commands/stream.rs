@@ -14,9 +14,10 @@ use crate::data::{Given, Input, Inputs};
 use crate::error::{Error, Result};
 use crate::output::shard::Shard;
 use crate::output::{Done, Output, Progress};
+use crate::text::path_text::path_text;
+use crate::text::words::counted;
 use crate::util::digest::Hasher;
 use crate::util::signal::Signals;
-use crate::util::text::counted;
 
 /// Images that are handed to the network's threads at a time, at least. Their names are held in memory.
 const CHUNK: usize = 4096;
@@ -104,7 +105,7 @@ impl ImageStream {
             "cannot go on with {}: {} done, and these are not the first ones of the images that are listed now, \
              because some were added, removed or renamed, or the paths are given in another way; to start over, \
              leave `--resume` out",
-            out.display(),
+            path_text(out),
             counted(done.images as usize, "image is", "images are"),
         )))
     }
@@ -117,13 +118,13 @@ impl ImageStream {
         self.pass(done, out)?;
         match self.next()? {
             None => {
-                self.terminal.say(format!("{} is complete: nothing to do", out.display()));
+                self.terminal.say(format!("{} is complete: nothing to do", path_text(out)));
                 Ok(())
             }
             Some(input) => Err(Error::usage(format!(
                 "{} is complete with {}, and there are more now, the first of them {}; to start over, leave \
                  `--resume` out",
-                out.display(),
+                path_text(out),
                 counted(done.images as usize, "image", "images"),
                 input.name
             ))),

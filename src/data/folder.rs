@@ -7,8 +7,8 @@ use super::part::Tree;
 use super::walk::{self, Entry, LeftOut};
 use super::{Image, Named, published};
 use crate::error::{Error, Result};
-use crate::util::path_text::path_text;
-use crate::util::text::{counted, first_few, shown};
+use crate::text::path_text::path_text;
+use crate::text::words::{counted, first_few, shown};
 
 /// The images of all class folders, by class, then by path component.
 pub(super) fn read(root: &Path) -> Result<Named> {
@@ -36,7 +36,7 @@ pub(super) fn read(root: &Path) -> Result<Named> {
         let found = if found.is_empty() { String::new() } else { format!(" ({found})") };
         let paths: Vec<&Path> = folders.iter().map(|folder| folder.path.as_path()).collect();
         let hint = published::nested(&paths)
-            .map_or(String::new(), |set| format!("; did you mean {}?", set.display()));
+            .map_or(String::new(), |set| format!("; did you mean {}?", path_text(&set)));
         return Err(Error::file(
             root,
             format!(
@@ -52,14 +52,14 @@ pub(super) fn read(root: &Path) -> Result<Named> {
         return Err(Error::file(root, message));
     }
     named.notes = left_out.notes(root);
-    named.notes.extend(tree.odd_classes(root).iter().map(|note| format!("{}: {note}", root.display())));
+    named.notes.extend(tree.odd_classes(root).iter().map(|note| format!("{}: {note}", path_text(root))));
     if !empty.is_empty() {
         let what = counted(
             empty.len(),
             "folder holds no image and is no class",
             "folders hold no image and are no classes",
         );
-        named.notes.push(format!("{}: {what}: {}", root.display(), first_few(&empty)));
+        named.notes.push(format!("{}: {what}: {}", path_text(root), first_few(&empty)));
     }
     if !loose.is_empty() {
         let what = counted(
@@ -67,7 +67,7 @@ pub(super) fn read(root: &Path) -> Result<Named> {
             "image lies outside the class folders",
             "images lie outside the class folders",
         );
-        named.notes.push(format!("{}: {what}, left out: {}", root.display(), first_few(&names(&loose))));
+        named.notes.push(format!("{}: {what}, left out: {}", path_text(root), first_few(&names(&loose))));
     }
     Ok(named)
 }

@@ -7,6 +7,7 @@ use super::list::slashed;
 use super::paths::{List, STDIN, is_list};
 use super::published::{self, Opened};
 use crate::error::{Error, Result};
+use crate::text::path_text::path_text;
 
 /// PATHs that were looked at once: lists and published sets are read, folders are not.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ impl Given {
                     sources.push(Source::List(List::read(path)?))
                 }
                 Ok(about) if !about.is_file() && !about.is_dir() => {
-                    wrong.push(format!("{}: expected an image or a folder, found neither", path.display()));
+                    wrong.push(format!("{}: expected an image or a folder, found neither", path_text(path)));
                 }
                 found => match (Source::of(path, path, &mut last)?, found) {
                     // A link that leads nowhere is there, and cannot be read.

@@ -12,8 +12,8 @@ use super::published::Opened;
 use super::walk::{Found, LeftOut, Walk};
 use crate::error::{Error, Result};
 use crate::preprocess::{ImageAt, Record};
-use crate::util::path_text::{located, path_text};
-use crate::util::text::counted;
+use crate::text::path_text::{located, path_text};
+use crate::text::words::counted;
 
 /// An image to read, with what is told about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -324,7 +324,7 @@ impl Open {
         let Open::Folder { root, left_out, images, .. } = self else { return Vec::new() };
         let mut notes = left_out.notes(root);
         if *images == 0 {
-            notes.push(format!("{}: no images in this folder", root.display()));
+            notes.push(format!("{}: no images in this folder", path_text(root)));
         }
         notes
     }
@@ -342,7 +342,7 @@ fn plain(path: &Path) -> &Path {
 }
 
 /// A path as it is reported: `/` between the parts, no `./`, and bytes that are no UTF-8 as
-/// [`path_text`](crate::util::path_text) has them.
+/// [`path_text`](crate::text::path_text) has them.
 pub(super) fn slashed(path: &Path) -> String {
     let mut bytes = Vec::with_capacity(path.as_os_str().len());
     for part in path.components().filter(|part| *part != Component::CurDir) {

@@ -5,6 +5,8 @@
 //! bytes of their names, images by path component. What was left out is said in `notes`, once.
 
 mod contents;
+mod csv_text;
+mod divided;
 mod draw;
 mod folder;
 mod given;
@@ -28,12 +30,15 @@ pub use contents::first_of_each_content;
 pub(crate) use draw::draw;
 pub use given::Given;
 pub use list::{Input, Inputs, Listing, list_images};
+pub use part::Part;
 pub use split::{Split, split};
 
 use crate::error::{Error, Result};
 use crate::preprocess::{ImageAt, Record};
-use crate::util::look_alikes::{alike, looks, unseen};
-use crate::util::text::{counted, first_few, near, shown};
+use crate::text::look_alikes::{alike, looks, unseen};
+use crate::text::path_text::path_text;
+use crate::text::words::{counted, first_few, near, shown};
+use divided::Divided;
 use published::Portion;
 
 /// An image and its class.
@@ -66,6 +71,19 @@ pub struct Dataset {
     pub samples: Vec<Sample>,
     /// What was left out or looks odd, a sentence each, to be said once.
     pub notes: Vec<String>,
+    /// Images of a CSV that are not trained on, if one of its columns says so.
+    pub aside: Option<Aside>,
+}
+
+/// The rows of a CSV that are for validation and for testing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// The name of the column that says so.
+    pub column: String,
+    /// For validation; may be none.
+    pub val: Vec<Sample>,
+    /// For testing; may be none.
+    pub test: Vec<Sample>,
 }
 
 impl Dataset {
@@ -84,6 +102,7 @@ impl Dataset {
 struct Named {
     images: Vec<Image>,
     notes: Vec<String>,
+    divided: Divided,
 }
 
 struct Image {
@@ -99,27 +118,86 @@ struct Image {
 /// Class folders are walked to any depth. Links are followed, loops cut; hidden entries and files whose
 /// ending is no image's are left out, and a class without images too: each is noted.
 ///
+/// A CSV with a column such as `split` gives the rows to train on, and the others as [`Dataset::aside`].
+///
 /// # Errors
 /// [`Error::File`] for what is neither, for a folder without class folders or without images, and for all
 /// faults of a CSV; [`Error::Io`] naming the file or folder that cannot be read.
 pub fn read_labelled(path: &Path) -> Result<Dataset> {
-    let named = read_named(path, Portion::Train)?;
+    let mut named = read_named(path, Portion::Train, Part::Train)?;
+    let divided = named.divided.parts.take();
+    let mut rest = match &divided {
+        Some((_, parts)) => set_aside(&mut named, parts),
+        None => Default::default(),
+    };
     let mut classes: Vec<String> = named.images.iter().map(|image| image.class.clone()).collect();
     classes.sort_unstable();
     classes.dedup();
     let mut dataset = index(named, classes);
-    dataset.notes.extend(look_alikes(&dataset.classes).map(|note| format!("{}: {note}", path.display())));
+    dataset.notes.extend(look_alikes(&dataset.classes).map(|note| format!("{}: {note}", path_text(path))));
+    if let Some((column, _)) = divided {
+        if dataset.samples.is_empty() {
+            let message =
+                format!("its column `{column}` leaves no row to train on: expected train in some of them");
+            return Err(Error::file(path, message));
+        }
+        let [val, test] = rest.each_mut().map(std::mem::take);
+        dataset.notes.push(format!(
+            "{}: its column `{column}` divides the images: {} to train on, {} for validation, {} to test on",
+            path_text(path),
+            dataset.samples.len(),
+            val.len(),
+            test.len()
+        ));
+        let mut within = |part: Part, images: Vec<Image>| -> Result<Vec<Sample>> {
+            if images.is_empty() {
+                return Ok(Vec::new());
+            }
+            let named = Named { images, ..Named::default() };
+            let rows = format!("in its {} rows, ", part.key());
+            let part = index_within(path, &rows, named, &dataset.classes)?;
+            dataset.notes.extend(part.notes);
+            Ok(part.samples)
+        };
+        dataset.aside = Some(Aside { column, val: within(Part::Val, val)?, test: within(Part::Test, test)? });
+    }
     Ok(dataset)
 }
 
-/// As [`read_labelled`], for images whose classes are known: validation and test. Labels are indices into
-/// `classes`, which is the result's list of classes as it is; a class of it without images is noted. Of a published
+/// Takes the images for validation and those for testing out of those of a CSV.
+fn set_aside(named: &mut Named, parts: &[Part]) -> [Vec<Image>; 2] {
+    let mut rest = [Vec::new(), Vec::new()];
+    for (image, part) in std::mem::take(&mut named.images).into_iter().zip(parts) {
+        match part {
+            Part::Train => named.images.push(image),
+            Part::Val => rest[0].push(image),
+            Part::Test => rest[1].push(image),
+        }
+    }
+    rest
+}
+
+/// As [`read_labelled`], for images whose classes are known: the validation or the test images, as `part` says. Labels are indices
+/// into `classes`, which is the result's list of classes as it is; a class of it without images is noted. Of a published
 /// set the test part is read.
 ///
 /// # Errors
-/// As [`read_labelled`], and [`Error::File`] naming all classes that `classes` lacks.
-pub fn read_labelled_with(path: &Path, classes: &[String]) -> Result<Dataset> {
-    let named = read_named(path, Portion::Test)?;
+/// As [`read_labelled`], and [`Error::File`] naming all classes that `classes` lacks, and for a CSV with rows of other parts.
+pub fn read_labelled_with(path: &Path, classes: &[String], part: Part) -> Result<Dataset> {
+    let named = read_named(path, Portion::Test, part)?;
+    if let Some((column, _)) = &named.divided.parts {
+        let message = format!(
+            "its column `{column}` has rows of several parts: give it as `data.train` alone, or write a .csv of the rows for \
+             `data.{}`",
+            part.key()
+        );
+        return Err(Error::file(path, message));
+    }
+    index_within(path, "", named, classes)
+}
+
+/// Images whose classes are in `classes`; `rows` says which ones of `path` they are.
+fn index_within(path: &Path, rows: &str, named: Named, classes: &[String]) -> Result<Dataset> {
     let mut unknown: Vec<&str> = named.images.iter().map(|image| image.class.as_str()).collect();
     unknown.sort_unstable();
     unknown.dedup();
@@ -133,7 +211,7 @@ pub fn read_labelled_with(path: &Path, classes: &[String]) -> Result<Dataset> {
         return Err(Error::file(
             path,
             format!(
-                "{what} that the training images lack: {}; rename or remove, or train on them too",
+                "{rows}{what} that the training images lack: {}; rename or remove, or train on them too",
                 hinted.join(", ")
             ),
         ));
@@ -144,7 +222,7 @@ pub fn read_labelled_with(path: &Path, classes: &[String]) -> Result<Dataset> {
         classes.iter().zip(counts).filter(|(_, n)| *n == 0).map(|(class, _)| class).collect();
     if !missing.is_empty() {
         let what = counted(missing.len(), "class has no image here", "classes have no image here");
-        dataset.notes.push(format!("{}: {what}: {}", path.display(), first_few(&missing)));
+        dataset.notes.push(format!("{}: {rows}{what}: {}", path_text(path), first_few(&missing)));
     }
     Ok(dataset)
 }
@@ -155,7 +233,7 @@ pub fn has_test_part(path: &Path) -> bool {
     set.is_some_and(|set| matches!(set, Ok(Some(set)) if set.has(Portion::Test)))
 }
 
-fn read_named(path: &Path, portion: Portion) -> Result<Named> {
+fn read_named(path: &Path, portion: Portion, part: Part) -> Result<Named> {
     let metadata = std::fs::metadata(path).map_err(Error::io("read the images in", path))?;
     let is_csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
     if metadata.is_dir() {
@@ -164,7 +242,11 @@ fn read_named(path: &Path, portion: Portion) -> Result<Named> {
             None => folder::read(path),
         }
     } else if is_csv && metadata.is_file() {
-        table::read(path)
+        let named = table::read(path)?;
+        match named.divided.contradiction(part) {
+            Some(message) => Err(Error::file(path, message)),
+            None => Ok(named),
+        }
     } else if let Some(file) = published::open_file(path)? {
         published::labelled(&file)
     } else {
@@ -183,7 +265,7 @@ fn index(named: Named, classes: Vec<String>) -> Dataset {
             Some(Sample { path, name, label: *numbers.get(class.as_str())?, record })
         })
         .collect();
-    Dataset { samples, notes: named.notes, classes }
+    Dataset { samples, notes: named.notes, classes, aside: None }
 }
 
 /// What a class that is not known may have been meant to be, in brackets.

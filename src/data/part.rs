@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-use crate::util::text::{counted, first_few};
+use crate::text::path_text::path_text;
+use crate::text::words::{counted, first_few};
 
 /// Which part of the data an image belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -357,7 +358,7 @@ impl Found {
 /// A folder below `root`, as any recipe may name it: relative paths start at the recipe's own folder, which is not known here.
 fn in_recipe(root: &Path, below: &str) -> String {
     let path = root.join(below);
-    let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
+    let path = path_text(&std::path::absolute(&path).unwrap_or(path)).into_owned();
     let plain = |letter: char| letter.is_alphanumeric() || " _-./".contains(letter);
     match path.chars().all(plain) && path.trim() == path {
         true => path,

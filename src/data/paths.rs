@@ -6,9 +6,11 @@ use std::io::{Read, stdin};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::csv_text::{LABELS, PATHS, column, delimiter, in_utf8, reader};
 use crate::error::{Error, Result};
+use crate::text::path_text::path_text;
+use crate::text::words::{counted, first_few, shown};
 use crate::util::digest::Hasher;
-use crate::util::text::{counted, shown};
 
 /// A larger list is refused: it is held in memory.
 const LARGEST: u64 = 512 << 20;
@@ -55,14 +57,14 @@ impl List {
             false => File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)),
         };
         let name =
-            if path == Path::new(STDIN) { "standard input".into() } else { path.display().to_string() };
+            if path == Path::new(STDIN) { "standard input".into() } else { path_text(path).into_owned() };
         read.map_err(Error::io("read", &name))?;
         let mut hasher = Hasher::new();
         hasher.update(&bytes);
         let digest = hasher.hex();
         let mut list = List { path: path.into(), base, digest, text: Vec::new(), ends: Vec::new() };
         let wrong = |message: String| Error::usage(format!("{name}: {message}"));
-        list.parse(&bytes).map_err(wrong)?;
+        list.parse(bytes).map_err(wrong)?;
         Ok(list)
     }
 
@@ -86,22 +88,19 @@ impl List {
         self.ends.push((end, self.text.len()));
     }
 
-    fn parse(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn parse(&mut self, bytes: Vec<u8>) -> Result<(), String> {
         if bytes.len() as u64 > LARGEST {
             return Err(format!("expected a list of at most {} MiB; cut it into pieces", LARGEST >> 20));
         }
-        if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
-            return Err("is text in UTF-16, as PowerShell writes it; save it as UTF-8".into());
-        }
-        let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+        let bytes = in_utf8(bytes)?;
         if let Some(zero) = bytes.iter().position(|&byte| byte == 0) {
             let line = bytes[..zero].iter().filter(|&&byte| byte == b'\n').count() + 1;
             return Err(format!("line {line}: expected a list of paths, found a zero byte: this is no text"));
         }
         let mut faults = Vec::new();
         match has_ending(&self.path, "csv") {
-            true => self.table(bytes, &mut faults)?,
-            false => self.lines(bytes, &mut faults),
+            true => self.table(&bytes, &mut faults)?,
+            false => self.lines(&bytes, &mut faults),
         }
         if !faults.is_empty() {
             let more = faults.len().saturating_sub(SHOWN);
@@ -127,28 +126,27 @@ impl List {
         }
     }
 
-    /// The column `path` of a CSV and its `label`, if the first row names them; else the first column.
+    /// The column of paths of a CSV and that of labels, if the first row names them; else the first column.
     fn table(&mut self, bytes: &[u8], faults: &mut Vec<String>) -> Result<(), String> {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
+        let delimiter = delimiter(bytes, |first| matches!(column(first, &PATHS), Ok(Some(_))));
+        let mut reader = reader(delimiter, bytes);
         let (mut record, mut columns) = (csv::ByteRecord::new(), None);
         while reader.read_byte_record(&mut record).map_err(|error| format!("not a CSV: {error}"))? {
             let line = record.position().map_or(0, csv::Position::line);
-            let is = |name: &str| {
-                record.iter().position(|field| field.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-            };
             let (path, label) = match columns {
                 Some(columns) => columns,
                 None => {
-                    let semicolons = record.len() == 1
-                        && record[0].split(|&byte| byte == b';').any(|field| field == b"path");
-                    if semicolons {
-                        return Err("line 1: expected commas between the columns, found semicolons".into());
-                    }
-                    let header = is("path").map(|path| (path, is("label")));
-                    columns = Some(header.unwrap_or((0, None)));
+                    let header = column(&record, &PATHS).map_err(|found| {
+                        let found = first_few(&found);
+                        format!("line 1: the columns {found} could all be the path: let one of them be called path, and no other")
+                    })?;
+                    // Of several that could be the label none is.
+                    let label = header.and_then(|_| column(&record, &LABELS).unwrap_or(None));
+                    let first = (header.unwrap_or(0), label);
+                    columns = Some(first);
                     match header {
                         Some(_) => continue,
-                        None => (0, None),
+                        None => first,
                     }
                 }
             };
@@ -174,7 +172,7 @@ impl List {
     /// For the job of an output: which list it is.
     pub(super) fn describe(&self) -> String {
         let lines = counted(self.len(), "path", "paths");
-        format!("{} of {lines} (sha256 {})", self.path.display(), &self.digest[..16])
+        format!("{} of {lines} (sha256 {})", path_text(&self.path), &self.digest[..16])
     }
 }
 
@@ -215,16 +213,28 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_read_as_other_programs_write_them() {
+        let utf16 = |text: &str| -> Vec<u8> {
+            let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+            b"\xFF\xFE".iter().copied().chain(units).collect()
+        };
+        assert_eq!(paths("l.txt", &utf16("b.png\r\nä.png\r\n")), ["b.png", "ä.png"]);
+        let rows = [("a, 1.png".to_string(), "cat".to_string())];
+        assert_eq!(read("l.csv", b"label;path\ncat;a, 1.png\n").unwrap(), rows);
+        assert_eq!(read("l.csv", b"class\tFilename\ncat\ta, 1.png\n").unwrap(), rows);
+        assert_eq!(read("l.csv", b"label, path\ncat, \"a, 1.png\"\n").unwrap(), rows);
+        assert_eq!(read("l.csv", &utf16("path;label\na, 1.png;cat\n")).unwrap(), rows);
+        // All rows, whatever part they are of.
+        assert_eq!(paths("l.csv", b"path,label,split\na,x,train\nb,x,test\n"), ["a", "b"]);
+    }
+
+    #[test]
     fn what_is_no_list_is_told() {
         for (name, bytes, expected) in [
             ("l.txt", &b""[..], "D/l.txt: expected a path a line, found none"),
             ("l.txt", b"\xEF\xBB\xBF\n \r\n", "D/l.txt: expected a path a line, found none"),
             ("l.csv", b"path,label\n", "D/l.csv: expected a path a line, found none"),
-            (
-                "l.txt",
-                b"\xFF\xFEa\0",
-                "D/l.txt: is text in UTF-16, as PowerShell writes it; save it as UTF-8",
-            ),
+            ("l.txt", b"\xFF\xFE\0\0a\0\0\0", "D/l.txt: is text in UTF-32; save it as UTF-8"),
             (
                 "l.txt",
                 b"a.png\nb\0",
@@ -239,8 +249,8 @@ mod tests {
             ("l.csv", b"path,label\na.png,x\n,y\n", "D/l.csv: line 3: expected a path, found none"),
             (
                 "l.csv",
-                b"path;label\na.png;x\n",
-                "D/l.csv: line 1: expected commas between the columns, found semicolons",
+                b"file,image\na.png,x\n",
+                "D/l.csv: line 1: the columns file, image could all be the path: let one of them be called path, and no other",
             ),
         ] {
             assert_eq!(read(name, bytes).unwrap_err(), expected);

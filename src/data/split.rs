@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Dataset, Sample};
-use crate::util::text::{counted, first_few};
+use crate::text::words::{counted, first_few};
 
 /// Which samples train and which validate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,28 +1,28 @@
 //! A CSV of `path,label`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use csv::{ByteRecord, ReaderBuilder};
+use csv::ByteRecord;
 
-use super::{Image, Named};
+use super::csv_text::{LABELS, PATHS, column, delimiter, in_utf8, reader, separator};
+use super::{Image, Named, divided};
 use crate::error::{Error, Result};
-use crate::util::look_alikes::hint_beside;
-use crate::util::path_text::{located, path_text};
-use crate::util::text::{counted, first_few, shown};
+use crate::text::look_alikes::hint_beside;
+use crate::text::path_text::{located, path_text};
+use crate::text::words::{counted, first_few, shown};
 
 /// A larger file is refused: one quotation mark left open makes a single field of the rest of it.
 const LARGEST: u64 = 512 << 20;
 /// As many faults are shown; the others are counted.
 const SHOWN: usize = 5;
-const FIRST_ROW: &str = "; if the first row is a header, call its columns path,label";
 
-/// Reads a CSV whose first row names the columns `path` and `label` among others, or that has these two
-/// columns and no header. Paths are relative to the CSV's folder.
+/// Reads a CSV whose first row names a column of paths and one of labels among others, or that has these two
+/// columns and no header. Paths are relative to the CSV's folder. Columns such as `split` say which part an image belongs to.
 pub(super) fn read(csv: &Path) -> Result<Named> {
     let mut file = File::open(csv).map_err(Error::io("read", csv))?;
     let size = file.metadata().map_err(Error::io("read", csv))?.len();
@@ -35,9 +35,10 @@ pub(super) fn read(csv: &Path) -> Result<Named> {
     let folder = csv.parent().unwrap_or(Path::new(""));
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(Error::io("read", csv))?;
-    let bytes = in_utf8(bytes);
-    let mut reader = reader(delimiter(&bytes), &bytes);
-    let mut rows = Rows::default();
+    let bytes = in_utf8(bytes).map_err(|message| Error::file(csv, message))?;
+    let delimiter = delimiter(&bytes, |first| matches!(Columns::of(first), Ok((_, true))));
+    let mut reader = reader(delimiter, &bytes);
+    let mut rows = Rows { separator: separator(delimiter), ..Rows::default() };
     let mut record = ByteRecord::new();
     let mut columns: Option<Columns> = None;
     while reader.read_byte_record(&mut record).map_err(|error| unreadable(csv, error))? {
@@ -46,46 +47,19 @@ pub(super) fn read(csv: &Path) -> Result<Named> {
             Some(columns) => rows.add(folder, columns, &record, line),
             None => {
                 let (first, is_header) = Columns::of(&record).map_err(|message| Error::file(csv, message))?;
-                if !is_header {
-                    rows.add(folder, &first, &record, line);
+                match is_header {
+                    true => rows.divided = divided::Columns::of(&record),
+                    false => {
+                        let fields: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
+                        rows.no_header = Some(first_few(&fields));
+                        rows.add(folder, &first, &record, line);
+                    }
                 }
-                rows.has_header = is_header;
                 columns = Some(first);
             }
         }
     }
     rows.finish(csv)
-}
-
-fn reader(delimiter: u8, bytes: &[u8]) -> csv::Reader<&[u8]> {
-    ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bytes)
-}
-
-/// Text in UTF-16, as Excel and PowerShell write it, with a byte-order mark or with the zero bytes of Latin letters; any other is
-/// left as it is.
-fn in_utf8(bytes: Vec<u8>) -> Vec<u8> {
-    let unit: fn([u8; 2]) -> u16 = match bytes[..] {
-        [0xFE, 0xFF, ..] | [0, 1..=255, ..] => u16::from_be_bytes,
-        [0xFF, 0xFE, ..] | [1..=255, 0, ..] => u16::from_le_bytes,
-        _ => return bytes,
-    };
-    let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
-    String::from_utf16_lossy(&units).trim_start_matches('\u{feff}').as_bytes().to_vec()
-}
-
-/// What stands between the columns of the first row: the one that makes columns `path` and `label` of it, else the one that makes
-/// any, a comma before the others.
-fn delimiter(bytes: &[u8]) -> u8 {
-    let first = |delimiter| {
-        let mut record = ByteRecord::new();
-        let read = reader(delimiter, bytes).read_byte_record(&mut record);
-        if matches!(read, Ok(true)) { record } else { ByteRecord::new() }
-    };
-    let firsts = [b',', b';', b'\t'].map(|delimiter| (delimiter, first(delimiter)));
-    let named = firsts.iter().find(|(_, first)| matches!(Columns::of(first), Ok((_, true))));
-    named
-        .or_else(|| firsts.iter().find(|(_, first)| first.len() > 1))
-        .map_or(b',', |&(delimiter, _)| delimiter)
 }
 
 fn unreadable(csv: &Path, error: csv::Error) -> Error {
@@ -100,51 +74,32 @@ struct Columns {
     path: usize,
     label: usize,
     count: usize,
-    /// Those that say which part of the data an image belongs to, by their names.
-    parts: Vec<(usize, &'static str)>,
 }
-
-/// Names of columns that divide a data set.
-const DIVIDING: [&str; 14] = [
-    "split",
-    "data_split",
-    "set",
-    "subset",
-    "partition",
-    "usage",
-    "phase",
-    "is_train",
-    "is_val",
-    "is_valid",
-    "is_test",
-    "fold",
-    "kfold",
-    "part",
-];
 
 impl Columns {
     /// From the first row, and whether that row is a header.
     fn of(first: &ByteRecord) -> Result<(Columns, bool), String> {
-        let at = |name: &str| -> Vec<usize> {
-            let is = |field: &[u8]| field.trim_ascii().eq_ignore_ascii_case(name.as_bytes());
-            first.iter().enumerate().filter(|(_, field)| is(field)).map(|(i, _)| i).collect()
-        };
-        match (at("path").as_slice(), at("label").as_slice(), first.len()) {
-            (&[path], &[label], count) => {
-                let divides = |name| at(name).into_iter().map(move |place| (place, name));
-                let parts = DIVIDING.into_iter().flat_map(divides).collect();
-                Ok((Columns { path, label, count, parts }, true))
-            }
-            ([], _, 2) | (_, [], 2) => {
-                Ok((Columns { path: 0, label: 1, count: 2, parts: Vec::new() }, false))
-            }
-            (_, _, count) => {
-                let text: String = first.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
+        let [path, label] = [("path", &PATHS[..]), ("label", &LABELS)].map(|(what, names)| {
+            column(first, names).map_err(|found| {
+                format!("line 1: the columns {} could all be the {what}: let one of them be called {what}, and no other", first_few(&found))
+            })
+        });
+        let count = first.len();
+        match (path?, label?, count) {
+            (Some(path), Some(label), _) => Ok((Columns { path, label, count }, true)),
+            (_, _, 2) => Ok((Columns { path: 0, label: 1, count }, false)),
+            (path, label, _) => {
+                let lacks: Vec<String> = [("path", &PATHS[1..4], path), ("label", &LABELS[1..4], label)]
+                    .into_iter()
+                    .filter(|(.., place)| place.is_none())
+                    .map(|(name, others, _)| format!("call one of them {name} (or {}, …)", others.join(", ")))
+                    .collect();
+                let fields: Vec<_> = first.iter().map(String::from_utf8_lossy).collect();
                 Err(format!(
-                    "line 1: expected the columns path,label, or a first row that names these two once among others, \
-                     found {} (\"{}\")",
+                    "line 1: expected the columns path,label, or a header that names these two among others, found {} ({}): {}",
                     counted(count, "column", "columns"),
-                    shown(&text)
+                    first_few(&fields),
+                    lacks.join(", and ")
                 ))
             }
         }
@@ -154,17 +109,19 @@ impl Columns {
 #[derive(Default)]
 struct Rows {
     named: Named,
-    has_header: bool,
-    /// Label and line by path.
-    seen: HashMap<PathBuf, (String, u64)>,
+    /// What stands in the first row, if that is no header.
+    no_header: Option<String>,
+    /// In words.
+    separator: &'static str,
+    /// Number and line by path.
+    seen: HashMap<PathBuf, (usize, u64)>,
     faults: Vec<String>,
     more_faults: usize,
     missing: Vec<(u64, String)>,
     /// What is there in the place of the first one.
     hint: Option<String>,
     repeated: usize,
-    /// What stands in each dividing column, two of it at most.
-    parts: BTreeMap<&'static str, Vec<Vec<u8>>>,
+    divided: divided::Columns,
 }
 
 impl Rows {
@@ -176,25 +133,22 @@ impl Rows {
         }
     }
 
+    /// What to say where line 1 is no row.
+    fn first_row(&self) -> Option<String> {
+        let found = self.no_header.as_ref()?;
+        Some(format!("; if the first row ({found}) is a header, call its columns path,label"))
+    }
+
     fn add(&mut self, folder: &Path, columns: &Columns, record: &ByteRecord, line: u64) {
         if record.len() != columns.count {
             let found = counted(record.len(), "column", "columns");
-            return self.fault(
-                line,
-                format!(
-                    "expected {} columns, found {found}; a comma inside a field needs quotes",
-                    columns.count
-                ),
-            );
+            let hint = match record.len() > columns.count {
+                true => format!("; a {} inside a field needs quotes", self.separator),
+                false => String::new(),
+            };
+            return self.fault(line, format!("expected {} columns, found {found}{hint}", columns.count));
         }
         let (path, label) = (&record[columns.path], record[columns.label].trim_ascii());
-        for &(place, name) in &columns.parts {
-            let part = record[place].trim_ascii();
-            let seen = self.parts.entry(name).or_default();
-            if seen.len() < 2 && seen.iter().all(|it| it != part) {
-                seen.push(part.to_vec());
-            }
-        }
         if path.trim_ascii().is_empty() || label.is_empty() {
             let what = if path.trim_ascii().is_empty() { "path" } else { "label" };
             return self.fault(line, format!("the {what} is empty"));
@@ -204,23 +158,23 @@ impl Rows {
         };
         let name = path_text(OsStr::from_bytes(path.trim_ascii())).into_owned();
         let path = located(folder, path);
-        if let Some((first, first_line)) = self.seen.get(&path) {
-            if first == label {
-                self.repeated += 1;
-                return;
-            }
-            let message = format!(
-                "{} is \"{}\" here and \"{}\" on line {first_line}; keep one",
-                shown(&name),
-                shown(label),
-                shown(first)
-            );
-            return self.fault(line, message);
+        if let Some(&(image, first_line)) = self.seen.get(&path) {
+            let first = &self.named.images[image].class;
+            let differ = match first == label {
+                true => self.divided.moved(record, image),
+                false => Some(format!("is \"{}\" here and \"{}\"", shown(label), shown(first))),
+            };
+            return match differ {
+                None => self.repeated += 1,
+                Some(differ) => {
+                    self.fault(line, format!("{} {differ} on line {first_line}; keep one", shown(&name)));
+                }
+            };
         }
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => {}
             Ok(_) => {
-                let hint = if line == 1 && !self.has_header { FIRST_ROW } else { "" };
+                let hint = if line == 1 { self.first_row().unwrap_or_default() } else { String::new() };
                 return self.fault(line, format!("{} is no file{hint}", shown(&name)));
             }
             Err(_) => {
@@ -230,7 +184,8 @@ impl Rows {
                 self.missing.push((line, name.clone()));
             }
         }
-        self.seen.insert(path.clone(), (label.into(), line));
+        self.seen.insert(path.clone(), (self.named.images.len(), line));
+        self.divided.add(record);
         self.named.images.push(Image { path, name, class: label.into(), record: None });
     }
 
@@ -248,24 +203,13 @@ impl Rows {
                 .collect();
             let more = self.missing.len().saturating_sub(SHOWN);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let first_row = self.missing.len() == 1 && self.missing[0].0 == 1 && !self.has_header;
-            let hint = match first_row {
-                true => FIRST_ROW,
-                false => "; paths are relative to the folder of the CSV",
-            };
+            let first_row = self.first_row().filter(|_| matches!(self.missing[..], [(1, _)]));
+            let hint = first_row.unwrap_or("; paths are relative to the folder of the CSV".into());
             let what = counted(self.missing.len(), "file is", "files are");
             let beside = self.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
             told.push(format!("{what} not there: {}{more}{hint}{beside}", names.join(", ")));
         }
-        for (name, parts) in self.parts.iter().filter(|(_, parts)| parts.len() > 1) {
-            let parts: Vec<String> =
-                parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect();
-            told.push(format!(
-                "its column `{name}` has {} and others, and is not used: write a .csv of path,label for each part, and name them \
-                 as `data: {{ train: …, val: …, test: … }}`",
-                first_few(&parts)
-            ));
-        }
+        self.named.divided = std::mem::take(&mut self.divided).finish(&mut told);
         if !told.is_empty() {
             return Err(Error::file(csv, told.join("\n  ")));
         }
@@ -275,7 +219,7 @@ impl Rows {
         if self.repeated > 0 {
             let what =
                 counted(self.repeated, "row repeats an image and was", "rows repeat an image and were");
-            self.named.notes.push(format!("{}: {what} left out", csv.display()));
+            self.named.notes.push(format!("{}: {what} left out", path_text(csv)));
         }
         Ok(self.named)
     }

@@ -226,6 +226,14 @@ fn names_that_are_no_text() {
     }
     let classes = read_labelled(d.path()).unwrap().classes;
     assert_eq!(classes, ["cat", r"x\xe8", r"x\xe9"]);
+    // In notes too.
+    touch(&d.path().join("cat").join(OsStr::from_bytes(b"y.p\xe9g")));
+    symlink("/dev/null", d.path().join("cat").join(OsStr::from_bytes(b"z\xe9.jpg"))).unwrap();
+    symlink(d.path().join("cat"), d.path().join("cat").join(OsStr::from_bytes(b"l\xe9"))).unwrap();
+    let said = notes(&read_labelled(d.path()).unwrap(), &d).join("\n");
+    for expected in [r"(1 .p\xe9g)", r"neither file nor folder: D/cat/z\xe9.jpg", r"around it: D/cat/l\xe9"] {
+        assert!(said.contains(expected), "{said}");
+    }
 }
 
 #[test]
@@ -246,11 +254,11 @@ fn validation_takes_the_classes_of_training() {
     let d = folder(&["cat/1.jpg", "dgo/1.jpg", "whale/1.jpg"]);
     let classes = ["ant", "cat", "dog"].map(String::from);
     assert_eq!(
-        plain(read_labelled_with(d.path(), &classes).unwrap_err(), &d),
+        plain(read_labelled_with(d.path(), &classes, Part::Val).unwrap_err(), &d),
         "D: 2 classes that the training images lack: \"dgo\" (did you mean \"dog\"?), \"whale\"; rename or remove, or train on them too"
     );
     let d = folder(&["dog/1.jpg", "cat/2.jpg", "whale/readme.md"]);
-    let dataset = read_labelled_with(d.path(), &classes).unwrap();
+    let dataset = read_labelled_with(d.path(), &classes, Part::Val).unwrap();
     assert_eq!(dataset.classes, classes);
     assert_eq!(dataset.samples.iter().map(|s| s.label).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(
@@ -275,6 +283,7 @@ fn csv_in_all_its_dresses() {
         b"\xef\xbb\xbfpath,label\r\na.jpg,dog\r\n\r\n\"sub/c, d.jpg\",big cat\r\ne,dog\r\n",
         b"\xef\xbb\xbfa.jpg,dog\n\"sub/c, d.jpg\",\"big cat\"\ne,dog\n",
         b"id,Label,x, PATH \n1,dog,,a.jpg\n2,big cat,,\"sub/c, d.jpg\"\n3,dog,,e\n",
+        b"Category, filename\ndog, a.jpg\nbig cat, \"sub/c, d.jpg\"\ndog, e\n",
     ] {
         let (d, path) = csv(text);
         let dataset = read_labelled(&path).unwrap();
@@ -369,7 +378,7 @@ fn names_that_look_alike_are_told() {
     let (d, path) = csv("path,label\na.jpg,Caf\u{e9}\nb.jpg,Cafe\u{301}\n".as_bytes());
     let notes = read_labelled(&path).unwrap().notes.join("\n");
     assert!(notes.contains("(U+0065 U+0301 (NFD), U+00E9 (NFC)) count as two classes"), "{notes}");
-    let error = read_labelled_with(&path, &["Caf\u{e9}".into()]).unwrap_err().to_string();
+    let error = read_labelled_with(&path, &["Caf\u{e9}".into()], Part::Val).unwrap_err().to_string();
     assert!(error.contains("it has U+0065 U+0301 (NFD) where the training images'"), "{error}");
     drop(d);
 }
@@ -380,7 +389,7 @@ fn faults_of_a_csv_have_lines() {
     assert_eq!(
         refused(&path, &d),
         "D/list.csv: line 3: a.jpg is \"cat\" here and \"dog\" on line 2; keep one
-  line 4: expected 2 columns, found 1 column; a comma inside a field needs quotes
+  line 4: expected 2 columns, found 1 column
   line 5: the path is empty
   line 6: the label is empty
   line 7: sub is no file
@@ -392,16 +401,25 @@ fn faults_of_a_csv_have_lines() {
         (&b""[..], "D/list.csv: expected rows of path,label, found none"),
         (b"path,label\n", "D/list.csv: expected rows of path,label, found none"),
         (
-            b"file,class\na.jpg,x\n",
-            "D/list.csv: 1 file is not there: file (line 1); if the first row is a header, call its columns path,label",
-        ),
-        (
-            b"path,label,split\na.jpg,x,train\nb.jpg,y,test\n",
-            "D/list.csv: its column `split` has train, test and others, and is not used: write a .csv of path,label for each part, and name them as `data: { train: \u{2026}, val: \u{2026}, test: \u{2026} }`",
+            b"name,kind\na.jpg,x\n",
+            "D/list.csv: 1 file is not there: name (line 1); if the first row (name, kind) is a header, call its columns path,label",
         ),
         (
             b"path,label,path\n",
-            "D/list.csv: line 1: expected the columns path,label, or a first row that names these two once among others, found 3 columns (\"path,label,path\")",
+            "D/list.csv: line 1: the columns path, path could all be the path: let one of them be called path, and no other",
+        ),
+        (
+            b"id,filename,class,category\n",
+            "D/list.csv: line 1: the columns class, category could all be the label: let one of them be called label, and no other",
+        ),
+        (
+            b"path,breed,weight\na.jpg,x,1\n",
+            "D/list.csv: line 1: expected the columns path,label, or a header that names these two among others, found 3 columns \
+             (path, breed, weight): call one of them label (or class, category, target, \u{2026})",
+        ),
+        (
+            b"path;label\na.jpg;x;y\n",
+            "D/list.csv: line 2: expected 2 columns, found 3 columns; a semicolon inside a field needs quotes",
         ),
     ] {
         let (d, path) = csv(text);

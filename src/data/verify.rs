@@ -9,7 +9,7 @@ use crate::data::Sample;
 use crate::data::loader::for_each_ordered;
 use crate::error::{Error, Result};
 use crate::preprocess::{DecodeLimits, decode_file};
-use crate::util::path_text::path_text;
+use crate::text::path_text::path_text;
 use crate::util::signal::Signals;
 
 /// An image that cannot be used.

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::preprocess::is_image_name;
-use crate::util::path_text::path_text;
-use crate::util::text::{counted, first_few, shown};
+use crate::text::path_text::path_text;
+use crate::text::words::{counted, first_few, shown};
 
 /// Folders nested deeper than this are refused.
 const DEEPEST: usize = 200;
@@ -40,7 +40,7 @@ impl LeftOut {
     /// A sentence for each kind of thing that was left out.
     pub(super) fn notes(&self, root: &Path) -> Vec<String> {
         let mut notes = Vec::new();
-        let root = root.display();
+        let root = path_text(root);
         if self.hidden > 0 {
             let names: Vec<_> = self.hidden_names.iter().collect();
             notes.push(format!(
@@ -90,7 +90,7 @@ impl LeftOut {
 
     fn other(&mut self, path: &Path) {
         let ending = match path.extension() {
-            Some(ending) => format!(".{}", shown(&ending.to_string_lossy().to_lowercase())),
+            Some(ending) => format!(".{}", shown(&path_text(ending).to_lowercase())),
             None => "without an ending".into(),
         };
         *self.endings.entry(ending).or_default() += 1;
@@ -169,7 +169,7 @@ impl Names {
         };
         match kind {
             Kind::Folder => return Some(Entry { path, is_folder: true }),
-            Kind::Special => left_out.special.push(path.display().to_string()),
+            Kind::Special => left_out.special.push(path_text(&path).into_owned()),
             _ if is_image_name(&path) => return Some(Entry { path, is_folder: false }),
             _ => left_out.other(&path),
         }
@@ -278,7 +278,7 @@ impl Walk {
     fn level(&mut self, folder: &Path, left_out: &mut LeftOut) -> Result<Option<Level>> {
         let id = identity(&fs::metadata(folder).map_err(Error::io("read the folder", folder))?);
         if self.around.iter().any(|level| level.id == id) {
-            left_out.loops.push(folder.display().to_string());
+            left_out.loops.push(path_text(folder).into_owned());
             return Ok(None);
         }
         if self.around.len() >= DEEPEST {

@@ -24,7 +24,7 @@ pub fn with_back_off<T>(
                     return Err(Error::run(format!(
                         "there is no memory for {} at once ({error}): close what else uses {}, or take smaller \
                          images",
-                        crate::util::text::counted(tried, "image", "images"),
+                        crate::text::words::counted(tried, "image", "images"),
                         place(device)
                     )));
                 }
@@ -110,7 +110,7 @@ impl BackOff {
             format!(
                 "{} has no room for a whole batch: the network sees {} at once from here, with the same results",
                 place(self.device),
-                crate::util::text::counted(most, "image", "images")
+                crate::text::words::counted(most, "image", "images")
             )
         })
     }

@@ -14,6 +14,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::Cuda;
 
 use super::libtorch::loaded_folder;
+use crate::text::path_text::path_text;
 
 /// The file of libtorch that holds all of CUDA.
 pub(super) const CUDA_HALF: &str = "libtorch_cuda.so";
@@ -119,7 +120,7 @@ impl fmt::Display for NoCuda {
             NoCuda::CpuLibtorch(folder) => {
                 write!(f, "this libtorch is the one for the CPU alone")?;
                 if let Some(folder) = folder {
-                    write!(f, " ({} has no libtorch_cuda.so)", folder.display())?;
+                    write!(f, " ({} has no libtorch_cuda.so)", path_text(folder))?;
                 }
                 write!(f, "; `TL_CUDA=1 make setup build` installs the one with CUDA and builds with it")
             }

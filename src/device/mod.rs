@@ -15,7 +15,7 @@ use std::process::Command;
 use tch::Device;
 
 use crate::error::{Error, Result};
-use crate::util::text::counted;
+use crate::text::words::counted;
 
 pub use choice::DeviceChoice;
 pub use cuda::{CudaFacts, Driver, Gpu, NoCuda, Version, probe};

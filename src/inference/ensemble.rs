@@ -20,9 +20,10 @@ use crate::inference::Inference;
 use crate::models::{Folding, Network, Tap, channels_last};
 use crate::preprocess::{DecodeLimits, Fit, Picture, Preprocessing, Views, Window};
 use crate::stats::metrics::{Counter, Evaluation};
+use crate::text::look_alikes::{alike, unseen};
+use crate::text::suggest::quoted;
+use crate::text::words::{counted, first_few, shown};
 use crate::util::signal::Signals;
-use crate::util::suggest::quoted;
-use crate::util::text::{first_few, shown};
 
 /// One of the networks whose probabilities are averaged.
 pub struct Member<'a> {
@@ -322,11 +323,12 @@ pub fn match_classes(wanted: &[String], found: &[String]) -> Result<Option<Vec<i
             false => format!("{what} {}", first_few(names)),
         };
         return Err(format!(
-            "{} and {} classes; {}, {}",
+            "{} and {}; {}, {}{}",
             wanted.len(),
-            found.len(),
+            counted(found.len(), "class", "classes"),
             part("only the first has:", &missing),
-            part("only the second has:", &extra)
+            part("only the second has:", &extra),
+            looking_alike(&missing, &extra)
         ));
     }
     let twice = |names: &[String], places: &BTreeMap<String, i64>| {
@@ -340,6 +342,16 @@ pub fn match_classes(wanted: &[String], found: &[String]) -> Result<Option<Vec<i
         ));
     }
     Ok(Some(wanted.iter().filter_map(|name| second.get(name).copied()).collect()))
+}
+
+/// That a class that only the first has looks like one that only the second has.
+fn looking_alike(missing: &[String], extra: &[String]) -> String {
+    let differ = |name: &String| {
+        let other = alike(name, extra.iter().map(String::as_str))?;
+        let (here, there) = unseen(name, other)?;
+        Some(format!("; \"{}\" of the first has {here} where that of the second has {there}", shown(name)))
+    };
+    missing.iter().find_map(differ).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -364,6 +376,11 @@ mod tests {
         assert_eq!(
             match_classes(&names("a b"), &names("b a c")).unwrap_err(),
             "2 and 3 classes; only the first has: none, only the second has: c"
+        );
+        assert_eq!(
+            match_classes(&names("a Caf\u{e9}"), &names("a Cafe\u{301}")).unwrap_err(),
+            "2 and 2 classes; only the first has: Caf\u{e9}, only the second has: Cafe\u{301}; \"Caf\u{e9}\" of the first has \
+             U+00E9 (NFC) where that of the second has U+0065 U+0301 (NFD)"
         );
         assert!(match_classes(&names("a b a"), &names("b a a")).unwrap_err().contains("`a` more than once"));
     }

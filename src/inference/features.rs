@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::models::{Folding, Network, Tap};
 use crate::preprocess::{DecodeLimits, Preprocessing};
+use crate::text::path_text::path_text;
+use crate::text::words::counted;
 use crate::util::signal::Signals;
 use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::to_tensor;
@@ -137,9 +139,9 @@ impl FeatureJob<'_> {
         }
         self.keep(kept)?;
         self.signals.check(&format!(
-            "stopped; the features of {} images are kept in {}: go on with `--resume`",
-            kept.images(),
-            self.store.display()
+            "stopped; the features of {} are kept in {}: go on with `--resume`",
+            counted(kept.images(), "image", "images"),
+            path_text(self.store)
         ))
     }
 

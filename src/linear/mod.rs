@@ -179,16 +179,17 @@ pub fn fit(
     let size = Size::of(&x, classes);
     let (mut c, mut cv, mut note, mut start) = (config.c.unwrap_or(UNKNOWN_C), Vec::new(), None, None);
     let (mut used_folds, mut held_out, mut temper) = (0, None, 1.);
-    if config.c.is_some() && !config.compare {
-        // Nothing to choose and nothing to compare.
-    } else if folds >= 2 && size.too_large_to_validate(folds) {
-        note = Some(size.note(config.c));
-    } else if folds < 2 {
-        note = config.c.is_none().then(|| {
-            format!(
+    if usable_folds(&labels, classes, 2) < 2 {
+        note = Some(match config.c {
+            Some(c) => format!("no class has two images, so that none can be held out: C = {c}, as given"),
+            None => format!(
                 "no class has two images, so that none can be held out to choose the L2 strength: C = {UNKNOWN_C}"
-            )
+            ),
         });
+    } else if config.c.is_some() && !config.compare {
+        // Nothing to choose and nothing to compare.
+    } else if size.too_large_to_validate(folds) {
+        note = Some(size.note(config.c));
     } else {
         let stratified_folds = |again| {
             cross_validation::stratified_folds(&labels, classes, folds, config.seed.wrapping_add(again))
@@ -341,7 +342,7 @@ fn check(features: &Tensor, labels: &Tensor, classes: usize, config: &LinearConf
         Some(c) if !(c.is_finite() && c > 0.0) => {
             Err(Error::run(format!("the inverse L2 strength C must be a positive number, found {c}")))
         }
-        None if config.folds < 2 => {
+        c if (c.is_none() || config.compare) && config.folds < 2 => {
             Err(Error::run(format!("cross-validation needs at least 2 folds, found {}", config.folds)))
         }
         _ if !config.blocks.is_empty() && config.blocks.iter().sum::<i64>() != d => {

@@ -257,6 +257,12 @@ fn one_image_a_class_takes_c_100_and_says_so() {
     assert!(fit.note.unwrap().contains("C = 100"));
     let logits = x.matmul(&fit.weight.tr()) + &fit.bias;
     assert_eq!(logits.argmax(1, false), y);
+    // With a given C too, whether there is anything to compare or not.
+    for compare in [false, true] {
+        let fit = run(&x, &y, 4, &LinearConfig { compare, ..config(Some(2.)) }).unwrap();
+        let note = fit.note.unwrap();
+        assert_eq!(note, "no class has two images, so that none can be held out: C = 2, as given");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::recipe::Method;
 use crate::report::Race;
 use crate::run::folder::Start;
 use crate::strategy::comparison::Outcomes;
+use crate::text::words::are;
 use crate::trainer;
 use crate::util::atomic::AtomicFile;
 use crate::util::random::seed_of;
@@ -154,7 +155,8 @@ impl FoldRuns<'_> {
                 .context
                 .signals
                 .check(&format!(
-                    "stopped in the race; {done} of its {all} parts are kept: go on with `--resume`"
+                    "stopped in the race; {done} of its {all} parts {} kept: go on with `--resume`",
+                    are(done)
                 ))
                 .and(result),
             Ok(_) => result,

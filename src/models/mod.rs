@@ -72,7 +72,7 @@ mod prelude {
 
 use crate::error::{Error, Result};
 use crate::preprocess::{Fit, Interpolation, Preprocessing};
-use crate::util::suggest;
+use crate::text::suggest;
 
 /// One builder: `torchvision.models.NAME`, or a network of the courses that torchvision lacks.
 pub struct Architecture {

@@ -8,6 +8,7 @@ use super::rows::{RowFile, Writing};
 use super::{Done, Output, Partial, Progress, by_ending, endings, npy, parquet, safetensors, sibling};
 use crate::data::Input;
 use crate::error::{Error, Result};
+use crate::text::path_text::path_text;
 
 type Open = fn(&Partial, &Path, &[String]) -> Result<Box<dyn FeatureFile>>;
 
@@ -81,7 +82,7 @@ impl FeatureWriter {
         if dim == 0 {
             return Err(Error::run(format!(
                 "{}: a row of features needs at least one value",
-                path.display()
+                path_text(path)
             )));
         }
         let format = (FeatureFormat::of(path)?.open)(&partial, path, names)?;

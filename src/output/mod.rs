@@ -19,7 +19,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +29,7 @@ pub use self::predictions::{PredictionFormat, PredictionRow, PredictionWriter};
 pub use self::table::{PredictionTable, TableStyle};
 use crate::data::Input;
 use crate::error::{Error, Result};
+use crate::text::path_text::path_text;
 
 /// What `extract` and `predict` write rows to, in the order of the images.
 pub trait Output: Sized {
@@ -78,11 +78,6 @@ pub struct Done {
     pub fingerprint: String,
 }
 
-/// A path as the outputs spell it: see [`crate::util::path_text`].
-pub fn path_text(path: &Path) -> Cow<'_, str> {
-    crate::util::path_text::path_text(path.as_os_str())
-}
-
 /// `x.npy` and `.index.csv` → `x.npy.index.csv`.
 fn sibling(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
@@ -97,13 +92,13 @@ fn by_ending<T>(
     formats: &'static [T],
     ending_of: fn(&T) -> &'static str,
 ) -> Result<&'static T> {
-    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let ending = path_text(path.extension().unwrap_or_default()).to_lowercase();
     formats.iter().find(|format| ending_of(format) == ending).ok_or_else(|| {
         let known: Vec<_> = formats.iter().map(|format| format!(".{}", ending_of(format))).collect();
         let found = if ending.is_empty() { "no ending".into() } else { format!("the ending .{ending}") };
         Error::usage(format!(
             "cannot tell the format of {} by its name: expected one that ends in {} for {what}, found {found}",
-            path.display(),
+            path_text(path),
             known.join(", "),
         ))
     })

@@ -11,7 +11,7 @@ use crate::error::Result;
 /// The prediction for one image, or why there is none.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PredictionRow {
-    /// The image, as the outputs spell it ([`super::path_text`]).
+    /// The image, as the outputs spell it ([`crate::text::path_text`]).
     pub path: String,
     /// Labels with their confidences in [0, 1], the best first; empty if it failed.
     pub ranks: Vec<(String, f32)>,

@@ -35,7 +35,7 @@ impl Data {
             true => Ok(()),
             false => Err(Error::run(format!(
                 "no usable training image is left of {}: mend its images or remove the class",
-                crate::util::suggest::quoted(&empty)
+                crate::text::suggest::quoted(&empty)
             ))),
         }
     }

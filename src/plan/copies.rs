@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::data::{Dataset, Sample, first_of_each_content};
 use crate::error::Result;
 use crate::preprocess::ImageAt;
-use crate::util::text::{counted, first_few};
+use crate::text::words::{are, counted, first_few};
 
 /// The images as listed, before any are set aside for validation.
 pub(super) struct BackOff {
@@ -103,13 +103,17 @@ fn test_in_val(parts: &BackOff, in_val: &[usize], in_test: &[usize]) -> Option<S
         .collect();
     (!names.is_empty()).then(|| {
         format!(
-            "{} of the {} images of `data.test` are in `data.val` too ({}): the model is chosen by them, so that the \
-             test accuracy will be a little too good",
-            names.len(),
-            in_test.len(),
+            "{} in `data.val` too ({}): the model is chosen by such, so that the test accuracy will be a little too good",
+            some_of(names.len(), in_test.len(), "data.test"),
             first_few(&names)
         )
     })
+}
+
+/// `1 of the 7 images of `data.test` is`.
+fn some_of(some: usize, all: usize, key: &str) -> String {
+    let images = counted(all, "image", "images");
+    format!("{some} of the {images} of `{key}` {}", are(some))
 }
 
 /// The classes that without `shared` would have no training image.
@@ -149,9 +153,9 @@ fn trained_on(classes: &[String], key: &str, stay: &[(usize, usize)], part: &[us
     };
     (both > 0).then(|| {
         format!(
-            "{both} of the {} images of `{key}` are trained on too: its accuracy will be too good to be true. They are \
-             all the training images of {what} ({}), which could not be learnt without them: {remedy}",
-            part.len(),
+            "{} trained on too: its accuracy will be too good to be true. The training images of {what} ({}) are all such, and \
+             could not be left out: {remedy}",
+            some_of(both, part.len(), key),
             first_few(&names)
         )
     })
@@ -175,4 +179,20 @@ fn copies_in_train(listed: &Dataset, contents: &[usize], split: bool) -> Option<
     };
     (!names.is_empty())
         .then(|| format!("{what} of another one there, compared by content ({}): {then}", first_few(&names)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_image_is_and_several_are() {
+        assert_eq!(some_of(1, 1, "data.val"), "1 of the 1 image of `data.val` is");
+        assert_eq!(some_of(1, 7, "data.test"), "1 of the 7 images of `data.test` is");
+        assert_eq!(some_of(2, 7, "data.test"), "2 of the 7 images of `data.test` are");
+        let classes = ["cat".to_string()];
+        let told = trained_on(&classes, "data.val", &[(0, 5)], &[5, 6]).unwrap();
+        assert!(told.starts_with("1 of the 2 images of `data.val` is trained on too: "), "{told}");
+        assert!(told.contains("The training images of 1 class (cat) are all such"), "{told}");
+    }
 }

@@ -5,20 +5,12 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::copies::{self, Apart, BackOff};
-use crate::data::{self, Sample};
+pub use crate::data::Part;
+use crate::data::{self, Aside, Sample};
 use crate::recipe::{Mistake, Recipe, ValChoice};
-use crate::util::text::{counted, shown};
-
-/// Which part of the data an image belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Trained on.
-    Train,
-    /// Measured on after each epoch.
-    Val,
-    /// Measured on once, at the end.
-    Test,
-}
+use crate::text::look_alikes::hint_beside;
+use crate::text::path_text::path_text;
+use crate::text::words::{counted, shown};
 
 /// The images of a run, by part.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +23,8 @@ pub struct Data {
     pub val: Vec<Sample>,
     /// Measured on once, at the end.
     pub test: Option<Vec<Sample>>,
+    /// The column of the training CSV that says what is validated on, if one does.
+    pub val_column: Option<String>,
 }
 
 /// The share of the training images that is held back unless the recipe says otherwise.
@@ -67,7 +61,7 @@ impl Data {
         if mistakes.len() > before {
             return Data::default();
         }
-        let listed = match data::read_labelled(&train_path) {
+        let mut listed = match data::read_labelled(&train_path) {
             Ok(listed) => listed,
             Err(error) => {
                 mistakes.push(recipe.mistake("data.train", error.to_string()));
@@ -84,18 +78,26 @@ impl Data {
                         Some(class) => format!("only `{class}`"),
                         None => "none".into(),
                     },
-                    train_path.display()
+                    path_text(&train_path)
                 ),
             ));
             return Data::default();
         }
-        let mut read_part = |key: &str, path: &Path| {
+        let aside = listed.aside.take();
+        mistakes.extend(aside.as_ref().map(|aside| given_twice(recipe, aside)).unwrap_or_default());
+        let (column, own_val, own_test_rows) = match aside {
+            Some(Aside { column, val, test }) => (Some(column), Some(val), Some(test)),
+            None => (None, None, None),
+        };
+        let [own_val, own_test_rows] =
+            [own_val, own_test_rows].map(|rows| rows.filter(|rows| !rows.is_empty()));
+        let mut read_part = |key: &str, path: &Path, part: Part| {
             let path = recipe.resolve(path);
-            match data::read_labelled_with(&path, &listed.classes) {
+            match data::read_labelled_with(&path, &listed.classes, part) {
                 Ok(part) => {
                     notes.extend(part.notes);
                     if part.samples.is_empty() {
-                        mistakes.push(recipe.mistake(key, format!("no images in {}", path.display())));
+                        mistakes.push(recipe.mistake(key, format!("no images in {}", path_text(&path))));
                     }
                     part.samples
                 }
@@ -109,15 +111,19 @@ impl Data {
             && data::has_test_part(&train_path)
             && !val_path.is_some_and(|val| same(&recipe.resolve(val), &train_path));
         let test = match (&recipe.data.test, own_test) {
-            (Some(path), _) => Some(read_part("data.test", path)),
-            (None, true) => Some(read_part("data.train", train)),
-            (None, false) => None,
+            (Some(path), _) => Some(read_part("data.test", path, Part::Test)),
+            (None, true) => Some(read_part("data.train", train, Part::Test)),
+            (None, false) => own_test_rows,
         };
-        let val = val_path.map(|path| read_part("data.val", path));
+        let val_column = column.filter(|_| own_val.is_some());
+        let val = match val_path {
+            Some(path) => Some(read_part("data.val", path, Part::Val)),
+            None => own_val,
+        };
         if own_test {
             notes.push(format!(
                 "there is no `data.test`: the test part of {} is what the model is tested on at the end",
-                train_path.display()
+                path_text(&train_path)
             ));
         }
         if mistakes.len() > before {
@@ -157,7 +163,7 @@ impl Data {
                 (pick(train), pick(val))
             }
         };
-        Data { classes: listed.classes, train, val, test }
+        Data { classes: listed.classes, train, val, test, val_column }
     }
 
     /// All images with their parts, in order.
@@ -208,6 +214,23 @@ impl Data {
     }
 }
 
+/// A part that a column of the training CSV gives, and the recipe too.
+fn given_twice(recipe: &Recipe, aside: &Aside) -> Vec<Mistake> {
+    let parts = [
+        ("data.val", &aside.val, recipe.data.val.is_some()),
+        ("data.test", &aside.test, recipe.data.test.is_some()),
+    ];
+    let twice = parts.into_iter().filter(|(_, rows, given)| *given && !rows.is_empty());
+    let message = |(key, rows, _): (&str, &Vec<Sample>, bool)| {
+        let (column, rows) = (&aside.column, counted(rows.len(), "row", "rows"));
+        let message = format!(
+            "the column `{column}` of `data.train` gives {rows} for it already: leave `{key}` out, or take these rows out of the CSV"
+        );
+        recipe.mistake(key, message)
+    };
+    twice.map(message).collect()
+}
+
 /// Whether two paths lead to one place.
 fn same(one: &Path, other: &Path) -> bool {
     one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
@@ -219,9 +242,10 @@ fn missing(recipe: &Recipe, path: &Path) -> Option<String> {
     let gone = std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     let hint = match recipe.path().parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) if path.starts_with(folder) => {
-            format!("; a recipe's paths start at its own folder, {}", folder.display())
+            format!("; a recipe's paths start at its own folder, {}", path_text(folder))
         }
         _ => String::new(),
     };
-    gone.then(|| format!("there is no folder or file {}{hint}", path.display()))
+    let beside = || hint_beside(path).map(|hint| format!("; {hint}")).unwrap_or_default();
+    gone.then(|| format!("there is no folder or file {}{hint}{}", path_text(path), beside()))
 }

@@ -82,6 +82,7 @@ pub(super) fn unused(recipe: &Recipe, method: Method, key: &str, taken: bool) ->
                 Some(false) => Some("linear_head_first: false".into()),
                 None if !by_default => by_method,
                 None if taken => Some("linear_head_first: false, as the head is taken over".into()),
+                _ if key == "train.folds" => typed.c.map(|c| format!("c: {c}")),
                 _ => None,
             }
         }

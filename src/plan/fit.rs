@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Data;
 use crate::preprocess::{Brightness, Crops, DecodeLimits, Fit, Preprocessing, image_size};
 use crate::recipe::{PreprocessChoice, Recipe};
-use crate::util::text::counted;
+use crate::text::words::counted;
 
 /// The heads of so many training images are read, evenly over their list: enough to tell a tenth from a fifth.
 const LOOKED_AT: usize = 256;

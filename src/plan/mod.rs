@@ -39,6 +39,7 @@ use crate::device::precision::Precision;
 use crate::preprocess::{Decode, DecodeLimits, Preprocessing, Views};
 use crate::recipe::{BadImages, BatchNormMode, ClassWeights, Recipe};
 use crate::strategy::Strategy;
+use crate::text::path_text;
 use crate::weights::source::{Opened, Source};
 
 /// The plan in a run folder.
@@ -98,6 +99,7 @@ pub struct Settings {
     /// CPU threads.
     pub threads: usize,
     /// The run folder.
+    #[serde(serialize_with = "path_text::serialize")]
     pub out: PathBuf,
 }
 
@@ -105,6 +107,7 @@ pub struct Settings {
 #[derive(Clone, Debug, Serialize)]
 pub struct DataSettings {
     /// Where the training images are.
+    #[serde(serialize_with = "path_text::serialize")]
     pub train: PathBuf,
     /// How many there are.
     pub train_images: usize,
@@ -113,7 +116,7 @@ pub struct DataSettings {
     /// How many there are.
     pub val_images: usize,
     /// Where the test images are.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text::serialize")]
     pub test: Option<PathBuf>,
     /// How many there are.
     #[serde(skip_serializing_if = "Option::is_none")]

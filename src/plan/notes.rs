@@ -4,6 +4,7 @@ use super::fine_tuning;
 use crate::recipe::{
     BatchNormMode, Kind, Method, OptimizerChoice, PolicyChoice, Recipe, ScheduleChoice, find,
 };
+use crate::text::words::counted;
 use crate::weights::source::{Source, Weights};
 
 /// Keys that were given and that nothing uses: each said once, with what would have to be otherwise. `taken`: the head is the
@@ -51,6 +52,8 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
         {
             by_method(method)
         }
+        // Nothing is chosen by folds; `stages` are compared on them.
+        (Method::Linear, "train.folds") => typed.c.map(|c| format!("c: {c}")),
         (Method::Linear | Method::Stages, _) => None,
         (_, key) if fine_tuning::KEYS.contains(&key) => fine_tuning::unused(recipe, method, key, taken),
         (_, "train.momentum" | "train.nesterov") if adamw => Some("optimizer: adamw".into()),
@@ -104,7 +107,8 @@ pub(super) fn warnings(recipe: &Recipe, source: &Source, method: Method) -> Vec<
         && warmup >= epochs
     {
         notes.push(format!(
-            "`warmup_epochs: {warmup}` takes all of the {epochs} epochs: the learning rate never comes down"
+            "`warmup_epochs: {warmup}` takes all of {}: the learning rate never comes down",
+            counted(epochs, "epoch", "epochs")
         ));
     }
     if recipe.train.batch_norm == Some(BatchNormMode::Inference) && method == Method::Scratch {

@@ -6,7 +6,7 @@ use super::{Candidate, Data};
 use crate::linear::folds;
 use crate::models::Network;
 use crate::recipe::{Method, Mistake, Recipe};
-use crate::util::text::counted;
+use crate::text::words::counted;
 use crate::weights::source::{Source, Weights};
 
 /// A third of the images is held out, so that two thirds are learnt from, in three times the work of one split.
@@ -133,14 +133,15 @@ impl RaceSettings {
                 self.folds
             ),
             format!(
-                "            {}; together about as much as {all:.0} passes of the training images through the network",
+                "            {}; together about as much as {} of the training images through the network",
                 match measured > 0. {
                     true => format!(
                         "{} in each fold (`linear` and `stages` need one pass)",
                         counted(self.epochs, "epoch", "epochs")
                     ),
                     false => "one pass, without a training loop".into(),
-                }
+                },
+                counted(all.round() as usize, "pass", "passes")
             ),
         ]
     }

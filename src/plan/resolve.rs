@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::models::{DEFAULT_SIDE, Fill, Network};
 use crate::preprocess::{Preprocessing, Views};
 use crate::recipe::{BadImages, DatasetSize, Method, Mistake, Recipe, ValChoice};
+use crate::text::path_text::path_text;
 use crate::weights::source::{Opened, Source, Weights};
 
 /// What the command line adds to a recipe.
@@ -282,7 +283,7 @@ fn source_head(opened: &Opened, classes: &[String]) -> Option<SourceHead> {
 /// That a model for these classes may have learnt from the images that this run measures on, unless its own run had the same parts.
 fn drawn_anew(recipe: &Recipe, source: &Source, data: &Data) -> Option<String> {
     let (Weights::Model(path) | Weights::File(path)) = &source.weights else { return None };
-    if matches!(recipe.data.val, Some(ValChoice::Path(_))) {
+    if matches!(recipe.data.val, Some(ValChoice::Path(_))) || data.val_column.is_some() {
         return None;
     }
     let plan = std::fs::read_to_string(path.with_file_name(PLAN_FILE)).unwrap_or_default();
@@ -338,15 +339,16 @@ fn describe(recipe: &Recipe, source: &Source, method: Method) -> String {
 
 fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
     let typed = &recipe.data;
-    // A published set brings its own.
+    // A published set brings its own, and a CSV may.
     let test = typed.test.as_deref().or(typed.train.as_deref().filter(|_| data.test.is_some()));
     DataSettings {
         train: typed.train.as_deref().map(|path| recipe.resolve(path)).unwrap_or_default(),
         train_images: data.train.len(),
-        val: match &typed.val {
-            Some(ValChoice::Path(path)) => path.display().to_string(),
-            Some(ValChoice::Fraction(fraction)) => format!("{fraction} of train"),
-            None => "0.2 of train".into(),
+        val: match (&typed.val, &data.val_column) {
+            (_, Some(column)) => format!("column {column} of train"),
+            (Some(ValChoice::Path(path)), _) => path_text(path).into_owned(),
+            (Some(ValChoice::Fraction(fraction)), _) => format!("{fraction} of train"),
+            (None, None) => "0.2 of train".into(),
         },
         val_images: data.val.len(),
         test: test.map(|path| recipe.resolve(path)),

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::device::precision::Precision;
 use crate::recipe::Method;
-use crate::util::text::{counted, first_few};
+use crate::text::words::{counted, first_few};
 
 impl Plan {
     /// The lines at the head of `tl finetune`, which `tl plan` shows too.

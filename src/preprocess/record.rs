@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::RgbImage;
 use super::decode::DecodeLimits;
 use crate::error::{Error, Result};
+use crate::text::path_text::path_text;
 
 /// Where an image is read from.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +153,7 @@ impl Record {
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path().display())
+        write!(f, "{}", path_text(&self.path()))
     }
 }
 

@@ -8,7 +8,7 @@ use super::schema::{self, Key, Kind, Limits};
 use super::yaml::{self, Entry, Node, Value};
 use super::{Mistake, Place};
 use crate::device::DeviceChoice;
-use crate::util::text::{did_you_mean, near, shown};
+use crate::text::words::{did_you_mean, near, shown};
 
 /// What is left after a check.
 pub(super) struct Checked {

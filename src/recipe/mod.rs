@@ -22,6 +22,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -32,8 +33,9 @@ pub use sections::*;
 
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::text::path_text::located;
+use crate::text::words::shown;
 use crate::util::json::sorted;
-use crate::util::text::shown;
 
 /// A recipe as typed, `--set` included. See `docs/recipe.md` for what each key means.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -205,12 +207,10 @@ impl Recipe {
         self.source.places.keys().map(String::as_str)
     }
 
-    /// A path of the recipe as the working directory sees it: relative ones start at the recipe's folder.
+    /// A path of the recipe as the working directory sees it: relative ones start at the recipe's folder, and one that is not there
+    /// is read as a line of a list is ([`located`]).
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        match self.source.path.parent() {
-            Some(folder) => folder.join(path),
-            None => path.to_path_buf(),
-        }
+        located(self.source.path.parent().unwrap_or(Path::new("")), path.as_os_str().as_bytes())
     }
 
     /// The run folder: `out`, or `runs/` and the recipe's file name without its ending; relative to the

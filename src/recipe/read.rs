@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::util::text::near;
+use crate::text::path_text::path_text;
+use crate::text::words::near;
 
 /// A larger file is no recipe: a typical one has 1 KB.
 const LARGEST: u64 = 1 << 20;
@@ -20,12 +21,12 @@ const MOST_ENTRIES: usize = 10_000;
 pub(super) fn text(path: &Path) -> Result<String> {
     if path.is_dir() {
         let hint = match suggestion(path, None) {
-            Some(name) => format!("; did you mean {}?", path.join(name).display()),
+            Some(name) => format!("; did you mean {}?", path_text(&path.join(name))),
             None => String::new(),
         };
         return Err(Error::usage(format!(
             "{} is a folder, expected a recipe, a YAML file{hint}",
-            path.display()
+            path_text(path)
         )));
     }
     let file = File::open(path).map_err(|source| match source.kind() {
@@ -55,16 +56,16 @@ fn missing(path: &Path) -> Error {
     if !folder.is_dir() {
         return Error::usage(format!(
             "cannot read the recipe {}: there is no folder {}",
-            path.display(),
-            folder.display()
+            path_text(path),
+            path_text(folder)
         ));
     }
     let typed = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let hint = match suggestion(folder, typed.as_deref()) {
-        Some(name) => format!("; did you mean {}?", path.with_file_name(name).display()),
+        Some(name) => format!("; did you mean {}?", path_text(&path.with_file_name(name))),
         None => String::new(),
     };
-    Error::usage(format!("cannot read the recipe {}: there is no such file{hint}", path.display()))
+    Error::usage(format!("cannot read the recipe {}: there is no such file{hint}", path_text(path)))
 }
 
 /// The YAML file of a folder whose name is nearest to `typed`, or the only one.

@@ -151,7 +151,7 @@ pub const KEYS: &[Key] = &[
     key(
         "data.val",
         FractionOrPath,
-        "`0.2`",
+        "`0.2`, or the rows of `data.train` that are for it",
         "What training is judged by: a fraction of `data.train`, drawn per class with the seed, or a \
             folder or `.csv` of its own.",
     )

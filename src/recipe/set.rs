@@ -7,7 +7,7 @@ use super::schema;
 use super::yaml::{self, Entry, Node, Value};
 use super::{Mistake, Place};
 use crate::error::{Error, Result};
-use crate::util::text::shown;
+use crate::text::words::shown;
 
 /// What was set, and what is wrong with it.
 #[derive(Default)]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
-use crate::util::text::shown;
+use crate::text::words::shown;
 
 /// More levels of nesting than this are refused; a recipe has three.
 const DEEPEST: usize = 16;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{Measured, Report};
 use crate::run::history::EpochRow;
 use crate::stats::significance::Interval;
+use crate::text::words::counted;
 use crate::trainer::ForwardCount;
 
 /// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
@@ -45,13 +46,13 @@ impl Report {
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width\">\
              <title>{model}, {method}</title><style>{STYLE}</style><h1>{model}, {method}</h1>\
-             <p class=\"soft\">weights {} · {} classes · seed {} · {}, {} threads · tl {}</p>\
+             <p class=\"soft\">weights {} · {} · seed {} · {}, {} · tl {}</p>\
              <p class=\"soft\">{method}: {}</p><p class=\"soft\">{}{}</p>",
             escape(&self.weights),
-            self.classes.len(),
+            counted(self.classes.len(), "class", "classes"),
             self.seed,
             self.device,
-            self.threads,
+            counted(self.threads, "thread", "threads"),
             self.tl,
             escape(&self.reason),
             escape(&self.strategy.size.line()),
@@ -65,7 +66,7 @@ impl Report {
             super::race::contest(contest, out)?;
         }
         if !self.bad_images.is_empty() {
-            write!(out, "<h2>{} images left out</h2><ul>", self.bad_images.len())?;
+            write!(out, "<h2>{} left out</h2><ul>", counted(self.bad_images.len(), "image", "images"))?;
             for image in &self.bad_images {
                 write!(out, "<li><code>{}</code>: {}", escape(&image.path), escape(&image.error))?;
             }

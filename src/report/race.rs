@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::html::percent;
 use crate::strategy::Contest;
 use crate::strategy::comparison::{Difference, Outcomes, Row, rows as compared};
-use crate::util::text::counted;
+use crate::text::words::counted;
 
 /// What a race has found, as the report holds it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -89,10 +89,10 @@ pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
     };
     write!(
         out,
-        "<h2>Two methods</h2><p class=\"soft\">On the {} validation images, each alone. {what} Intervals are at 95 %; a \
+        "<h2>Two methods</h2><p class=\"soft\">On the {}, each alone. {what} Intervals are at 95 %; a \
          difference whose interval holds 0 is not told apart.</p><div class=\"wide\"><table><thead><tr><th>method<th>accuracy\
          <th>interval<th>less the upper one's<th>interval<th>seconds</thead><tbody>",
-        contest.images
+        counted(contest.images, "validation image", "validation images")
     )?;
     rows(&contest.methods, out)?;
     if let (Some(_), &[first, second]) = (contest.partner(), &contest.shares[..]) {

@@ -10,6 +10,7 @@ use super::history::EpochRow;
 use crate::error::{Error, Result};
 use crate::plan::{PLAN_FILE, Plan, Settings};
 use crate::recipe::Method;
+use crate::text::path_text::path_text;
 use crate::util::atomic::{AtomicFile, is_temporary_of};
 use crate::util::lock::Lock;
 use crate::weights::source::MODEL_FILE;
@@ -68,7 +69,7 @@ impl Entered {
         unlocked.then(|| {
             format!(
                 "the file system of {} knows no locks: take care that no other `tl finetune` works in this folder",
-                self.folder.path.display()
+                path_text(&self.folder.path)
             )
         })
     }
@@ -103,7 +104,7 @@ impl RunFolder {
         if folder.path.exists() && !folder.path.is_dir() {
             return Err(Error::usage(format!(
                 "the run folder {} is a file: choose another `--out`",
-                folder.path.display()
+                path_text(&folder.path)
             )));
         }
         fs::create_dir_all(&folder.path).map_err(Error::io("create the folder", &folder.path))?;
@@ -113,7 +114,7 @@ impl RunFolder {
                 return Err(Error::run(format!(
                     "{holder} is at work in the run folder {}: wait for its end or stop it, or choose another folder with \
                      `--out`",
-                    folder.path.display()
+                    path_text(&folder.path)
                 )));
             }
             Ok(Ok(lock)) => Ok(lock),
@@ -276,7 +277,7 @@ impl RunFolder {
         Error::usage(format!(
             "the run folder {} holds {state}: `--resume` goes on with it, `--overwrite` replaces it, `--out` \
              names another folder",
-            self.path.display()
+            path_text(&self.path)
         ))
     }
 
@@ -327,7 +328,7 @@ impl RunFolder {
         match of_this_run && goes_on() {
             true => Error::run(format!(
                 "{error}; what was done before is saved in {}: when this is mended, go on with `--resume`",
-                self.path.display()
+                path_text(&self.path)
             )),
             false => error,
         }
@@ -361,7 +362,7 @@ impl RunFolder {
         Err(Error::usage(format!(
             "cannot resume {}: the recipe means another run ({difference}). Undo the change, or start \
              afresh with `--overwrite` or another `--out`{further}",
-            self.path.display()
+            path_text(&self.path)
         )))
     }
 
@@ -375,7 +376,7 @@ impl RunFolder {
         let more = was.zip(wanted).and_then(|(was, wanted)| wanted.checked_sub(was)).filter(|&more| more > 0);
         let mut sets = vec![
             // Paths in a recipe are relative to it, and this one is typed elsewhere.
-            format!("model={}", fs::canonicalize(&self.path).unwrap_or(self.path.clone()).display()),
+            format!("model={}", path_text(&fs::canonicalize(&self.path).unwrap_or(self.path.clone()))),
         ];
         // It brings its own.
         sets.extend(plan.recipe.weights.as_ref().map(|_| "weights=DEFAULT".into()));
@@ -385,12 +386,8 @@ impl RunFolder {
             sets.push("strategy.method=full".into());
         }
         let sets: String = sets.iter().map(|set| format!(" --set {}", typed(set))).collect();
-        let out = format!("{}-further", self.path.display());
-        format!(
-            "tl finetune {}{sets} --out {}",
-            typed(&plan.recipe.path().display().to_string()),
-            typed(&out)
-        )
+        let out = format!("{}-further", path_text(&self.path));
+        format!("tl finetune {}{sets} --out {}", typed(&path_text(plan.recipe.path())), typed(&out))
     }
 }
 
@@ -401,7 +398,7 @@ fn holds_a_file(path: &Path) -> bool {
 }
 
 /// An argument as a shell takes it.
-fn typed(argument: &str) -> String {
+pub(crate) fn typed(argument: &str) -> String {
     let plain = |letter: char| letter.is_alphanumeric() || "-_./=:,+@%".contains(letter);
     match argument.chars().all(plain) {
         true => argument.into(),

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::stats::metrics::Confusion;
-use crate::util::text::shown;
+use crate::text::words::shown;
 
 /// The 97.5 % quantile of the normal distribution: 95 % lie between it and its negative.
 pub const Z: f64 = 1.959_963_984_540_054;
@@ -87,7 +87,7 @@ pub fn note(confusion: &Confusion, classes: &[String]) -> Option<String> {
     if p <= LEVEL {
         return None;
     }
-    let images = crate::util::text::counted(total as usize, "image", "images");
+    let images = crate::text::words::counted(total as usize, "image", "images");
     if count == total {
         return Some(format!(
             "all validation images ({images}) are of one class, `{class}`: their accuracy says nothing about the \

@@ -16,6 +16,7 @@ use crate::models::layers::moments::{Moments, merge, moments};
 use crate::models::{Folding, Network, Tap};
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::recipe::Similarity;
+use crate::text::words::counted;
 
 /// Images that are looked at, at most: 50 and 400 agree within a fifth on all development tasks.
 pub const SAMPLE: usize = 200;
@@ -201,9 +202,13 @@ impl SimilarityJob<'_> {
         }
         if images == 0 {
             return Err(Error::run(format!(
-                "none of {} training images that were looked at can be read, so that their similarity to the source \
+                "none of {} can be read, so that their similarity to the source \
                  data cannot be measured",
-                chosen.len()
+                counted(
+                    chosen.len(),
+                    "training image that was looked at",
+                    "training images that were looked at"
+                )
             )));
         }
         let value = match measure {

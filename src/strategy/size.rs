@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::DatasetSize;
+use crate::text::words::counted;
 
 /// Fewer training images a class than this, by the median over the classes, are little. On the development tasks of
 /// `docs/strategy.md` heads on several stages were better than fine-tuning with 4 a class, as good with 16, and worse
@@ -77,8 +78,10 @@ impl Size {
             _ => format!("{median} is not below {}", self.little_below),
         };
         format!(
-            "{} training images in {} classes ({range}): {} data, {why}",
-            self.images, self.classes, self.verdict
+            "{} in {} ({range}): {} data, {why}",
+            counted(self.images, "training image", "training images"),
+            counted(self.classes, "class", "classes"),
+            self.verdict
         )
     }
 
@@ -86,7 +89,10 @@ impl Size {
     pub fn short(&self) -> String {
         match self.forced {
             true => format!("{} data (as the recipe says)", self.verdict),
-            false => format!("{} data ({} images a class)", self.verdict, self.per_class.median),
+            false => {
+                let images = counted(self.per_class.median, "image", "images");
+                format!("{} data ({images} a class)", self.verdict)
+            }
         }
     }
 }
@@ -111,6 +117,8 @@ mod tests {
 
     #[test]
     fn lines_are_sentences() {
+        assert_eq!(Size::of(&[1, 1], None, 20).short(), "little data (1 image a class)");
+        assert_eq!(Size::of(&[2, 2], None, 20).short(), "little data (2 images a class)");
         assert_eq!(
             Size::of(&[10, 10, 10], None, 20).line(),
             "30 training images in 3 classes (10 a class): little data, 10 is below 20"

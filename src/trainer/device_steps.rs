@@ -9,7 +9,7 @@ use crate::device::precision::LossScale;
 use crate::error::{Error, Result};
 use crate::models::Network;
 use crate::optim::clip_grad_norm;
-use crate::util::text::counted;
+use crate::text::words::counted;
 
 /// Clips all gradients as [`clip_grad_norm`] does; the norm before that, as a number on the device. On a GPU nothing
 /// waits for it: the factor is computed there, and a norm that is not finite is seen when it is read.

@@ -8,6 +8,7 @@ use super::TrainingJob;
 use super::activation_cache::{ActivationCache, views};
 use crate::models::Network;
 use crate::run::history::LinearHead;
+use crate::text::words::counted;
 
 /// Images that go through some of the stages, so many times in a whole run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +26,8 @@ pub struct ForwardCount {
 impl fmt::Display for ForwardCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ForwardCount { part, stages, images, times } = self;
-        write!(f, "{stages}: {images} {part} images × {times}")
+        let images = counted(*images, &format!("{part} image"), &format!("{part} images"));
+        write!(f, "{stages}: {images} × {times}")
     }
 }
 

@@ -36,8 +36,9 @@ use crate::run::checkpoint::{self, Progress};
 use crate::run::folder::RunFolder;
 use crate::run::history::{EpochRow, LinearHead};
 use crate::stats::metrics::Evaluation;
+use crate::text::path_text::path_text;
+use crate::text::words::counted;
 use crate::util::signal::Signals;
-use crate::util::text::counted;
 use crate::weights::card::Card;
 use crate::weights::write_model;
 
@@ -403,7 +404,7 @@ impl State {
             "stopped in epoch {} after {}; everything is saved in {}: go on with `--resume`",
             self.progress.history.len() + 1,
             counted(self.progress.step, "step", "steps"),
-            job.folder.path().display()
+            path_text(job.folder.path())
         ))
     }
 
@@ -450,7 +451,7 @@ fn batching<'a>(job: &TrainingJob<'a>) -> Batching<'a> {
 fn diverged(job: &TrainingJob, what: &str, value: f64, epoch: usize, step: usize) -> Error {
     let model: PathBuf = job.folder.model();
     let kept = match model.exists() {
-        true => format!("the best model so far is kept in {}", model.display()),
+        true => format!("the best model so far is kept in {}", path_text(&model)),
         false => "no epoch was finished, so there is no model yet".into(),
     };
     let few = match job.train.len() {

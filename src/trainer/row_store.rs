@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::models::{bytes_of, is_channels_last};
 use crate::run::folder::RunFolder;
+use crate::text::path_text::path_text;
 
 const FLOAT: usize = size_of::<f32>();
 
@@ -62,7 +63,7 @@ impl RowStore {
                         Error::run(format!(
                             "the output of the frozen stages cannot be kept in {} ({error}): make room there and \
                              go on with `--resume`, or set `train.keep: never` and start again with `--overwrite`",
-                            folder.path().display()
+                            path_text(folder.path())
                         ))
                     })?;
                 }

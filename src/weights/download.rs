@@ -25,6 +25,7 @@ use self::partial::{Hold, Partial};
 pub use self::progress::{DownloadBar, DownloadProgress, Silent};
 use self::transfer::{Event, Fault, FaultKind, Way};
 use crate::error::{Error, Result};
+use crate::text::path_text::path_text;
 use crate::util::digest::{digits_in_name, sha256_of_file};
 
 /// Where torchvision's weights are published.
@@ -147,7 +148,7 @@ impl Source {
         if let Some(hex) = &damaged {
             progress.notice(&format!(
                 "{}: damaged (its sha256 starts with {}, not with {digits}); downloading it again",
-                job.target.display(),
+                path_text(&job.target),
                 &hex[..digits.len()],
             ));
         }
@@ -397,7 +398,7 @@ impl DownloadJob<'_> {
              {URL_VARIABLE}",
             self.name,
             without_password(&self.url),
-            self.target.display(),
+            path_text(&self.target),
             if self.mirror { "another" } else { "a" },
         ))
     }
@@ -412,7 +413,7 @@ impl DownloadJob<'_> {
              place: fetch the file by other means and put it at {}",
             without_password(&self.url),
             self.digits,
-            self.target.display(),
+            path_text(&self.target),
         ))
     }
 

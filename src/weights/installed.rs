@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::download::cache_dir;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Origin, WeightEntry};
+use crate::text::path_text::path_text;
 use crate::util::digest::sha256_of_file;
 
 /// The path of an entry's file in the cache, checked against the digits in its name.
@@ -16,7 +17,7 @@ pub(super) fn find(architecture: &Architecture, entry: &WeightEntry) -> Result<P
     let path = cache_dir()?.join(entry.file);
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let message = format!("there are no weights of {} at {}", architecture.name, path.display());
+            let message = format!("there are no weights of {} at {}", architecture.name, path_text(&path));
             return Err(Error::run(format!("{message}: {}", remedy(architecture, entry))));
         }
         Err(error) => return Err(Error::io("read", &path)(error)),
@@ -29,7 +30,7 @@ pub(super) fn find(architecture: &Architecture, entry: &WeightEntry) -> Result<P
     if !found.starts_with(digits) {
         return Err(Error::run(format!(
             "{} is damaged (its sha256 starts with {}, not with {digits}): {}",
-            path.display(),
+            path_text(&path),
             &found[..digits.len()],
             remedy(architecture, entry),
         )));

@@ -22,6 +22,8 @@ pub use self::write::{write_model, write_tensors};
 use self::checkpoint::{Checkpoint, Dtype, RawTensor};
 use crate::error::{Error, Result};
 use crate::models::{self, Architecture, Fill, Keys, Network, Role, Var};
+use crate::text::path_text::path_text;
+use crate::text::words::counted;
 
 /// What becomes of the classifier in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +128,7 @@ fn fitting_values(network: &Network, var: &Var, raw: &RawTensor, path: &Path) ->
 }
 
 fn values(var: &Var, raw: &RawTensor, path: &Path) -> Result<Tensor> {
-    to_tensor(raw).map_err(Error::torch(format!("take `{}` over from {}", var.key, path.display())))
+    to_tensor(raw).map_err(Error::torch(format!("take `{}` over from {}", var.key, path_text(path))))
 }
 
 /// Copies values into a variable, in place: the layers share it.
@@ -256,9 +258,10 @@ fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     let own = network.architecture;
     if let Some(classes) = classes_if_fits(own, checkpoint) {
         return Some(format!(
-            "the file is for {} with {classes} classes, not {}, and does not name them: learn classes of your own \
+            "the file is for {} with {}, not {}, and does not name them: learn classes of your own \
              from it (`weights:` in a recipe for `tl finetune`), or give a model file that `tl` wrote",
             own.name,
+            counted(classes, "class", "classes"),
             network.classes()
         ));
     }

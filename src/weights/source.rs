@@ -11,7 +11,8 @@ use super::{Head, check, copy, copy_auxiliaries, download, installed, positions}
 use crate::error::{Error, Result};
 use crate::models::{self, Architecture, Classifier, Fill, Keys, Network, Origin, WeightEntry};
 use crate::preprocess::Preprocessing;
-use crate::util::suggest;
+use crate::text::path_text::path_text;
+use crate::text::suggest;
 
 /// Outputs of torchvision's weights.
 const IMAGENET_CLASSES: usize = 1000;
@@ -89,7 +90,7 @@ impl Source {
             // A name without any sign of a path is a slip in a model's name.
             let looks_like_path = model.contains('/') || model.contains('.');
             return Err(match looks_like_path {
-                true => format!("there is no model file at {}", path.display()),
+                true => format!("there is no model file at {}", path_text(&path)),
                 false => models::unknown(model),
             });
         }
@@ -97,14 +98,18 @@ impl Source {
             format!(
                 "{} is not a model that `tl` wrote: if it holds weights, name the network that they are of as the \
                  model (`tl models` lists the names), and the file as the weights",
-                path.display()
+                path_text(&path)
             )
         })?;
         if weights.is_some_and(|weights| weights != "DEFAULT") {
             return Err(format!("{model} brings its own weights: leave the weights out"));
         }
         let architecture = models::find(&card.architecture).ok_or_else(|| {
-            format!("{} is a `{}`, which this version of tl does not know", path.display(), card.architecture)
+            format!(
+                "{} is a `{}`, which this version of tl does not know",
+                path_text(&path),
+                card.architecture
+            )
         })?;
         Ok(Source { architecture, weights: Weights::Model(path) })
     }
@@ -181,7 +186,7 @@ impl Source {
             Weights::Entry(entry) => {
                 format!("{}.{} ({})", self.architecture.weights_enum(), entry.tag, entry.file)
             }
-            Weights::File(path) | Weights::Model(path) => path.display().to_string(),
+            Weights::File(path) | Weights::Model(path) => path_text(path).into_owned(),
         }
     }
 }
@@ -224,12 +229,12 @@ fn weights_file(architecture: &Architecture, name: &str, path: &Path) -> Result<
         let model = path.join(MODEL_FILE);
         return match model.is_file() {
             true => Ok(model),
-            false => Err(format!("the weights {} are a folder without {MODEL_FILE}", path.display())),
+            false => Err(format!("the weights {} are a folder without {MODEL_FILE}", path_text(path))),
         };
     }
     let endings = [".pth", ".pt", ".safetensors", ".bin", ".ckpt"];
     if name.contains('/') || endings.iter().any(|ending| name.ends_with(ending)) {
-        return Err(format!("there is no weights file at {}", path.display()));
+        return Err(format!("there is no weights file at {}", path_text(path)));
     }
     let owner = models::architectures().find(|other| name.starts_with(&format!("{}.", other.weights_enum())));
     match owner {
@@ -337,7 +342,7 @@ impl Opened {
     /// What the user should know although the file was read, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let Some((path, checkpoint)) = &self.file else { return Vec::new() };
-        checkpoint.warnings.iter().map(|warning| format!("{}: {warning}", path.display())).collect()
+        checkpoint.warnings.iter().map(|warning| format!("{}: {warning}", path_text(path))).collect()
     }
 
     /// That the file is one of two models that `tl predict` averages, where only it is read: a sentence.
@@ -346,7 +351,7 @@ impl Opened {
         let partner = self.card.as_ref()?.partner.as_ref()?;
         Some(format!(
             "{} is one of two models that are averaged; it is used alone here, and {} in its folder is the other one",
-            path.display(),
+            path_text(path),
             partner.file
         ))
     }

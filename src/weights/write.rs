@@ -11,6 +11,7 @@ use super::checkpoint::{Dtype, RawTensor};
 use super::state_dict;
 use crate::error::{Error, Result};
 use crate::models::Network;
+use crate::text::path_text::path_text;
 use crate::util::atomic::AtomicFile;
 
 /// Writes `network` and its `card` to `path`, atomically.
@@ -27,7 +28,7 @@ pub fn write_tensors(
 ) -> Result<()> {
     let views = tensors.iter().map(|(key, tensor)| (key.as_str(), Borrowed(tensor)));
     let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| Error::run(format!("cannot write {}: {error}", path.display())))?;
+        .map_err(|error| Error::run(format!("cannot write {}: {error}", path_text(path))))?;
     AtomicFile::write(path, &bytes)
 }
 

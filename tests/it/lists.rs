@@ -96,7 +96,7 @@ fn lists_that_are_none_are_told() {
     };
     wrong(b"", "expected a path a line, found none");
     wrong(b"images/top.png\nother.csv\n", "line 2: other.csv is a list itself; give it as a PATH of its own");
-    wrong(b"\xff\xfei\0", "is text in UTF-16, as PowerShell writes it; save it as UTF-8");
+    wrong(b"\xff\xfe\0\0i\0\0\0", "is text in UTF-32; save it as UTF-8");
     wrong(b"\0\0", "line 1: expected a list of paths, found a zero byte: this is no text");
     // Nothing but a row of why, where no line names an image.
     fs::write(folder.path().join("list.txt"), "gone.png\n").unwrap();

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, because each one links libtorch.
 
+#![allow(clippy::disallowed_methods, reason = "its paths are text")]
+
 mod augment;
 mod digits;
 mod doctor;

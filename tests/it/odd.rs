@@ -1,6 +1,8 @@
 //! Data as people have it: shared and doubled images, one image in a class, labels that mean nothing.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use serde_json::Value;
 
@@ -119,7 +121,7 @@ fn a_class_keeps_the_images_that_it_has() {
     let lab = Lab::of("linear", 2);
     lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"]).says(&[
         "20 of the 20 images of `data.val` are trained on too: its accuracy will be too good to be true",
-        "all the training images of 10 classes (0, 1, 2, 3, 4 and 5 more)",
+        "The training images of 10 classes (0, 1, 2, 3, 4 and 5 more) are all such",
     ]);
     assert_eq!(lab.json("same/report.json")["train"]["images"], 20);
     lab.finetuned("test", &["data={ train: train.csv, val: test.csv, test: test.csv }"])
@@ -227,4 +229,26 @@ fn accuracies_come_with_what_they_are_worth() {
     let page = String::from_utf8(lab.read("run/report.html")).unwrap();
     assert_eq!(page.matches("(95 % sure)").count(), 2);
     assert!(!notes(&report).contains("guessing"));
+}
+
+/// Folders whose names are no UTF-8 hold recipes and runs as others do, and are named so that they are found again.
+#[test]
+fn names_that_are_no_text_come_back() {
+    let lab = Lab::of("linear", 2);
+    let odd = |name: &[u8]| OsStr::from_bytes(name).to_os_string();
+    fs::create_dir(lab.path("").join(odd(b"caf\xe9"))).unwrap();
+    for name in ["r.yaml", "train.csv", "val.csv", "test.csv"] {
+        fs::rename(lab.path(name), lab.path("").join(odd(b"caf\xe9")).join(name)).unwrap();
+    }
+    let run =
+        lab.tl(&["finetune"]).arg("--out").arg(odd(b"run\xe8")).arg(odd(b"caf\xe9/r.yaml")).run().expect(0);
+    run.says(&[r"model   run\xe8/model.safetensors", r"next    tl predict --model 'run\xe8' PATH"]);
+    let predict = |list: &str| lab.tl(&["predict", "--model", r"run\xe8", "--out", "p.csv", list]).run();
+    lab.write("list.txt", "caf\\xe9/none.png\n");
+    predict("list.txt").expect(1).says(&["1 of 1 image could not be read"]);
+    let set = r"data.train=caf\xe9/train.csv";
+    fs::rename(lab.path("").join(odd(b"caf\xe9/r.yaml")), lab.path("r.yaml")).unwrap();
+    let others = ["data.val=0.2", "data.test=caf\\xe9/test.csv"].map(|set| ["--set", set]).concat();
+    let plan = lab.tl(&["plan", "r.yaml", "--set", set]).args(others).run().expect(0);
+    assert!(plan.stdout.contains(r"train: caf\xe9/train.csv"), "{}", plan.stdout);
 }

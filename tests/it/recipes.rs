@@ -112,6 +112,13 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
         "error: r.yaml: 1 mistake\n  --set data.train=nowhere: there is no folder or file nowhere",
     ),
     (
+        "a folder that looks like the one that is there",
+        &["plan", "r.yaml", "--set", "data.train=Caf\u{e9}"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.train=Caf\u{e9}: there is no folder or file Caf\u{e9}; \"Cafe\u{301}\" is there, \
+         which has U+0065 U+0301 (NFD) where this has U+00E9 (NFC)",
+    ),
+    (
         "images without class folders",
         &["plan", "r.yaml", "--set", "data.train=loose"],
         2,
@@ -146,6 +153,21 @@ const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
         2,
         "error: r.yaml: 1 mistake\n  --set data.train=gone.csv: gone.csv: 2 files are not there: x.png (line \
          2), y.png (line 3); paths are relative to the folder of the CSV",
+    ),
+    (
+        "a part that a column gives, and the recipe too",
+        &["plan", "r.yaml", "--set", "data.train=split.csv", "--set", "data.val=0.1"],
+        2,
+        "error: r.yaml: 3 mistakes\n  line 4: data.test: the column `split` of `data.train` gives 2 rows for it already: leave \
+         `data.test` out, or take these rows out of the CSV\n  line 4: data.test: …\n  --set data.val=0.1: the column `split` of \
+         `data.train` gives 3 rows for it already: leave `data.val` out, or take these rows out of the CSV",
+    ),
+    (
+        "a CSV of several parts for one",
+        &["plan", "r.yaml", "--set", "data.val=split.csv"],
+        2,
+        "error: r.yaml: 1 mistake\n  --set data.val=split.csv: split.csv: its column `split` has rows of several parts: give it as \
+         `data.train` alone, or write a .csv of the rows for `data.val`",
     ),
     (
         "images too small for the network",
@@ -213,6 +235,43 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
+/// A CSV of digits with a column `split`.
+fn divided(train: usize, val: usize, test: usize) -> String {
+    let parts = [("Training", train), ("valid", val), ("TEST", test)];
+    let words = parts.into_iter().flat_map(|(word, count)| std::iter::repeat_n(word, count));
+    let mut rows = String::from("filename,class,split\n");
+    for (index, word) in words.enumerate() {
+        let digit = repository("data/digits/train").join((index % 2).to_string());
+        let mut files: Vec<_> = fs::read_dir(digit).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        rows.push_str(&format!("{},{},{word}\n", files[index].display(), index % 2));
+    }
+    rows
+}
+
+/// One CSV for all parts, in a recipe and as a list.
+#[test]
+fn a_column_of_a_csv_gives_the_parts() {
+    let lab = Lab::of("linear", 2);
+    let recipe = fs::read_to_string(lab.path("r.yaml")).unwrap();
+    let data = "data: { train: train.csv, val: val.csv, test: test.csv }";
+    lab.write("r.yaml", recipe.replace(data, "data: { train: split.csv }"));
+    lab.write("split.csv", divided(12, 6, 4));
+    lab.tl(&["plan", "r.yaml"]).run().expect(0).says(&[
+        "its column `split` divides the images: 12 to train on, 6 for validation, 4 to test on",
+        "measured on 6 images for validation, 4 images to test on at the end",
+    ]);
+    lab.tl(&["finetune", "r.yaml", "--out", "run"]).run().expect(0);
+    let plan = String::from_utf8(lab.read("run/plan.yaml")).unwrap();
+    assert!(plan.contains("val: column split of train") && plan.contains("test_images: 4"), "{plan}");
+    lab.tl(&["finetune", "r.yaml", "--out", "run", "--resume"]).run().expect(0);
+    // No row is for validation: a fifth of the training images is held back.
+    lab.write("split.csv", divided(20, 0, 4));
+    lab.tl(&["plan", "r.yaml"]).run().expect(0).says(&["measured on 4 images for validation, 4 images"]);
+    lab.tl(&["predict", "--model", "run", "--out", "all.csv", "split.csv"]).run().expect(0);
+    assert_eq!(lab.read("all.csv").iter().filter(|&&byte| byte == b'\n').count(), 25);
+}
+
 #[test]
 fn beginners_mistakes_are_answered_in_full() {
     let lab = Lab::of("linear", 2);
@@ -221,7 +280,9 @@ fn beginners_mistakes_are_answered_in_full() {
         lab.write(path, &digit);
     }
     fs::create_dir(lab.path("empty")).unwrap();
+    fs::create_dir(lab.path("Cafe\u{301}")).unwrap();
     lab.write("gone.csv", "path,label\nx.png,a\ny.png,b\n");
+    lab.write("split.csv", divided(4, 3, 2));
     let mut wrong = Vec::new();
     for (what, args, code, stderr) in MISTAKES {
         // Not through `Lab::tl`, whose own `--threads` would come twice.
@@ -347,6 +408,23 @@ fn what_is_seldom_meant_is_said_once() {
         ["`train.lr` is not used by `method: linear`", "`weights: none` with a method that freezes stages"]
     {
         assert_eq!(run.stderr.matches(note).count(), 1, "{}", run.stderr);
+    }
+    let folds = |method: &str, c: &str| {
+        let sets = [&format!("strategy.method={method}"), "train.folds=3", c];
+        lab.tl(&["plan", "r.yaml"])
+            .args(sets.into_iter().flat_map(|set| ["--set", set]))
+            .run()
+            .expect(0)
+            .stderr
+    };
+    for (method, c, unused) in [
+        ("linear", "train.c=2", true),
+        ("linear", "seed=7", false),
+        ("partial", "train.c=2", true),
+        ("stages", "train.c=2", false),
+    ] {
+        let said = folds(method, c);
+        assert_eq!(said.contains("`train.folds` is not used by `c: 2`"), unused, "{method} {c}: {said}");
     }
     let quiet = lab.tl(&["plan", "r.yaml", "--quiet", "--set", "train.lr=0.1"]).run().expect(0);
     assert_eq!(quiet.stderr, "");

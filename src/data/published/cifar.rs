@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::{Labels, Opened, python, regular};
 use crate::error::{Error, Result};
 use crate::preprocess::{Bytes, Channels, Packed};
-use crate::util::text::{counted, shown};
+use crate::text::path_text::path_text;
+use crate::text::words::{counted, shown};
 
 /// Columns and rows.
 pub(super) const SIDE: u32 = 32;
@@ -135,7 +136,7 @@ impl Layout {
                     "image {index} has the label {}, but {} names {} (0 to {}): one of the two files is damaged, or \
                      belongs to another set; download them again",
                     numbers[index],
-                    classes.display(),
+                    path_text(&classes),
                     counted(names.len(), "class", "classes"),
                     names.len().saturating_sub(1)
                 ),
@@ -164,14 +165,16 @@ fn binary(path: &Path, labels: usize) -> Result<(Packed, Vec<u16>)> {
     let (file, length) = regular(path)?;
     let record = (labels + PIXELS) as u64;
     if length == 0 || length % record != 0 {
+        let bytes = |count: u64| counted(count as usize, "byte", "bytes");
         return Err(Error::file(
             path,
             format!(
-                "expected records of {record} bytes ({} and 32 x 32 pixels), found {length} bytes, which are {} and {} \
-                 bytes more: it is cut short or no file of CIFAR; download it again",
+                "expected records of {record} bytes ({} and 32 x 32 pixels), found {}, which are {} and {} \
+                 more: it is cut short or no file of CIFAR; download it again",
                 counted(labels, "label", "labels"),
+                bytes(length),
                 counted((length / record) as usize, "record", "records"),
-                length % record
+                bytes(length % record)
             ),
         ));
     }

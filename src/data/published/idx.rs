@@ -13,7 +13,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::{Labels, Opened, last, regular};
 use crate::error::{Error, Result};
 use crate::preprocess::{Bytes, Channels, Packed};
-use crate::util::text::counted;
+use crate::text::words::counted;
 
 /// A gzipped file is unpacked in memory, up to so many bytes.
 const MOST_UNPACKED: u64 = 2 << 30;

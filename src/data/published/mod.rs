@@ -17,7 +17,8 @@ use std::sync::Arc;
 use super::{Image, Named};
 use crate::error::{Error, Result};
 use crate::preprocess::{Packed, Record};
-use crate::util::text::{counted, first_few};
+use crate::text::path_text::path_text;
+use crate::text::words::{counted, first_few};
 use cifar::Layout;
 
 /// Entries of a folder that are looked at for IDX files: where there are more, it is no such set.
@@ -214,7 +215,7 @@ impl Published {
         }
         named.notes.push(format!(
             "{} is {}: {} of its {} part",
-            self.folder.display(),
+            path_text(&self.folder),
             self.title(),
             counted(named.images.len(), "image", "images"),
             portion.name()
@@ -246,7 +247,7 @@ fn add(named: &mut Named, opened: &Opened) -> Result<()> {
 }
 
 fn last(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path_text(path.file_name().unwrap_or_default()).into_owned()
 }
 
 /// A regular file and its length.

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::cifar::PIXELS;
 use super::regular;
 use crate::error::{Error, Result};
-use crate::util::text::{counted, shown};
+use crate::text::words::{counted, shown};
 use crate::weights::checkpoint::pickle::{self, Object, Pickle, Value};
 
 /// CIFAR-100's training images take 155 MB.
@@ -160,7 +160,10 @@ fn array(pickle: &Pickle, value: Value, rows: usize) -> Parsed<Vec<u8>> {
     let length = rows.saturating_mul(PIXELS);
     match bytes.len() == length {
         true => Ok(bytes),
-        false => Err(format!("found {} bytes where {length} are promised; download it again", bytes.len())),
+        false => {
+            let found = counted(bytes.len(), "byte", "bytes");
+            Err(format!("found {found} where {length} are promised; download it again"))
+        }
     }
 }
 

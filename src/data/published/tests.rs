@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
-use crate::data::{Dataset, list_images, read_labelled, read_labelled_with};
+use crate::data::{Dataset, Part, list_images, read_labelled, read_labelled_with};
 use crate::preprocess::{DecodeLimits, decode_file};
 
 /// The bytes of image `index`: those of `tests/oracle/cifar.py`.
@@ -129,7 +129,7 @@ fn cifar_is_read_part_by_part() {
     assert!(rows(&train).iter().copied().eq(expected.iter().map(|(name, class)| (name.as_str(), *class))));
     assert_eq!(train.samples[3].path, d.path().join("data_batch_2.bin#1"));
     assert!((0..10).all(|index| image(&train, index) == rgb(index)));
-    let test = read_labelled_with(d.path(), &train.classes).unwrap();
+    let test = read_labelled_with(d.path(), &train.classes, Part::Val).unwrap();
     assert_eq!(rows(&test), [("test_batch.bin#0", "dog"), ("test_batch.bin#1", "cat")]);
     assert_eq!(image(&test, 1), rgb(11));
     // One of the files alone.
@@ -143,7 +143,7 @@ fn the_fine_label_is_the_class() {
     let train = read_labelled(d.path()).unwrap();
     assert_eq!(rows(&train), [("train.bin#0", "bear"), ("train.bin#1", "apple")]);
     assert_eq!([image(&train, 0), image(&train, 1)], [rgb(0), rgb(1)]);
-    let test = read_labelled_with(d.path(), &train.classes).unwrap();
+    let test = read_labelled_with(d.path(), &train.classes, Part::Val).unwrap();
     assert_eq!((rows(&test), image(&test, 0)), (vec![("test.bin#0", "bear")], rgb(2)));
 }
 
@@ -155,7 +155,7 @@ fn pickles_of_all_pythons_hold_the_same() {
         assert_eq!(rows(&train)[..2], [("data_batch_1#0", "dog"), ("data_batch_1#1", "cat")], "{name}");
         assert_eq!([image(&train, 0), image(&train, 1)], [rgb(0), rgb(1)], "{name}");
         assert_eq!(train.samples.len(), 10);
-        assert_eq!(read_labelled_with(d.path(), &train.classes).unwrap().samples.len(), 2);
+        assert_eq!(read_labelled_with(d.path(), &train.classes, Part::Val).unwrap().samples.len(), 2);
     }
     let d = python(&fixture("hundred.python2"));
     let train = read_labelled(d.path()).unwrap();
@@ -190,7 +190,7 @@ fn idx_files_are_read_under_every_name_gzipped_or_not() {
         assert_eq!(image(&train, 1), grey);
         let found = decode_file(train.samples[1].image(), DecodeLimits::default()).unwrap();
         assert_eq!((found.width, found.height), (2, 3));
-        let test = read_labelled_with(d.path(), &train.classes).unwrap();
+        let test = read_labelled_with(d.path(), &train.classes, Part::Val).unwrap();
         assert_eq!((test.samples.len(), image(&test, 0)), (1, grey));
     }
     // Both forms side by side are one set.
@@ -209,7 +209,7 @@ fn cifar_that_is_damaged_is_told() {
     );
     let d = cifar10("test_batch.bin");
     assert_eq!(
-        plain(read_labelled_with(d.path(), &["cat".into(), "dog".into()]).unwrap_err(), &d),
+        plain(read_labelled_with(d.path(), &["cat".into(), "dog".into()], Part::Val).unwrap_err(), &d),
         "D: is CIFAR-10 (binary version), but 1 file of it is missing: test_batch.bin; unpack or download it again"
     );
     let d = cifar10("");

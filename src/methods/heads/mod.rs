@@ -20,8 +20,8 @@ use crate::models::{Classifier, Fill, Network, Tap};
 use crate::plan::{Data, LinearSettings};
 use crate::report::{HeadsReport, LinearReport, StageRow};
 use crate::run::history::EpochRow;
+use crate::text::words::counted;
 use crate::trainer::{ForwardCount, KeptEpoch};
-use crate::util::text::counted;
 use crate::weights::write_model;
 
 pub(super) use self::fits::taken;
@@ -50,7 +50,8 @@ impl Context<'_> {
         let samples: Vec<&Sample> = data.all().map(|(_, sample)| sample).collect();
         let vectors = seconds.of("features", || self.vectors(&network, &taps, settings, &samples))?;
         let took = started.elapsed().as_secs_f64();
-        self.observer.say(&format!("features of {} images in {took:.1} s", samples.len()));
+        self.observer
+            .say(&format!("features of {} in {took:.1} s", counted(samples.len(), "image", "images")));
         let heads =
             seconds.of("fit", || self.heads(&network, settings, &rows(&vectors, 0, train)?, &data.train))?;
         let measured = |head: &FittedHead, start, samples: &[Sample]| {
@@ -209,7 +210,7 @@ fn notes(
     }
     if !settings.stages.is_empty() && best.cross_validated().is_none() {
         notes.push(format!(
-            "no class has two images, so that the stages cannot be compared: `{}` was taken",
+            "the stages could not be compared: `{}` was taken",
             network.tap_name(taps[best.taps[0]])
         ));
     }

@@ -25,9 +25,10 @@ use self::journal::{JOURNAL, LONGEST_JOURNAL, line, new_journal, read_journal, s
 use self::place::{finished, place};
 use super::JobIdentity;
 use crate::error::{Error, Result};
+use crate::text::path_text::path_text;
+use crate::text::words::counted;
 use crate::util::atomic::{hidden, resolve};
 use crate::util::lock::Lock;
-use crate::util::text::counted;
 
 /// How often the journal is written: what `kill -9` costs at most.
 const COMMIT: Duration = Duration::from_millis(50);
@@ -195,7 +196,7 @@ fn same_job(path: &Path, was: &JobIdentity, is: &JobIdentity) -> Result<()> {
         true => Ok(()),
         false => Err(Error::usage(format!(
             "cannot go on with {}, which means another run: {}; to start over, leave `--resume` out",
-            path.display(),
+            path_text(path),
             differences.join("; ")
         ))),
     }
@@ -215,8 +216,8 @@ fn clear(folder: &Path) -> io::Result<()> {
 /// The folder as the user would write it: beside the path that was given.
 fn shown_beside(path: &Path, folder: &Path) -> String {
     match (path.parent(), folder.file_name()) {
-        (Some(parent), Some(name)) if !path.is_symlink() => parent.join(name).display().to_string(),
-        _ => folder.display().to_string(),
+        (Some(parent), Some(name)) if !path.is_symlink() => path_text(&parent.join(name)).into_owned(),
+        _ => path_text(folder).into_owned(),
     }
 }
 

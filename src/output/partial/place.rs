@@ -10,6 +10,7 @@ use super::journal::{Places, Progress, line};
 use super::same_job;
 use crate::error::{Error, Result};
 use crate::output::{JobIdentity, sibling};
+use crate::text::path_text::path_text;
 use crate::util::atomic::{AtomicFile, hidden, resolve, sync_folder};
 
 /// A finished run, as `.FILE.job` beside the output has it.
@@ -33,7 +34,7 @@ pub(super) fn finished(path: &Path, target: &Path, job: &JobIdentity) -> Result<
         }
         None => Err(Error::usage(format!(
             "{} is there, and `--resume` cannot tell what wrote it; to replace it, leave `--resume` out",
-            path.display()
+            path_text(path)
         ))),
     }
 }

@@ -1,6 +1,7 @@
 //! Which container a file is, told by its first bytes.
 
 use super::pickle;
+use crate::text::words::counted;
 
 /// How much of a file [`Container::of`] wants to see: a tar's first header.
 pub(super) const HEAD_BYTES: u64 = 512;
@@ -54,8 +55,8 @@ fn what_else(head: &[u8]) -> String {
         return "is empty; download or copy it again".into();
     }
     let short = format!(
-        "is cut short, or no weights file at all ({} bytes); {expected}; download or copy it again",
-        head.len()
+        "is cut short, or no weights file at all ({}); {expected}; download or copy it again",
+        counted(head.len(), "byte", "bytes")
     );
     if head.len() < 16 {
         return short;

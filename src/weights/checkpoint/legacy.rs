@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::pickle::{self, Object, Pickle, Value};
 use super::rebuild::{Budget, StorageRef, Storages};
 use super::{Checkpoint, Parsed, cut_short, damaged, quoted, slice_at, state_dict, u64_at};
+use crate::text::words::counted;
 
 const PROTOCOL: Value = Value::Int(1001);
 
@@ -28,9 +29,9 @@ pub(super) fn read(bytes: &[u8]) -> Parsed<Checkpoint> {
     let storages = stream.storages(&object)?;
     let mut checkpoint = state_dict::read(&object, &storages, Budget::for_file(bytes))?;
     if stream.at < bytes.len() {
-        checkpoint
-            .warnings
-            .push(format!("{} bytes follow the last tensor and were ignored", bytes.len() - stream.at));
+        let (one, many) =
+            ("byte follows the last tensor and was ignored", "bytes follow the last tensor and were ignored");
+        checkpoint.warnings.push(counted(bytes.len() - stream.at, one, many));
     }
     Ok(checkpoint)
 }

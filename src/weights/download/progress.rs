@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::text::path_text::path_text;
+
 /// Watches a download. Every method may be left out.
 pub trait DownloadProgress {
     /// Bytes are about to flow: `done` of `total` are there already (`total` is `None` when the server
@@ -122,7 +124,7 @@ impl DownloadProgress for DownloadBar {
 }
 
 fn headline(file_name: &str, to: &Path, total: Option<u64>) -> String {
-    let folder = to.parent().unwrap_or(to).display();
+    let folder = path_text(to.parent().unwrap_or(to));
     match total {
         Some(total) => format!("downloading {file_name} ({}) to {folder}", DecimalBytes(total)),
         None => format!("downloading {file_name} to {folder}"),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::util::text::shown;
+use crate::text::words::shown;
 
 /// Code points of a difference that are shown.
 const SHOWN: usize = 6;
@@ -103,7 +103,8 @@ pub fn alike<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option
 /// A hint about a path that is not there: an entry of that folder whose name looks the same.
 pub fn hint_beside(path: &Path) -> Option<String> {
     // The first part that is missing.
-    let missing = path.ancestors().take_while(|part| std::fs::symlink_metadata(part).is_err()).last()?;
+    let parts = path.ancestors().take_while(|part| !part.as_os_str().is_empty());
+    let missing = parts.take_while(|part| std::fs::symlink_metadata(part).is_err()).last()?;
     let (name, folder) = (missing.file_name()?.to_str()?, missing.parent()?);
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let entries = std::fs::read_dir(folder).ok()?.flatten().take(ENTRIES);

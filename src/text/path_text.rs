@@ -10,8 +10,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// A path, or a part of one, as the outputs spell it.
-pub fn path_text(path: &OsStr) -> Cow<'_, str> {
+use serde::{Serialize, Serializer};
+
+/// A path, or a part of one, as all messages and outputs spell it.
+pub fn path_text<P: AsRef<OsStr> + ?Sized>(path: &P) -> Cow<'_, str> {
+    let path = path.as_ref();
     match path.to_str() {
         Some(text) if !holds_byte(text) => Cow::Borrowed(text),
         _ => Cow::Owned(escaped(path.as_bytes())),
@@ -35,6 +38,11 @@ pub fn path_of_text(text: &str) -> Option<PathBuf> {
     Some(OsString::from_vec(bytes).into())
 }
 
+/// The path that an argument means: as [`located`], from the working directory.
+pub fn typed(path: &Path) -> PathBuf {
+    located(Path::new(""), path.as_os_str().as_bytes())
+}
+
 /// The path that a line of a list means, below `folder`: as it is written if that is there; else without blanks around it, with
 /// `/` for the back-slashes of Windows, or with the bytes that its `\xHH` stand for, whichever is there.
 pub fn located(folder: &Path, written: &[u8]) -> PathBuf {
@@ -49,6 +57,17 @@ pub fn located(folder: &Path, written: &[u8]) -> PathBuf {
     let others =
         [Some(PathBuf::from(OsStr::from_bytes(trimmed))), bytes, Some(OsString::from_vec(slashes).into())];
     others.into_iter().flatten().map(|path| folder.join(path)).find(there).unwrap_or(written_path)
+}
+
+/// A path, or none, as [`path_text`] has it, for serde's `serialize_with`.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize<'a, S: Serializer>(
+    path: impl Into<Option<&'a PathBuf>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    path.into().map(path_text).serialize(serializer)
 }
 
 fn escaped(bytes: &[u8]) -> String {
@@ -132,5 +151,7 @@ mod tests {
         is(b" a/1.png ", b"a/1.png");
         is(br"\xff.png", b"\xff.png");
         is(br"a\none.png", br"a\none.png");
+        let there = |typed_path: &[u8]| typed(&d.path().join(OsStr::from_bytes(typed_path))).is_file();
+        assert!(there(b"\xff.png") && there(br"\xff.png") && !there(br"\xfe.png"));
     }
 }

@@ -1,6 +1,6 @@
 //! Words for messages: hints, text of others shown safely, long lists cut short, counts.
 
-use crate::util::suggest::nearest;
+use crate::text::suggest::nearest;
 
 /// A longer name is no slip of the finger, and comparing it would take its length squared.
 const LONGEST_SLIP: usize = 100;
@@ -50,6 +50,11 @@ pub fn first_few<T: AsRef<str>>(names: &[T]) -> String {
 /// `1 file`, `3 files`.
 pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// The verb of so many.
+pub fn are(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }
 
 #[cfg(test)]

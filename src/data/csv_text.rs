@@ -1,0 +1,177 @@
+//! CSVs and lists as other programs write them: in other encodings, with other separators, with other names of columns.
+
+use std::io::{self, Read};
+
+use csv::{ByteRecord, ReaderBuilder};
+
+/// What the column of paths may be called; the first of them counts before the others.
+pub(super) const PATHS: [&str; 10] = [
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image",
+    "image_path",
+    "image_name",
+    "img_path",
+];
+/// What the column of labels may be called; the first of them counts before the others.
+pub(super) const LABELS: [&str; 7] = ["label", "class", "category", "target", "class_name", "species", "y"];
+
+/// Where the column is that has one of these names; the error names those that could all be it.
+pub(super) fn column(first: &ByteRecord, names: &[&str]) -> Result<Option<usize>, Vec<String>> {
+    let called = |names: &[&str]| -> Vec<(usize, String)> {
+        let text = |field: &[u8]| String::from_utf8_lossy(field.trim_ascii()).into_owned();
+        let fields = first.iter().map(text).enumerate();
+        fields.filter(|(_, field)| names.iter().any(|name| field.eq_ignore_ascii_case(name))).collect()
+    };
+    let proper = called(&names[..1]);
+    match &(if proper.is_empty() { called(names) } else { proper })[..] {
+        [] => Ok(None),
+        [(place, _)] => Ok(Some(*place)),
+        several => Err(several.iter().map(|(_, name)| name.clone()).collect()),
+    }
+}
+
+/// Text in UTF-8 without a byte-order mark. Text in UTF-16, as Excel and PowerShell write it, is told by its mark or by the zero
+/// bytes of Latin letters; any other is left as it is.
+pub(super) fn in_utf8(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    let unit: fn([u8; 2]) -> u16 = match bytes[..] {
+        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] | [1..=255, 0, 0, 0, ..] | [0, 0, 0, 1..=255, ..] => {
+            return Err("is text in UTF-32; save it as UTF-8".into());
+        }
+        [0xFE, 0xFF, ..] | [0, 1..=255, ..] => u16::from_be_bytes,
+        [0xFF, 0xFE, ..] | [1..=255, 0, ..] => u16::from_le_bytes,
+        [0xEF, 0xBB, 0xBF, ..] => {
+            bytes.drain(..3);
+            return Ok(bytes);
+        }
+        _ => return Ok(bytes),
+    };
+    let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+    let text = String::from_utf16(&units)
+        .map_err(|_| "begins as text in UTF-16 does, and is none; save it as UTF-8".to_string())?;
+    Ok(text.trim_start_matches('\u{feff}').as_bytes().to_vec())
+}
+
+/// The rows of a CSV.
+pub(super) fn reader(delimiter: u8, bytes: &[u8]) -> csv::Reader<Unblanked<'_>> {
+    let bytes = Unblanked { bytes, delimiter, at: At::Start };
+    ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bytes)
+}
+
+/// What stands between the columns of the first row: the one that makes a header of it, else the one that makes any columns, a
+/// comma before the others.
+pub(super) fn delimiter(bytes: &[u8], is_header: impl Fn(&ByteRecord) -> bool) -> u8 {
+    let first = |delimiter| {
+        let mut record = ByteRecord::new();
+        let read = reader(delimiter, bytes).read_byte_record(&mut record);
+        if matches!(read, Ok(true)) { record } else { ByteRecord::new() }
+    };
+    let firsts = [b',', b';', b'\t'].map(|delimiter| (delimiter, first(delimiter)));
+    let named = firsts.iter().find(|(_, first)| is_header(first));
+    named
+        .or_else(|| firsts.iter().find(|(_, first)| first.len() > 1))
+        .map_or(b',', |&(delimiter, _)| delimiter)
+}
+
+/// A separator in words.
+pub(super) fn separator(delimiter: u8) -> &'static str {
+    match delimiter {
+        b';' => "semicolon",
+        b'\t' => "tab",
+        _ => "comma",
+    }
+}
+
+/// The bytes of a CSV without the blanks between a separator and a quotation mark: with them the mark would be text.
+pub(super) struct Unblanked<'a> {
+    bytes: &'a [u8],
+    delimiter: u8,
+    at: At,
+}
+
+/// Where in a field the next byte is.
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    Start,
+    Plain,
+    Quoted,
+    /// Behind a quotation mark in quotes: their end, or the first of two.
+    Mark,
+}
+
+impl Read for Unblanked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < buffer.len() {
+            if self.at == At::Start {
+                let is_blank = |&&byte: &&u8| matches!(byte, b' ' | b'\t') && byte != self.delimiter;
+                let blanks = self.bytes.iter().take_while(is_blank).count();
+                if self.bytes.get(blanks) == Some(&b'"') {
+                    self.bytes = &self.bytes[blanks..];
+                }
+            }
+            let Some((&byte, rest)) = self.bytes.split_first() else { break };
+            self.at = match (self.at, byte) {
+                (At::Start | At::Mark, b'"') => At::Quoted,
+                (At::Quoted, b'"') => At::Mark,
+                (At::Quoted, _) => At::Quoted,
+                (_, b'\n' | b'\r') => At::Start,
+                (_, byte) if byte == self.delimiter => At::Start,
+                _ => At::Plain,
+            };
+            (buffer[written], self.bytes) = (byte, rest);
+            written += 1;
+        }
+        Ok(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(text: &str) -> Vec<Vec<String>> {
+        let mut rows = Vec::new();
+        for record in reader(b',', text.as_bytes()).byte_records() {
+            rows.push(record.unwrap().iter().map(|it| String::from_utf8_lossy(it).into_owned()).collect());
+        }
+        rows
+    }
+
+    #[test]
+    fn blanks_before_quotes_make_no_columns() {
+        assert_eq!(rows("a.jpg, \"x, y\"\n \"b, c\",\t\"d\"\n"), [["a.jpg", "x, y"], ["b, c", "d"]]);
+        // What is in quotes stays, and a mark within a field is text.
+        assert_eq!(rows("\"a, \"\"b\"\", \"\"\",\"\n \"\"c\"\n"), [["a, \"b\", \"", "\n \"c"]]);
+        assert_eq!(rows("a b \"c\", d \"e\n"), [["a b \"c\"", " d \"e"]]);
+    }
+
+    #[test]
+    fn text_in_utf_32_is_called_so() {
+        let units = |text: &str, unit: fn(u32) -> [u8; 4]| -> Vec<u8> {
+            text.chars().flat_map(|letter| unit(letter.into())).collect()
+        };
+        for text in ["\u{feff}path,label\n", "path,label\n"] {
+            for unit in [u32::to_le_bytes, u32::to_be_bytes] {
+                let told = in_utf8(units(text, unit)).unwrap_err();
+                assert_eq!(told, "is text in UTF-32; save it as UTF-8");
+            }
+        }
+        assert!(in_utf8(b"\xFF\xFE\x00\xD8a\0".to_vec()).unwrap_err().contains("UTF-16"));
+        assert_eq!(in_utf8(b"\xEF\xBB\xBFa".to_vec()).unwrap(), b"a");
+    }
+
+    #[test]
+    fn a_column_has_its_own_name_or_the_only_other_one() {
+        let of = |header: &str| column(&ByteRecord::from(header.split(',').collect::<Vec<_>>()), &LABELS);
+        assert_eq!(of("class,label,target"), Ok(Some(1)));
+        assert_eq!(of("id, Species ,x"), Ok(Some(1)));
+        assert_eq!(of("id,x"), Ok(None));
+        assert_eq!(of("class,category"), Err(vec!["class".into(), "category".into()]));
+        assert_eq!(of("label,Label"), Err(vec!["label".into(), "Label".into()]));
+    }
+}
