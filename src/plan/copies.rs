@@ -8,7 +8,7 @@ use crate::preprocess::ImageAt;
 use crate::text::words::{are, counted, first_few};
 
 /// The images as listed, before any are set aside for validation.
-pub(super) struct BackOff {
+pub(super) struct Parts {
     /// `data.train`.
     pub listed: Dataset,
     /// `data.val`, where it is a path.
@@ -27,7 +27,7 @@ pub(super) struct Apart {
 
 /// Takes the images that `data.val` or `data.test` holds too out of the training images, files being the same
 /// if their bytes are. A class that would lose all of its images keeps them: then only a note can help.
-pub(super) fn keep_apart(parts: &mut BackOff, threads: usize) -> Result<Apart> {
+pub(super) fn keep_apart(parts: &mut Parts, threads: usize) -> Result<Apart> {
     let all: Vec<&Sample> = samples(parts).collect();
     let images: Vec<ImageAt> = all.iter().map(|sample| sample.image()).collect();
     let first = first_of_each_content(&images, threads)?;
@@ -65,7 +65,7 @@ pub(super) fn keep_apart(parts: &mut BackOff, threads: usize) -> Result<Apart> {
     Ok(Apart { contents, notes })
 }
 
-fn samples(parts: &BackOff) -> impl Iterator<Item = &Sample> {
+fn samples(parts: &Parts) -> impl Iterator<Item = &Sample> {
     parts.listed.samples.iter().chain(parts.val.iter().flatten()).chain(parts.test.iter().flatten())
 }
 
@@ -93,7 +93,7 @@ fn several_classes(all: &[&Sample], first: &[usize], classes: &[String]) -> Opti
     })
 }
 
-fn test_in_val(parts: &BackOff, in_val: &[usize], in_test: &[usize]) -> Option<String> {
+fn test_in_val(parts: &Parts, in_val: &[usize], in_test: &[usize]) -> Option<String> {
     let val: HashSet<usize> = in_val.iter().copied().collect();
     let test = parts.test.iter().flatten();
     let names: Vec<&str> = test

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::copies::{self, Apart, BackOff};
+use super::copies::{self, Apart, Parts};
 pub use crate::data::Part;
 use crate::data::{self, Aside, Sample};
 use crate::recipe::{Mistake, Recipe, ValChoice};
@@ -129,7 +129,7 @@ impl Data {
         if mistakes.len() > before {
             return Data::default();
         }
-        let mut parts = BackOff { listed, val, test };
+        let mut parts = Parts { listed, val, test };
         let contents = match copies::keep_apart(&mut parts, threads) {
             Ok(Apart { contents, notes: said }) => {
                 notes.extend(said);
@@ -140,7 +140,7 @@ impl Data {
                 return Data::default();
             }
         };
-        let BackOff { listed, val, test } = parts;
+        let Parts { listed, val, test } = parts;
         let (train, val) = match (val, &recipe.data.val) {
             (Some(val), _) => (listed.samples, val),
             (None, choice) => {

@@ -1,6 +1,5 @@
 //! From a recipe to a plan.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use tch::Device;
@@ -15,7 +14,7 @@ use super::method::{
 use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
 use super::race;
-use super::strategy::{Decision, Watch};
+use super::strategy::{Decided, Decision, Watch};
 use super::{DataSettings, PLAN_FILE, Plan, Settings, SourceHead, fine_tuning, fit};
 use crate::device::DeviceChoice;
 use crate::device::{self, choose};
@@ -39,8 +38,7 @@ pub struct Overrides {
     pub resume: bool,
 }
 
-/// On so many training images of each class the heads are compared that are fitted beside fine-tuning; they are then fitted to
-/// all.
+/// On so many training images of each class heads beside fine-tuning are compared; they are then fitted to all.
 const COMPARE_ON: usize = 100;
 
 /// Pillow refuses more than twice its warning limit of 89,478,485 pixels as a decompression bomb.
@@ -62,57 +60,27 @@ impl Plan {
         overrides: &Overrides,
         watch: &Watch,
     ) -> Result<Plan> {
-        let seed = recipe.seed.unwrap_or(0);
         let mut notes = Vec::new();
         let asked = recipe.strategy.method.unwrap_or(Method::Auto);
-        let source = source(&recipe, asked, &mut mistakes);
-        let mut opened = source.as_ref().and_then(|source| open(&recipe, source, &mut mistakes));
-        let preprocessing =
-            source.as_ref().and_then(|source| preprocessing(&recipe, source, opened.as_ref(), &mut mistakes));
-        if let (Some(source), Some(opened), Some(preprocessing)) = (&source, &opened, &preprocessing) {
-            check_weights(&recipe, source, opened, preprocessing, &mut mistakes);
-        }
-        let device = device(&recipe, overrides, &mut mistakes)?;
-        notes.extend(device::fallen_back(overrides.device.or(recipe.device).unwrap_or_default()));
-        if device == DeviceChoice::Cpu {
-            notes.extend(recipe.train.precision.and_then(|precision| precision.note(Device::Cpu)));
-        }
-        let threads = overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads);
-        let out = overrides.out.clone().unwrap_or_else(|| recipe.out_folder());
-        let data = Data::list(&recipe, seed, threads, &mut mistakes, &mut notes);
+        let mut begun = Begun::of(&recipe, asked, &mut mistakes);
+        let machine = Machine::of(&recipe, overrides, &mut notes, &mut mistakes)?;
+        let data = Data::list(&recipe, machine.seed, machine.threads, &mut mistakes, &mut notes);
         // Nothing is downloaded or measured for a recipe that has to be mended first.
-        let mut decided = None;
-        if let (Some(source), Some(preprocessing), true) = (&source, &preprocessing, mistakes.is_empty()) {
-            let earlier = overrides.resume.then(|| out.join(PLAN_FILE));
-            let decision = Decision {
-                recipe: &recipe,
-                source,
-                preprocessing,
-                data: &data,
-                limits: data_settings(&recipe, &data).limits(),
-                seed,
-                device,
-                threads,
-                earlier: earlier.as_deref(),
-            };
-            decided = Some(decision.make(asked, &mut opened, watch)?);
-        }
+        let decided = match mistakes.is_empty() {
+            true => begun.decide(&recipe, asked, &data, &machine, watch)?,
+            false => None,
+        };
+        let mut probe = begun.probe()?;
+        let eval = begun.views(&recipe, &mut mistakes);
         let method = match (&decided, asked) {
             (Some(decided), _) => decided.choice.method,
             (None, Method::Auto) => Method::Linear,
             (None, asked) => asked,
         };
-        let mut probe = match (&source, &opened) {
-            (_, Some(opened)) => Some(opened.network(2, DEFAULT_SIDE as u32, Device::Cpu, Fill::Shapes)?),
-            (Some(source), None) => Some(Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes)?),
-            (None, None) => None,
-        };
-        let eval = preprocessing.as_ref().and_then(|preprocessing| {
-            let name = source.as_ref().map_or("the network", |source| source.architecture.name);
-            views(&recipe, name, preprocessing, &mut mistakes)
-        });
         let methods = match method {
-            Method::Race => race::methods(&recipe, source.as_ref(), probe.as_ref(), &data, &mut mistakes),
+            Method::Race => {
+                race::methods(&recipe, begun.source.as_ref(), probe.as_ref(), &data, &mut mistakes)
+            }
             method => {
                 let rival = decided.as_ref().and_then(|decided| decided.choice.rival);
                 // A model that `stages` made has its stages chosen.
@@ -120,77 +88,46 @@ impl Plan {
                 std::iter::once(method).chain(rival.filter(|_| !chosen)).collect()
             }
         };
-        let average = asked == Method::Auto && recipe.strategy.average.unwrap_or(true);
-        let lots = decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Lots);
-        let young = opened.as_ref().is_some_and(Opened::begun_at_random);
-        let head = opened.as_ref().and_then(|opened| source_head(opened, &data.classes));
+        let head = begun.opened.as_ref().and_then(|opened| source_head(opened, &data.classes));
         // A race holds training images out, which this head may have learnt from.
         let begun_with = head.filter(|_| method != Method::Race);
         let mut candidates = Vec::new();
         for &method in &methods {
             let (said, wrong) = (&mut notes, &mut mistakes);
+            let young = begun.opened.as_ref().is_some_and(Opened::begun_at_random);
+            let lots = decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Lots);
             let resolving = Resolving { recipe: &recipe, method, data: &data, young, lots, head: begun_with };
-            candidates.push(resolving.candidate(probe.as_mut(), preprocessing.as_ref(), said, wrong)?);
+            let preprocessing = begun.preprocessing.as_ref();
+            candidates.push(resolving.candidate(probe.as_mut(), preprocessing, said, wrong)?);
         }
-        // Where fine-tuning is the table's choice there are many images, and cross-validation on all would take as long as it.
         if method.is_by_gradient() {
-            let heads = candidates.iter_mut().skip(1).filter_map(|it| match &mut it.training {
-                Training::Heads { linear } => Some(linear),
-                _ => None,
-            });
-            heads.filter(|linear| !linear.stages.is_empty()).for_each(|linear| {
-                linear.compare_on.get_or_insert(COMPARE_ON);
-            });
+            compare_on_some(&mut candidates);
         }
-        let mut told: Vec<Mistake> = Vec::new();
-        mistakes.retain(|mistake| {
-            let new = !told.contains(mistake);
-            told.extend(new.then(|| mistake.clone()));
-            new
-        });
-        recipe.refuse(mistakes)?;
-        let (Some(source), Some(preprocessing), Some(probe), Some(decided)) =
-            (source, preprocessing, probe, decided)
-        else {
-            // Whatever is missing here has left a mistake behind, and mistakes have been refused.
-            return Err(crate::Error::run("the plan is incomplete though no mistake was found"));
+        recipe.refuse(each_once(mistakes))?;
+        let Begun { source: Some(source), opened, preprocessing: Some(preprocessing) } = begun else {
+            return Err(incomplete());
         };
+        let Some(decided) = decided else { return Err(incomplete()) };
 
-        notes.extend(opened.iter().flat_map(Opened::warnings));
-        notes.extend(opened.as_ref().and_then(Opened::note_of_two));
-        if method != Method::Scratch {
-            let side = preprocessing.crop_size;
-            notes.extend(opened.as_ref().map_or_else(|| source.note(side), |opened| opened.note(side)));
-        }
+        notes.extend(source_notes(&source, opened.as_ref(), method, preprocessing.crop_size));
         // Of `--threads` the command has spoken.
         let typed = recipe.threads.filter(|_| overrides.threads.is_none());
         notes.extend(typed.and_then(device::too_many_threads));
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
         notes.extend(fit::note(&data, &preprocessing));
-        let limits = data_settings(&recipe, &data).limits();
-        notes.extend(fit::too_dark(&data, &preprocessing, limits));
+        notes.extend(fit::too_dark(&data, &preprocessing, data_settings(&recipe, &data).limits()));
         let taken = begun_with.is_some_and(|head| head.is_the_same());
         notes.extend(unused_keys(&recipe, &methods, asked, taken));
         notes.extend(fit::unused_keys(&recipe, &preprocessing));
         notes.extend(head.and_then(|_| drawn_anew(&recipe, &source, &data)));
         notes.extend(methods.iter().flat_map(|&method| warnings(&recipe, &source, method)));
-        // The methods of a race may say the same.
-        let mut said = HashSet::new();
-        notes.retain(|note| said.insert(note.clone()));
-        let mut candidates = match method {
-            Method::Race => {
-                let race = race::settings(&recipe, candidates, &data, &mut notes);
-                let stages = Vec::new;
-                let training = Training::Race { race };
-                vec![Candidate { method, frozen_stages: stages(), trained_stages: stages(), training }]
-            }
-            _ => candidates,
+        if method == Method::Race {
+            let race = race::settings(&recipe, candidates, &data, &mut notes);
+            let (frozen_stages, trained_stages) = (Vec::new(), Vec::new());
+            let training = Training::Race { race };
+            candidates = vec![Candidate { method, frozen_stages, trained_stages, training }];
         }
-        .into_iter();
-        let Some(candidate) = candidates.next() else {
-            return Err(crate::Error::run("the plan has no method"));
-        };
-        drop(probe);
+        let mut candidates = candidates.into_iter();
         let settings = Settings {
             model: source.architecture.name.into(),
             weights: describe(&recipe, &source, method),
@@ -201,16 +138,151 @@ impl Plan {
                 Method::Race => "the methods are measured before one is trained".into(),
                 _ => decided.choice.reason,
             },
-            candidate,
+            candidate: candidates.next().ok_or_else(incomplete)?,
             rival: candidates.next(),
-            average,
+            average: asked == Method::Auto && recipe.strategy.average.unwrap_or(true),
             eval,
-            seed,
-            device,
-            threads,
-            out,
+            seed: machine.seed,
+            device: machine.device,
+            threads: machine.threads,
+            out: machine.out,
         };
+        // The methods of a race may say the same.
+        let notes = each_once(notes);
         Ok(Plan { settings, source, opened, data, notes, recipe, head, rate: decided.rate })
+    }
+}
+
+/// Whatever is missing has left a mistake behind, and mistakes are refused before.
+fn incomplete() -> crate::Error {
+    crate::Error::run("the plan is incomplete though no mistake was found")
+}
+
+fn each_once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for item in items {
+        if !once.contains(&item) {
+            once.push(item);
+        }
+    }
+    once
+}
+
+/// Has heads beside fine-tuning compared on [`COMPARE_ON`] images a class: there are many images, and
+/// cross-validation on all would take as long as the fine-tuning.
+fn compare_on_some(candidates: &mut [Candidate]) {
+    for candidate in candidates.iter_mut().skip(1) {
+        match &mut candidate.training {
+            Training::Heads { linear } if !linear.stages.is_empty() => {
+                linear.compare_on.get_or_insert(COMPARE_ON);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Notes on the weights that a run begins with.
+fn source_notes(source: &Source, opened: Option<&Opened>, method: Method, side: u32) -> Vec<String> {
+    let mut notes: Vec<String> = opened.iter().flat_map(|opened| opened.warnings()).collect();
+    notes.extend(opened.and_then(Opened::note_of_two));
+    if method != Method::Scratch {
+        notes.extend(opened.map_or_else(|| source.note(side), |opened| opened.note(side)));
+    }
+    notes
+}
+
+/// The network that a run begins with, as far as the recipe is right.
+struct Begun {
+    source: Option<Source>,
+    opened: Option<Opened>,
+    preprocessing: Option<Preprocessing>,
+}
+
+impl Begun {
+    fn of(recipe: &Recipe, asked: Method, mistakes: &mut Vec<Mistake>) -> Self {
+        let source = source(recipe, asked, mistakes);
+        let opened = source.as_ref().and_then(|source| open(recipe, source, mistakes));
+        let preprocessing =
+            source.as_ref().and_then(|source| preprocessing(recipe, source, opened.as_ref(), mistakes));
+        if let (Some(source), Some(opened), Some(preprocessing)) = (&source, &opened, &preprocessing) {
+            check_weights(recipe, source, opened, preprocessing, mistakes);
+        }
+        Begun { source, opened, preprocessing }
+    }
+
+    /// Chooses the method, where there is a network; its file may be opened for that.
+    fn decide(
+        &mut self,
+        recipe: &Recipe,
+        asked: Method,
+        data: &Data,
+        machine: &Machine,
+        watch: &Watch,
+    ) -> Result<Option<Decided>> {
+        let (Some(source), Some(preprocessing)) = (&self.source, &self.preprocessing) else {
+            return Ok(None);
+        };
+        let decision = Decision {
+            recipe,
+            source,
+            preprocessing,
+            data,
+            limits: data_settings(recipe, data).limits(),
+            seed: machine.seed,
+            device: machine.device,
+            threads: machine.threads,
+            earlier: machine.earlier.as_deref(),
+        };
+        decision.make(asked, &mut self.opened, watch).map(Some)
+    }
+
+    /// The network without values, to ask for its stages.
+    fn probe(&self) -> Result<Option<Network>> {
+        match (&self.source, &self.opened) {
+            (_, Some(opened)) => opened.network(2, DEFAULT_SIDE as u32, Device::Cpu, Fill::Shapes).map(Some),
+            (Some(source), None) => {
+                Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes).map(Some)
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn views(&self, recipe: &Recipe, mistakes: &mut Vec<Mistake>) -> Option<Views> {
+        let name = self.source.as_ref().map_or("the network", |source| source.architecture.name);
+        views(recipe, name, self.preprocessing.as_ref()?, mistakes)
+    }
+}
+
+/// Where a run takes place.
+struct Machine {
+    seed: u64,
+    device: DeviceChoice,
+    threads: usize,
+    out: PathBuf,
+    /// The plan of the run that is to go on, if one is.
+    earlier: Option<PathBuf>,
+}
+
+impl Machine {
+    fn of(
+        recipe: &Recipe,
+        overrides: &Overrides,
+        notes: &mut Vec<String>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Result<Self> {
+        let device = device(recipe, overrides, mistakes)?;
+        notes.extend(device::fallen_back(overrides.device.or(recipe.device).unwrap_or_default()));
+        if device == DeviceChoice::Cpu {
+            notes.extend(recipe.train.precision.and_then(|precision| precision.note(Device::Cpu)));
+        }
+        let out = overrides.out.clone().unwrap_or_else(|| recipe.out_folder());
+        Ok(Machine {
+            seed: recipe.seed.unwrap_or(0),
+            device,
+            threads: overrides.threads.or(recipe.threads).unwrap_or_else(device::default_threads),
+            earlier: overrides.resume.then(|| out.join(PLAN_FILE)),
+            out,
+        })
     }
 }
 
