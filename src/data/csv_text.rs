@@ -4,28 +4,34 @@ use std::io::{self, Read};
 
 use csv::{ByteRecord, ReaderBuilder};
 
-/// What the column of paths may be called; the first of them counts before the others.
-pub(super) const PATHS: [&str; 10] = [
+use crate::text::look_alikes::looks;
+
+/// What the column of paths may be called, as [`looks`] has it; the first of them counts before the others.
+pub(super) const PATHS: [&str; 13] = [
     "path",
     "file",
     "filename",
-    "file_name",
+    "file name",
+    "filenames",
     "filepath",
-    "file_path",
+    "file path",
+    "filepaths",
     "image",
-    "image_path",
-    "image_name",
-    "img_path",
+    "image path",
+    "image name",
+    "img path",
+    "paths",
 ];
-/// What the column of labels may be called; the first of them counts before the others.
-pub(super) const LABELS: [&str; 7] = ["label", "class", "category", "target", "class_name", "species", "y"];
+/// What the column of labels may be called, as [`looks`] has it; the first of them counts before the others.
+pub(super) const LABELS: [&str; 8] =
+    ["label", "class", "category", "target", "class name", "species", "y", "labels"];
 
 /// Where the column is that has one of these names; the error names those that could all be it.
 pub(super) fn column(first: &ByteRecord, names: &[&str]) -> Result<Option<usize>, Vec<String>> {
     let called = |names: &[&str]| -> Vec<(usize, String)> {
         let text = |field: &[u8]| String::from_utf8_lossy(field.trim_ascii()).into_owned();
         let fields = first.iter().map(text).enumerate();
-        fields.filter(|(_, field)| names.iter().any(|name| field.eq_ignore_ascii_case(name))).collect()
+        fields.filter(|(_, field)| names.contains(&looks(field).as_str())).collect()
     };
     let proper = called(&names[..1]);
     match &(if proper.is_empty() { called(names) } else { proper })[..] {
@@ -170,6 +176,7 @@ mod tests {
         let of = |header: &str| column(&ByteRecord::from(header.split(',').collect::<Vec<_>>()), &LABELS);
         assert_eq!(of("class,label,target"), Ok(Some(1)));
         assert_eq!(of("id, Species ,x"), Ok(Some(1)));
+        assert_eq!(of("id,CLASS_NAME"), Ok(Some(1)));
         assert_eq!(of("id,x"), Ok(None));
         assert_eq!(of("class,category"), Err(vec!["class".into(), "category".into()]));
         assert_eq!(of("label,Label"), Err(vec!["label".into(), "Label".into()]));

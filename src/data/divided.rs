@@ -3,21 +3,23 @@
 use csv::ByteRecord;
 
 use super::part::Part;
+use crate::text::look_alikes::looks;
 use crate::text::words::{first_few, shown};
 
-/// Names of columns with a word for the part.
-const WORDS: [&str; 8] = ["split", "data_split", "set", "subset", "partition", "usage", "phase", "part"];
+/// Names of columns with a word for the part, as [`looks`] has them.
+const WORDS: [&str; 10] =
+    ["split", "data split", "set", "data set", "dataset", "subset", "partition", "usage", "phase", "part"];
 /// Names of columns with a yes or a no, and the part that they ask about.
 const ASKING: [(&str, Part); 6] = [
-    ("is_train", Part::Train),
-    ("is_training", Part::Train),
-    ("is_val", Part::Val),
-    ("is_valid", Part::Val),
-    ("is_validation", Part::Val),
-    ("is_test", Part::Test),
+    ("is train", Part::Train),
+    ("is training", Part::Train),
+    ("is val", Part::Val),
+    ("is valid", Part::Val),
+    ("is validation", Part::Val),
+    ("is test", Part::Test),
 ];
 /// Names of columns that number the folds of a cross-validation.
-const FOLDS: [&str; 2] = ["fold", "kfold"];
+const FOLDS: [&str; 4] = ["fold", "folds", "kfold", "k fold"];
 
 /// Further values of a column are not told apart: so many are no parts.
 const MOST: usize = 50;
@@ -104,8 +106,8 @@ pub(super) struct Columns(Vec<Column>);
 impl Columns {
     pub(super) fn of(header: &ByteRecord) -> Columns {
         let fields = header.iter().enumerate().filter_map(|(place, field)| {
-            let name = String::from_utf8_lossy(field.trim_ascii()).to_ascii_lowercase();
-            let kind = Kind::of(&name)?;
+            let name = shown(&String::from_utf8_lossy(field.trim_ascii()));
+            let kind = Kind::of(&looks(&name))?;
             Some(Column { place, name, kind, values: Vec::new(), rows: Vec::new() })
         });
         Columns(fields.collect())
@@ -252,10 +254,17 @@ mod tests {
         assert_eq!(rows("is_valid", ["True", "False", "0", "1", "false", "0"]), ["2356", "14", ""]);
         assert_eq!(rows("is_test", ["1", "0", "0", "1", "0", "0"]), ["2356", "", "14"]);
         assert_eq!(rows("is_train", ["1", "1", "0", "0", "1", "1"]), ["1256", "", "34"]);
+        assert_eq!(
+            rows("Data Set", ["train", "train", "valid", "test", "train", "train"]),
+            ["1256", "3", "4"]
+        );
         // The same everywhere: no rows are set aside.
         assert_eq!(rows("split", ["train"; 6]), ["123456", "-", "-"]);
         assert_eq!(rows("is_valid", ["false"; 6]), ["123456", "-", "-"]);
         assert_eq!(rows("fold", ["1"; 6]), ["123456", "-", "-"]);
+        let kaggle =
+            "class id,filepaths,labels,card type,data set\n0,1,a,x,train\n1,2,b,y,train\n0,3,a,x,test\n";
+        assert_eq!(parts(kaggle).unwrap(), ["12", "", "3"]);
         let said = with("path,label,split\n1,a,train\n2,b,train\n3,a,test\n", |path| {
             read_labelled(path).unwrap().notes.join("; ")
         });

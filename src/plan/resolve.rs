@@ -240,9 +240,7 @@ impl Begun {
     fn probe(&self) -> Result<Option<Network>> {
         match (&self.source, &self.opened) {
             (_, Some(opened)) => opened.network(2, DEFAULT_SIDE as u32, Device::Cpu, Fill::Shapes).map(Some),
-            (Some(source), None) => {
-                Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes).map(Some)
-            }
+            (Some(source), None) => Network::new(source.architecture, 2, Device::Cpu, Fill::Shapes).map(Some),
             (None, None) => Ok(None),
         }
     }
