@@ -1,7 +1,9 @@
 //! JPEG 2000: a codestream alone (`.j2k`, `.j2c`, `.jpc`), or in the boxes of a JP2 or JPX file.
 //!
 //! Reversible files have Pillow's pixels; irreversible ones differ by a level here and there, as OpenJPEG rounds
-//! elsewhere. What is not unsigned 8 bits is brought there as the other formats do it: wider samples by their high byte.
+//! elsewhere. Samples of more than 8 bits keep the highest 8, as in the other formats.
+
+use std::fmt::Display;
 
 use hayro_jpeg2000::{ComponentData, DecodeSettings, DecoderContext, Image};
 
@@ -13,7 +15,11 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     let head = Head::find(bytes).ok_or("the JPEG 2000 file is damaged: it has no size")?;
     limits.check(head.width, head.height)?;
     head.check()?;
-    // Without strictness, missing data would be grey.
+    // Without strictness, missing data would be grey, and so are missing tiles.
+    let found = head.tiles_found();
+    if found < head.tiles {
+        return Err(damaged(format!("{found} of {} tiles are there", head.tiles)));
+    }
     let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
     // Another codestream behind the first would be taken instead, and has not been checked.
     let image = Image::new(&bytes[..head.end], &settings).map_err(damaged)?;
@@ -25,12 +31,12 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     Ok((to_rgb(&head, decoded.components())?, Orientation::from_value(1)))
 }
 
-fn damaged(error: hayro_jpeg2000::DecodeError) -> String {
+fn damaged(error: impl Display) -> String {
     format!("the JPEG 2000 file is damaged or truncated ({error}); copy or download it again")
 }
 
 /// What the head of a file says.
-pub(super) struct Head {
+pub(super) struct Head<'a> {
     pub(super) width: u32,
     pub(super) height: u32,
     components: u16,
@@ -38,13 +44,14 @@ pub(super) struct Head {
     /// Samples that the file's palette makes of one.
     mapped: usize,
     is_ink: bool,
+    stream: &'a [u8],
     /// Where the first codestream ends.
     end: usize,
 }
 
-impl Head {
+impl<'a> Head<'a> {
     /// Looks for the first codestream in `bytes`, which may end early.
-    pub(super) fn find(bytes: &[u8]) -> Option<Head> {
+    pub(super) fn find(bytes: &'a [u8]) -> Option<Self> {
         const CODESTREAM: &[u8] = b"\xFF\x4F\xFF\x51";
         let (mut mapped, mut is_ink) = (0, false);
         if bytes.starts_with(CODESTREAM) {
@@ -70,11 +77,8 @@ impl Head {
     }
 
     /// The head of a codestream: its SIZ marker.
-    fn of(stream: &[u8], mapped: usize, is_ink: bool, end: usize) -> Option<Head> {
-        let field = |at: usize, count: usize| {
-            let bytes = stream.get(at..at + count)?;
-            Some(bytes.iter().fold(0u64, |number, &byte| number << 8 | u64::from(byte)))
-        };
+    fn of(stream: &'a [u8], mapped: usize, is_ink: bool, end: usize) -> Option<Self> {
+        let field = |at, count| field(stream, at, count);
         let components = field(40, 2)?;
         let steps = |axis: usize| {
             let step = |index: u64| field(43 + axis + 3 * index as usize, 1);
@@ -99,6 +103,7 @@ impl Head {
             tiles: across.saturating_mul(down),
             mapped,
             is_ink,
+            stream,
             end,
         })
     }
@@ -115,6 +120,35 @@ impl Head {
         }
         Ok(())
     }
+
+    /// How many tiles have data: the markers from the first on.
+    fn tiles_found(&self) -> u64 {
+        let field = |at, count| field(self.stream, at, count);
+        let mut found = vec![false; self.tiles as usize];
+        let mut at = 2;
+        while let Some(marker) = field(at, 2) {
+            let length = match marker {
+                // The head of a part of a tile, with the tile's number and the part's length.
+                0xFF90 => {
+                    let tile = field(at + 4, 2).and_then(|tile| found.get_mut(tile as usize));
+                    tile.into_iter().for_each(|tile| *tile = true);
+                    field(at + 6, 4).filter(|length| *length > 0)
+                }
+                0xFF30..=0xFF3F => Some(2),
+                0xFFD9 => None,
+                _ => field(at + 2, 2).map(|length| length + 2),
+            };
+            let Some(length) = length else { break };
+            at = at.saturating_add(length as usize);
+        }
+        found.into_iter().filter(|found| *found).count() as u64
+    }
+}
+
+/// A number of so many bytes.
+fn field(bytes: &[u8], at: usize, count: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(count)?)?;
+    Some(bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
 }
 
 /// The boxes of a file or of a box: kind and content, which is cut off where the bytes end.
@@ -220,6 +254,10 @@ mod tests {
         assert!(message.contains("589824 tiles"), "{message}");
         let message = refused(&with(40, &[0x40, 0]));
         assert!(message.contains("16384 components"), "{message}");
+        // Data for the first of four tiles, as in a file that a few bytes could blow up.
+        let message =
+            refused(&with(8, &[0, 0, 0, 122, 0, 0, 0, 94, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 61, 0, 0, 0, 47]));
+        assert!(message.contains("1 of 4 tiles are there"), "{message}");
         assert!(refused(&with(8, &[0; 8])).contains("empty"));
         // A palette of many columns would take as many planes.
         let mut palette = fs::read(fixture("palette.jp2")).unwrap();

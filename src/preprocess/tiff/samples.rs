@@ -38,14 +38,14 @@ fn levels<T: Copy>(samples: &[T], number: impl Fn(T) -> f64, fractional: bool) -
     let (shown_least, shown_most) = (least as f32, most as f32);
     if least < 0. || most > 255. {
         return Err(format!(
-            "the TIFF's samples reach from {shown_least} to {shown_most}, and signed, 32-bit and fractional ones are read as \
-             levels of 0 to 255; scale them, or {SAVE}"
+            "the TIFF's samples reach from {shown_least} to {shown_most}, and signed, 32-bit and fractional ones \
+             are read as levels of 0 to 255; scale them, or {SAVE}"
         ));
     }
     if fractional && most > 0. && most <= 1. {
         return Err(format!(
-            "the TIFF's samples are fractions from {shown_least} to {shown_most}, and as levels of 0 to 255 they would be black; \
-             multiply them by 255, or {SAVE}"
+            "the TIFF's samples are fractions from {shown_least} to {shown_most}, and as levels of 0 to 255 they \
+             would be black; multiply them by 255, or {SAVE}"
         ));
     }
     Ok(samples.iter().map(|&sample| number(sample) as u8).collect())
