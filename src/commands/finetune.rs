@@ -286,7 +286,7 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
     if bad.len() == samples.len() {
         return Err(Error::run(format!(
             "{0} of {0} images cannot be used:\n{list}\nso there is nothing to learn from. Does an image viewer \
-             open them? JPEG, PNG, GIF, WebP, BMP, TIFF and PNM files are read",
+             open them? JPEG, JPEG 2000, PNG, GIF, WebP, BMP, TIFF and PNM files are read",
             samples.len()
         )));
     }

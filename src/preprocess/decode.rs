@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::orientation::Orientation;
 use super::resize::{Target, resize};
 use super::sniff::{self, Format};
-use super::{ImageAt, Preprocessing, RgbImage, bmp, gif, jpeg, png, pnm, tiff, webp};
+use super::{ImageAt, Preprocessing, RgbImage, bmp, gif, jpeg, jpeg2000, png, pnm, tiff, webp};
 
 /// The most bytes that an image file may have.
 const MAX_FILE_BYTES: u64 = 2 << 30;
@@ -23,9 +23,9 @@ const MAX_FILE_BYTES: u64 = 2 << 30;
 const MAX_SIDE: u32 = 1_000_000;
 
 /// The endings that select files in a folder; content decides how they are decoded.
-const ENDINGS: [&str; 16] = [
-    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff", "pbm", "pgm",
-    "ppm", "pnm",
+const ENDINGS: [&str; 22] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff", "jp2", "jpx",
+    "j2k", "j2c", "jpc", "jpf", "pbm", "pgm", "ppm", "pnm",
 ];
 
 /// How much of a JPEG is decoded, where the network sees a smaller image. Other formats know one way only.
@@ -116,7 +116,7 @@ fn megapixels(pixels: u64) -> String {
 
 /// Whether the name's ending is that of a format that can be decoded (any case).
 ///
-/// `jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff pbm pgm ppm pnm`.
+/// `jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff jp2 jpx j2k j2c jpc jpf pbm pgm ppm pnm`.
 pub fn is_image_name(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str());
     ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
@@ -212,6 +212,7 @@ fn decode_as(format: Format, bytes: &[u8], limits: DecodeLimits) -> Result<(RgbI
         Format::WebP => webp::decode(bytes, limits),
         Format::Bmp => bmp::decode(bytes, limits),
         Format::Tiff => tiff::decode(bytes, limits),
+        Format::Jpeg2000 => jpeg2000::decode(bytes, limits),
         Format::Pnm => pnm::decode(bytes, limits),
     }
 }

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use super::jpeg2000::Head;
 use super::sniff::{self, Format};
 
-/// So much of a file is looked at; a JPEG's size stands behind its metadata.
+/// So much of a file is looked at; the size of a JPEG, old or 2000, stands behind its metadata.
 const HEAD: u64 = 1 << 18;
 
 /// Columns and rows of the image at `path` as they lie in the file, which may be turned; `None` where its head does not
@@ -19,7 +20,7 @@ pub fn image_size(path: &Path) -> Option<(u32, u32)> {
         return tiff::decoder::Decoder::new(BufReader::new(File::open(path).ok()?)).ok()?.dimensions().ok();
     }
     match size_in(format, &head) {
-        None if format == Format::Jpeg => {
+        None if matches!(format, Format::Jpeg | Format::Jpeg2000) => {
             head.clear();
             File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
             size_in(format, &head)
@@ -42,6 +43,7 @@ fn head_tells_16_bits(path: &Path) -> Option<bool> {
             Some(decoder.colortype().ok()?.bit_depth() == 16)
         }
         Format::Pnm => pnm_numbers(&head)[2].map(|most| most > 255),
+        Format::Jpeg2000 => Head::find(&head).map(|head| u32::from(head.depth) == u16::BITS),
         _ => None,
     }
 }
@@ -81,6 +83,7 @@ fn size_in(format: Format, head: &[u8]) -> Option<(u32, u32)> {
             let [width, height, _] = pnm_numbers(head);
             Some((width?, height?))
         }
+        Format::Jpeg2000 => Head::find(head).map(|head| (head.width, head.height)),
         Format::Tiff => None,
     }
 }

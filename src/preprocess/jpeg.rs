@@ -24,6 +24,15 @@ const EIGHTHS: [u32; 3] = [1, 2, 4];
 
 /// Decodes a JPEG. libjpeg's own errors unwind with a `String`.
 pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
+    decode_with(bytes, limits, adobe_ink)
+}
+
+/// The same for a part of a TIFF, whose ink is not inverted.
+pub(super) fn decode_plain_ink(bytes: &[u8], limits: DecodeLimits) -> Result<RgbImage, String> {
+    Ok(decode_with(bytes, limits, cmyk_to_rgb)?.0)
+}
+
+fn decode_with(bytes: &[u8], limits: DecodeLimits, ink: Ink) -> Result<(RgbImage, Orientation), String> {
     whole(|| {
         let Opened { jpeg, orientation, .. } = open(bytes, limits)?;
         let (width, height) = jpeg.size();
@@ -36,7 +45,7 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
                 lines.read(line).map_err(damaged)?;
             }
         } else {
-            each_line(&mut lines, 0..height as usize, |y, line| {
+            each_line(&mut lines, ink, 0..height as usize, |y, line| {
                 data[y * stride..(y + 1) * stride].copy_from_slice(line);
             })?;
         }
@@ -90,7 +99,7 @@ pub(super) fn targets(
         }
         // Whether a file without an end is truncated only shows when all of it has been read.
         let end = if complete { rows.end } else { height };
-        each_line(&mut lines, next..end, |y, line| {
+        each_line(&mut lines, adobe_ink, next..end, |y, line| {
             resizers.iter_mut().for_each(|resizer| resizer.push(y, line, first));
         })?;
         Ok(resizers.into_iter().map(Resizer::finish).collect())
@@ -108,9 +117,18 @@ fn suffices(eighths: u32, targets: &[Target]) -> bool {
     })
 }
 
+/// What four samples of ink look like.
+type Ink = fn(&[u8]) -> [u8; 3];
+
+/// Adobe stores ink inverted, and nobody else writes CMYK.
+fn adobe_ink(cmyk: &[u8]) -> [u8; 3] {
+    cmyk_to_rgb(&[255 - cmyk[0], 255 - cmyk[1], 255 - cmyk[2], 255 - cmyk[3]])
+}
+
 /// Reads lines `rows` and hands each over as RGB.
 fn each_line(
     lines: &mut Lines<'_>,
+    ink: Ink,
     rows: Range<usize>,
     mut each: impl FnMut(usize, &[u8]),
 ) -> Result<(), String> {
@@ -123,9 +141,8 @@ fn each_line(
             each(y, &line);
             continue;
         }
-        for (pixel, ink) in pixels.chunks_exact_mut(3).zip(line.chunks_exact(4)) {
-            // Adobe stores ink inverted, and nobody else writes CMYK.
-            pixel.copy_from_slice(&cmyk_to_rgb(&[255 - ink[0], 255 - ink[1], 255 - ink[2], 255 - ink[3]]));
+        for (pixel, cmyk) in pixels.chunks_exact_mut(3).zip(line.chunks_exact(4)) {
+            pixel.copy_from_slice(&ink(cmyk));
         }
         each(y, &pixels);
     }

@@ -4,9 +4,9 @@
 //! `ImageOps.exif_transpose(Image.open(path)).convert("RGB")`. Up to normalisation the bytes are the same,
 //! with one intended difference: 16-bit grey is scaled to 8 bits by its high byte, as 16-bit colour is
 //! (Pillow clips it). The order of the resize's passes is that of Pillow 13, which changed it for tall
-//! images. JPEG goes through a decoder of libjpeg's family, since others differ by a few levels. TIFF is
-//! exact but for its JPEG-compressed and YCbCr kinds (one level). Alpha is dropped, not composited;
-//! animations give their first frame.
+//! images. JPEG goes through a decoder of libjpeg's family, since others differ by a few levels, and so do JPEGs in a
+//! TIFF. JPEG 2000 is exact where it is reversible, and a level or two away where it is not. Alpha is dropped, not
+//! composited; animations give their first frame.
 //!
 //! Everything here is a pure function of its arguments. Nothing that a file holds can cause a panic:
 //! sizes are checked against [`DecodeLimits`] before anything is allocated for the pixels.
@@ -19,6 +19,7 @@ mod fit;
 mod gif;
 mod header;
 mod jpeg;
+mod jpeg2000;
 mod libjpeg;
 mod orientation;
 mod png;

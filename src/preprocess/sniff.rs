@@ -12,6 +12,7 @@ pub(super) enum Format {
     WebP,
     Bmp,
     Tiff,
+    Jpeg2000,
     Pnm,
 }
 
@@ -24,6 +25,7 @@ impl Format {
             Format::WebP => "WebP",
             Format::Bmp => "BMP",
             Format::Tiff => "TIFF",
+            Format::Jpeg2000 => "JPEG 2000",
             Format::Pnm => "PNM",
         }
     }
@@ -45,6 +47,8 @@ pub(super) fn format(bytes: &[u8]) -> Result<Format, String> {
         Ok(Format::Bmp)
     } else if starts(b"II*\0") || starts(b"MM\0*") || starts(b"II+\0") || starts(b"MM\0+") {
         Ok(Format::Tiff)
+    } else if starts(b"\0\0\0\x0CjP  ") || starts(b"\xFF\x4F\xFF\x51") {
+        Ok(Format::Jpeg2000)
     } else if is_pnm(bytes) {
         Ok(Format::Pnm)
     } else {
@@ -64,7 +68,7 @@ fn is_pnm(bytes: &[u8]) -> bool {
 }
 
 /// Formats that exist but are not read: where the magic stands, the magic, the name.
-const UNREAD: [(usize, &[u8], &str); 17] = [
+const UNREAD: [(usize, &[u8], &str); 15] = [
     (4, b"ftypavif", "an AVIF image"),
     (4, b"ftypavis", "an AVIF image"),
     (4, b"ftyphei", "a HEIC image"),
@@ -72,8 +76,6 @@ const UNREAD: [(usize, &[u8], &str); 17] = [
     (4, b"ftypmif1", "a HEIF image"),
     (4, b"ftypmsf1", "a HEIF image"),
     (4, b"ftyp", "a video"),
-    (0, b"\0\0\0\x0CjP  ", "a JPEG 2000 image"),
-    (0, b"\xFF\x4F\xFF\x51", "a JPEG 2000 image"),
     (0, b"\0\0\0\x0CJXL ", "a JPEG XL image"),
     (0, b"\xFF\x0A", "a JPEG XL image"),
     (0, b"8BPS", "a Photoshop file"),

@@ -475,6 +475,9 @@ fn truncated_files_are_refused() {
         ("rgb24.bmp", 4..60),
         ("rgb-raw.tif", 1..40),
         ("rgb.ppm", 1..60),
+        ("rgb.jp2", 1..60),
+        ("rgb.j2k", 1..60),
+        ("jpeg60.tif", 1..40),
     ] {
         let bytes = fs::read(fixtures().join(name)).unwrap();
         for cut in cuts {
@@ -537,6 +540,7 @@ fn what_is_no_image_is_named() {
         (b"\0\0\0\x1Cftypavif", "AVIF"),
         (b"\0\0\0\x18ftypheic", "HEIC"),
         (b"\0\0\0\x0CjP  \r\n", "JPEG 2000"),
+        (b"\xFF\x4F\xFF\x51", "JPEG 2000"),
         (b"%PDF-1.4", "PDF"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"just words", "a text file"),
@@ -580,7 +584,9 @@ fn files_are_named_in_errors_and_folders_refused() {
 
 #[test]
 fn endings_are_known_in_any_case() {
-    for name in ["a.jpg", "a.JPEG", "b.c.PnG", "x.tif", "x.TIFF", "x.webp", "x.gif", "x.bmp"] {
+    for name in
+        ["a.jpg", "a.JPEG", "b.c.PnG", "x.tif", "x.TIFF", "x.webp", "x.gif", "x.bmp", "x.JP2", "x.j2k"]
+    {
         assert!(is_image_name(name.as_ref()), "{name}");
     }
     for name in ["a", "jpg", ".jpg", "a.txt", "a.jpg.csv", "a.heic"] {

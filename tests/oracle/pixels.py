@@ -8,6 +8,7 @@ that torchvision's preset hands to normalisation, for three presets. `crops.csv`
 `resized_crop` (and a flip) with given rectangles. `views.csv`: the CRC-32s, sorted, of `ten_crop` after `resize` to a
 given scale. `fits.csv`: the same of squashed images (torchvision's `resize` of both sides) and of padded ones
 (`ImageOps.pad`): the whole image, the rectangle of `crops.csv`, and the centre and ten crops of a given scale.
+`near-*.jp2`, with a `.png` beside each: decoders may differ by a level or two there.
 `normalised.csv`: CRC-32 of the float32 tensors. `sampler.csv`: the distribution of RandomResizedCrop's
 rectangles.
 
@@ -455,6 +456,97 @@ def pnms(rng):
     yield "rgb16.ppm", b"P6 17 21 65535\n" + wide.astype(">u2").tobytes()
 
 
+# ---------------------------------------------------------------- TIFF, the rarer kinds
+
+
+def tiff(width, height, bits, data, *tags):
+    """A little-endian TIFF of one strip and one sample a pixel; `tags` are (tag, type, value)."""
+    entries = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    entries = {entry[0]: entry for entry in [*entries, (278, 4, height), (279, 4, len(data)), *tags]}
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in sorted(entries.values()))
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+
+def rare_tiffs(rng):
+    grey = picture(rng, 83, 31, 1)[:, :, 0]
+    for name, page in (("dithered", Image.fromarray(grey).convert("1")), ("lines", Image.fromarray(grey > 127))):
+        for compression in ("group3", "group4", "tiff_ccitt"):
+            for tag, options in (("", {}), ("-white0", {262: 0}), ("-strips", {278: 7}), ("-reversed", {266: 2})):
+                yield f"fax-{name}-{compression}{tag}.tif", encode(page, "TIFF", compression=compression, tiffinfo=options)
+        for options in (1, 4, 5):  # in two dimensions, with fill bits
+            yield f"fax-{name}-group3-{options}.tif", encode(page, "TIFF", compression="group3", tiffinfo={292: options})
+    rows = np.packbits(grey[:, :80] > 127, axis=1)
+    turned = np.packbits(np.unpackbits(rows, axis=1, bitorder="little"), axis=1)
+    yield "lowest-bit-first.tif", tiff(80, 31, 1, turned.tobytes(), (266, 3, 2))
+    levels = rng.uniform(0, 255, (9, 14))
+    for name, kind, bits, form in (
+        ("float32", "<f4", 32, 3), ("uint32", "<u4", 32, 1), ("int32", "<i4", 32, 2), ("int16", "<i2", 16, 2)
+    ):
+        yield f"{name}.tif", tiff(14, 9, bits, levels.astype(kind).tobytes(), (339, 3, form))
+    yield "int8.tif", tiff(14, 9, 8, (levels / 2).astype("i1").tobytes(), (339, 3, 2))
+    color = rgb(rng, 45, 38)
+    for quality in (60, 95):
+        yield f"jpeg{quality}.tif", encode(color, "TIFF", compression="jpeg", quality=quality)
+    yield "jpeg-strips.tif", encode(color, "TIFF", compression="jpeg", tiffinfo={278: 16})
+    yield "jpeg-ycbcr.tif", encode(color.convert("YCbCr"), "TIFF", compression="jpeg")
+    yield "jpeg-grey.tif", encode(color.convert("L"), "TIFF", compression="jpeg")
+    yield "jpeg-cmyk.tif", encode(Image.fromarray(picture(rng, 20, 17, 4), "CMYK"), "TIFF", compression="jpeg")
+    yield "ycbcr.tif", encode(color.convert("YCbCr"), "TIFF")
+    yield "palette-big.tif", encode(color.quantize(40), "TIFF", big_tiff=True)
+    yield "palette-alpha.tif", encode(color.convert("L").convert("PA"), "TIFF")
+
+
+# ---------------------------------------------------------------- JPEG 2000
+
+
+def box(kind, data):
+    return struct.pack(">I", 8 + len(data)) + kind + data
+
+
+def jpeg2000s(rng):
+    """Reversible ones, which have the same pixels everywhere."""
+    color = rgb(rng, 61, 47)
+    images = {
+        "rgb": color, "grey": color.convert("L"), "greyalpha": Image.fromarray(picture(rng, 33, 29, 2), "LA"),
+        "rgba": Image.fromarray(picture(rng, 33, 29, 4)), "cmyk": Image.fromarray(picture(rng, 33, 29, 4), "CMYK"),
+        "grey16": Image.fromarray(rng.integers(0, 65536, (21, 40)).astype(np.uint16)),
+    }
+    for name, image in images.items():
+        yield f"{name}.jp2", encode(image, "JPEG2000")
+        if name != "cmyk":  # a codestream does not say what its components mean
+            yield f"{name}.j2k", encode(image, "JPEG2000", no_jp2=True)
+    for name, options in (
+        ("tiles", {"tile_size": (32, 32)}), ("layers", {"quality_layers": [40, 10, 1]}), ("few", {"quality_layers": [8]}),
+        ("blocks", {"codeblock_size": (16, 16), "precinct_size": (32, 32)}), ("whole", {"num_resolutions": 1}),
+        ("apart", {"mct": 0, "progression": "CPRL"}),
+        ("offset", {"offset": (13, 7), "tile_size": (48, 40), "tile_offset": (5, 3)}),
+    ):
+        yield f"{name}.jp2", encode(color, "JPEG2000", **options)
+    index = Image.fromarray(rng.integers(0, 20, (15, 18)).astype(np.uint8))
+    plain = encode(index, "JPEG2000")
+    colors = rng.integers(0, 256, 60).astype(np.uint8).tobytes()
+    table = box(b"pclr", struct.pack(">HB", 20, 3) + bytes([7] * 3) + colors)
+    table += box(b"cmap", b"".join(struct.pack(">HBB", 0, 1, column) for column in range(3)))
+    at = plain.index(b"jp2h") - 4
+    head = box(b"ihdr", struct.pack(">IIHBBBB", 15, 18, 1, 7, 7, 0, 0)) + box(b"colr", struct.pack(">BBBI", 1, 0, 0, 16))
+    yield "palette.jp2", plain[:at] + box(b"jp2h", head + table) + plain[plain.index(b"jp2c") - 4 :]
+
+
+def near(rng):
+    """Irreversible ones, and as PNG the pixels that Pillow makes of them."""
+    color = rgb(rng, 90, 70)
+    for name, image, options in (
+        ("rates", color, {"quality_layers": [10]}), ("tiles", color, {"quality_layers": [20, 5], "tile_size": (32, 32)}),
+        ("quality", color.convert("L"), {"quality_mode": "dB", "quality_layers": [38]}),
+    ):
+        data = encode(image, "JPEG2000", irreversible=True, **options)
+        yield f"near-{name}.jp2", data
+        yield f"near-{name}.jp2.png", encode(decoded(data), "PNG")
+    data = encode(color.convert("YCbCr"), "JPEG2000")
+    yield "near-ycbcr.jp2", data
+    yield "near-ycbcr.jp2.png", encode(decoded(data), "PNG")
+
+
 # ---------------------------------------------------------------- larger ones
 
 
@@ -491,8 +583,9 @@ def many(rng, count, photos):
 
 def decoded(data):
     with Image.open(io.BytesIO(data)) as image:
+        clipped = image.format == "TIFF" and image.mode == "I"  # 32 bits, or signed
         image = ImageOps.exif_transpose(image)
-        if image.mode in ("I;16", "I;16B", "I"):  # tl keeps the high byte; Pillow clips
+        if image.mode in ("I;16", "I;16B", "I") and not clipped:  # tl keeps the high byte; Pillow clips
             high = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
             return Image.fromarray(high).convert("RGB")
         return image.convert("RGB")
@@ -562,7 +655,7 @@ def main(out_dir, count=0, photos=None):
     presets = [preset(*row) for row in (LARGE if count else SMALL)]
     expected, crops, views, fitted, floats = [], [], [], [], []
     images = many(rng, count, photos) if count else (
-        item for group in (pngs, bmps, gifs, webps, jpegs, tiffs, pnms) for item in group(rng)
+        item for group in (pngs, bmps, gifs, webps, jpegs, tiffs, pnms, rare_tiffs, jpeg2000s) for item in group(rng)
     )
     for name, data in images:
         (out / name).write_bytes(data)
@@ -588,6 +681,9 @@ def main(out_dir, count=0, photos=None):
         if len(expected) % 16 == 0:
             tensor = transform(image)
             floats.append([name, number, f"{zlib.crc32(tensor.numpy().tobytes()):08x}"])
+    if not count:
+        for name, data in near(rng):
+            (out / name).write_bytes(data)
     tables = {
         "expected.csv": expected, "crops.csv": crops, "views.csv": views, "fits.csv": fitted,
         "normalised.csv": floats, "sampler.csv": sampler(),
