@@ -16,7 +16,7 @@ export TL := $(or $(CARGO_TARGET_DIR),target)/release/tl
 ORACLE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tl/oracle/bin/python
 PYTHON ?= $(or $(wildcard $(ORACLE)),python3)
 
-.PHONY: help setup build demo weights test oracle bench letters transfer experiment fmt fmt-check lint clippy doc clean
+.PHONY: help setup build demo weights test oracle bench letters transfer experiment reference fmt fmt-check lint clippy doc clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ ifdef PHOTOS
 else
 	@PYTHON="$(PYTHON)" bash scripts/experiment/experiment.sh $(ARGS)
 endif
+
+reference: setup ## write the recipe's reference from its schema
+	@TL_WRITE_REFERENCE=1 $(CARGO) test $(RELEASE) --lib -- recipe::reference
 
 # Files that a macro declares, which rustfmt does not find by itself.
 LISTED = $(wildcard src/commands/*.rs src/models/*.rs)

@@ -17,41 +17,11 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
         Method::Race => Some("method: race".into()),
         _ => Some(format!("method: {method}")),
     };
-    let linear_keys = ["train.batch_size", "train.c", "train.folds", "train.class_weights"];
     let unused_by = |method: Method, key: &str| match (method, key) {
-        // They are what `auto` decides by.
-        (_, "strategy.size" | "strategy.little_below" | "strategy.rival" | "strategy.average")
-            if asked == Method::Auto =>
-        {
-            None
-        }
-        (_, "strategy.similarity" | "strategy.similar_below" | "strategy.similar_above")
-            if asked == Method::Auto =>
-        {
-            None
-        }
-        (
-            _,
-            "strategy.size"
-            | "strategy.rival"
-            | "strategy.little_below"
-            | "strategy.similarity"
-            | "strategy.similar_below"
-            | "strategy.similar_above",
-        ) => by_method(method),
-        (_, key) if key.starts_with("strategy.race.") => {
-            (asked != Method::Race).then(|| format!("method: {asked}"))
-        }
-        (Method::Partial, "strategy.train_from") => None,
-        (_, "strategy.train_from") => by_method(method),
-        (Method::Stages, "strategy.read" | "strategy.compare_on" | "strategy.average") => None,
-        (_, "strategy.read" | "strategy.compare_on" | "strategy.average") => by_method(method),
-        (Method::Linear | Method::Stages, key) if key.starts_with("augment.") => by_method(method),
-        (Method::Linear | Method::Stages, key)
-            if key.starts_with("train.") && !linear_keys.contains(&key) =>
-        {
-            by_method(method)
-        }
+        (_, key) if !is_used(key, method, asked) => match key.starts_with("strategy.race.") {
+            true => Some(format!("method: {asked}")),
+            false => by_method(method),
+        },
         // Nothing is chosen by folds; `stages` are compared on them.
         (Method::Linear, "train.folds") => typed.c.map(|c| format!("c: {c}")),
         (Method::Linear | Method::Stages, _) => None,
@@ -84,6 +54,12 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
             by?.pop().map(|by| format!("`{key}` is not used by `{by}`"))
         })
         .collect()
+}
+
+/// Whether the schema's row names the method, or what was asked for.
+fn is_used(key: &str, method: Method, asked: Method) -> bool {
+    let users = find(key).map_or(&[][..], |key| key.users);
+    users.is_empty() || users.contains(&method) || users.contains(&asked)
 }
 
 /// What is allowed but seldom meant.

@@ -12,6 +12,8 @@ mod check;
 mod choices;
 mod kind;
 mod read;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod sections;
 mod set;
