@@ -16,7 +16,7 @@ use crate::methods::contest::Decided;
 use crate::methods::{Chosen, Context, Outcomes, Seconds, Trained, pair, race};
 use crate::models::Network;
 use crate::plan::{Overrides, Plan, Training};
-use crate::recipe::{BadImages, Method};
+use crate::recipe::BadImages;
 use crate::report::{Best, Frozen, ImageCounts, Measured, MeasuredViews, Race, Report};
 use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used, typed};
 use crate::stats::metrics::Evaluation;
@@ -313,10 +313,10 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
 
 /// The source's values, where the method begins with them.
 fn opened(plan: &mut Plan, downloads: &DownloadBar) -> Result<Option<Opened>> {
-    match (plan.settings.candidate.method, plan.opened.take()) {
-        (Method::Scratch, _) => Ok(None),
-        (_, Some(opened)) => Ok(Some(opened)),
-        (_, None) => plan.source.open(downloads).map(Some),
+    match (plan.settings.candidate.method.is_from_random(), plan.opened.take()) {
+        (true, _) => Ok(None),
+        (false, Some(opened)) => Ok(Some(opened)),
+        (false, None) => plan.source.open(downloads).map(Some),
     }
 }
 

@@ -22,7 +22,6 @@ use crate::error::{Error, Result};
 use crate::models::{Fill, Network};
 use crate::plan::PLAN_FILE;
 use crate::plan::{Candidate, Data, Plan, Training};
-use crate::recipe::Method;
 use crate::report::{HeadsReport, LinearReport, StageRow};
 use crate::run::folder::RunFolder;
 use crate::run::history::{EpochRow, LinearHead};
@@ -127,7 +126,7 @@ impl Context<'_> {
         let Plan { settings, source, data: Data { classes, .. }, .. } = self.plan;
         let (classes, seed, device) = (classes.len(), settings.seed, self.device);
         let side = settings.preprocessing.crop_size;
-        let opened = self.opened.filter(|_| candidate.method != Method::Scratch);
+        let opened = self.opened.filter(|_| !candidate.method.is_from_random());
         let mut network = match opened {
             None => {
                 Network::sized(source.architecture, classes, side.into(), device, Fill::Initial { seed })?

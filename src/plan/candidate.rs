@@ -75,7 +75,7 @@ impl Candidate {
 impl Settings {
     /// Makes one of several candidates what the run has trained, as if the recipe had named it.
     pub fn adopt(&mut self, winner: Candidate, reason: String) {
-        if winner.method == Method::Scratch {
+        if winner.method.is_from_random() {
             self.weights = "none".into();
         }
         (self.candidate, self.reason) = (winner, reason);

@@ -1,5 +1,6 @@
 //! Default settings by method, with the reason for each.
 
+use crate::recipe::Trains;
 use crate::recipe::{BatchNormMode, Method, OptimizerChoice};
 
 /// What a method trains with unless the recipe says otherwise.
@@ -83,12 +84,21 @@ pub fn batch_size(images: usize) -> usize {
     }
 }
 
+/// About how many passes through the network a step costs: forward, and twice as much backward where all stages learn.
+pub fn passes_of_a_step(method: Method) -> f64 {
+    match method.trains() {
+        Trains::Head => 0.,
+        Trains::LastStages => 2.,
+        Trains::AllStages => 3.,
+    }
+}
+
 /// Passes of `method` over `images` training images.
 pub fn epochs(method: Method, images: usize) -> usize {
     let images = images.max(1);
-    match method {
-        Method::Scratch => SCRATCH_VIEWS.div_ceil(images).clamp(20, 60),
-        _ => ((EPOCHS_TIMES_ROOT / (images as f64).sqrt()).round() as usize).max(LEAST_EPOCHS),
+    match method.is_from_random() {
+        true => SCRATCH_VIEWS.div_ceil(images).clamp(20, 60),
+        false => ((EPOCHS_TIMES_ROOT / (images as f64).sqrt()).round() as usize).max(LEAST_EPOCHS),
     }
 }
 
@@ -104,10 +114,10 @@ pub fn rate(batch_norm: bool, young: bool, lots: bool) -> f64 {
 impl Defaults {
     /// The settings of a method that trains by gradient, from weights that bear a `pretrained_rate`: see [`rate`].
     pub fn of(method: Method, optimizer: OptimizerChoice, pretrained_rate: f64) -> Self {
-        let sgd = match method {
+        let sgd = match method.is_from_random() {
             // From random weights there is more to learn: longer, and one rate for all. On 100 digits 0.02
             // was safe where 0.05 sometimes failed and 0.1 mostly did.
-            Method::Scratch => Defaults {
+            true => Defaults {
                 lr: 0.02,
                 head_lr: 0.02,
                 batch_norm: BatchNormMode::Train,
@@ -117,7 +127,7 @@ impl Defaults {
             // LP-FT (Kumar et al. 2022): from the fitted head, with BatchNorm in inference mode, whose features it was fitted to.
             // On photographs with 16 images a class BatchNorm that follows the batches was 2 to 5 points behind, and a random head
             // 2 to 14.
-            _ => Defaults {
+            false => Defaults {
                 lr: pretrained_rate,
                 head_lr: 10. * pretrained_rate,
                 batch_norm: BatchNormMode::Inference,

@@ -29,14 +29,14 @@ pub(super) fn resolve(
     notes: &mut Vec<String>,
 ) {
     let typed = &recipe.train;
-    if typed.linear_head_first == Some(true) && method != Method::Scratch && !network.holds_linear() {
+    if typed.linear_head_first == Some(true) && !method.is_from_random() && !network.holds_linear() {
         notes.push(format!(
             "`train.linear_head_first` needs a last layer that is linear, which that of {} is not: the head starts from \
              random values",
             network.architecture.name
         ));
     }
-    if method != Method::Scratch {
+    if !method.is_from_random() {
         train.layer_decay = typed.layer_decay.unwrap_or(1.);
         train.unfreeze_epochs = typed.unfreeze_epochs.unwrap_or(0);
     }
@@ -75,7 +75,7 @@ pub(super) fn unused(recipe: &Recipe, method: Method, key: &str, taken: bool) ->
     let typed = &recipe.train;
     let by_method = Some(format!("method: {method}"));
     match (method, key) {
-        (Method::Scratch, _) => by_method,
+        (method, _) if method.is_from_random() => by_method,
         (_, "train.c" | "train.folds") => {
             let by_default = Defaults::of(method, OptimizerChoice::Sgd, 0.).linear_head_first;
             match typed.linear_head_first {

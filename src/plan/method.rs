@@ -6,6 +6,7 @@ use super::{
 };
 use crate::data::mixing::Mixing;
 use crate::models::{Network, Role, Tap};
+use crate::recipe::Trains;
 use crate::recipe::{BatchNormMode, ClassWeights, Method, Mistake, OptimizerChoice, Recipe, ScheduleChoice};
 
 /// How many stages keep their weights.
@@ -15,9 +16,9 @@ pub(super) fn frozen(
     method: Method,
     mistakes: &mut Vec<Mistake>,
 ) -> usize {
-    match method {
-        Method::Linear | Method::Stages => network.stage_count(),
-        Method::Partial => {
+    match method.trains() {
+        Trains::Head => network.stage_count(),
+        Trains::LastStages => {
             let from = recipe.strategy.train_from.as_deref().unwrap_or(network.architecture.partial_from);
             match network.stages_named(from) {
                 Ok(stages) => stages.start,
@@ -27,7 +28,7 @@ pub(super) fn frozen(
                 }
             }
         }
-        _ => 0,
+        Trains::AllStages => 0,
     }
 }
 
@@ -38,7 +39,7 @@ pub(super) fn read(
     method: Method,
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<String> {
-    if method != Method::Stages {
+    if !method.compares_stages() {
         return Vec::new();
     }
     if !network.head_taps().is_empty() {
@@ -124,14 +125,14 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
     };
     // A head that was fitted to the features of BatchNorm's running statistics is none for those of batches, where all stages
     // follow them.
-    let by_batches = method == Method::Full && typed.batch_norm == Some(BatchNormMode::Train);
+    let by_batches = method.trains() == Trains::AllStages && typed.batch_norm == Some(BatchNormMode::Train);
     // A head that was trained with these weights for these classes is no worse a beginning than one fitted to their features, and
     // a better one for a short training: a run on half of the shipped digits, trained further on all (805) with three seeds, was
     // right on 0.981 of the test images after 8 epochs against 0.980, and after 3 on 0.978 against 0.965.
     let same = head.is_some_and(|head| head.is_the_same());
     let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first && !by_batches && !same);
-    let linear_head = linear_head && holds_linear && method != Method::Scratch;
-    let source_head = head.filter(|_| !linear_head && method != Method::Scratch);
+    let linear_head = linear_head && holds_linear && !method.is_from_random();
+    let source_head = head.filter(|_| !linear_head && !method.is_from_random());
     let trained_head = linear_head || source_head.is_some_and(|head| head.new == 0);
     let lr = typed.lr.unwrap_or(by_method.lr);
     // With one rate typed the other follows it, in the method's own proportion. A head that comes fitted or trained has

@@ -23,7 +23,7 @@ pub(super) fn source(recipe: &Recipe, method: Method, mistakes: &mut Vec<Mistake
         mistakes.push(recipe.mistake("weights", source.features_only_refusal()));
         return None;
     }
-    if method == Method::Scratch && weights.is_none() && matches!(source.weights, Weights::Entry(_)) {
+    if method.is_from_random() && weights.is_none() && matches!(source.weights, Weights::Entry(_)) {
         source.weights = Weights::None;
     }
     Some(source)

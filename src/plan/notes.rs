@@ -1,6 +1,7 @@
 //! What is worth knowing about a recipe that is not wrong.
 
 use super::fine_tuning;
+use crate::recipe::Trains;
 use crate::recipe::{
     BatchNormMode, Kind, Method, OptimizerChoice, PolicyChoice, Recipe, ScheduleChoice, find,
 };
@@ -24,7 +25,7 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
         },
         // Nothing is chosen by folds; `stages` are compared on them.
         (Method::Linear, "train.folds") => typed.c.map(|c| format!("c: {c}")),
-        (Method::Linear | Method::Stages, _) => None,
+        (method, _) if !method.is_by_gradient() => None,
         (_, key) if fine_tuning::KEYS.contains(&key) => fine_tuning::unused(recipe, method, key, taken),
         (_, "train.momentum" | "train.nesterov") if adamw => Some("optimizer: adamw".into()),
         (_, "train.step_epochs") if schedule != ScheduleChoice::Step => Some(format!("schedule: {schedule}")),
@@ -66,20 +67,20 @@ fn is_used(key: &str, method: Method, asked: Method) -> bool {
 pub(super) fn warnings(recipe: &Recipe, source: &Source, method: Method) -> Vec<String> {
     let mut notes = Vec::new();
     let random = matches!(source.weights, Weights::None);
-    if random && matches!(method, Method::Linear | Method::Stages | Method::Partial) {
+    if random && method.trains() != Trains::AllStages {
         notes.push(
             "`weights: none` with a method that freezes stages: they keep random values, and what they see \
              carries little; `method: scratch` trains them all"
                 .into(),
         );
     }
-    if method == Method::Scratch && recipe.weights.as_deref().is_some_and(|weights| weights != "none") {
+    if method.is_from_random() && recipe.weights.as_deref().is_some_and(|weights| weights != "none") {
         notes.push(
             "`method: scratch` starts from random values: only the preprocessing of `weights` is used".into(),
         );
     }
     if let (Some(warmup), Some(epochs)) = (recipe.train.warmup_epochs, recipe.train.epochs)
-        && !matches!(method, Method::Linear | Method::Stages)
+        && method.is_by_gradient()
         && warmup >= epochs
     {
         notes.push(format!(
@@ -87,7 +88,7 @@ pub(super) fn warnings(recipe: &Recipe, source: &Source, method: Method) -> Vec<
             counted(epochs, "epoch", "epochs")
         ));
     }
-    if recipe.train.batch_norm == Some(BatchNormMode::Inference) && method == Method::Scratch {
+    if recipe.train.batch_norm == Some(BatchNormMode::Inference) && method.is_from_random() {
         notes.push(
             "`batch_norm: inference` from scratch: the running statistics stay at their first values".into(),
         );

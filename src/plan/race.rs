@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use super::defaults::passes_of_a_step;
 use super::{Candidate, Data};
 use crate::linear::folds;
 use crate::models::Network;
-use crate::recipe::{Method, Mistake, Recipe};
+use crate::recipe::{Method, Mistake, Recipe, Trains};
 use crate::text::words::counted;
 use crate::weights::source::{Source, Weights};
 
@@ -17,8 +18,6 @@ const EPOCHS: usize = 5;
 /// training images of digits (development only, 7 steps an epoch) `full` was 5.6 points behind `stages` after 5 epochs,
 /// told apart, and level after 15; on 60 images it was 33 points behind, and level.
 const STEPS: usize = 100;
-/// What races unless the recipe says otherwise: the table's four corners.
-const METHODS: [Method; 4] = [Method::Linear, Method::Stages, Method::Partial, Method::Full];
 
 /// A race, resolved.
 #[derive(Clone, Debug, Serialize)]
@@ -42,14 +41,14 @@ pub(super) fn methods(
     let typed = &recipe.strategy.race;
     let mut methods = typed.methods.clone().unwrap_or_else(|| {
         // A model that `stages` made has its stages chosen, and may have lost those that `partial` trains.
-        let can = |method: &Method| match (method, probe) {
-            (Method::Stages, Some(probe)) => probe.head_taps().is_empty(),
-            (Method::Partial, Some(probe)) if recipe.strategy.train_from.is_none() => {
+        let can = |method: &Method| match (method.trains(), probe) {
+            (_, Some(probe)) if method.compares_stages() => probe.head_taps().is_empty(),
+            (Trains::LastStages, Some(probe)) if recipe.strategy.train_from.is_none() => {
                 probe.stages_named(probe.architecture.partial_from).is_ok()
             }
             _ => true,
         };
-        METHODS.into_iter().filter(can).collect()
+        Method::racing().filter(can).collect()
     });
     methods.sort_by_key(|method| method.cost());
     methods.dedup();
@@ -115,13 +114,8 @@ impl RaceSettings {
     /// What it will do, in two lines for a person.
     pub fn lines(&self) -> [String; 2] {
         let names: Vec<String> = self.methods.iter().map(|it| it.method.to_string()).collect();
-        let passes = |it: &Candidate| match it.method {
-            // Features of all images once, for all folds and for both methods.
-            Method::Linear | Method::Stages => 0.,
-            // A step is about three passes where all stages learn: forward, and twice as much backward.
-            Method::Partial => 2. * self.learning(),
-            _ => 3. * self.learning(),
-        };
+        // Features are of all images once, for all folds and for all methods that fit heads.
+        let passes = |it: &Candidate| passes_of_a_step(it.method) * self.learning();
         let features = if self.methods.iter().any(|it| it.linear().is_some()) { 1. } else { 0. };
         let measured = self.methods.iter().filter(|it| it.train().is_some()).count() as f64;
         let all = features + measured + self.methods.iter().map(passes).sum::<f64>();
@@ -186,7 +180,7 @@ mod tests {
         let (found, _) = race(&[]);
         assert_eq!((found.folds, found.epochs), (3, 63));
         let methods: Vec<Method> = found.methods.iter().map(|it| it.method).collect();
-        assert_eq!(methods, METHODS);
+        assert!(methods.iter().copied().eq(Method::racing()), "{methods:?}");
         assert_eq!(race(&["train.epochs=200", "train.batch_size=2"]).0.epochs, 34);
         assert_eq!(race(&["train.epochs=15"]).0.epochs, 15);
         assert_eq!(race(&["strategy.race.epochs=2"]).0.epochs, 2);

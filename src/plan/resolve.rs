@@ -185,7 +185,7 @@ fn compare_on_some(candidates: &mut [Candidate]) {
 fn source_notes(source: &Source, opened: Option<&Opened>, method: Method, side: u32) -> Vec<String> {
     let mut notes: Vec<String> = opened.iter().flat_map(|opened| opened.warnings()).collect();
     notes.extend(opened.and_then(Opened::note_of_two));
-    if method != Method::Scratch {
+    if !method.is_from_random() {
         notes.extend(opened.map_or_else(|| source.note(side), |opened| opened.note(side)));
     }
     notes
@@ -399,7 +399,7 @@ fn views(
 
 fn describe(recipe: &Recipe, source: &Source, method: Method) -> String {
     match &source.weights {
-        _ if method == Method::Scratch => "none".into(),
+        _ if method.is_from_random() => "none".into(),
         // As typed: an absolute path would make the same run another one elsewhere.
         Weights::File(_) => recipe.weights.clone().unwrap_or_default(),
         Weights::Model(_) => recipe.model.clone().unwrap_or_default(),

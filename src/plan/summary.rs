@@ -1,11 +1,11 @@
 //! The plan in a few lines for a person: what was found, what is done about it, and why.
 
+use super::defaults::passes_of_a_step;
 use super::fit;
 use super::{
     Candidate, OptimizerSettings, Plan, ScheduleSettings, Settings, SourceHead, TrainSettings, Training,
 };
 use crate::device::precision::Precision;
-use crate::recipe::Method;
 use crate::text::words::{counted, first_few};
 
 impl Plan {
@@ -54,7 +54,7 @@ impl Plan {
                     "{knows}, and its head may have learnt from what the race holds out: it is not taken over"
                 )
             }
-            (_, Some(_)) if settings.candidate.method == Method::Scratch => return None,
+            (_, Some(_)) if settings.candidate.method.is_from_random() => return None,
             (_, Some(train)) if train.source_head.is_some() => match (head.is_the_same(), new) {
                 (true, _) => {
                     format!(
@@ -120,8 +120,7 @@ impl Plan {
         let passes = |candidate: &Candidate| match candidate.train() {
             None => (train + measured) as f64,
             Some(training) => {
-                // A step is about three passes where all stages learn: forward, and twice as much backward.
-                let step = if candidate.method == Method::Partial { 2. } else { 3. };
+                let step = passes_of_a_step(candidate.method);
                 let epochs = training.epochs as f64;
                 epochs * (step * train as f64 + self.data.val.len() as f64) + measured as f64
             }

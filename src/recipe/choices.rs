@@ -4,52 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// `strategy.method`: what to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Chosen by size and similarity.
-    Auto,
-    /// A linear classifier on the top features.
-    Linear,
-    /// Linear classifiers on features of different stages.
-    Stages,
-    /// The last stages are fine-tuned.
-    Partial,
-    /// All stages are fine-tuned.
-    Full,
-    /// All stages are trained from random weights.
-    Scratch,
-    /// Several of these are measured against each other, and the best is taken.
-    Race,
-}
-
-impl Method {
-    /// The order of cost, and of how much of the network moves.
-    pub fn cost(self) -> usize {
-        self as usize
-    }
-
-    /// Whether it has a training loop.
-    pub fn is_by_gradient(self) -> bool {
-        matches!(self, Method::Partial | Method::Full | Method::Scratch)
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Method::Auto => "auto",
-            Method::Linear => "linear",
-            Method::Stages => "stages",
-            Method::Partial => "partial",
-            Method::Full => "full",
-            Method::Scratch => "scratch",
-            Method::Race => "race",
-        })
-    }
-}
-
 /// `strategy.size`: how much data there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -11,6 +11,7 @@
 mod check;
 mod choices;
 mod kind;
+mod method;
 mod read;
 #[cfg(test)]
 mod reference;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use choices::*;
+pub use method::{Method, Trains};
 pub use schema::{KEYS, Key, Kind, Limits, find};
 pub use sections::*;
 

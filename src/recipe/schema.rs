@@ -7,6 +7,7 @@
 use super::Method;
 use super::kind::MANY;
 pub use super::kind::{Kind, Limits};
+use super::method;
 
 /// One key of the recipe.
 #[derive(Debug)]
@@ -250,7 +251,7 @@ pub const KEYS: &[Key] = &[
     .only(&[Method::Auto]),
     key(
         "strategy.method",
-        Choice(&["auto", "linear", "stages", "partial", "full", "scratch", "race"]),
+        Choice(&method::NAMES),
         "`auto`",
         "What to do: `linear` fits a linear classifier on the top features; `stages` on features of \
             different stages; `partial` fine-tunes the last stages; `full` fine-tunes all; `scratch` \

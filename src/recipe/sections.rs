@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::*;
 use super::is_default;
+use super::method::Method;
 use crate::device::precision::Precision;
 use crate::preprocess::{Crops, Decode, Fit};
 

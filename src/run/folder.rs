@@ -382,7 +382,7 @@ impl RunFolder {
         sets.extend(plan.recipe.weights.as_ref().map(|_| "weights=DEFAULT".into()));
         sets.extend(more.map(|more| format!("train.epochs={more}")));
         // From random values it would not be the model's.
-        if plan.recipe.strategy.method == Some(Method::Scratch) {
+        if plan.recipe.strategy.method.is_some_and(Method::is_from_random) {
             sets.push("strategy.method=full".into());
         }
         let sets: String = sets.iter().map(|set| format!(" --set {}", typed(set))).collect();
