@@ -3,21 +3,24 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 
 use super::args::{Common, ImageArgs, WeightArgs};
-use super::stream;
+use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
 use super::{Named, Outcome, Work, limits, say_if_too_dark};
+use crate::data::Input;
 use crate::data::loader::Batching;
 use crate::device::back_off::BackOff;
 use crate::device::copy::Download;
-use crate::device::precision::Autocast;
+use crate::device::precision::{Autocast, Precision};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::inference::features::append;
 use crate::models::{Network, Tap};
-use crate::output::{FeatureFormat, FeatureWriter, JobIdentity, errors_path};
+use crate::output::{FeatureFormat, FeatureWriter, JobIdentity, Output, errors_path};
+use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
 use crate::util::signal::Signals;
@@ -63,23 +66,13 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let mut work = Work::find(&args.images, common, terminal)?;
     let out = work.out(&args.out);
     let classifier = named.open(&work, terminal, &signals, false)?;
-    let (network, preprocessing) = (&classifier.network, &classifier.preprocessing);
+    let network = &classifier.network;
     let tap = network.tap(&args.stage)?;
-    let side = i64::from(preprocessing.crop_size);
-    let length = match tap {
-        Tap::Features => network.feature_length(),
-        Tap::Logits => network.classes(),
-        // One black image tells the length of a row.
-        _ => {
-            let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
-            network.read(&black.f_to_device(network.device())?, tap)?.numel()
-        }
-    };
-
+    let length = length(network, tap, &classifier.preprocessing)?;
+    let limits = limits(&args.images, std::slice::from_ref(&classifier));
     let job = classifier.describe(JobIdentity::new("extract"), 0).with("stage", &args.stage);
     let job = work.describe(job.with("--max-pixels", args.images.max_pixels));
     let precision = args.images.precision;
-    let limits = limits(&args.images, std::slice::from_ref(&classifier));
     let job = job.with("--decode", format!("{:?}", limits.decode)).with("--precision", precision);
     let progress = match work.begin(&out, &job, args.resume, terminal)? {
         Err(complete) => complete,
@@ -89,49 +82,26 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
                 _ => FeatureWriter::open(&out, length, partial)?,
             };
             let (batch_size, threads) = (args.images.batch_size, work.threads);
-            let batching = Batching { preprocessing, batch_size, join_single: false, threads };
-            let mut rows = Vec::new();
-            let mut inference = None;
-            let parts = BackOff::new(network.device());
             let bar = terminal.images("extracting", 0);
-            let shown = bar.clone();
-            let progress = stream::run(work.images, writer, batch_size, &signals, shown, |inputs, sink| {
-                let inference = match &mut inference {
-                    Some(inference) => inference,
-                    none => {
-                        let say = |note| bar.suspend(|| terminal.say(note));
-                        say_if_too_dark(inputs, preprocessing, limits, say);
-                        none.insert(Inference::new(&[network], sink.images(), threads, precision.folding())?)
-                    }
-                };
-                inference.images(
-                    &batching,
-                    0..inputs.len(),
-                    |index| preprocessing.read_eval(inputs[index].image()?, limits),
-                    |network, images, _| {
-                        let features = parts.run_one(images, |images| {
-                            let _autocast = Autocast::begin(network.device(), precision)?;
-                            network.read(images, tap)
-                        })?;
-                        Download::begin(&features)
-                    },
-                    |index, error| {
-                        sink.check()?;
-                        sink.put(index, Err(error))
-                    },
-                    |indices, features| {
-                        sink.check()?;
-                        let notes = parts.note();
-                        notes.iter().for_each(|note| bar.suspend(|| terminal.say(format!("note: {note}"))));
-                        rows.clear();
-                        append(&mut rows, &features.wait()?)?;
-                        for (row, &index) in rows.chunks_exact(length).zip(indices) {
-                            sink.put(index, Ok(row.to_vec()))?;
-                        }
-                        sink.batch_done()
-                    },
-                )
-            })?;
+            let mut extracting = Extracting {
+                network,
+                tap,
+                length,
+                batching: Batching {
+                    preprocessing: &classifier.preprocessing,
+                    batch_size,
+                    join_single: false,
+                    threads,
+                },
+                limits,
+                precision,
+                back_off: BackOff::new(network.device()),
+                inference: None,
+                terminal,
+                bar: bar.clone(),
+            };
+            let each = |inputs: &[Input], sink: &Sink<_>| extracting.chunk(inputs, sink);
+            let progress = stream::run(work.images, writer, batch_size, &signals, bar, each)?;
             terminal.say(format!(
                 "{} of {} (`{}` of {}) in {}",
                 counted(progress.rows as usize, "row", "rows"),
@@ -153,6 +123,79 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
         path_text(&errors_path(&out))
     ));
     Ok(Outcome::SomeFailed)
+}
+
+/// Numbers in a row.
+fn length(network: &Network, tap: Tap, preprocessing: &Preprocessing) -> Result<usize> {
+    match tap {
+        Tap::Features => Ok(network.feature_length()),
+        Tap::Logits => Ok(network.classes()),
+        // One black image tells.
+        _ => {
+            let side = i64::from(preprocessing.crop_size);
+            let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
+            Ok(network.read(&black.f_to_device(network.device())?, tap)?.numel())
+        }
+    }
+}
+
+/// How a chunk of images becomes rows.
+struct Extracting<'a> {
+    network: &'a Network,
+    tap: Tap,
+    /// Numbers in a row.
+    length: usize,
+    batching: Batching<'a>,
+    limits: DecodeLimits,
+    precision: Precision,
+    back_off: BackOff,
+    /// Made at the first chunk, which tells how many images there are.
+    inference: Option<Inference<'a>>,
+    terminal: Terminal,
+    bar: ProgressBar,
+}
+
+impl Extracting<'_> {
+    fn chunk<O: Output<Row = Vec<f32>>>(&mut self, inputs: &[Input], sink: &Sink<O>) -> Result<()> {
+        let Extracting { network, tap, length, limits, precision, terminal, .. } = *self;
+        let (back_off, bar, preprocessing) = (&self.back_off, &self.bar, self.batching.preprocessing);
+        let say = |note| bar.suspend(|| terminal.say(note));
+        let inference = match &mut self.inference {
+            Some(inference) => inference,
+            none => {
+                say_if_too_dark(inputs, preprocessing, limits, say);
+                let (images, threads) = (sink.images(), self.batching.threads);
+                none.insert(Inference::new(&[network], images, threads, precision.folding())?)
+            }
+        };
+        let mut rows = Vec::new();
+        inference.images(
+            &self.batching,
+            0..inputs.len(),
+            |index| preprocessing.read_eval(inputs[index].image()?, limits),
+            |network, images, _| {
+                let features = back_off.run_one(images, |images| {
+                    let _autocast = Autocast::begin(network.device(), precision)?;
+                    network.read(images, tap)
+                })?;
+                Download::begin(&features)
+            },
+            |index, error| {
+                sink.check()?;
+                sink.put(index, Err(error))
+            },
+            |indices, features| {
+                sink.check()?;
+                back_off.note().into_iter().for_each(|note| say(format!("note: {note}")));
+                rows.clear();
+                append(&mut rows, &features.wait()?)?;
+                for (row, &index) in rows.chunks_exact(length).zip(indices) {
+                    sink.put(index, Ok(row.to_vec()))?;
+                }
+                sink.batch_done()
+            },
+        )
+    }
 }
 
 /// Names of columns by class. One that another column has, too, gets its place behind it.

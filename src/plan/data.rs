@@ -1,12 +1,12 @@
 //! The images of a run: what is trained on, what is measured on, and what is kept for the end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::copies::{self, Apart, Parts};
 pub use crate::data::Part;
-use crate::data::{self, Aside, Sample};
+use crate::data::{self, Aside, Dataset, Sample};
 use crate::recipe::{Mistake, Recipe, ValChoice};
 use crate::text::look_alikes::hint_beside;
 use crate::text::path_text::path_text;
@@ -47,42 +47,13 @@ impl Data {
     ) -> Data {
         let Some(train) = &recipe.data.train else { return Data::default() };
         let train_path = recipe.resolve(train);
-        let val_path = match &recipe.data.val {
-            Some(ValChoice::Path(path)) => Some(path),
-            _ => None,
-        };
-        let parts =
-            [("data.train", Some(train)), ("data.val", val_path), ("data.test", recipe.data.test.as_ref())];
         let before = mistakes.len();
-        for (key, path) in parts {
-            let message = path.and_then(|path| missing(recipe, &recipe.resolve(path)));
-            mistakes.extend(message.map(|message| recipe.mistake(key, message)));
-        }
+        mistakes.extend(all_missing(recipe));
         if mistakes.len() > before {
             return Data::default();
         }
-        let mut listed = match data::read_labelled(&train_path) {
-            Ok(listed) => listed,
-            Err(error) => {
-                mistakes.push(recipe.mistake("data.train", error.to_string()));
-                return Data::default();
-            }
-        };
+        let Some(mut listed) = read_train(recipe, &train_path, mistakes) else { return Data::default() };
         notes.extend(listed.notes.iter().cloned());
-        if listed.classes.len() < 2 {
-            mistakes.push(recipe.mistake(
-                "data.train",
-                format!(
-                    "expected at least 2 classes, found {} in {}: a classifier needs something to tell apart",
-                    match listed.classes.first() {
-                        Some(class) => format!("only `{class}`"),
-                        None => "none".into(),
-                    },
-                    path_text(&train_path)
-                ),
-            ));
-            return Data::default();
-        }
         let aside = listed.aside.take();
         mistakes.extend(aside.as_ref().map(|aside| given_twice(recipe, aside)).unwrap_or_default());
         let (column, own_val, own_test_rows) = match aside {
@@ -91,33 +62,21 @@ impl Data {
         };
         let [own_val, own_test_rows] =
             [own_val, own_test_rows].map(|rows| rows.filter(|rows| !rows.is_empty()));
-        let mut read_part = |key: &str, path: &Path, part: Part| {
-            let path = recipe.resolve(path);
-            match data::read_labelled_with(&path, &listed.classes, part) {
-                Ok(part) => {
-                    notes.extend(part.notes);
-                    if part.samples.is_empty() {
-                        mistakes.push(recipe.mistake(key, format!("no images in {}", path_text(&path))));
-                    }
-                    part.samples
-                }
-                Err(error) => {
-                    mistakes.push(recipe.mistake(key, error.to_string()));
-                    Vec::new()
-                }
-            }
-        };
+        let val_path = val_path(recipe);
         let own_test = recipe.data.test.is_none()
             && data::has_test_part(&train_path)
             && !val_path.is_some_and(|val| same(&recipe.resolve(val), &train_path));
+        let mut read = |key, path: &Path, part| {
+            read_part(recipe, key, &recipe.resolve(path), &listed.classes, part, mistakes, notes)
+        };
         let test = match (&recipe.data.test, own_test) {
-            (Some(path), _) => Some(read_part("data.test", path, Part::Test)),
-            (None, true) => Some(read_part("data.train", train, Part::Test)),
+            (Some(path), _) => Some(read("data.test", path, Part::Test)),
+            (None, true) => Some(read("data.train", train, Part::Test)),
             (None, false) => own_test_rows,
         };
         let val_column = column.filter(|_| own_val.is_some());
         let val = match val_path {
-            Some(path) => Some(read_part("data.val", path, Part::Val)),
+            Some(path) => Some(read("data.val", path, Part::Val)),
             None => own_val,
         };
         if own_test {
@@ -141,27 +100,9 @@ impl Data {
             }
         };
         let Parts { listed, val, test } = parts;
-        let (train, val) = match (val, &recipe.data.val) {
-            (Some(val), _) => (listed.samples, val),
-            (None, choice) => {
-                let fraction = match choice {
-                    Some(ValChoice::Fraction(fraction)) => *fraction,
-                    _ => VAL_FRACTION,
-                };
-                let data::Split { train, val, notes: said } = data::split(&listed, &contents, fraction, seed);
-                notes.extend(said);
-                if val.is_empty() && !listed.samples.is_empty() {
-                    mistakes.push(recipe.mistake(
-                        "data.val",
-                        "nothing is left to measure on: no class has two images, and one of each must stay to \
-                         be trained on. Add images, or name a folder of others as `data.val`",
-                    ));
-                }
-                let pick = |indices: Vec<usize>| -> Vec<Sample> {
-                    indices.into_iter().map(|index| listed.samples[index].clone()).collect()
-                };
-                (pick(train), pick(val))
-            }
+        let (train, val) = match val {
+            Some(val) => (listed.samples, val),
+            None => divide(recipe, &listed, &contents, seed, mistakes, notes),
         };
         Data { classes: listed.classes, train, val, test, val_column }
     }
@@ -212,6 +153,98 @@ impl Data {
         self.train.iter().for_each(|sample| counts[sample.label] += 1);
         counts
     }
+}
+
+fn val_path(recipe: &Recipe) -> Option<&PathBuf> {
+    match &recipe.data.val {
+        Some(ValChoice::Path(path)) => Some(path),
+        _ => None,
+    }
+}
+
+/// The paths of the recipe that are not there.
+fn all_missing(recipe: &Recipe) -> Vec<Mistake> {
+    let typed = &recipe.data;
+    let paths = [
+        ("data.train", typed.train.as_ref()),
+        ("data.val", val_path(recipe)),
+        ("data.test", typed.test.as_ref()),
+    ];
+    let mistake = |(key, path): (&str, Option<&PathBuf>)| {
+        Some(recipe.mistake(key, missing(recipe, &recipe.resolve(path?))?))
+    };
+    paths.into_iter().filter_map(mistake).collect()
+}
+
+/// The training images and their classes, two at least.
+fn read_train(recipe: &Recipe, path: &Path, mistakes: &mut Vec<Mistake>) -> Option<Dataset> {
+    let message = match data::read_labelled(path) {
+        Ok(listed) if listed.classes.len() >= 2 => return Some(listed),
+        Ok(listed) => format!(
+            "expected at least 2 classes, found {} in {}: a classifier needs something to tell apart",
+            match listed.classes.first() {
+                Some(class) => format!("only `{class}`"),
+                None => "none".into(),
+            },
+            path_text(path)
+        ),
+        Err(error) => error.to_string(),
+    };
+    mistakes.push(recipe.mistake("data.train", message));
+    None
+}
+
+/// The images of another part, of the classes of the training images.
+fn read_part(
+    recipe: &Recipe,
+    key: &str,
+    path: &Path,
+    classes: &[String],
+    part: Part,
+    mistakes: &mut Vec<Mistake>,
+    notes: &mut Vec<String>,
+) -> Vec<Sample> {
+    match data::read_labelled_with(path, classes, part) {
+        Ok(part) => {
+            notes.extend(part.notes);
+            if part.samples.is_empty() {
+                mistakes.push(recipe.mistake(key, format!("no images in {}", path_text(path))));
+            }
+            part.samples
+        }
+        Err(error) => {
+            mistakes.push(recipe.mistake(key, error.to_string()));
+            Vec::new()
+        }
+    }
+}
+
+/// Training images and validation images, where the recipe has no images of their own for these.
+fn divide(
+    recipe: &Recipe,
+    listed: &Dataset,
+    contents: &[usize],
+    seed: u64,
+    mistakes: &mut Vec<Mistake>,
+    notes: &mut Vec<String>,
+) -> (Vec<Sample>, Vec<Sample>) {
+    let fraction = match recipe.data.val {
+        Some(ValChoice::Fraction(fraction)) => fraction,
+        _ => VAL_FRACTION,
+    };
+    let data::Split { train, val, notes: said } = data::split(listed, contents, fraction, seed);
+    notes.extend(said);
+    if val.is_empty() && !listed.samples.is_empty() {
+        mistakes.push(recipe.mistake(
+            "data.val",
+            "nothing is left to measure on: no class has two images, and one of each must stay to be trained on. \
+             Add images, or name a folder of others as `data.val`",
+        ));
+    }
+    let pick = |indices: Vec<usize>| -> Vec<Sample> {
+        indices.into_iter().map(|index| listed.samples[index].clone()).collect()
+    };
+    (pick(train), pick(val))
 }
 
 /// A part that a column of the training CSV gives, and the recipe too.

@@ -9,7 +9,7 @@ use tch::Tensor;
 use super::activation_cache::view_of;
 use super::deferred_metrics::DeferredMetrics;
 use super::device_steps::{clip, put_back, smaller_parts, unscale};
-use super::gradient::Learner;
+use super::gradient::{Learner, Outcome};
 use super::row_store::RowStore;
 use super::{Observer, State, Step, TrainingJob, batching, groups};
 use crate::data::loader::Layout;
@@ -35,85 +35,33 @@ pub(super) fn train_epoch(
     observer: &mut dyn Observer,
 ) -> Result<f64> {
     let epoch = state.progress.history.len();
-    let accuracies: Vec<f64> = state.progress.history.iter().map(|row| row.val_accuracy).collect();
     let batching = batching(job);
     let steps = batching.batches(job.train.len());
-    let schedule = schedule(job.settings, steps);
     let mode = Mode { dropout: true, batch_statistics: job.settings.batch_norm == BatchNormMode::Train };
-    let held = groups::held(job, network, epoch);
     let view = view_of(job, epoch);
     let order = order(job.seed, epoch, job.train.len());
     // The last batch may be larger than the others, so that a finished epoch is told by its steps.
     let step = state.progress.step;
     let done = if step < steps { step * job.settings.batch_size } else { order.len() };
     let rest = &order[done..];
-    let arranged = network.trains_channels_last();
-    let (started, mut images) = (Instant::now(), 0);
     let device = network.device();
-    let learner = Learner { job, network, held, mode, class_weights };
-    let mut deferred = DeferredMetrics::new(device);
-    let mut proven = false;
-    let mut step = |indices: &[usize], xs: &dyn Fn() -> Result<Activations>| {
-        let global = epoch * steps + state.progress.step;
-        if job.signals.received().is_some() {
-            deferred.settle(job, epoch + 1, &mut state.progress)?;
-        }
-        state.stop_here(job, network)?;
-        let labels = labels_of(indices.iter().map(|&i| &job.train[rest[i]]))?;
-        let (xs, targets) = mixed(job, global, xs()?, upload(&labels, device)?)?;
-        let State { optimizer, ema, progress, scale, most_at_once } = &mut *state;
-        let before = *most_at_once;
-        // What memory suffices for at the first step suffices for the others.
-        let statistics = if proven { Vec::new() } else { learner.statistics()? };
-        let outcome = with_back_off(most_at_once, indices.len(), learner.least(), device, |most| {
-            if most != before {
-                put_back(&statistics)?;
-            }
-            // Dropout draws from libtorch's generator: set anew for each step, it needs no saving.
-            tch::manual_seed(seed_of(job.seed, &format!("step {global}")));
-            optimizer.zero_grad()?;
-            learner.gradient(&xs, &targets, most, scale.as_ref())
-        })?;
-        proven = true;
-        if *most_at_once != before {
-            observer.note(&smaller_parts(&learner, *most_at_once, indices.len()));
-        }
-        let finite = match scale {
-            None => true,
-            Some(scale) => unscale(job, network, scale, epoch + 1, progress.step + 1)?,
-        };
-        let mut norm = None;
-        if let Some(most) = job.settings.clip_grad_norm.filter(|_| finite) {
-            norm = Some(clip(network.trained().map(|(var, _)| &var.tensor), most, device)?);
-        }
-        deferred.push((progress.step + 1, indices.len()), outcome, norm, !finite);
-        if deferred.is_full() {
-            deferred.settle(job, epoch + 1, progress)?;
-        }
-        if finite {
-            optimizer.step(schedule.factor(global as u64, &accuracies))?;
-        }
-        if let Some(ema) = ema {
-            // Weights that are still warming up are no part of the average.
-            ema.update(global == 0 || epoch < job.settings.warmup_epochs)?;
-        }
-
-        progress.step += 1;
-        images += indices.len();
-        observer.step(&Step {
-            epoch: epoch + 1,
-            step: progress.step,
-            steps,
-            loss: progress.loss_sum / progress.images.max(1) as f64,
-            accuracy: progress.correct as f64 / progress.images.max(1) as f64,
-            images_per_second: images as f64 / started.elapsed().as_secs_f64().max(1e-9),
-        });
-        Ok(())
+    let mut under_way = Epoch {
+        learner: Learner { job, network, held: groups::held(job, network, epoch), mode, class_weights },
+        epoch,
+        steps,
+        schedule: schedule(job.settings, steps),
+        accuracies: state.progress.history.iter().map(|row| row.val_accuracy).collect(),
+        deferred: DeferredMetrics::new(device),
+        proven: false,
+        started: Instant::now(),
+        images: 0,
+        state,
+        observer,
     };
     match kept {
         Some(store) => batching.spans(rest.len()).try_for_each(|span| {
             let rows: Vec<usize> = rest[span.clone()].iter().map(|&i| view_row(job, view, i)).collect();
-            step(&span.collect::<Vec<_>>(), &|| {
+            under_way.step(&rest[span], || {
                 let values = upload(&store.read(&rows, job.folder)?, device)?;
                 Ok(Activations { stages: network.frozen(), values })
             })
@@ -123,21 +71,131 @@ pub(super) fn train_epoch(
             let TrainingJob { train, preprocessing, augment, limits, seed, .. } = *job;
             batching.run_on(
                 device,
-                if arranged { Layout::ChannelsLast } else { Layout::Planes },
+                if network.trains_channels_last() { Layout::ChannelsLast } else { Layout::Planes },
                 rest.len(),
                 |index| {
                     let key = DrawKey { seed, epoch: view as u64, image: rest[index] as u64 };
                     preprocessing.read_train(augment, train[rest[index]].image(), limits, key)
                 },
                 |_, error| Err(error),
-                |batch| step(&batch.indices, &|| network.enter(&batch.images)),
+                |batch| {
+                    let images: Vec<usize> = batch.indices.iter().map(|&index| rest[index]).collect();
+                    under_way.step(&images, || network.enter(&batch.images))
+                },
             )?
         }
     }
-    deferred.settle(job, epoch + 1, &mut state.progress)?;
-    state.stop_here(job, network)?;
-    let last = (epoch * steps + steps.saturating_sub(1)) as u64;
-    Ok(job.settings.lr * schedule.factor(last, &accuracies))
+    under_way.finish()
+}
+
+/// An epoch under way.
+struct Epoch<'a, 's> {
+    learner: Learner<'a>,
+    /// Counted from 0.
+    epoch: usize,
+    steps: usize,
+    schedule: Schedule,
+    /// On the validation images, of the epochs before.
+    accuracies: Vec<f64>,
+    deferred: DeferredMetrics,
+    /// Whether memory has sufficed for a step.
+    proven: bool,
+    started: Instant,
+    /// Trained on since it was started.
+    images: usize,
+    state: &'s mut State,
+    observer: &'s mut dyn Observer,
+}
+
+impl Epoch<'_, '_> {
+    /// A step on these training images, which `xs` brings.
+    fn step(&mut self, images: &[usize], xs: impl FnOnce() -> Result<Activations>) -> Result<()> {
+        let (job, network) = (self.learner.job, self.learner.network);
+        let global = self.epoch * self.steps + self.state.progress.step;
+        if job.signals.received().is_some() {
+            self.deferred.settle(job, self.epoch + 1, &mut self.state.progress)?;
+        }
+        self.state.stop_here(job, network)?;
+        let device = network.device();
+        let labels = labels_of(images.iter().map(|&image| &job.train[image]))?;
+        let (xs, targets) = mixed(job, global, xs()?, upload(&labels, device)?)?;
+        let outcome = self.gradient(global, images.len(), &xs, &targets)?;
+        let State { optimizer, ema, progress, scale, .. } = &mut *self.state;
+        let finite = match scale {
+            None => true,
+            Some(scale) => unscale(job, network, scale, self.epoch + 1, progress.step + 1)?,
+        };
+        let mut norm = None;
+        if let Some(most) = job.settings.clip_grad_norm.filter(|_| finite) {
+            norm = Some(clip(network.trained().map(|(var, _)| &var.tensor), most, device)?);
+        }
+        self.deferred.push((progress.step + 1, images.len()), outcome, norm, !finite);
+        if self.deferred.is_full() {
+            self.deferred.settle(job, self.epoch + 1, progress)?;
+        }
+        if finite {
+            optimizer.step(self.schedule.factor(global as u64, &self.accuracies))?;
+        }
+        if let Some(ema) = ema {
+            // Weights that are still warming up are no part of the average.
+            ema.update(global == 0 || self.epoch < job.settings.warmup_epochs)?;
+        }
+        progress.step += 1;
+        self.images += images.len();
+        self.tell();
+        Ok(())
+    }
+
+    /// Loss and gradients of a batch, in smaller parts where memory runs out.
+    fn gradient(
+        &mut self,
+        global: usize,
+        images: usize,
+        xs: &Activations,
+        targets: &Tensor,
+    ) -> Result<Outcome> {
+        let (learner, device) = (&self.learner, self.learner.network.device());
+        let State { optimizer, scale, most_at_once, .. } = &mut *self.state;
+        let before = *most_at_once;
+        // What memory suffices for at the first step suffices for the others.
+        let statistics = if self.proven { Vec::new() } else { learner.statistics()? };
+        let outcome = with_back_off(most_at_once, images, learner.least(), device, |most| {
+            if most != before {
+                put_back(&statistics)?;
+            }
+            // Dropout draws from libtorch's generator: set anew for each step, it needs no saving.
+            tch::manual_seed(seed_of(learner.job.seed, &format!("step {global}")));
+            optimizer.zero_grad()?;
+            learner.gradient(xs, targets, most, scale.as_ref())
+        })?;
+        self.proven = true;
+        if *most_at_once != before {
+            self.observer.note(&smaller_parts(learner, *most_at_once, images));
+        }
+        Ok(outcome)
+    }
+
+    fn tell(&mut self) {
+        let progress = &self.state.progress;
+        let seen = progress.images.max(1) as f64;
+        self.observer.step(&Step {
+            epoch: self.epoch + 1,
+            step: progress.step,
+            steps: self.steps,
+            loss: progress.loss_sum / seen,
+            accuracy: progress.correct as f64 / seen,
+            images_per_second: self.images as f64 / self.started.elapsed().as_secs_f64().max(1e-9),
+        });
+    }
+
+    /// The learning rate of the last step.
+    fn finish(mut self) -> Result<f64> {
+        let (job, network) = (self.learner.job, self.learner.network);
+        self.deferred.settle(job, self.epoch + 1, &mut self.state.progress)?;
+        self.state.stop_here(job, network)?;
+        let last = (self.epoch * self.steps + self.steps.saturating_sub(1)) as u64;
+        Ok(job.settings.lr * self.schedule.factor(last, &self.accuracies))
+    }
 }
 
 /// The row of a training image in the store: one view after the other. Without augmentation there is one.

@@ -36,14 +36,8 @@ impl Context<'_> {
         seconds: &mut Seconds,
     ) -> Result<Trained> {
         let data = &self.plan.data;
-        let taps = match settings.stages.is_empty() {
-            false => settings.stages.iter().map(|name| network.tap(name)).collect::<Result<Vec<_>>>()?,
-            true if matches!(network.classifier(), Classifier::Convolution(_)) => {
-                vec![Tap::Features, Tap::Peaks]
-            }
-            true => vec![Tap::Features],
-        };
-        let (train, classes) = (data.train.len(), data.classes.len());
+        let taps = taps(&network, settings)?;
+        let train = data.train.len();
         let forward_counts = forward_counts(&network, &taps, data);
         let started = Instant::now();
         let before = network.frozen_hash()?;
@@ -56,43 +50,30 @@ impl Context<'_> {
             seconds.of("fit", || self.heads(&network, settings, &rows(&vectors, 0, train)?, &data.train))?;
         let measured = |head: &FittedHead, start, samples: &[Sample]| {
             let labels = labels_of(samples.iter())?;
-            head.measure(&rows(&vectors, start, samples.len())?, &labels, classes)
+            head.measure(&rows(&vectors, start, samples.len())?, &labels, data.classes.len())
         };
-        let (on_train, on_val) =
-            (measured(&heads.head, 0, &data.train)?, measured(&heads.head, train, &data.val)?);
+        let on_train = measured(&heads.head, 0, &data.train)?;
+        let on_val = measured(&heads.head, train, &data.val)?;
         let before_test = train + data.val.len();
         let test = data.test.as_ref().map(|it| measured(&heads.head, before_test, it)).transpose()?;
         let averaged = heads.weights[heads.best] < 1.;
         let mut stages = Vec::new();
-        if !settings.stages.is_empty() {
-            for (place, (fit, &weight)) in heads.compared.iter().zip(&heads.weights).enumerate() {
-                let mut row = stage_row(&network, &taps, fit);
-                row.chosen = place == heads.best;
-                row.share = averaged.then_some(weight);
-                // Fitted to a part of the images and to all, it is not the same head.
-                row.val_accuracy = match weight {
-                    1. => on_val.accuracy,
-                    _ => measured(&fit.head(), train, &data.val)?.accuracy,
-                };
-                stages.push(row);
-            }
+        let compared = heads.compared.iter().zip(&heads.weights).enumerate();
+        for (place, (fit, &weight)) in compared.filter(|_| !settings.stages.is_empty()) {
+            let mut row = stage_row(&network, &taps, fit);
+            row.chosen = place == heads.best;
+            row.share = averaged.then_some(weight);
+            // Fitted to a part of the images and to all, it is not the same head.
+            row.val_accuracy = match weight {
+                1. => on_val.accuracy,
+                _ => measured(&fit.head(), train, &data.val)?.accuracy,
+            };
+            stages.push(row);
         }
         let notes = notes(&network, &taps, settings, &heads, train);
 
-        let mut card = self.card(&network);
-        let FittedHead { weight, bias, .. } = &heads.head;
-        if settings.stages.is_empty() {
-            let peaks = vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64));
-            linear::set_head(&network, weight, bias, peaks)?;
-        } else {
-            self.verify_frozen(&network, &before)?;
-            let read: Vec<Tap> = heads.head.taps.iter().map(|&index| taps[index]).collect();
-            network.read_stages(&read, weight.size()[1] as usize, classes, Fill::Zeros)?;
-            card.reads = network.head_reading_names();
-            linear::set_head(&network, weight, bias, None)?;
-        }
-        write_model(&self.folder.model(), &network, &card)?;
-
+        let peaks = vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64));
+        self.put_head(settings, &mut network, &taps, &heads.head, peaks, &before)?;
         let row = EpochRow {
             epoch: 1,
             train_loss: on_train.loss,
@@ -105,17 +86,7 @@ impl Context<'_> {
         };
         self.folder.rewrite_metrics(std::slice::from_ref(&row))?;
         let linear = LinearReport::of(&heads.compared[heads.best].fit);
-        stages.iter().for_each(|row| self.observer.say(&row.to_string()));
-        if averaged {
-            let right = heads.held_out.map_or("-".into(), |held_out| format!("{held_out:.4}"));
-            let name = format!("the mean of the {}", stages.len());
-            self.observer.say(&format!(
-                "  {name:<24} {:>15}  cross-validated {right}  val {:.4}  <- kept",
-                "", on_val.accuracy
-            ));
-        } else {
-            self.observer.say(&linear.to_string());
-        }
+        self.say_heads(&stages, &linear, heads.held_out, averaged.then_some(on_val.accuracy));
         let outcomes = Outcomes {
             best: KeptEpoch::only(&row),
             epochs: vec![row],
@@ -132,6 +103,48 @@ impl Context<'_> {
             passes: forward_counts,
         };
         Ok(Trained { network, outcomes })
+    }
+
+    /// Puts the head into the network, and writes the model. With `stages`, the network ends at the last one
+    /// that is read; `before` is the hash of what has to be as it was.
+    fn put_head(
+        &self,
+        settings: &LinearSettings,
+        network: &mut Network,
+        taps: &[Tap],
+        head: &FittedHead,
+        peaks: Option<Tensor>,
+        before: &str,
+    ) -> Result<()> {
+        let mut card = self.card(network);
+        let FittedHead { weight, bias, .. } = head;
+        if settings.stages.is_empty() {
+            linear::set_head(network, weight, bias, peaks)?;
+        } else {
+            self.verify_frozen(network, before)?;
+            let read: Vec<Tap> = head.taps.iter().map(|&index| taps[index]).collect();
+            let classes = self.plan.data.classes.len();
+            network.read_stages(&read, weight.size()[1] as usize, classes, Fill::Zeros)?;
+            card.reads = network.head_reading_names();
+            linear::set_head(network, weight, bias, None)?;
+        }
+        write_model(&self.folder.model(), network, &card)
+    }
+
+    /// `averaged`: the validation accuracy of the mean of the heads, where that is kept.
+    fn say_heads(
+        &self,
+        stages: &[StageRow],
+        linear: &LinearReport,
+        held_out: Option<f64>,
+        averaged: Option<f64>,
+    ) {
+        stages.iter().for_each(|row| self.observer.say(&row.to_string()));
+        let Some(accuracy) = averaged else { return self.observer.say(&linear.to_string()) };
+        let right = held_out.map_or("-".into(), |held_out| format!("{held_out:.4}"));
+        let name = format!("the mean of the {}", stages.len());
+        self.observer
+            .say(&format!("  {name:<24} {:>15}  cross-validated {right}  val {accuracy:.4}  <- kept", ""));
     }
 
     /// The vectors at each reading of `samples`.
@@ -187,6 +200,17 @@ fn stage_row(network: &Network, taps: &[Tap], fit: &Fit) -> StageRow {
         val_accuracy: 0.,
         chosen: false,
         share: None,
+    }
+}
+
+/// Where the network is read.
+fn taps(network: &Network, settings: &LinearSettings) -> Result<Vec<Tap>> {
+    match settings.stages.is_empty() {
+        false => settings.stages.iter().map(|name| network.tap(name)).collect(),
+        true if matches!(network.classifier(), Classifier::Convolution(_)) => {
+            Ok(vec![Tap::Features, Tap::Peaks])
+        }
+        true => Ok(vec![Tap::Features]),
     }
 }
 
