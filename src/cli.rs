@@ -16,7 +16,7 @@ use crate::preprocess::{Crops, Decode, Fit};
                         Exit codes: 0 done; 1 failed, or finished with images that could not be read; \
                         2 the command line or the recipe is wrong; 130 or 143 stopped by a signal.")]
 pub struct Cli {
-    /// What to do
+    /// The command
     #[command(subcommand)]
     pub command: Command,
     /// Options of all commands
@@ -24,7 +24,7 @@ pub struct Cli {
     pub common: Common,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Where to compute: auto, cpu, cuda, cuda:N
