@@ -1,4 +1,4 @@
-//! What every room needs: words of messages, names that look alike, signals, locks, files that appear whole.
+//! Shared helpers: words of messages, look-alike names, signals, locks, atomic files.
 
 pub mod atomic;
 pub mod digest;

@@ -1,16 +1,17 @@
-//! Paths as text. Outputs are UTF-8, file names are any bytes: a name that is no UTF-8 is written so that it can be
-//! read back.
+//! Paths as text. Outputs are UTF-8 and file names are any bytes: a name that is not UTF-8 is
+//! written reversibly.
 //!
-//! In such a name each byte that belongs to no character becomes `\xHH` (lower-case hex), and each `\` becomes `\\`.
-//! A name that is UTF-8 stands as it is, unless it holds `\x` and two such digits itself: then its `\` are doubled
-//! too. So a text is written in this way if, and only if, it holds `\xHH`, and no two paths have one text.
+//! In such a name each byte that belongs to no character becomes `\xHH` (lower-case hex), and each
+//! `\` becomes `\\`. A UTF-8 name is kept, unless it contains `\x` and two such digits itself: then
+//! its `\` are doubled too. So a text is escaped if, and only if, it contains `\xHH`, and no two
+//! paths have the same text.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// A path, or a part of one, as the outputs spell it.
+/// The text of a path, or of a part of one, in outputs.
 pub fn path_text(path: &OsStr) -> Cow<'_, str> {
     match path.to_str() {
         Some(text) if !holds_byte(text) => Cow::Borrowed(text),
@@ -18,7 +19,7 @@ pub fn path_text(path: &OsStr) -> Cow<'_, str> {
     }
 }
 
-/// The path that a text with `\xHH` in it stands for; `None` for a text that is the path itself.
+/// The path of a text that contains `\xHH`; `None` for a text that is the path itself.
 pub fn path_of_text(text: &str) -> Option<PathBuf> {
     if !holds_byte(text) {
         return None;
@@ -35,8 +36,9 @@ pub fn path_of_text(text: &str) -> Option<PathBuf> {
     Some(OsString::from_vec(bytes).into())
 }
 
-/// The path that a line of a list means, below `folder`: as it is written if that is there; else without blanks around it, with
-/// `/` for the back-slashes of Windows, or with the bytes that its `\xHH` stand for, whichever is there.
+/// The path of a line of a list, below `folder`: as written if that exists; else without
+/// surrounding blanks, with `/` for Windows back-slashes, or with its `\xHH` decoded, whichever
+/// exists.
 pub fn located(folder: &Path, written: &[u8]) -> PathBuf {
     let written_path = folder.join(OsStr::from_bytes(written));
     let there = |path: &PathBuf| path.symlink_metadata().is_ok();
@@ -64,7 +66,7 @@ fn holds_byte(text: &str) -> bool {
     memchr::memmem::find_iter(text.as_bytes(), b"\\x").any(|at| byte(&text.as_bytes()[at..]).is_some())
 }
 
-/// What `\xHH` at the start of `text` stands for.
+/// The byte of a `\xHH` at the start of `text`.
 fn byte(text: &[u8]) -> Option<u8> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -102,11 +104,11 @@ mod tests {
         assert_eq!(there_and_back(b"\xff.png"), r"\xff.png");
         assert_eq!(there_and_back(b"\xfe.png"), r"\xfe.png");
         assert_eq!(there_and_back(b"caf\xe9\\1/\xc3\xa4.png"), "caf\\xe9\\\\1/ä.png");
-        // Cut short within a character.
+        // Cut off within a character.
         assert_eq!(there_and_back(b"\xe6\xbc.png"), r"\xe6\xbc.png");
     }
 
-    /// A name that reads like another one's text has a text of its own.
+    /// A name that equals the text of another name gets a different text.
     #[test]
     fn no_two_names_have_one_text() {
         let names: [&[u8]; 7] =

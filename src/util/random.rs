@@ -1,4 +1,4 @@
-//! Where all randomness comes from: a seed, and the name of what is drawn.
+//! The source of all randomness: a seed, and the name of the draw.
 
 use sha2::{Digest, Sha256};
 
