@@ -10,9 +10,9 @@ use super::{Slot, fused};
 /// the step is along the buffer, or along `g + momentum * buffer` with Nesterov's form.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
-    /// The share of the buffer that is kept at each step; 0 keeps no buffer.
+    /// Decay of the buffer; 0 keeps no buffer.
     pub momentum: f64,
-    /// Look one step ahead along the buffer; without momentum it changes nothing.
+    /// Nesterov momentum; without momentum it changes nothing.
     pub nesterov: bool,
 }
 
