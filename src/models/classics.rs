@@ -1,9 +1,10 @@
-//! Two networks of the courses that torchvision lacks. There are no weights for them: they are trained from
-//! scratch.
+//! Two classic networks that torchvision lacks. There are no weights for them: they are trained
+//! from scratch.
 //!
-//! LeNet-5: LeCun et al., "Gradient-based learning applied to document recognition", 1998. As usual today,
-//! subsampling is plain averaging, C3 sees all of S2, activations are plain tanh, and the output is linear
-//! under a softmax instead of radial basis functions. It reads grey: colour images are averaged.
+//! LeNet-5: LeCun et al., "Gradient-based learning applied to document recognition", 1998. As usual
+//! today, subsampling is plain averaging, C3 sees all of S2, activations are plain tanh, and the
+//! output is linear under a softmax instead of radial basis functions. Its input is grey: colour
+//! images are averaged.
 //!
 //! AlexNet of 2012: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks",
 //! NIPS 2012: two groups (one a GPU), local response normalisation, 227 × 227 pixels (the paper says 224,
@@ -53,7 +54,7 @@ fn lenet5(chain: &mut Chain) -> Result<()> {
     chain.head("output", identity(), 84)
 }
 
-/// Deviation of all initial weights.
+/// Standard deviation of all initial weights.
 const DEVIATION: f64 = 0.01;
 
 /// Name, input and output channels, kernel and stride and padding and groups, whether its biases begin at

@@ -22,7 +22,7 @@ pub(super) const TABLE: &[Architecture] = &[
     REGNET.builder("regnet_y_128gf", |chain| regnet_y(chain, widths(27, 456., 160.83, 2.52), 264)),
 ];
 
-/// What the builders share.
+/// Fields shared by the builders.
 const REGNET: Architecture = Architecture::family("RegNet", "block4");
 
 /// Output channels of the stem.
@@ -65,7 +65,7 @@ impl Widths {
     }
 }
 
-/// The multiple of `group` that is nearest to `width`, but not more than a tenth below it.
+/// The multiple of `group` nearest to `width`, but at most a tenth below it.
 fn whole_groups(width: i64, group: i64) -> i64 {
     let nearest = group.max((width + group / 2) / group * group);
     if nearest * 10 < width * 9 { nearest + group } else { nearest }
@@ -117,7 +117,7 @@ struct Shape {
     outputs: i64,
     stride: i64,
     groups: i64,
-    /// Channels between the two layers of the squeeze-and-excitation, if there is one.
+    /// Channels between the two layers of the squeeze-and-excitation, if any.
     squeezed: Option<i64>,
 }
 
@@ -134,7 +134,8 @@ fn block(path: &Path, shape: Shape) -> Result<Residual> {
         Box::new(unit(&(&path / "b"), [outputs, outputs], grouped, Relu)?),
     ];
     if let Some(squeezed) = squeezed {
-        // torchvision leaves the biases of these two convolutions, the only ones, at PyTorch's own values.
+        // torchvision leaves the biases of these two convolutions, the only ones, at PyTorch's
+        // defaults.
         let init = ConvInit::KaimingFanOutDefaultBias;
         let gate = squeeze_excitation(&(&path / "se"), outputs, squeezed, [Relu, Sigmoid], init)?;
         main.push(Box::new(gate));

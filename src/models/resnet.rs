@@ -18,7 +18,7 @@ pub(super) const TABLE: &[Architecture] = &[
     RESNET.builder("wide_resnet101_2", |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 128)),
 ];
 
-/// What the builders share.
+/// Fields shared by the builders.
 const RESNET: Architecture = Architecture::family("ResNet", "layer4");
 
 /// The two residual blocks of the paper.
