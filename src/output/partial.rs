@@ -1,12 +1,12 @@
 //! An output under construction that outlives its process.
 //!
-//! Rows go to files in a hidden folder beside the output, `.FILE.partial`, as they are ready. A journal in it
-//! says how long each file was when the rows of so many images were whole in it; a run that goes on cuts the
-//! files to those lengths and appends. At the end the files take their places.
+//! Rows go to files in a hidden folder beside the output, `.FILE.partial`, as they are ready. Its
+//! journal records the length of each file after the complete rows of a number of images; a resumed
+//! run cuts the files to those lengths and appends. At the end the files are moved into place.
 //!
-//! A line of the journal is written after the bytes that it speaks of, and ends with a line end: after `kill -9`
-//! or on a full disk the last whole line is true. After a power cut, which the boot's identity tells, only
-//! lines whose bytes were synced count.
+//! A line of the journal is written after the bytes that it describes, and ends with a line end:
+//! after `kill -9` or on a full disk the last whole line is true. After a power cut, detected by
+//! the boot's identity, only lines whose bytes were synced count.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,22 +23,22 @@ use crate::util::atomic::{hidden, resolve, sync_folder};
 use crate::util::lock::Lock;
 use crate::util::text::counted;
 
-/// How often the journal is written: what `kill -9` costs at most.
+/// Interval of journal entries: the most work that `kill -9` costs.
 const COMMIT: Duration = Duration::from_millis(50);
 
-/// How often what is written is synced: what a power cut costs at most.
+/// Interval of syncs: the most work that a power cut costs.
 const SYNC: Duration = Duration::from_secs(10);
 
-/// A longer journal is begun anew with its last line.
+/// A longer journal is restarted with its last line.
 const LONGEST_JOURNAL: usize = 1 << 20;
 
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal.jsonl";
 
-/// How far a run has come.
+/// Progress of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Images of the listing (of the shard's, if there are shards) that are done, read or not.
+    /// Finished images of the listing (of the shard's, if there are shards), readable or not.
     pub images: u64,
     /// A digest of the names and labels of these images.
     #[serde(rename = "listing")]
@@ -52,13 +52,13 @@ pub struct Progress {
     /// Whether these bytes survive a power cut.
     #[serde(default)]
     synced: bool,
-    /// At the end: which file takes which place.
+    /// At the end: the destination of each file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     places: Option<Places>,
 }
 
 impl Progress {
-    /// Images that are done, with so many rows and failures.
+    /// Finished images, with these numbers of rows and failures.
     pub fn new(done: Done, rows: u64, failures: u64) -> Self {
         done.progress(rows, failures, Lengths::new())
     }
@@ -74,44 +74,44 @@ impl Done {
 /// File names with lengths in bytes.
 pub(super) type Lengths = BTreeMap<String, u64>;
 
-/// What is done with the files at the end. Places are endings that are added to the output's path.
+/// Final destinations of the files, as suffixes of the output's path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Places {
-    /// File and place, in this order.
+    /// File and suffix, in this order.
     pub put: Vec<(String, String)>,
-    /// Files of an earlier run that go.
+    /// Files of an earlier run to remove.
     pub remove: Vec<String>,
 }
 
-/// The first line of the journal, and, with the last, what is kept of a finished run.
+/// The first line of the journal. With the last line, it is the record of a finished run.
 #[derive(Serialize, Deserialize)]
 struct Header {
     job: JobIdentity,
     boot: String,
 }
 
-/// A finished run, as `.FILE.job` beside the output has it.
+/// A finished run, as stored in `.FILE.job` beside the output.
 #[derive(Serialize, Deserialize)]
 struct Record {
     job: JobIdentity,
     progress: Progress,
-    /// Bytes of the output.
+    /// Size of the output in bytes.
     bytes: u64,
 }
 
-/// What was found beside an output.
+/// State of an output.
 pub enum Begun {
     /// The output is complete.
     Complete(Progress),
-    /// It is to be written, from [`Partial::progress`] on.
+    /// Still to be written, from [`Partial::progress`] on.
     Partial(Box<Partial>),
 }
 
 /// An output under construction.
 ///
-/// Dropped before an image is done it leaves no trace; later, the folder.
+/// Dropped before an image is done it leaves no trace; later it leaves the folder.
 pub struct Partial {
-    /// What the user asked for.
+    /// The path as the user gave it.
     path: PathBuf,
     /// The same with links followed.
     target: PathBuf,
@@ -119,7 +119,7 @@ pub struct Partial {
     journal: File,
     job: JobIdentity,
     progress: Progress,
-    /// Bytes that were added to the journal.
+    /// Bytes added to the journal.
     noted: usize,
     committed: Instant,
     synced: Instant,
@@ -129,10 +129,11 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Finds out how far `path` is with this job, if it may go on (`resume`), and gets ready to write the rest.
+    /// Determines the progress of `path` with this job, if it may resume (`resume`), and prepares
+    /// to write the rest.
     ///
-    /// # Errors
-    /// [`Error::Usage`] if what is there is of another job; [`Error::Io`] and [`Error::File`] if `path` cannot
+    /// [`Error::Usage`] if the existing output is another job's; [`Error::Io`] and [`Error::File`]
+    /// if `path` cannot be written, or another process is writing it.
     /// be written, or another process is writing it.
     pub fn begin(path: &Path, job: &JobIdentity, resume: bool) -> Result<Begun> {
         let target = resolve(path)?;
@@ -156,7 +157,7 @@ impl Partial {
             Some((_, progress)) => (Progress::default(), Some(progress.images).filter(|&images| images > 0)),
         };
         if let Some(places) = &begun.places {
-            // It was stopped between two renames.
+            // The run was stopped between two renames.
             place(path, &target, &folder, job, &begun, places)?;
             return Ok(Begun::Complete(begun));
         }
@@ -180,17 +181,17 @@ impl Partial {
         })))
     }
 
-    /// How far it is, as the journal has it.
+    /// Progress according to the journal.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// How many images an earlier run had done, whose rows this one has thrown away.
+    /// The number of images that an earlier run had done, if this one has discarded their rows.
     pub fn started_over(&self) -> Option<u64> {
         self.started_over
     }
 
-    /// `N images are done and their rows kept in …`, if any is.
+    /// `N images are done and their rows kept in …`, if any are.
     pub fn kept(&self) -> Option<String> {
         let Progress { images, lengths, .. } = &self.progress;
         let done = counted(*images as usize, "image is done", "images are done");
@@ -200,13 +201,14 @@ impl Partial {
         (*images > 0).then_some(whole)
     }
 
-    /// Opens a file for appending, cut to the length that the journal says.
+    /// Opens a file for appending, cut to its length in the journal.
     pub(super) fn part(&self, name: &'static str) -> Result<Part> {
         let length = self.progress.lengths.get(name).copied().unwrap_or(0);
         Part::open(&self.path, &self.folder, name, length)
     }
 
-    /// Whether it is time for [`Partial::commit`]. The first rows are noted at once: a disk may be full soon after.
+    /// Whether [`Partial::commit`] is due. The first rows are committed at once: the disk may be
+    /// full soon after.
     pub(super) fn is_due(&self) -> bool {
         self.progress.images == 0 || self.committed.elapsed() >= COMMIT
     }
@@ -216,7 +218,7 @@ impl Partial {
         self.synced.elapsed() >= SYNC
     }
 
-    /// Notes that everything up to `progress` is written, and whether it was synced.
+    /// Records that everything up to `progress` is written, and whether it was synced.
     pub(super) fn commit(&mut self, progress: Progress, synced: bool) -> Result<()> {
         let progress = Progress { synced, ..progress };
         let line = line(&progress);
@@ -254,7 +256,7 @@ impl Drop for Partial {
 
 /// A file of a [`Partial`], appended to.
 ///
-/// Its [`Write`] is buffered, and its errors know no path: [`Part::error`] gives them one.
+/// Writes are buffered. Their errors carry no path: [`Part::error`] adds it.
 pub(super) struct Part {
     writer: BufWriter<File>,
     length: u64,
@@ -285,12 +287,12 @@ impl Part {
         &self.path
     }
 
-    /// Bytes so far, those in the buffer included.
+    /// Bytes so far, including the buffer.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// `cannot write PATH: …`, PATH being the output.
+    /// The error `cannot write PATH: …`, with the output's path.
     pub(super) fn error(&self, error: io::Error) -> Error {
         Error::io("write", &self.path)(error)
     }
@@ -300,19 +302,19 @@ impl Part {
         self.write_all(bytes).map_err(|error| self.error(error))
     }
 
-    /// Hands everything to the system, and says how long the file is.
+    /// Flushes to the system, and records the file's length.
     pub(super) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
         self.writer.flush().map_err(|error| self.error(error))?;
         lengths.insert(self.name.into(), self.length);
         Ok(())
     }
 
-    /// Waits until what was handed over is on the disk.
+    /// Waits until flushed bytes are on the disk.
     pub(super) fn sync(&self) -> Result<()> {
         sync(self.writer.get_ref()).map_err(|error| self.error(error))
     }
 
-    /// Begins anew.
+    /// Empties it.
     pub(super) fn empty(&mut self) -> Result<()> {
         let cut = |writer: &mut BufWriter<File>| {
             writer.flush()?;
@@ -324,7 +326,7 @@ impl Part {
         Ok(())
     }
 
-    /// Writes over the first bytes, and goes back to the end.
+    /// Overwrites the first bytes, and returns to the end.
     pub(super) fn patch_start(&mut self, bytes: &[u8]) -> Result<()> {
         let write = |writer: &mut BufWriter<File>| {
             writer.seek(SeekFrom::Start(0))?;
@@ -344,7 +346,7 @@ impl Part {
         Ok(self.writer.get_mut())
     }
 
-    /// Adds what is left of `file`, by the system's own way of copying.
+    /// Appends the rest of `file`, by the system's own copy.
     pub(super) fn append_file(&mut self, file: &mut File) -> Result<()> {
         let mut copy = |writer: &mut BufWriter<File>| {
             writer.flush()?;
@@ -367,7 +369,7 @@ impl Write for Part {
     }
 }
 
-/// A complete output, if it is one of this job's.
+/// The progress of a complete output of this job, if it is one.
 fn finished(path: &Path, target: &Path, job: &JobIdentity) -> Result<Progress> {
     let record = fs::read(hidden(target, ".job")).ok();
     let record: Option<Record> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -396,7 +398,7 @@ fn same_job(path: &Path, was: &JobIdentity, is: &JobIdentity) -> Result<()> {
     }
 }
 
-/// The header and the last progress that can be trusted.
+/// The header and the last progress to be trusted.
 fn read_journal(folder: &Path) -> Option<(Header, Progress)> {
     let text = fs::read(folder.join(JOURNAL)).ok()?;
     let text = String::from_utf8_lossy(&text);
@@ -417,7 +419,7 @@ fn read_journal(folder: &Path) -> Option<(Header, Progress)> {
     Some((header, last.unwrap_or_default()))
 }
 
-/// A journal that says where a run begins. The old one stays until it is written.
+/// A journal for the start of a run. The old one stays until it is written.
 fn new_journal(folder: &Path, job: &JobIdentity, progress: &Progress) -> io::Result<File> {
     let header = Header { job: job.clone(), boot: boot() };
     let temporary = folder.join("journal.new");
@@ -432,12 +434,13 @@ fn new_journal(folder: &Path, job: &JobIdentity, progress: &Progress) -> io::Res
     Ok(file)
 }
 
-/// Maps with text as keys cannot fail to become JSON.
+/// Maps with text keys always convert to JSON.
 fn line(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default() + "\n"
 }
 
-/// Moves the files to their places, as far as that is not done yet, and leaves the record of a finished run.
+/// Moves the files to their destinations, unless already done, and writes the record of a finished
+/// run.
 fn place(
     path: &Path,
     target: &Path,
@@ -455,11 +458,11 @@ fn place(
         }
         let to_target = resolve(&to)?;
         if let Ok(old) = fs::metadata(&to_target) {
-            // The replacement is the same file to everybody else. Some file systems know no modes.
+            // Keep the old file's permissions. Some file systems have no modes.
             let _ = fs::set_permissions(&from, old.permissions());
         }
         match fs::rename(&from, &to_target) {
-            // The output is a link to another file system, and its companions stand beside the link.
+            // The output is a link to another file system, and its companions are beside the link.
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 let mut file = AtomicFile::create(&to)?;
                 let copied = File::open(&from).and_then(|mut from| io::copy(&mut from, &mut file));
@@ -486,7 +489,7 @@ fn place(
     fs::remove_dir_all(folder).map_err(Error::io("remove", folder))
 }
 
-/// Everything but the lock goes.
+/// Removes everything but the lock.
 fn clear(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -499,18 +502,18 @@ fn clear(folder: &Path) -> io::Result<()> {
 
 fn sync(file: &File) -> io::Result<()> {
     match file.sync_data() {
-        // Some network and FUSE file systems have no sync.
+        // Some network and FUSE file systems do not support sync.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
         result => result,
     }
 }
 
-/// What tells one start of the machine from another; empty where the system has no such thing.
+/// An identity of the machine's current boot; empty where the system has none.
 fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
 }
 
-/// The folder as the user would write it: beside the path that was given.
+/// The folder for messages: beside the path that was given.
 fn shown_beside(path: &Path, folder: &Path) -> String {
     match (path.parent(), folder.file_name()) {
         (Some(parent), Some(name)) if !path.is_symlink() => parent.join(name).display().to_string(),

@@ -1,4 +1,4 @@
-//! What `predict` writes.
+//! Output of `predict`.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::{Done, Output, Partial, Progress, by_ending};
 use crate::data::Input;
 use crate::error::Result;
 
-/// The prediction for one image, or why there is none.
+/// The prediction for one image, or the reason there is none.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PredictionRow {
-    /// The image, as the outputs spell it ([`super::path_text`]).
+    /// The image's path as in outputs ([`super::path_text`]).
     pub path: String,
     /// Labels with their confidences in [0, 1], the best first; empty if it failed.
     pub ranks: Vec<(String, f32)>,
@@ -25,7 +25,7 @@ pub struct PredictionRow {
 }
 
 impl PredictionRow {
-    /// The row of an image: its ranks, or why there are none.
+    /// The row of an image: its ranks, or the error.
     pub fn of(input: &Input, ranks: Result<Vec<(String, f32)>, String>) -> Self {
         let path = input.name.clone();
         match ranks {
@@ -55,19 +55,19 @@ pub(super) fn columns(top_k: usize) -> impl Iterator<Item = String> {
 /// A file format for predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PredictionFormat {
-    /// A header row, then a row an image; what is absent is empty.
+    /// A header row, then a row an image; missing values are empty.
     Csv,
-    /// A JSON object a line, with a key a column; what is absent is null.
+    /// A JSON object a line, with a key a column; missing values are null.
     Jsonl,
-    /// Text and float32 columns; what is absent is null.
+    /// Text and float32 columns; missing values are null.
     Parquet,
 }
 
 impl PredictionFormat {
-    /// The format that a file's ending names, whatever its case.
+    /// The format of a file's extension, in upper or lower case.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] that lists the known endings.
+    /// [`crate::Error::Usage`] that lists the known extensions.
     pub fn of(path: impl AsRef<Path>) -> Result<Self> {
         let known = [("csv", Self::Csv), ("jsonl", Self::Jsonl), ("parquet", Self::Parquet)];
         by_ending(path.as_ref(), "predictions", &known)
@@ -76,10 +76,11 @@ impl PredictionFormat {
 
 /// A file of predictions under construction.
 ///
-/// Nothing is in place before [`PredictionWriter::finish`]; what was [committed](Partial) before can be gone on
-/// with.
+/// Nothing is in place before [`PredictionWriter::finish`]; rows [committed](Partial) before can be
+/// resumed.
 pub struct PredictionWriter {
-    // Before what holds the partial: dropped in this order, the files close before their folder goes.
+    // Before the partial: fields drop in this order, so the files close before their folder is
+    // removed.
     format: Format,
     writing: Writing,
     top_k: usize,
@@ -102,11 +103,12 @@ impl Format {
 }
 
 impl PredictionWriter {
-    /// Goes on with the file that will replace `path`, with `top_k` labels an image, in the format of its
-    /// ending.
+    /// Continues the file that will replace `path`, with `top_k` labels an image, in the format of
+    /// its extension.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] for an unknown ending, [`crate::Error::Io`] if the files cannot be opened.
+    /// [`crate::Error::Usage`] for an unknown extension, [`crate::Error::Io`] if the files cannot
+    /// be opened.
     pub fn open(path: impl AsRef<Path>, top_k: usize, partial: Box<Partial>) -> Result<Self> {
         let format = match PredictionFormat::of(path)? {
             PredictionFormat::Csv => {
@@ -181,7 +183,7 @@ fn write_csv_row(file: &mut CsvFile, row: &PredictionRow, top_k: usize) -> Resul
     file.end_row()
 }
 
-/// A row as a JSON object whose keys stand in the order of the columns.
+/// A row as a JSON object with its keys in the order of the columns.
 struct JsonRow<'a> {
     row: &'a PredictionRow,
     columns: &'a [String],
