@@ -1,10 +1,10 @@
-//! The words that a recipe chooses among.
+//! Enums for the words that a recipe can choose.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// `strategy.method`: what to do.
+/// `strategy.method`: how to transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
@@ -20,12 +20,12 @@ pub enum Method {
     Full,
     /// All stages are trained from random weights.
     Scratch,
-    /// Several of these are measured against each other, and the best is taken.
+    /// Several of these are compared, and the best is taken.
     Race,
 }
 
 impl Method {
-    /// The order of cost, and of how much of the network moves.
+    /// Order of cost, and of how much of the network is trained.
     pub fn cost(self) -> usize {
         self as usize
     }
@@ -50,7 +50,7 @@ impl fmt::Display for Method {
     }
 }
 
-/// `strategy.size`: how much data there is.
+/// `strategy.size`: amount of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DatasetSize {
@@ -72,7 +72,7 @@ impl fmt::Display for DatasetSize {
     }
 }
 
-/// `strategy.similarity`: how like the source data it is.
+/// `strategy.similarity`: similarity to the source data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Similarity {
@@ -94,11 +94,11 @@ impl fmt::Display for Similarity {
     }
 }
 
-/// `data.bad_images`: what to do about images that cannot be read.
+/// `data.bad_images`: treatment of unreadable images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BadImages {
-    /// Go on without them.
+    /// Continue without them.
     Skip,
     /// Stop before training.
     Fail,
@@ -108,7 +108,7 @@ pub enum BadImages {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InterpolationChoice {
-    /// A triangle.
+    /// Triangle filter.
     Bilinear,
     /// Keys' cubic with a = -0.5.
     Bicubic,
@@ -128,13 +128,13 @@ pub enum OptimizerChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleChoice {
-    /// Stays.
+    /// Constant.
     Constant,
-    /// Cut every so many epochs.
+    /// Cut every few epochs.
     Step,
     /// Half a cosine, down to 0.
     Cosine,
-    /// Cut when the validation loss stalls.
+    /// Cut when the validation accuracy stalls.
     Plateau,
 }
 
@@ -155,9 +155,9 @@ impl fmt::Display for ScheduleChoice {
 pub enum PolicyChoice {
     /// None.
     None,
-    /// Pairs of operations that were learned on ImageNet.
+    /// Pairs of operations learned on ImageNet.
     AutoAugment,
-    /// Some random operations of one magnitude.
+    /// A number of random operations of one magnitude.
     RandAugment,
     /// One random operation of a random magnitude.
     TrivialAugment,
@@ -174,7 +174,7 @@ impl fmt::Display for PolicyChoice {
     }
 }
 
-/// `train.class_weights`: how classes count in the loss.
+/// `train.class_weights`: weights of classes in the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClassWeights {
@@ -184,13 +184,13 @@ pub enum ClassWeights {
     Balanced,
 }
 
-/// `train.batch_norm`: BatchNorm in the stages that are trained.
+/// `train.batch_norm`: BatchNorm in the trained stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchNormMode {
     /// Uses and updates batch statistics.
     Train,
-    /// Keeps the statistics of the weights.
+    /// Keeps the pretrained statistics.
     Inference,
 }
 
@@ -198,7 +198,7 @@ pub enum BatchNormMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeepChoice {
-    /// Computed once and kept, where it is always the same and there is room for it.
+    /// Computed once and kept, if constant and if there is room for it.
     Auto,
     /// Computed in every epoch.
     Never,

@@ -1,7 +1,8 @@
-//! The table of every key that a recipe may hold: one row, one key.
+//! The table of all keys of a recipe: one row, one key.
 //!
-//! Validation, the "did you mean" hints, `--set` and the reference in `docs/recipe.md` all read it. A new
-//! key is a row here, a field in the parent module, and a line in the reference (a test compares them).
+//! Validation, the "did you mean" hints, `--set` and the reference in `docs/recipe.md` all use it.
+//! A new key is a row here, a field in the parent module, and a line in the reference (a test
+//! compares them).
 
 use super::kind::MANY;
 pub use super::kind::{Kind, Limits};
@@ -9,15 +10,15 @@ pub use super::kind::{Kind, Limits};
 /// One key of the recipe.
 #[derive(Debug)]
 pub struct Key {
-    /// The whole path of the key, dots between: `train.epochs`.
+    /// The full path of the key, with dots: `train.epochs`.
     pub path: &'static str,
-    /// What its value may be.
+    /// The type of its value.
     pub kind: Kind,
-    /// What holds when the key is left out, as the reference says it.
+    /// Its default, in the reference's words.
     pub default: &'static str,
-    /// What it does, as the reference says it.
+    /// Its meaning, in the reference's words.
     pub meaning: &'static str,
-    /// Other words for it that people bring from elsewhere; they get a hint, not a pass.
+    /// Other tools' words for it; they get a hint, but are not accepted.
     pub(super) also: &'static [&'static str],
 }
 
@@ -27,7 +28,7 @@ impl Key {
         self.path.rsplit('.').next().unwrap_or(self.path)
     }
 
-    /// The path of the section that the key belongs to; empty at the top.
+    /// The path of the key's section; empty at the top.
     pub fn section(&self) -> &'static str {
         self.path.rsplit_once('.').map_or("", |(section, _)| section)
     }
@@ -38,12 +39,12 @@ impl Key {
     }
 }
 
-/// The row of a path, if there is such a key.
+/// The row of a path, if the key exists.
 pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-/// The keys that stand directly in a section (`""`: at the top of the recipe).
+/// The keys directly in a section (`""`: at the top of the recipe).
 pub(super) fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(move |key| key.section() == section)
 }
@@ -54,7 +55,7 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, meaning: &'s
 
 use Kind::*;
 
-/// Sizes of images in pixels, a side: ten times what any published network reads.
+/// Sides of images in pixels: up to ten times what any published network reads.
 const SIDE: Kind = Whole(1, 4096);
 
 /// Every key, in the order of the reference.
