@@ -1,4 +1,5 @@
-//! Transfer learning for image classification: a folder of images in, a classifier you can trust out.
+//! Transfer learning for image classification: a folder of images in, a classifier you can trust
+//! out.
 //!
 //! The path of a recipe: [`recipe`] is what the user typed. [`plan`] resolves every default, finds
 //! every mistake and, where the method is open, asks [`strategy`], which measures size and
