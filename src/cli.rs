@@ -9,7 +9,8 @@ use crate::device::precision::Precision;
 use crate::output::shard::ShardChoice;
 use crate::preprocess::{Crops, Decode, Fit};
 
-/// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
+/// Transfer learning for image classification: a folder of images in, a classifier you can trust
+/// out.
 #[derive(Debug, Parser)]
 #[command(name = "tl", version, about, max_term_width = 100)]
 #[command(after_help = "Start with: tl finetune recipes/quickstart.yaml\n\
@@ -92,19 +93,20 @@ pub struct Plan {
 /// Which weights and preprocessing.
 #[derive(Args, Debug)]
 pub struct Weights {
-    /// torchvision's name of the weights (IMAGENET1K_V1), DEFAULT, none, or a .pth, .pt or .safetensors
-    /// file [default: DEFAULT]
+    /// torchvision's name of the weights (IMAGENET1K_V1), DEFAULT, none, or a .pth, .pt or
+    /// .safetensors file [default: DEFAULT]
     #[arg(long, value_name = "W")]
     pub weights: Option<String>,
-    /// Prepare images as these weights do (a name such as IMAGENET1K_V2) [default: as the weights in use]
+    /// Prepare images as these weights do (a name such as IMAGENET1K_V2) [default: as the weights
+    /// in use]
     #[arg(long, value_name = "TAG")]
     pub preprocess: Option<String>,
-    /// How an image becomes a square. crop: its centre is cut out; squash: both sides are resized; pad: the longer
-    /// side is, between margins [default: as the model was trained, else crop]
+    /// How an image becomes a square. crop: its centre is cut out; squash: both sides are resized;
+    /// pad: the longer side is, between margins [default: as the model was trained, else crop]
     #[arg(long, value_name = "crop|squash|pad", value_parser = fit)]
     pub fit: Option<Fit>,
-    /// For images of 16 bits a sample: the value that is white (4095 for cameras of 12 bits) [default: as the model was
-    /// trained, else 65535]
+    /// For images of 16 bits a sample: the value that is white (4095 for cameras of 12 bits)
+    /// [default: as the model was trained, else 65535]
     #[arg(long, value_name = "N", value_parser = white_level)]
     pub white_level: Option<u16>,
 }
@@ -112,26 +114,28 @@ pub struct Weights {
 /// How images are read.
 #[derive(Args, Debug)]
 pub struct ImageArgs {
-    /// Images, folders that are searched for them, lists of paths, which keep their order (.txt: a path a line; .csv: a
-    /// column `path`, or the first; -: lines of standard input), or CIFAR and MNIST as published
+    /// Images, folders that are searched for them, lists of paths, which keep their order (.txt: a
+    /// path a line; .csv: a column `path`, or the first; -: lines of standard input), or CIFAR and
+    /// MNIST as published
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Images (in `predict`, views of images) in a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = batch_size)]
     pub batch_size: usize,
-    /// In what numbers the network computes: fp32, or bf16 or fp16 where that is safe (as torch.autocast has
-    /// it); what is written is fp32
+    /// In what numbers the network computes: fp32, or bf16 or fp16 where that is safe (as
+    /// torch.autocast has it); what is written is fp32
     #[arg(long, value_name = "P", default_value = "fp32")]
     pub precision: Precision,
     /// The most pixels that an image may have
     #[arg(long, value_name = "N", default_value_t = 178_956_970)]
     pub max_pixels: u64,
-    /// exact: decode every pixel of a JPEG, as Pillow does; fast: of one that is much larger than what the network
-    /// sees, a half, a quarter or an eighth along each side [default: as the model was trained, else exact]
+    /// exact: decode every pixel of a JPEG, as Pillow does; fast: of one that is much larger than
+    /// what the network sees, a half, a quarter or an eighth along each side [default: as the model
+    /// was trained, else exact]
     #[arg(long, value_name = "exact|fast", value_parser = decode)]
     pub decode: Option<Decode>,
-    /// Take part I of N of the images (I from 0), and write a file such as out-00003-of-00016.csv; auto: as
-    /// torchrun or Slurm says, auto/N: as an indexed Kubernetes Job of N says
+    /// Take part I of N of the images (I from 0), and write a file such as out-00003-of-00016.csv;
+    /// auto: as torchrun or Slurm says, auto/N: as an indexed Kubernetes Job of N says
     #[arg(long, value_name = "I/N|auto|auto/N")]
     pub shard: Option<ShardChoice>,
 }
@@ -167,8 +171,8 @@ pub struct Extract {
                         Zisserman 2015, 4.2). The crops are those of torchvision's TenCrop."
 )]
 pub struct Predict {
-    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote; given several times, the
-    /// models are averaged, each with its own preprocessing
+    /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote; given several
+    /// times, the models are averaged, each with its own preprocessing
     #[arg(long = "model", value_name = "MODEL", required = true)]
     pub models: Vec<String>,
     /// Their weights; with several models, for each of them
@@ -180,11 +184,12 @@ pub struct Predict {
     /// How many classes to name for each image
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = top_k)]
     pub top_k: usize,
-    /// 1: the centre of each image; 10: its four corners and centre, and their mirror images, averaged
+    /// 1: the centre of each image; 10: its four corners and centre, and their mirror images,
+    /// averaged
     #[arg(long, value_name = "1|10", default_value = "1", value_parser = crops)]
     pub crops: Crops,
-    /// Resize the shorter side to each of these, in pixels, and average: 224,256,288. At least the model's
-    /// crop size [default: the size that belongs to the weights]
+    /// Resize the shorter side to each of these, in pixels, and average: 224,256,288. At least the
+    /// model's crop size [default: the size that belongs to the weights]
     #[arg(long, value_name = "S,..", value_delimiter = ',', value_parser = side)]
     pub scales: Vec<u32>,
     /// The file to write: .csv, .jsonl or .parquet [default: a table on the terminal]
