@@ -56,8 +56,8 @@ impl std::fmt::Display for Interval {
     }
 }
 
-/// The probability of `right` or more right answers among `total`, each right with probability `share`: the
-/// one-sided exact binomial test.
+/// The probability of `right` or more right answers among `total`, each right with probability
+/// `share`: the one-sided exact binomial test.
 pub fn at_least(right: u64, total: u64, share: f64) -> f64 {
     if right == 0 || share >= 1. {
         return 1.;
