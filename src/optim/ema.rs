@@ -1,4 +1,5 @@
-//! The exponential moving average of weights, which often does better than the weights of the last step.
+//! The exponential moving average of weights, which often does better than the weights of the last
+//! step.
 
 use std::collections::HashMap;
 
@@ -6,8 +7,9 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 
-/// `average = decay * average + (1 - decay) * weights` after each step, in single precision: torchvision's
-/// `ExponentialMovingAverage` (`references/classification/utils.py`) with an update at every step.
+/// `average = decay * average + (1 - decay) * weights` after each step, in single precision:
+/// torchvision's `ExponentialMovingAverage` (`references/classification/utils.py`) with an update
+/// at every step.
 ///
 /// As there, buffers are averaged with the parameters, so BatchNorm's running statistics belong to
 /// the averaged weights; integers are copied. The update is written as `average + (1 - decay) *

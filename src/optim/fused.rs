@@ -1,5 +1,5 @@
-//! libtorch's fused updates (`torch.optim.SGD(fused=True)`, `torch.optim.AdamW(fused=True)`), from `fused.cpp`: one pass
-//! over the memory of each parameter, and one call for all of them.
+//! libtorch's fused updates (`torch.optim.SGD(fused=True)`, `torch.optim.AdamW(fused=True)`), from
+//! `fused.cpp`: one pass over the memory of each parameter, and one call for all of them.
 
 use std::ffi::{c_char, c_int};
 

@@ -131,8 +131,8 @@ impl Optimizer {
     /// The whole optimizer state by name, in the order of the parameters.
     ///
     /// SGD: `momentum.NAME`. AdamW: `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME` (int64, no
-    /// dimensions). Parameters that have not had a gradient yet are absent. The tensors are the live
-    /// buffers: write them out, or copy them, before the next step.
+    /// dimensions). Parameters that have not had a gradient yet are absent. The tensors are the
+    /// live buffers: write them out, or copy them, before the next step.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let [first, second] = self.keys();
         let mut state = Vec::new();

@@ -23,7 +23,8 @@ pub enum Decay {
     /// `torch.optim.lr_scheduler.CosineAnnealingLR` advanced each step.
     Cosine,
     /// Times `gamma` when the validation accuracy has not improved for more than `patience` epochs:
-    /// `torch.optim.lr_scheduler.ReduceLROnPlateau(mode="max", threshold=1e-4, threshold_mode="rel")`.
+    /// `torch.optim.lr_scheduler.ReduceLROnPlateau(mode="max", threshold=1e-4,
+    /// threshold_mode="rel")`.
     Plateau {
         /// Epochs without an improvement that are tolerated.
         patience: u64,

@@ -6,8 +6,8 @@ use super::{Slot, fused};
 
 /// Stochastic gradient descent with momentum.
 ///
-/// With gradient `g` (weight decay added), the buffer is `g` at first and `momentum * buffer + g` after;
-/// the step is along the buffer, or along `g + momentum * buffer` with Nesterov's form.
+/// With gradient `g` (weight decay added), the buffer is `g` at first and `momentum * buffer + g`
+/// after; the step is along the buffer, or along `g + momentum * buffer` with Nesterov's form.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
     /// Decay of the buffer; 0 keeps no buffer.
