@@ -1,10 +1,10 @@
 //! The same problem in better coordinates: exact for an L2 penalty, which no rotation changes.
 //!
-//! - With fewer images than features the solution lies in the span of the images, so `D` features become
-//!   `N` coordinates in an orthonormal basis of that span.
-//! - The coordinates are then rotated to the principal axes. There the second derivative of the loss is
-//!   close to a known diagonal, and dividing by it takes tens of steps where the features as they come
-//!   would need hundreds or thousands.
+//! - With fewer images than features the solution lies in the span of the images, so `D` features
+//!   become `N` coordinates in an orthonormal basis of that span.
+//! - The coordinates are then rotated to the principal axes. There the second derivative of the
+//!   loss is close to a known diagonal, and dividing by it takes tens of steps where the features
+//!   as they come would need hundreds or thousands.
 
 use tch::Tensor;
 

@@ -191,7 +191,7 @@ impl Cut {
 }
 
 /// Fits the folds along the path, or at the one value of C that is `given`; `None` if told to stop.
-/// Each of `repeats` cuts the images into `folds` anew.
+/// Each of `repeats` cuts the images into `folds` again.
 pub(super) fn choose(
     images: &FoldImages,
     repeats: &[Vec<Option<usize>>],

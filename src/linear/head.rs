@@ -11,7 +11,7 @@ const MARGIN: f64 = 2.;
 
 /// Sets the classifier's parameters to the fitted values.
 ///
-/// A convolution (SqueezeNet) stands before a ReLU and a mean over height and width. The same
+/// A convolution (SqueezeNet) precedes a ReLU and a mean over height and width. The same
 /// number added to all logits changes no probability, so its biases are raised until the ReLU cuts
 /// nothing off: the `peaks` of the training images (`[N, D]`, none negative) bound how low a logit
 /// can be at any place. The result is exactly the fitted linear head.

@@ -57,8 +57,8 @@ pub use temper::temper;
 const TIGHT: Settings =
     Settings { tolerance: 1e-9, least_steps: 0, max_steps: 200, max_products: 20_000, noise: 1e-14 };
 
-/// Multiplications in a pass over the products of features, and of features and logits, below which one
-/// thread is enough: 1,500 images with 1,024 features and 10 classes are 1.7e9.
+/// Multiplications in a pass over the products of features, and of features and logits, below which
+/// one thread is enough: 1,500 images with 1,024 features and 10 classes are 1.7e9.
 const SINGLE_THREAD_WORK: f64 = 2e9;
 
 /// Numbers in a block of rows at most: bounds the memory of passes over all features.
@@ -67,7 +67,8 @@ const BLOCK_NUMBERS: i64 = 1 << 22;
 /// Settings of a fit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearConfig {
-    /// The inverse L2 strength, as scikit-learn's `C`; chosen by cross-validation where it is `None`.
+    /// The inverse L2 strength, as scikit-learn's `C`; chosen by cross-validation where it is
+    /// `None`.
     pub c: Option<f64>,
     /// The widths of the feature blocks that are scaled separately, such as those of several
     /// stages; empty for one block.
@@ -130,7 +131,8 @@ pub enum LinearProgress {
     Refit,
 }
 
-/// Fits a linear head to `features` (float32 `[N, D]`) and `labels` (int64 `[N]`, each in `0..classes`).
+/// Fits a linear head to `features` (float32 `[N, D]`) and `labels` (int64 `[N]`, each in
+/// `0..classes`).
 ///
 /// C is fixed by `config.c`, or chosen by stratified cross-validation within these images, among
 /// two values a decade. The criterion is the log loss of the held-out logits times the best factor
@@ -289,7 +291,8 @@ impl Drop for Threads {
     }
 }
 
-/// The first row of `features` (`[N, D]`) with an entry that is infinite or not a number, if there is one.
+/// The first row of `features` (`[N, D]`) with an entry that is infinite or not a number, if there
+/// is one.
 pub fn first_non_finite_row(features: &Tensor) -> Result<Option<usize>> {
     let run = || {
         let (n, d) = features.size2()?;

@@ -15,19 +15,20 @@ const BLOCK_LOGITS: i64 = 1 << 20;
 /// blocks are recomputed each time, at half the cost again.
 const KEPT_CHANCES: i64 = 1 << 26;
 
-/// Multinomial logistic regression on shared images. A problem is a set of weights of the images: a fold
-/// of a cross-validation gives weight 0 to those that it holds out.
+/// Multinomial logistic regression on shared images. A problem is a set of weights of the images: a
+/// fold of a cross-validation gives weight 0 to those that it holds out.
 ///
-/// The parameters of a problem are its weights `[K, M]` row by row, then its biases `[K]`: `L` together.
-/// Its value is the weighted mean of the cross-entropy plus half of the squares of the parameters, each
-/// times its `ridge`.
+/// The parameters of a problem are its weights `[K, M]` row by row, then its biases `[K]`: `L`
+/// together. Its value is the weighted mean of the cross-entropy plus half of the squares of the
+/// parameters, each times its `ridge`.
 #[derive(Debug)]
 pub(super) struct Problems {
     /// `[N, M]`, float32 or float64: the dtype of values and gradients.
     x: Tensor,
     /// The same in float32, for second derivatives.
     x_single: Tensor,
-    /// int64 `[N, 1]`. Ones and zeros for all images and classes would take as much memory as the features.
+    /// int64 `[N, 1]`. Ones and zeros for all images and classes would take as much memory as the
+    /// features.
     labels: Tensor,
     /// `[N, P]`: the images' weights in each problem, their sum 1.
     image_weights: Tensor,
@@ -50,8 +51,8 @@ pub(super) struct Curvature {
 }
 
 impl Problems {
-    /// Problems over the images `x` (`[N, M]`), with labels in `0..classes`, and a row of image weights
-    /// for each problem, not all 0.
+    /// Problems over the images `x` (`[N, M]`), with labels in `0..classes`, and a row of image
+    /// weights for each problem, not all 0.
     pub(super) fn new(
         x: Tensor,
         labels: &[i64],

@@ -38,7 +38,8 @@ pub(super) struct Preconditioner {
 }
 
 enum Squares {
-    /// Cholesky factors `[K, R, R]` of the squares, their rows and columns times `scale`, `[K, R, 1]`.
+    /// Cholesky factors `[K, R, R]` of the squares, their rows and columns times `scale`, `[K, R,
+    /// 1]`.
     Own { factors: Tensor, scale: Tensor },
     /// The eigenvectors `[R, R]` of the classes' mean, and the inverse `[K, R]` on them: the
     /// eigenvalues, scaled by the curvature of the class's bias, plus the penalty.

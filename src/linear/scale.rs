@@ -48,7 +48,8 @@ fn run(features: &Tensor, blocks: &[i64], centre: bool) -> Result<(Tensor, Scale
     }
     let _ = variance.f_div_scalar_(n as f64)?;
 
-    // scikit-learn's `_is_constant_feature`: a variance within the rounding error of its own computation.
+    // scikit-learn's `_is_constant_feature`: a variance within the rounding error of its own
+    // computation.
     let n_eps = n as f64 * f64::EPSILON;
     let rounding = mean.f_mul_scalar(n_eps)?.f_square()?.f_add_(&variance.f_mul_scalar(n_eps)?)?;
     let deviation = variance.f_sqrt()?;

@@ -41,7 +41,7 @@ impl Size {
         2. * self.images as f64 * self.columns as f64 * self.classes as f64
     }
 
-    /// Whether so many folds would take too much memory or time.
+    /// Whether this many folds would take too much memory or time.
     pub(super) fn too_large_to_validate(self, folds: usize) -> bool {
         let (folds, weights) = (folds as f64, self.columns as f64 * self.classes as f64);
         folds * weights > FOLD_WEIGHTS || folds * EVALUATIONS * self.evaluation() > VALIDATION

@@ -156,7 +156,7 @@ fn cross_validation_rows_are_those_of_separate_tight_fits() {
     }
 }
 
-/// Where the gradient is zero the weights are `C · Σᵢ (yᵢ - pᵢ) xᵢ`; so many classes share a
+/// Where the gradient is zero the weights are `C · Σᵢ (yᵢ - pᵢ) xᵢ`; this many classes share a
 /// preconditioner.
 #[test]
 fn many_classes_are_at_the_minimum() {
@@ -207,7 +207,8 @@ fn chooses_the_strongest_penalty_of_those_with_the_lowest_log_loss() {
 
 #[test]
 fn the_values_of_c_have_no_end() {
-    // Separable without a doubt: the weaker the penalty, the lower the log loss, until nothing is left to lower.
+    // Separable without a doubt: the weaker the penalty, the lower the log loss, until nothing is
+    // left to lower.
     let (x, y) = made(85, 60, 8, 3);
     let sure = Tensor::cat(&[x * 1e-3, y.one_hot(3).to_kind(Kind::Float)], 1);
     let fit = run(&sure, &y, 3, &config(None)).unwrap();
