@@ -224,7 +224,8 @@ impl Driver {
     /// device.
     fn ask() -> Result<Driver, NoCuda> {
         const NO_DEVICE: c_int = 100;
-        // SAFETY: the initialiser of the NVIDIA driver is the one that every CUDA program runs; as above.
+        // SAFETY: the initialiser of the NVIDIA driver is the one that every CUDA program runs; as
+        // above.
         let library = unsafe { Library::open(Some("libcuda.so.1"), RTLD_NOW | RTLD_GLOBAL) };
         let library: &'static Library = Box::leak(Box::new(library.map_err(|_| NoCuda::NoDriver)?));
         // SAFETY: functions of the driver's API by name, with the signatures of cuda.h; all out
