@@ -19,8 +19,9 @@ const DEVIATION: f64 = 0.02;
 /// Initial layer scale of each block's branch.
 const LAYER_SCALE: f64 = 1e-6;
 
-/// `channels`: of the first stage; each further one doubles them. The third stage has `third` blocks, the
-/// others three. The rate of stochastic depth rises from 0 in the first block to `depth_rate` in the last.
+/// `channels`: of the first stage; each further one doubles them. The third stage has `third`
+/// blocks, the others three. The rate of stochastic depth rises from 0 in the first block to
+/// `depth_rate` in the last.
 fn convnext(chain: &mut Chain, channels: i64, third: usize, depth_rate: f64) -> Result<()> {
     let blocks = [3, 3, third, 3];
     let last = blocks.iter().sum::<usize>() - 1;

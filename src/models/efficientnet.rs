@@ -1,5 +1,6 @@
-//! EfficientNet (Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019)
-//! and EfficientNetV2 (Tan and Le, ICML 2021); torchvision `models/efficientnet.py`.
+//! EfficientNet (Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
+//! Networks", ICML 2019) and EfficientNetV2 (Tan and Le, ICML 2021); torchvision
+//! `models/efficientnet.py`.
 
 use super::layers::Activation::{Sigmoid, Silu};
 use super::prelude::*;

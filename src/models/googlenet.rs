@@ -33,8 +33,8 @@ const STEM: [(&str, Option<i64>, i64, i64, ConvConfig); 3] = [
     ("conv3", None, 64, 192, convolution(3)),
 ];
 
-/// Name, kernel of the pooling before it, input channels, and output channels in the order of the paper's
-/// table 1: 1×1, 3×3 reduced, 3×3, 5×5 reduced, 5×5, projected behind the pooling.
+/// Name, kernel of the pooling before it, input channels, and output channels in the order of the
+/// paper's table 1: 1×1, 3×3 reduced, 3×3, 5×5 reduced, 5×5, projected behind the pooling.
 const MODULES: [(&str, Option<i64>, i64, [i64; 6]); 9] = [
     ("inception3a", Some(3), 192, [64, 96, 128, 16, 32, 32]),
     ("inception3b", None, 256, [128, 128, 192, 32, 96, 64]),

@@ -1,5 +1,5 @@
-//! Inception v3 (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016;
-//! torchvision `models/inception.py`).
+//! Inception v3 (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR
+//! 2016; torchvision `models/inception.py`).
 
 use super::googlenet::{basic_conv, behind, linear_init};
 use super::prelude::*;

@@ -4,12 +4,14 @@
 //! Nothing is drawn or read from a file: [`Path::var`](super::Path::var) finds the other network's
 //! tensors, so families need no code for it. The differences:
 //!
-//! - A BatchNorm behind a convolution is folded into its weights (Jacob et al., CVPR 2018, section 3.2): with running
-//!   mean μ and variance σ², scale γ and shift β, `γ (w x + b - μ) / √(σ² + ε) + β` is one convolution.
+//! - A BatchNorm behind a convolution is folded into its weights (Jacob et al., CVPR 2018, section
+//!   3.2): with running mean μ and variance σ², scale γ and shift β,
+//!   `γ (w x + b - μ) / √(σ² + ε) + β` is one convolution.
 //! - Kernels are channels-last in memory, and so are images between convolutions.
-//! - Convolutions and linear layers are oneDNN's. PyTorch's own choice for 1×1 convolutions on one thread, and for linear
-//!   layers always, is MKL's matrix product, which runs at less than half the speed on an AMD processor with AVX-512
-//!   (100 against 230 GFLOP/s a core) and no faster on others.
+//! - Convolutions and linear layers are oneDNN's. PyTorch's own choice for 1×1 convolutions on one
+//!   thread, and for linear layers always, is MKL's matrix product, which runs at less than half
+//!   the speed on an AMD processor with AVX-512 (100 against 230 GFLOP/s a core) and no faster on
+//!   others.
 //!
 //! The original network stays as it is, for training and writing.
 

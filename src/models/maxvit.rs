@@ -1,4 +1,5 @@
-//! MaxViT (Tu et al., "MaxViT: Multi-Axis Vision Transformer", ECCV 2022; torchvision `models/maxvit.py`).
+//! MaxViT (Tu et al., "MaxViT: Multi-Axis Vision Transformer", ECCV 2022; torchvision
+//! `models/maxvit.py`).
 
 use super::layers::Activation::{Gelu, Identity, Sigmoid, Silu, Tanh};
 use super::prelude::*;

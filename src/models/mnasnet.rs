@@ -1,5 +1,5 @@
-//! MnasNet (Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile", CVPR 2019), the variant B1
-//! in four widths; torchvision `models/mnasnet.py`.
+//! MnasNet (Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile", CVPR
+//! 2019), the variant B1 in four widths; torchvision `models/mnasnet.py`.
 //!
 //! torchvision loads a state dict for this family only with the version that PyTorch keeps beside
 //! it, which safetensors files lack: run `state_dict._metadata = model.state_dict()._metadata`
@@ -20,8 +20,9 @@ pub(super) const TABLE: &[Architecture] = &[
 const MNASNET: Architecture =
     Architecture { older: Some(VERSION_1), ..Architecture::family("MNASNet", "stage6") };
 
-/// Before torchvision's version 2 (`MNASNet._version`) the stem had 32 and 16 channels at any width. Its files say
-/// so in the `_metadata` of the state dict, and torchvision then rebuilds the stem.
+/// Before torchvision's version 2 (`MNASNet._version`) the stem had 32 and 16 channels at any
+/// width. Its files say so in the `_metadata` of the state dict, and torchvision then rebuilds the
+/// stem.
 const VERSION_1: Older = Older {
     key: "layers.0.weight",
     shape: &[32, 3, 3, 3],

@@ -1,4 +1,5 @@
-//! MobileNetV3 (Howard et al., "Searching for MobileNetV3", ICCV 2019; torchvision `models/mobilenetv3.py`).
+//! MobileNetV3 (Howard et al., "Searching for MobileNetV3", ICCV 2019; torchvision
+//! `models/mobilenetv3.py`).
 
 use super::layers::Activation::{self, Hardsigmoid, Hardswish, Relu};
 use super::prelude::*;

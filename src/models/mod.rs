@@ -1,4 +1,5 @@
-//! The networks: torchvision's architectures, their weight entries, and the chain of stages they share.
+//! The networks: torchvision's architectures, their weight entries, and the chain of stages they
+//! share.
 //!
 //! One file a family, each with a table of its builders (a row per builder, as in torchvision's
 //! `models/*.py`); `weights.csv` lists their published weights. To add a family, write its file,
@@ -102,7 +103,7 @@ pub struct Older {
     pub key: &'static str,
     /// Its shape in the older network, if different from today's.
     pub shape: &'static [usize],
-    /// What the file is and what to do: a sentence.
+    /// Description of the file and remedy: a sentence.
     pub advice: &'static str,
 }
 
@@ -183,7 +184,8 @@ impl Architecture {
 
     /// Checks that the network can take images of `side` by `side` pixels.
     ///
-    /// # Errors A message for the user that names the nearest possible sizes.
+    /// # Errors
+    /// A message for the user that names the nearest possible sizes.
     pub fn check_side(&self, side: u32) -> Result<(), String> {
         let Architecture { name, min_size, multiple, .. } = *self;
         let below = side - side % multiple;

@@ -299,13 +299,14 @@ impl Network {
             .chain(self.auxiliary_vars().filter(|var| var.role.is_parameter()).map(|var| (var, true)))
     }
 
-    /// sha256 over every parameter and buffer of the frozen stages: equal before and after training.
+    /// sha256 over every parameter and buffer of the frozen stages: equal before and after
+    /// training.
     pub fn frozen_hash(&self) -> Result<String> {
         vars::hash(&self.vars, 0..self.first_trained_var())
     }
 
-    /// Logits `[N, K]` for images `[N, 3, H, W]` in training: the frozen prefix without gradients and in
-    /// inference mode, the rest in `mode`. Auxiliary classifiers are not run.
+    /// Logits `[N, K]` for images `[N, 3, H, W]` in training: the frozen prefix without gradients
+    /// and in inference mode, the rest in `mode`. Auxiliary classifiers are not run.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let prefix = self.prefix(images)?;
         let values = self.run(self.frozen..self.stages.len(), &prefix.values, mode)?;

@@ -27,7 +27,8 @@ const REGNET: Architecture = Architecture::family("RegNet", "block4");
 
 /// Output channels of the stem.
 const STEM: i64 = 32;
-/// Channels between the two layers of a squeeze-and-excitation, for each input channel of the block.
+/// Channels between the two layers of a squeeze-and-excitation, for each input channel of the
+/// block.
 const SQUEEZED: f64 = 0.25;
 
 /// The paper's parameters of the blocks' widths.
@@ -53,7 +54,8 @@ impl Widths {
         let Widths { depth, w_0, w_a, w_m } = self;
         let mut stages: Vec<(i64, usize)> = Vec::new();
         for block in 0..depth {
-            // The linear width, moved to the nearest power of w_m in units of w_0, then to a multiple of 8.
+            // The linear width, moved to the nearest power of w_m in units of w_0, then to a
+            // multiple of 8.
             let power = ((1. + f64::from(block) * w_a / w_0).ln() / w_m.ln()).round_ties_even();
             let width = (w_0 * w_m.powf(power) / 8.).round_ties_even() as i64 * 8;
             match stages.last_mut() {

@@ -1,6 +1,6 @@
-//! ResNet (He et al., "Deep Residual Learning", CVPR 2016), ResNeXt (Xie et al., CVPR 2017) and Wide
-//! ResNet (Zagoruyko and Komodakis, BMVC 2016); torchvision `models/resnet.py`. As there, the stride of
-//! a bottleneck is in its 3×3 convolution ("ResNet v1.5").
+//! ResNet (He et al., "Deep Residual Learning", CVPR 2016), ResNeXt (Xie et al., CVPR 2017) and
+//! Wide ResNet (Zagoruyko and Komodakis, BMVC 2016); torchvision `models/resnet.py`. As there, the
+//! stride of a bottleneck is in its 3×3 convolution ("ResNet v1.5").
 
 use super::layers::Activation::{Identity, Relu};
 use super::prelude::*;

@@ -1,5 +1,5 @@
-//! ShuffleNet V2 (Ma et al., "Practical Guidelines for Efficient CNN Architecture Design", ECCV 2018;
-//! torchvision `models/shufflenetv2.py`).
+//! ShuffleNet V2 (Ma et al., "Practical Guidelines for Efficient CNN Architecture Design", ECCV
+//! 2018; torchvision `models/shufflenetv2.py`).
 
 use super::layers::Activation::{self, Identity, Relu};
 use super::prelude::*;

@@ -1,9 +1,9 @@
-//! SqueezeNet 1.0 and 1.1 (Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters
-//! and <0.5MB model size", 2016; torchvision `models/squeezenet.py`).
+//! SqueezeNet 1.0 and 1.1 (Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer
+//! parameters and <0.5MB model size", 2016; torchvision `models/squeezenet.py`).
 //!
-//! The classifier is a convolution (the paper's conv10), and its logits, ReLU behind it, are averaged over
-//! height and width. `features` is that convolution's input, averaged over height and width to `[N, 512]`;
-//! the logits cannot be computed from it.
+//! The classifier is a convolution (the paper's conv10), and its logits, ReLU behind it, are
+//! averaged over height and width. `features` is that convolution's input, averaged over height and
+//! width to `[N, 512]`; the logits cannot be computed from it.
 
 use super::layers::Activation::Relu;
 use super::prelude::*;
@@ -16,7 +16,8 @@ pub(super) const TABLE: &[Architecture] = &[
 /// Fields shared by the builders.
 const SQUEEZENET: Architecture = Architecture::family("SqueezeNet", "fire8");
 
-/// Channels that the fire modules 2 to 9 squeeze to, and that each of their two branches expands to.
+/// Channels that the fire modules 2 to 9 squeeze to, and that each of their two branches expands
+/// to.
 const FIRES: [[i64; 2]; 8] =
     [[16, 64], [16, 64], [32, 128], [32, 128], [48, 192], [48, 192], [64, 256], [64, 256]];
 const DROPOUT: f64 = 0.5;

@@ -1,6 +1,6 @@
-//! Swin Transformer (Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV
-//! 2021) and its second version (Liu et al., "Swin Transformer V2", CVPR 2022); torchvision
-//! `models/swin_transformer.py`. Between stages images are `[N, H, W, C]`.
+//! Swin Transformer (Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted
+//! Windows", ICCV 2021) and its second version (Liu et al., "Swin Transformer V2", CVPR 2022);
+//! torchvision `models/swin_transformer.py`. Between stages images are `[N, H, W, C]`.
 
 use tch::{Device, Kind};
 
@@ -152,7 +152,8 @@ struct WindowAttention {
 enum Positions {
     /// Learned for each offset and head.
     Table(Tensor),
-    /// A function of the offset's logarithm; queries and keys are compared by their cosine, with a learned scale.
+    /// A function of the offset's logarithm; queries and keys are compared by their cosine, with a
+    /// learned scale.
     Continuous { logit_scale: Tensor, offsets: Tensor, mlp: [Linear; 2] },
 }
 
@@ -214,7 +215,8 @@ impl Positions {
 }
 
 impl WindowAttention {
-    /// Attention in each window of `xs`, `[N, windows, patches, C]`; `mask` is `[windows, 1, patches, patches]`.
+    /// Attention in each window of `xs`, `[N, windows, patches, C]`; `mask` is `[windows, 1,
+    /// patches, patches]`.
     fn attend(&self, xs: &Tensor, mask: Option<Tensor>, mode: Mode) -> Result<Tensor> {
         let bias = position_bias(&self.positions.table(mode)?, &self.index, self.window * self.window)?;
         let bias = match mask {

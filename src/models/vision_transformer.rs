@@ -1,5 +1,6 @@
 //! Vision Transformer (Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; torchvision
-//! `models/vision_transformer.py`). torchvision drops nothing in its builders, so there is no dropout here.
+//! `models/vision_transformer.py`). torchvision drops nothing in its builders, so there is no
+//! dropout here.
 
 use super::prelude::*;
 

@@ -36,8 +36,8 @@ impl Layer for TransformerBlock {
     }
 }
 
-/// Two linear layers at `keys` below `path` with a GELU between them: from `channels` to `hidden` and back.
-/// `init` takes a layer's inputs and outputs.
+/// Two linear layers at `keys` below `path` with a GELU between them: from `channels` to `hidden`
+/// and back. `init` takes a layer's inputs and outputs.
 pub fn mlp(
     path: &Path,
     keys: [usize; 2],
@@ -50,15 +50,16 @@ pub fn mlp(
     Ok(Box::new(Sequential(vec![Box::new(first), Box::new(Activation::Gelu), Box::new(second)])))
 }
 
-/// Queries, keys and values `[…, heads, T, D]` of the tokens' joint projection `[…, T, 3 · heads · D]`.
+/// Queries, keys and values `[…, heads, T, D]` of the tokens' joint projection `[…, T, 3 · heads ·
+/// D]`.
 pub fn split_heads(projection: &Tensor, heads: i64) -> Result<[Tensor; 3]> {
     let width = projection.size().last().copied().unwrap_or_default() / 3 / heads;
     let split = projection.f_unflatten(-1, [3, heads, width])?.f_transpose(-4, -2)?;
     Ok([split.f_select(-3, 0)?, split.f_select(-3, 1)?, split.f_select(-3, 2)?])
 }
 
-/// Attention `softmax(q kᵀ · scale + bias) v`, and the heads joined again: `[…, T, heads · D]`. The `scale` is
-/// 1/√D if it is not given; a `bias` is broadcast to `[…, heads, T, T]`.
+/// Attention `softmax(q kᵀ · scale + bias) v`, and the heads joined again: `[…, T, heads · D]`. The
+/// `scale` is 1/√D if it is not given; a `bias` is broadcast to `[…, heads, T, T]`.
 pub fn attend([q, k, v]: &[Tensor; 3], bias: Option<&Tensor>, scale: Option<f64>) -> Result<Tensor> {
     let out = Tensor::f_scaled_dot_product_attention(q, k, v, bias, 0., false, scale, false)?;
     let out = out.f_transpose(-3, -2)?.f_flatten(-2, -1)?;
@@ -87,8 +88,8 @@ pub fn position_bias(table: &Tensor, index: &Tensor, tokens: i64) -> Result<Tens
     Ok(rows.f_reshape([tokens, tokens, -1])?.f_permute([2, 0, 1])?)
 }
 
-/// Images `[N, H, W, C]` cut into windows of `side` by `side`, `[N, windows, side², C]`; both sides of the
-/// images are multiples of `side`.
+/// Images `[N, H, W, C]` cut into windows of `side` by `side`, `[N, windows, side², C]`; both sides
+/// of the images are multiples of `side`.
 pub fn windows(xs: &Tensor, side: i64) -> Result<Tensor> {
     let (n, height, width, channels) = xs.size4()?;
     let xs = xs.f_reshape([n, height / side, side, width / side, side, channels])?;

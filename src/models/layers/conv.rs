@@ -276,8 +276,8 @@ mod tests {
         height
     }
 
-    /// `tf.nn`'s documentation, "Padding": with stride s, kernel k and side n, `max(k - s, 0)` zeros where s divides n,
-    /// else `max(k - n mod s, 0)`; the odd one behind.
+    /// `tf.nn`'s documentation, "Padding": with stride s, kernel k and side n, `max(k - s, 0)`
+    /// zeros where s divides n, else `max(k - n mod s, 0)`; the odd one behind.
     #[test]
     fn same_pads_as_tensorflow_does() {
         assert_eq!(same(3, 1, 7), [1, 1]);
@@ -317,7 +317,8 @@ mod tests {
             let out = conv.forward(&images, Mode::INFERENCE).unwrap();
             assert_eq!(out.size(), [1, 2, 2, 4]);
             assert!(is_channels_last(&out));
-            // Rows 0 to 2, then 2 to 3 and zeros; columns -1 to 1, 1 to 3, 3 to 5, 5 to 7 of 0 to 6.
+            // Rows 0 to 2, then 2 to 3 and zeros; columns -1 to 1, 1 to 3, 3 to 5, 5 to 7 of 0 to
+            // 6.
             let rows = |from: i64, to: i64, left: i64, right: i64| {
                 ramp.slice(2, from, to, 1).slice(3, left, right, 1).sum(Kind::Float).double_value(&[])
             };

@@ -13,7 +13,7 @@ use crate::models::vars::Path;
 pub enum BlockKeys {
     /// `0.0` and `0.1`, `1.0` and `1.1`, …
     Nested,
-    /// The same, but the projection's pair stands directly in the block: `2` and `3`.
+    /// The same, but the projection's pair is directly in the block: `2` and `3`.
     NestedButProjection,
     /// Each convolution, normalisation and activation has its own number, from this one on: `0` and
     /// `1`, `3` and `4`, …

@@ -15,7 +15,8 @@ pub struct SqueezeExcitation {
     gate: Activation,
 }
 
-/// A squeeze-and-excitation of `channels` through `squeezed` ones at `path`, with the keys `fc1` and `fc2`.
+/// A squeeze-and-excitation of `channels` through `squeezed` ones at `path`, with the keys `fc1`
+/// and `fc2`.
 pub fn squeeze_excitation(
     path: &Path,
     channels: i64,

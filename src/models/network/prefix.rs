@@ -59,7 +59,8 @@ impl Network {
         Ok((self.head.read(&values, Tap::Logits, mode)?, logits))
     }
 
-    /// The logits `[N, K]`, in inference mode and without gradients; no auxiliary classifier is run.
+    /// The logits `[N, K]`, in inference mode and without gradients; no auxiliary classifier is
+    /// run.
     pub fn logits_from(&self, xs: &Activations) -> Result<Tensor> {
         self.read_from(xs, Tap::Logits)
     }
