@@ -42,7 +42,8 @@ const PROGRESS: u64 = 1 << 20;
 /// The longest time between two checks for a signal.
 const POLL: Duration = Duration::from_millis(100);
 
-/// PyTorch's cache of weight files: `${TORCH_HOME:-${XDG_CACHE_HOME:-~/.cache}/torch}/hub/checkpoints`.
+/// PyTorch's cache of weight files:
+/// `${TORCH_HOME:-${XDG_CACHE_HOME:-~/.cache}/torch}/hub/checkpoints`.
 ///
 /// # Errors
 /// [`Error::Run`] if neither variable is set and there is no home folder.

@@ -1,4 +1,5 @@
-//! Weight files that `tl` does not download: `make weights` or the user puts them into PyTorch's cache folder.
+//! Weight files that `tl` does not download: `make weights` or the user puts them into PyTorch's
+//! cache folder.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;

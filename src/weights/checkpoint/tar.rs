@@ -86,8 +86,8 @@ fn unreadable(bytes: &[u8], error: &std::io::Error) -> String {
 /// A storage and its dtype, `None` if that cannot be read.
 type Typed<'a> = (&'a [u8], Option<Dtype>);
 
-/// Their number; then for each `(key, device, class)`, its length and its bytes; then a list of views
-/// `(key, key of the root, offset, elements)`.
+/// Their number; then for each `(key, device, class)`, its length and its bytes; then a list of
+/// views `(key, key of the root, offset, elements)`.
 fn storages(bytes: &[u8]) -> Parsed<HashMap<i64, Typed<'_>>> {
     let wrong = || damaged("the table of its storages makes no sense");
     let mut stream = Stream { bytes, at: 0 };

@@ -15,8 +15,8 @@ const MAX_OPCODES: usize = 1 << 22;
 ///
 /// # Errors
 ///
-/// If `input` ends before the pickle, if its program is malformed, or if it is larger or deeper than
-/// any checkpoint.
+/// If `input` ends before the pickle, if its program is malformed, or if it is larger or deeper
+/// than any checkpoint.
 pub(crate) fn read(input: &[u8]) -> Parsed<Pickle<'_>> {
     let mut machine = Machine { input, ..Machine::default() };
     for _ in 0..MAX_OPCODES {
