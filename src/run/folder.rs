@@ -1,4 +1,5 @@
-//! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`, `checkpoint/`.
+//! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`,
+//! `checkpoint/`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -12,8 +12,8 @@ pub struct EpochRow {
     /// Mean training loss over the epoch, with label smoothing and class weights, in nats; without
     /// that of auxiliary classifiers.
     pub train_loss: f64,
-    /// The share of right predictions while training, on augmented images; on mixed ones, right is the class
-    /// with the larger share.
+    /// The share of right predictions while training, on augmented images; on mixed ones, right is
+    /// the class with the larger share.
     pub train_accuracy: f64,
     /// Mean cross-entropy on the validation images, in nats.
     pub val_loss: f64,
