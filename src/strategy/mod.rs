@@ -1,7 +1,7 @@
 //! How much of a network to retrain: dataset size × similarity to the source data.
 //!
-//! Every course on CNNs shows the table (CS231n, "Transfer Learning"; Donahue et al., "DeCAF", ICML 2014; Razavian
-//! et al., CVPRW 2014):
+//! Every course on CNNs shows the table (CS231n, "Transfer Learning"; Donahue et al., "DeCAF", ICML
+//! 2014; Razavian et al., CVPRW 2014):
 //!
 //! | | similar | different |
 //! | --- | --- | --- |

@@ -41,9 +41,10 @@ const BATCH: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
-    /// The distance of the activations' statistics from BatchNorm's running ones: for each channel the
-    /// Kullback-Leibler divergence of two normal distributions, in nats; the median over the channels of a layer, then
-    /// over the layers. 0 on the source data itself; the smaller, the more similar.
+    /// The distance of the activations' statistics from BatchNorm's running ones: for each channel
+    /// the Kullback-Leibler divergence of two normal distributions, in nats; the median over the
+    /// channels of a layer, then over the layers. 0 on the source data itself; the smaller, the
+    /// more similar.
     Statistics,
     /// Information of the source classifier about an image: the mutual information of image and
     /// predicted class, `H(mean p) - mean H(p)`, as a share of the logarithm of the number of
