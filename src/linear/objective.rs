@@ -12,7 +12,7 @@ use crate::error::Result;
 const BLOCK_LOGITS: i64 = 1 << 20;
 
 /// Probabilities kept for products with the second derivative at most, 256 MB; those of further
-/// blocks are recomputed each time, at half the cost again.
+/// blocks are recomputed each time, which costs half as much again.
 const KEPT_CHANCES: i64 = 1 << 26;
 
 /// Multinomial logistic regression on shared images. A problem is a set of weights of the images: a
