@@ -236,8 +236,8 @@ impl WindowAttention {
         self.out.forward(&out, mode)
     }
 
-    /// Zeroes the keys' bias: only their direction counts, though the state dict has a place for
-    /// it.
+    /// The projection, with the keys' bias zeroed: only their direction counts, though the state
+    /// dict has a place for it.
     fn cosine_projection(&self, xs: &Tensor) -> Result<Tensor> {
         let bias = match &self.qkv.bias {
             Some(bias) => {
