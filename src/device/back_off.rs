@@ -38,7 +38,7 @@ pub fn with_back_off<T>(
     }
 }
 
-/// The device without memory, in words.
+/// The device that ran out of memory, in words.
 pub fn place(device: Device) -> &'static str {
     if device.is_cuda() { "the GPU" } else { "this machine's memory" }
 }
