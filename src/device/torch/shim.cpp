@@ -46,8 +46,8 @@ extern "C" {
 
 void tl_free(char *words) { std::free(words); }
 
-// Starts autocast on this thread as torch.autocast(device, dtype) does; `enabled` and `kind` receive
-// the previous state.
+// Starts autocast on this thread as torch.autocast(device, dtype) does; `enabled` and `kind`
+// receive the previous state.
 char *tl_autocast_enter(int cuda, int dtype, int *enabled, int *kind) {
     return guarded([&] {
         const auto device = type_of(cuda);
@@ -100,7 +100,7 @@ char *tl_upload(const at::Tensor *host, int index, at::Tensor **result) {
         c10::Event arrived(DeviceType::CUDA);
         arrived.record(beside);
         arrived.block(current);
-        // Its memory belongs to the copy stream, and must not be reused while the other one reads it.
+        // Its memory belongs to the copy stream: no reuse while the other stream reads it.
         copy.record_stream(current);
         *result = new at::Tensor(std::move(copy));
     });
