@@ -48,7 +48,8 @@ std::vector<at::Tensor> gradients(const std::vector<at::Tensor> &params) {
 
 extern "C" {
 
-// One step of parameters that all have a gradient; `buffers` is empty without momentum, and is filled if `first`.
+// One step of parameters that all have a gradient; `buffers` is empty without momentum, and is
+// filled if `first`.
 char *tl_fused_sgd(at::Tensor *const *params, at::Tensor *const *buffers, size_t count, double weight_decay,
                    double momentum, double lr, int nesterov, int first) {
     return guarded([&] {
