@@ -21,7 +21,7 @@ fn main() {
     match run(&cli) {
         Ok(Outcome::Done) => leave(0),
         Ok(Outcome::SomeFailed) => leave(1),
-        // `tl predict … | head`: whoever reads has seen enough.
+        // `tl predict … | head`: the reader has closed the pipe.
         Err(error) if is_broken_pipe(&error) => leave(0),
         Err(error) => {
             // Not `eprintln!`, which panics if standard error has gone away too.
@@ -39,11 +39,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(tl::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe)
 }
 
-/// Ends the program as it is: taking apart libtorch's tables of operators, as leaving `main` does, takes longer than
-/// classifying an image. Everything that writes has been dropped by now.
+/// Ends the process without destructors: tearing down libtorch's operator tables, as returning from
+/// `main` does, takes longer than classifying an image. Every writer has been dropped by now.
 fn leave(code: i32) -> ! {
     let _ = stdout().flush();
     let _ = stderr().flush();
-    // SAFETY: ends the process, and takes any number.
+    // SAFETY: ends the process; any exit code is valid.
     unsafe { libc::_exit(code) }
 }

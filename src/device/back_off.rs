@@ -1,4 +1,4 @@
-//! Going on where memory runs out: the work is done in parts, and the parts are halved until they fit.
+//! Back-off where memory runs out: the work is split into parts, which are halved until they fit.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,8 +7,9 @@ use tch::{Device, Tensor};
 use crate::device::copy::release_memory;
 use crate::error::{Error, Result};
 
-/// Does `attempt(most)` for the images of a batch in parts of `most`, with half as many each time memory runs out.
-/// `most` keeps what has worked. The error of the least part is returned with a remedy.
+/// Runs `attempt(most)` for the images of a batch in parts of `most`, halved each time memory runs
+/// out. `most` keeps the size that worked. If the smallest part fails too, its error is returned
+/// with a remedy.
 pub fn with_back_off<T>(
     most: &mut usize,
     images: usize,
@@ -37,20 +38,21 @@ pub fn with_back_off<T>(
     }
 }
 
-/// What has no memory left.
+/// The device that ran out of memory, in words.
 pub fn place(device: Device) -> &'static str {
     if device.is_cuda() { "the GPU" } else { "this machine's memory" }
 }
 
-/// The sizes of the parts of a batch, `most` images each at most, as even as can be, and none below `least`.
+/// The sizes of the parts of a batch, `most` images each at most, as even as possible, and none
+/// below `least`.
 pub fn sizes(images: usize, most: usize, least: usize) -> Vec<usize> {
     let count = images.div_ceil(most.max(1)).clamp(1, (images / least.max(1)).max(1));
     (0..count).map(|part| images * (part + 1) / count - images * part / count).collect()
 }
 
-/// How a network sees batches in inference: whole while there is memory for that, in parts after.
+/// Batches of a network in inference: whole while memory allows, in parts after.
 ///
-/// Threads may share it: what one of them has found out holds for all.
+/// Threads may share it: a size found by one of them holds for all.
 #[derive(Debug)]
 pub struct BackOff {
     device: Device,
@@ -64,7 +66,8 @@ impl BackOff {
         BackOff { device, most: AtomicUsize::new(usize::MAX), said: AtomicUsize::new(usize::MAX) }
     }
 
-    /// `compute(images)` for images `[N, …]`: each of its outputs has a row an image, and comes whole.
+    /// `compute(images)` for images `[N, …]`. Each of its outputs has a row an image, and is
+    /// returned whole.
     pub fn run(
         &self,
         images: &Tensor,
@@ -103,7 +106,7 @@ impl BackOff {
         outputs.pop().ok_or_else(|| Error::run("a batch without an output"))
     }
 
-    /// What to say of memory that has run out since the last call, if it has.
+    /// A note if memory has run out since the last call.
     pub fn note(&self) -> Option<String> {
         let most = self.most.load(Ordering::Relaxed);
         (self.said.swap(most, Ordering::Relaxed) != most).then(|| {

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// `device`, and `--device`: where to compute.
+/// `device`, and `--device`: the device to compute on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
-    /// The first GPU if there is one, else the CPU.
+    /// The first GPU if there is one, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.

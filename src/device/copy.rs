@@ -1,8 +1,8 @@
-//! Between the CPU's memory and the device's.
+//! Copies between the CPU's memory and the device's.
 //!
-//! A GPU computes while the CPU goes on, and a plain copy would make the CPU wait until all is done. Here copies
-//! go through pinned memory and are waited for on the device (up) or as late as can be (down). On the CPU all of
-//! this is nothing at all.
+//! A GPU computes asynchronously, and a plain copy would make the CPU wait for it. Here copies go
+//! through pinned memory; the device waits for uploads, and the CPU for downloads, as late as
+//! possible. On the CPU all of this does nothing.
 
 use std::collections::VecDeque;
 
@@ -11,8 +11,8 @@ use tch::{Device, Kind, Tensor};
 use crate::device::torch;
 use crate::error::{Error, Result};
 
-/// A CPU tensor on `device`. On a GPU the copy overlaps with what is computed there; nothing waits for it but
-/// what is computed from it.
+/// A CPU tensor on `device`. On a GPU the copy overlaps with computation; only work that uses the
+/// copy waits for it.
 pub fn upload(values: &Tensor, device: Device) -> Result<Tensor> {
     match device {
         Device::Cuda(index) if values.device() == Device::Cpu => {
@@ -22,7 +22,7 @@ pub fn upload(values: &Tensor, device: Device) -> Result<Tensor> {
     }
 }
 
-/// Values on their way to the CPU.
+/// A copy to the CPU under way.
 pub struct Download(Way);
 
 enum Way {
@@ -31,7 +31,7 @@ enum Way {
 }
 
 impl Download {
-    /// Begins to bring values of any device to the CPU, as float32.
+    /// Begins to copy values of any device to the CPU, as float32.
     pub fn begin(values: &Tensor) -> Result<Download> {
         let begin = || {
             let values = values.f_to_kind(Kind::Float)?;
@@ -43,7 +43,7 @@ impl Download {
         begin().map_err(Error::torch("copy from the device"))
     }
 
-    /// The values, when they are there.
+    /// Waits for the values.
     pub fn wait(self) -> Result<Tensor> {
         match self.0 {
             Way::There(values) => Ok(values),
@@ -52,8 +52,8 @@ impl Download {
     }
 }
 
-/// What is held back by one batch on a GPU, so that the next batch is computed while this one's results arrive and are
-/// written. On the CPU nothing is.
+/// Delays results by one batch on a GPU, so that the next batch is computed while this one's
+/// results arrive and are written. No delay on the CPU.
 pub struct Behind<T> {
     most: usize,
     waiting: VecDeque<T>,
@@ -65,27 +65,27 @@ impl<T> Behind<T> {
         Behind { most: usize::from(device.is_cuda()), waiting: VecDeque::new() }
     }
 
-    /// Takes a batch, and gives back the oldest whose turn it is.
+    /// Takes a batch, and returns the oldest if due.
     pub fn push(&mut self, batch: T) -> Option<T> {
         self.waiting.push_back(batch);
         if self.waiting.len() > self.most { self.pop() } else { None }
     }
 
-    /// The oldest that is left, after the last batch.
+    /// The oldest remaining batch, after the last push.
     pub fn pop(&mut self) -> Option<T> {
         self.waiting.pop_front()
     }
 }
 
-/// Gives memory that no tensor holds back to the driver of `device`, before something is tried again.
+/// Returns unused cached memory to the driver of `device`, before a retry.
 pub fn release_memory(device: Device) {
     if device.is_cuda() {
-        // What cannot be given back now is missing when it is asked for, and said then.
+        // A failure here shows up, with a message, at the next allocation.
         let _ = torch::empty_cache();
     }
 }
 
-/// The most bytes that tensors have taken of a GPU at once since the last call; `None` on the CPU.
+/// Peak bytes of tensors on a GPU since the last call; `None` on the CPU.
 pub fn peak_memory(device: Device) -> Result<Option<u64>> {
     match device {
         Device::Cuda(index) => {

@@ -1,9 +1,9 @@
-//! CUDA, found and loaded while the program runs: one program serves machines with and without a GPU.
+//! CUDA, found and loaded at run time: one program serves machines with and without a GPU.
 //!
-//! The linker drops `libtorch_cuda.so` because nothing refers to it, and a program without it says that there is
-//! no CUDA on a machine that has it. So it is loaded here, before libtorch is first asked about CUDA (it remembers
-//! the answer), from the folder of the libtorch that runs, and only where a driver sees a device: loading takes
-//! 0.15 s.
+//! The linker drops `libtorch_cuda.so` because nothing refers to it, and a program without it
+//! reports no CUDA on a machine that has it. So it is loaded here, before libtorch is first asked
+//! about CUDA (it remembers the answer), from the folder of the libtorch in use, and only where a
+//! driver sees a device: loading takes 0.15 s.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt;
@@ -16,26 +16,26 @@ use tch::Cuda;
 use super::libtorch::loaded_folder;
 use crate::text::path_text::path_text;
 
-/// The file of libtorch that holds all of CUDA.
+/// libtorch's library with all of CUDA.
 pub(super) const CUDA_HALF: &str = "libtorch_cuda.so";
 
-/// What there is of CUDA on this machine.
+/// CUDA on this machine.
 #[derive(Clone, Debug)]
 pub struct CudaFacts {
-    /// The NVIDIA driver, or why there is none to be used.
+    /// The NVIDIA driver, or why it cannot be used.
     pub driver: Result<Driver, NoCuda>,
-    /// The folder of the libtorch that runs, if it can be told.
+    /// The folder of the libtorch in use, if known.
     pub libtorch: Option<PathBuf>,
-    /// How many devices libtorch can use, or why it can use none.
+    /// The number of devices that libtorch can use, or why it can use none.
     pub devices: Result<usize, NoCuda>,
 }
 
-/// What the driver says.
+/// The driver's report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Driver {
     /// The newest CUDA that it can run.
     pub cuda: Version,
-    /// The devices that it shows to this process.
+    /// The devices visible to this process.
     pub gpus: Vec<Gpu>,
 }
 
@@ -65,32 +65,32 @@ impl fmt::Display for Version {
 pub enum NoCuda {
     /// `libcuda.so.1` does not open.
     NoDriver,
-    /// The driver does not start; CUDA's number of the reason.
+    /// The driver does not start; CUDA's error number.
     DriverFails(i32),
-    /// The driver shows no device to this process.
+    /// No device is visible to this process.
     NoDevice,
-    /// The libtorch in this folder is the one for the CPU alone.
+    /// The libtorch in this folder is the CPU-only build.
     CpuLibtorch(Option<PathBuf>),
-    /// libtorch's CUDA half does not load; the loader's words.
+    /// libtorch's CUDA library does not load; the loader's message.
     NotLoaded(String),
     /// The driver is for an older CUDA than libtorch.
     OldDriver {
         /// The newest CUDA that the driver can run.
         driver: Version,
-        /// The one that libtorch was built with.
+        /// The CUDA that libtorch was built with.
         libtorch: Version,
     },
-    /// All is loaded, and libtorch sees no device.
+    /// Everything is loaded, but libtorch sees no device.
     NotSeen,
 }
 
 impl NoCuda {
-    /// In place of CUDA's number: the driver is so old that it has not all functions.
+    /// In place of CUDA's error number: the driver is too old to have all functions.
     const LACKING: i32 = -1;
 }
 
 impl fmt::Display for NoCuda {
-    /// A clause, and what to do about it.
+    /// A clause, and the remedy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NoCuda::NoDriver => write!(f, "no NVIDIA driver was found (libcuda.so.1)"),
@@ -138,7 +138,7 @@ impl fmt::Display for NoCuda {
     }
 }
 
-/// Looks for CUDA, and loads libtorch's half of it where there is a device. The answer is remembered.
+/// Looks for CUDA, and loads libtorch's CUDA library where there is a device. The answer is cached.
 pub fn probe() -> &'static CudaFacts {
     static FACTS: OnceLock<CudaFacts> = OnceLock::new();
     FACTS.get_or_init(|| {
@@ -155,8 +155,8 @@ fn devices(driver: &Driver, folder: Option<&Path>) -> Result<usize, NoCuda> {
         return Err(NoCuda::NoDevice);
     }
     load(folder)?;
-    // A driver runs all that was built for its own major version, and nothing newer; libtorch would say so in a
-    // warning of three lines.
+    // A driver runs everything built for its own major version, and nothing newer; libtorch would
+    // say so in a three-line warning.
     if let Some(libtorch) = runtime_version().filter(|libtorch| libtorch.0 > driver.cuda.0) {
         return Err(NoCuda::OldDriver { driver: driver.cuda, libtorch });
     }
@@ -167,7 +167,8 @@ fn devices(driver: &Driver, folder: Option<&Path>) -> Result<usize, NoCuda> {
     }
 }
 
-/// Loads libtorch's CUDA half from the folder of its CPU half: from another build it would not fit.
+/// Loads libtorch's CUDA library from the folder of its CPU library: one from another build would
+/// not fit.
 pub(super) fn load(folder: Option<&Path>) -> Result<(), NoCuda> {
     let path = match folder.map(|folder| folder.join(CUDA_HALF)) {
         Some(path) if !path.exists() => return Err(NoCuda::CpuLibtorch(folder.map(Path::to_path_buf))),
@@ -179,14 +180,14 @@ pub(super) fn load(folder: Option<&Path>) -> Result<(), NoCuda> {
 
 /// Loads a library for good, its symbols visible to all others.
 fn open(path: &Path) -> Result<(), libloading::Error> {
-    // SAFETY: the initialisers of libtorch's CUDA half are those that every PyTorch program runs; the library is
-    // never unloaded, so no symbol can dangle.
+    // SAFETY: the initialisers of libtorch's CUDA library are those that every PyTorch program
+    // runs; the library is never unloaded, so no symbol can dangle.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL)? };
     std::mem::forget(library);
     Ok(())
 }
 
-/// The loader's own words: `libcudart.so.13: cannot open shared object file`.
+/// The loader's own message: `libcudart.so.13: cannot open shared object file`.
 fn reason(error: &libloading::Error) -> String {
     use std::error::Error;
     error.source().map_or_else(|| error.to_string(), |source| source.to_string())
@@ -196,7 +197,8 @@ fn reason(error: &libloading::Error) -> String {
 fn runtime_version() -> Option<Version> {
     let library = Library::this();
     let mut number: c_int = 0;
-    // SAFETY: the function of this name has this signature in every CUDA, and the place outlives the call.
+    // SAFETY: the function of this name has this signature in every CUDA, and the out pointer
+    // outlives the call.
     let code = unsafe {
         let ask =
             library.get::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"cudaRuntimeGetVersion\0").ok()?;
@@ -219,14 +221,16 @@ type GetMemory = unsafe extern "C" fn(bytes: *mut usize, device: c_int) -> c_int
 type GetAttribute = unsafe extern "C" fn(value: *mut c_int, attribute: c_int, device: c_int) -> c_int;
 
 impl Driver {
-    /// Asks the driver itself, without libtorch: it starts in milliseconds where there is no device.
+    /// Asks the driver itself, without libtorch: it starts in milliseconds where there is no
+    /// device.
     fn ask() -> Result<Driver, NoCuda> {
         const NO_DEVICE: c_int = 100;
-        // SAFETY: the initialiser of the NVIDIA driver is the one that every CUDA program runs; as above.
+        // SAFETY: the initialiser of the NVIDIA driver is the one that every CUDA program runs; as
+        // above.
         let library = unsafe { Library::open(Some("libcuda.so.1"), RTLD_NOW | RTLD_GLOBAL) };
         let library: &'static Library = Box::leak(Box::new(library.map_err(|_| NoCuda::NoDriver)?));
-        // SAFETY: functions of the driver's API by name, with the signatures of cuda.h; all places outlive the
-        // calls, and names are cut off by the driver at the length that it is given.
+        // SAFETY: functions of the driver's API by name, with the signatures of cuda.h; all out
+        // pointers outlive the calls, and the driver cuts names off at the given length.
         unsafe {
             let unusable = |_| NoCuda::DriverFails(NoCuda::LACKING);
             let init = library.get::<Init>(b"cuInit\0").map_err(unusable)?;

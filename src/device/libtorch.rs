@@ -1,4 +1,4 @@
-//! Which libtorch runs: what its own folder says of it.
+//! The libtorch in use, as described by its own folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use super::cuda::CUDA_HALF;
 pub struct Libtorch {
     /// The folder of its libraries.
     pub folder: PathBuf,
-    /// As its package says: `2.11.0+cu130`.
+    /// Its package's version: `2.11.0+cu130`.
     pub version: Option<String>,
-    /// Whether its CUDA half is there.
+    /// Whether its CUDA library is there.
     pub with_cuda: bool,
-    /// The version of CUDA that it was built for, `13.0`, whether or not that half is there.
+    /// The CUDA version it was built for, `13.0`, whether or not that library is there.
     pub cuda: Option<String>,
 }
 
-/// The libtorch that was loaded; `None` where the system does not tell.
+/// The loaded libtorch; `None` where the system does not tell.
 pub fn libtorch() -> Option<Libtorch> {
     let folder = loaded_folder("libtorch_cpu.so")?;
     let package = folder.parent().unwrap_or(Path::new("/"));
@@ -37,10 +37,11 @@ pub fn libtorch() -> Option<Libtorch> {
     })
 }
 
-/// The folder that this process has a library of this name from.
+/// The folder from which this process loaded a library of this name.
 pub(super) fn loaded_folder(name: &str) -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    // An address range, rights, an offset, a device, an inode, then the path, which may hold blanks.
+    // An address range, permissions, an offset, a device, an inode, then the path, which may
+    // contain blanks.
     let path = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
     path.filter(|path| path.file_name().is_some_and(|found| found == name))
         .find_map(|path| path.parent())
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn libtorch_is_found_where_it_was_loaded_from() {
-        // Binds libtorch to the test, which the linker would drop otherwise.
+        // Links libtorch into the test, which the linker would drop otherwise.
         assert!(tch::get_num_threads() > 0);
         let found = libtorch().unwrap();
         assert!(found.folder.join("libtorch_cpu.so").exists());

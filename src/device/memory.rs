@@ -1,17 +1,18 @@
-//! How the C library hands out memory.
+//! Settings of the C library's allocator.
 
-/// Has the C library keep what is freed, instead of giving it back to the system.
+/// Makes the C library keep freed memory, instead of returning it to the system.
 ///
-/// A training step frees as much as it takes, gigabytes for a common network, in blocks so large that glibc
-/// asks the system for each and gives it back at once. The system then hands out the same pages anew, cleared,
-/// one fault at a time, in every step. Kept, they cost that once. The process holds what it has taken until it ends, and
-/// at most somewhat more than otherwise, for the gaps between kept blocks: with ResNet-18 1697 MB were measured
-/// instead of 1515 MB.
+/// A training step frees as much as it takes, gigabytes for a common network, in blocks so large
+/// that glibc asks the system for each and returns it at once. The system then hands out the same
+/// pages again, zeroed, one page fault at a time, in every step. Kept memory costs that once. The
+/// process holds its memory until it ends, and slightly more at its peak, for the gaps between kept
+/// blocks: with ResNet-18 1697 MB were measured instead of 1515 MB.
 ///
-/// For commands that train, before they do. C libraries other than glibc are left as they are.
+/// Call before training. C libraries other than glibc are left alone.
 pub fn keep_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: two numbers in glibc's allocator, which any thread may set at any time; a refused one changes nothing.
+    // SAFETY: two settings of glibc's allocator, which any thread may change at any time; a refused
+    // one changes nothing.
     unsafe {
         // Negative is "never": the number is compared as an unsigned one.
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);

@@ -1,4 +1,4 @@
-//! Where to compute: CPU threads, and CUDA loaded at run time.
+//! Devices: CPU threads, and CUDA loaded at run time.
 
 pub mod back_off;
 mod choice;
@@ -21,15 +21,16 @@ pub use choice::DeviceChoice;
 pub use cuda::{CudaFacts, Driver, Gpu, NoCuda, Version, probe};
 pub use libtorch::{Libtorch, libtorch};
 
-/// Starts the program anew with OpenMP threads that soon go to sleep while they wait, unless the user has
-/// said how they should.
+/// Restarts the program with OpenMP threads that spin only briefly before they sleep, unless the
+/// user has set how they wait.
 ///
-/// libtorch's OpenMP threads wait for each other by spinning, for milliseconds. Where another program, or
-/// only our own decoding, takes one of the cores, they spin out their time slices, and training is up to a
-/// hundred times slower. Sleeping at once is no answer: waking up takes so long that a small network trains
-/// four times slower on an idle machine. A thousand rounds cost a fifth there, and keep the pace on a busy
-/// one. libgomp reads the variable when it is loaded, before `main`, so nothing less than a new start will
-/// do; it takes as long as loading libtorch, a tenth of a second or two, which only a training is worth.
+/// libtorch's OpenMP threads wait for each other by spinning, for milliseconds. Where another
+/// program, or our own decoding, takes one of the cores, they spin out their time slices, and
+/// training is up to a hundred times slower. Sleeping at once is no answer: waking up takes so long
+/// that a small network trains four times slower on an idle machine. A thousand rounds cost a fifth
+/// there, and keep the pace on a busy one. libgomp reads the variable when it is loaded, before
+/// `main`, so only a restart will do. It takes as long as loading libtorch, a tenth of a second or
+/// two, which is worth it only for training.
 pub fn spin_briefly() {
     const SPINS: &str = "GOMP_SPINCOUNT";
     if [SPINS, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some()) {
@@ -41,16 +42,16 @@ pub fn spin_briefly() {
     if let Some(name) = arguments.next() {
         command.arg0(name);
     }
-    // Returns only if it fails, and then the program runs as it is.
+    // Returns only on failure; then the program goes on as it is.
     let _ = command.args(arguments).env(SPINS, "1000").exec();
 }
 
-/// Cores that this process may use.
+/// The number of cores that this process may use.
 pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |threads| threads.get())
 }
 
-/// What to say of more threads than cores: they wait for each other.
+/// A warning about more threads than cores: they wait for each other.
 pub fn too_many_threads(threads: usize) -> Option<String> {
     let cores = default_threads();
     (threads > cores).then(|| {
@@ -61,12 +62,12 @@ pub fn too_many_threads(threads: usize) -> Option<String> {
     })
 }
 
-/// Tells libtorch how many threads an operation may use. Before the first operation.
+/// Sets libtorch's number of threads per operation. Call before the first operation.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(threads.clamp(1, 1024) as i32);
 }
 
-/// The device of a choice; CUDA that was asked for by name and is not there is an error.
+/// The device of a choice; an error if CUDA was requested by name and is missing.
 pub fn choose(choice: DeviceChoice) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
@@ -94,10 +95,10 @@ fn in_range(index: usize, count: usize) -> Result<Device> {
     }
 }
 
-/// What to say where `auto` has taken the CPU of a machine with an NVIDIA driver.
+/// A note if `auto` has fallen back to the CPU on a machine with an NVIDIA driver.
 pub fn fallen_back(choice: DeviceChoice) -> Option<String> {
     match (choice, &probe().devices) {
-        // No driver is no GPU, and nothing to say; a hidden one was hidden by somebody.
+        // Without a driver there is no GPU, and nothing to say; a hidden one was hidden on purpose.
         (DeviceChoice::Auto, Err(NoCuda::NoDriver | NoCuda::NoDevice) | Ok(_)) => None,
         (DeviceChoice::Auto, Err(reason)) => {
             Some(format!("there is an NVIDIA driver, and yet it computes on the CPU: {reason}"))

@@ -1,12 +1,13 @@
-//! Lower precision where it is safe, as `torch.autocast` and `torch.amp.GradScaler` have it.
+//! Lower precision where it is safe, as in `torch.autocast` and `torch.amp.GradScaler`.
 //!
-//! Weights, gradients and the optimizer stay in single precision. Inside an [`Autocast`], libtorch's dispatcher
-//! casts what goes into each operation: to the lower precision for convolutions and matrix products, to single
-//! precision for losses, softmax and norms (PyTorch's "Autocast Op Reference"; the CPU and CUDA have lists of their
-//! own). bfloat16 has the range of single precision and needs nothing else; float16 has not, so its gradients are
-//! scaled up by a [`LossScale`].
+//! Weights, gradients and the optimizer stay in single precision. Inside an [`Autocast`],
+//! libtorch's dispatcher casts the inputs of each operation: to the lower precision for
+//! convolutions and matrix products, to single precision for losses, softmax and norms (PyTorch's
+//! "Autocast Op Reference"; the CPU and CUDA have their own lists). bfloat16 has the range of
+//! single precision and needs nothing else; float16 has not, so its gradients are scaled up by a
+//! [`LossScale`].
 //!
-//! TensorFloat-32 is as PyTorch has it by default: off for matrix products, on for cuDNN's convolutions.
+//! TensorFloat-32 follows PyTorch's defaults: off for matrix products, on for cuDNN's convolutions.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,21 +20,21 @@ use crate::device::torch;
 use crate::error::{Error, Result};
 use crate::models::Folding;
 
-/// In what numbers a network computes.
+/// The precision in which a network computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Single precision.
     #[default]
     Fp32,
-    /// bfloat16, where that is safe.
+    /// bfloat16, where safe.
     Bf16,
-    /// float16, where that is safe.
+    /// float16, where safe.
     Fp16,
 }
 
 impl Precision {
-    /// The kind that operations are cast to; `None` for single precision.
+    /// The dtype that operations are cast to; `None` for single precision.
     pub fn kind(self) -> Option<Kind> {
         match self {
             Precision::Fp32 => None,
@@ -42,7 +43,7 @@ impl Precision {
         }
     }
 
-    /// How a network is built once more for inference in this precision.
+    /// The [`Folding`] of an inference network in this precision.
     pub fn folding(self) -> Folding {
         match self {
             Precision::Fp32 => Folding::Folded,
@@ -52,7 +53,7 @@ impl Precision {
 }
 
 impl Precision {
-    /// What to say of this precision on a device, if something.
+    /// A note on this precision on a device, if needed.
     pub fn note(self, device: Device) -> Option<String> {
         (self == Precision::Fp16 && !device.is_cuda()).then(|| {
             "fp16 is for GPUs: most CPUs compute in it many times slower than in fp32; bf16 is for those that have \
@@ -85,8 +86,8 @@ impl fmt::Display for Precision {
     }
 }
 
-/// While it lives, this thread's operations on a device are cast as `torch.autocast` casts them. Backward passes
-/// are run after its end, as PyTorch recommends: they compute in what the forward pass did.
+/// While it lives, this thread's operations on a device are cast as by `torch.autocast`. Run
+/// backward passes after it ends, as PyTorch recommends: they use the dtypes of the forward pass.
 #[must_use = "autocast ends when this is dropped"]
 pub struct Autocast {
     device: Device,
@@ -96,7 +97,7 @@ pub struct Autocast {
 }
 
 impl Autocast {
-    /// Begins to cast; single precision casts nothing.
+    /// Starts casting; a no-op in single precision.
     pub fn begin(device: Device, precision: Precision) -> Result<Autocast> {
         let enter = |kind| torch::autocast_enter(device, kind).map_err(Error::torch("begin autocast"));
         Ok(Autocast { device, before: precision.kind().map(enter).transpose()?, _thread: PhantomData })
@@ -106,18 +107,18 @@ impl Autocast {
 impl Drop for Autocast {
     fn drop(&mut self) {
         if let Some(before) = self.before {
-            // Setting two numbers of the thread does not fail; a drop could not say so if it did.
+            // Setting two thread-local values does not fail, and a drop could not report it.
             let _ = torch::autocast_leave(self.device, before);
         }
     }
 }
 
-/// Dynamic loss scaling for float16 (Micikevicius et al., "Mixed Precision Training", ICLR 2018), with the numbers
-/// and the operations of `torch.amp.GradScaler`.
+/// Dynamic loss scaling for float16 (Micikevicius et al., "Mixed Precision Training", ICLR 2018),
+/// with the constants and operations of `torch.amp.GradScaler`.
 ///
-/// The loss is multiplied by the scale, so that small gradients do not vanish, and the gradients are divided by it
-/// before they are clipped and used. A step whose gradients are not finite is left out and halves the scale; 2000
-/// steps in a row that are finite double it.
+/// The loss is multiplied by the scale, so that small gradients do not vanish, and the gradients
+/// are divided by it before they are clipped and used. A step with non-finite gradients is skipped
+/// and halves the scale; 2000 finite steps in a row double it.
 #[derive(Debug)]
 pub struct LossScale {
     /// float32, no dimensions.
@@ -126,10 +127,10 @@ pub struct LossScale {
     good_steps: Tensor,
 }
 
-/// What a [`LossScale`] remembers.
+/// Saved state of a [`LossScale`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScaleState {
-    /// What the loss is multiplied by.
+    /// The factor on the loss.
     pub scale: f64,
     /// Finite steps since the scale last changed.
     pub good_steps: i64,
@@ -149,10 +150,10 @@ impl LossScale {
     const BACKOFF: f64 = 0.5;
     /// PyTorch's `growth_interval`.
     const INTERVAL: i64 = 2_000;
-    /// Below this scale a training is lost: 26 steps more than were well have not been finite.
+    /// Below this scale, 26 net halvings below the initial one, a training is lost.
     pub const LEAST: f64 = 1. / 1024.;
 
-    /// A scale that goes on from a state.
+    /// Continues from a state.
     pub fn new(state: LossScaleState, device: Device) -> Result<LossScale> {
         let make = || {
             Ok(LossScale {
@@ -167,7 +168,7 @@ impl LossScale {
         make().map_err(Error::torch("make the loss scale"))
     }
 
-    /// What a checkpoint keeps.
+    /// The state for a checkpoint.
     pub fn state(&self) -> Result<LossScaleState> {
         let read = || {
             Ok(LossScaleState {
@@ -178,18 +179,18 @@ impl LossScale {
         read().map_err(Error::torch("read the loss scale"))
     }
 
-    /// The loss to go backward from.
+    /// The scaled loss, for the backward pass.
     pub fn scaled(&self, loss: &Tensor) -> Result<Tensor> {
         loss.f_mul(&self.scale).map_err(Error::torch("scale the loss"))
     }
 
-    /// Divides the gradients by the scale; whether all of them are finite. Adjusts the scale for the next step,
-    /// which PyTorch does after the optimizer's.
+    /// Divides the gradients by the scale; returns whether all of them are finite. Adjusts the
+    /// scale for the next step, which PyTorch does after the optimizer's step.
     pub fn unscale(&mut self, gradients: &[Tensor]) -> Result<bool> {
         let _guard = tch::no_grad_guard();
         let mut adjust = || {
             let mut found = self.scale.f_zeros_like()?;
-            // In double precision, as PyTorch has it: one over a tiny scale is no float32.
+            // In double precision, as in PyTorch: the inverse of a tiny scale overflows float32.
             let inverse = self.scale.f_to_kind(Kind::Double)?.f_reciprocal()?.f_to_kind(Kind::Float)?;
             if !gradients.is_empty() {
                 torch::unscale(gradients, &mut found, &inverse)?;

@@ -1,8 +1,8 @@
 //! Class probabilities averaged over the views of an image, and over networks.
 //!
-//! What is averaged is the softmax, as AlexNet (section 4.1) and VGG (section 4.2) have it, not the logits.
-//! An image is decoded once, and resized once for each scale and each way of preprocessing, whatever the
-//! number of networks and crops. Views of several images share a batch.
+//! The average is over the softmax, as in AlexNet (section 4.1) and VGG (section 4.2), not over the
+//! logits. An image is decoded once, and resized once for each scale and preprocessing, whatever
+//! the number of networks and crops. Views of several images share a batch.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,20 +25,21 @@ use crate::text::suggest::quoted;
 use crate::text::words::{counted, first_few, shown};
 use crate::util::signal::Signals;
 
-/// One of the networks whose probabilities are averaged.
+/// A network whose probabilities are averaged.
 pub struct Member<'a> {
     /// The network.
     pub network: &'a Network,
-    /// A second network of the same classes and preprocessing whose probabilities are mixed with the first one's for each
-    /// view, and what it counts: see [`Partner`](crate::weights::card::Beside).
+    /// A second network of the same classes and preprocessing, and its weight. Its probabilities
+    /// are mixed with the first one's for each view: see
+    /// [`Partner`](crate::weights::card::Partner).
     pub partner: Option<(&'a Network, f64)>,
-    /// How an image becomes its input.
+    /// Preprocessing of its input.
     pub preprocessing: &'a Preprocessing,
-    /// For each class of the average its place among the network's logits; `None`: the same place.
+    /// For each class of the average its index among the network's logits; `None`: the same index.
     pub order: Option<Vec<i64>>,
-    /// In what numbers it computes.
+    /// Its precision.
     pub precision: Precision,
-    /// How much it sees at once.
+    /// Its back-off.
     pub parts: BackOff,
 }
 
@@ -53,27 +54,27 @@ impl Member<'_> {
     }
 }
 
-/// What is averaged, and how it is computed.
+/// Members of an average, and how to compute it.
 pub struct Averaging<'a> {
     /// At least one.
     pub members: &'a [Member<'a>],
-    /// What each of them sees of an image; without a [`Views::mistake`] for any of them.
+    /// The views of an image for each of them; without a [`Views::mistake`] for any.
     pub views: &'a Views,
-    /// The most views in a batch.
+    /// Views in a batch at most.
     pub batch_size: usize,
-    /// Threads that decode.
+    /// Decoding threads.
     pub threads: usize,
 }
 
-/// Images of which all views have been seen.
+/// Images whose views are all done.
 pub struct Averaged {
-    /// Which of the asked-for images these are.
+    /// Their indices among the requested images.
     pub indices: Vec<usize>,
     /// Mean class probabilities, float32 `[N, classes]` on the CPU.
     pub probabilities: Tensor,
 }
 
-/// A normalised window: a plane a channel.
+/// A normalised crop, channels-first.
 struct Input {
     values: Vec<f32>,
     upright: bool,
@@ -81,9 +82,10 @@ struct Input {
 }
 
 impl Averaging<'_> {
-    /// Reads `picture(i)` for `i` in `0..count` in parallel and `each` with finished images in order. `check`
-    /// is asked before each of these calls. An image that fails goes to `failed`, in order too. These are images of a
-    /// list of `listed`, whose number decides how many go through a network together.
+    /// Reads `picture(i)` for `i` in `0..count` in parallel and calls `each` with finished images
+    /// in order. `check` is called before each of these calls. An image that fails goes to
+    /// `failed`, in order too. The images belong to a list of `listed`, whose length decides how
+    /// many go through a network together.
     pub fn run<'p>(
         &self,
         count: usize,
@@ -96,10 +98,10 @@ impl Averaging<'_> {
         let views = self.views;
         let members: Vec<&Network> = self.members.iter().flat_map(Member::networks).collect();
         let ways: Vec<Way> = self.members.iter().map(Member::way).collect();
-        // The members share their threads, and so the plainest network that one of them needs.
+        // The members share their threads, and so the least folded form that one of them needs.
         let folding =
             ways.iter().map(|way| way.precision.folding()).find(|&folding| folding != Folding::Folded);
-        // Networks that see the same pixels share them.
+        // Networks with the same pixels share them.
         let mut presets: Vec<&Preprocessing> = Vec::new();
         let mut seen: Vec<usize> = Vec::new();
         for member in self.members {
@@ -154,8 +156,8 @@ impl Averaging<'_> {
         })
     }
 
-    /// Measures the average on `samples`, and tells `progress` each time how many more are done. A signal ends
-    /// it with [`Error::Interrupted`].
+    /// Measures the average on `samples`, and reports each count of newly finished ones to
+    /// `progress`. A signal ends it with [`Error::Interrupted`].
     pub fn evaluate(
         &self,
         samples: &[Sample],
@@ -173,8 +175,8 @@ impl Averaging<'_> {
             |_, error| Err(error),
             |batch| {
                 let labels = labels_of(batch.indices.iter().map(|&index| &samples[index]))?;
-                // Logarithms of probabilities are logits of the same probabilities. One that has underflown
-                // counts as the least that is none.
+                // Logarithms of probabilities are logits of the same probabilities. An underflown
+                // one counts as the smallest positive number.
                 let least = f64::from(f32::MIN_POSITIVE);
                 let logits = batch.probabilities.f_clamp_min(least).and_then(|shares| shares.f_log());
                 count(&logits?, &labels, &mut counter)?;
@@ -186,7 +188,8 @@ impl Averaging<'_> {
     }
 }
 
-/// Shows all views of `images` to a member's `networks`, at most `most` at once, and adds what they say to the images' `totals`.
+/// Runs all views of `images` through a member's `networks`, at most `most` at once, and adds the
+/// probabilities to the images' `totals`.
 fn add(
     networks: &[&Network],
     way: Way,
@@ -228,13 +231,14 @@ fn add(
     Ok(())
 }
 
-/// A member's way from images to probabilities, which the threads share; each has a network of its own.
+/// A member's path from images to probabilities, shared by the threads; each thread has its own
+/// network.
 #[derive(Clone, Copy)]
 struct Way<'a> {
     order: Option<&'a [i64]>,
     precision: Precision,
     parts: &'a BackOff,
-    /// What a second network counts, if there is one.
+    /// Weight of the second network, if any.
     weight: Option<f64>,
 }
 
@@ -243,7 +247,7 @@ impl Way<'_> {
         1 + usize::from(self.weight.is_some())
     }
 
-    /// What the member's networks say together, as [`Way::probabilities`].
+    /// Mixed probabilities of the member's networks, as [`Way::probabilities`].
     fn pooled(self, networks: &[&Network], images: &Tensor) -> Result<Vec<f32>> {
         let mut said = networks.iter().map(|network| self.probabilities(network, images));
         let Some(first) = said.next().transpose()? else { return Ok(Vec::new()) };
@@ -272,8 +276,8 @@ impl Way<'_> {
     }
 }
 
-/// The normalised windows of an image, for each of `presets`. Those that differ in mean and deviation alone
-/// share the pixels, unless their margins have the mean's colour.
+/// The normalised crops of an image, for each of `presets`. Presets that differ only in mean and
+/// deviation share the pixels, unless their margins have the mean's colour.
 fn inputs(presets: &[&Preprocessing], views: &Views, picture: &Picture<'_>) -> Result<Vec<Vec<Input>>> {
     let same = |a: &Preprocessing, b: &Preprocessing| {
         let pixels =
@@ -300,13 +304,13 @@ fn inputs(presets: &[&Preprocessing], views: &Views, picture: &Picture<'_>) -> R
     Ok(presets.iter().zip(places).map(normalised).collect())
 }
 
-/// Numbers of one view.
+/// Number of values in one view.
 fn length(preprocessing: &Preprocessing) -> usize {
     3 * (preprocessing.crop_size as usize).pow(2)
 }
 
-/// How the classes of a network answer those of the first, if they are the same: by place (`None`), or by
-/// name, as the place of each in `found`. The error says how they differ.
+/// Matches the classes of a network to those of the first: equal by position (`None`), or by name,
+/// as the index of each in `found`. The error says how they differ.
 pub fn match_classes(wanted: &[String], found: &[String]) -> Result<Option<Vec<i64>>, String> {
     if wanted == found {
         return Ok(None);
@@ -385,7 +389,7 @@ mod tests {
         assert!(match_classes(&names("a b a"), &names("b a a")).unwrap_err().contains("`a` more than once"));
     }
 
-    /// A small network, with sides that ten crops and a second scale fit into.
+    /// A small network's preprocessing, with sides for ten crops and a second scale.
     fn preset(crop_size: u32, mean: f32) -> Preprocessing {
         Preprocessing {
             resize_size: crop_size + 3,
@@ -409,14 +413,16 @@ mod tests {
         Network::new(find("shufflenet_v2_x0_5").unwrap(), 4, Device::Cpu, Fill::Initial { seed }).unwrap()
     }
 
-    /// The average of an image, one view after the other, with crops and mirror images made by another way.
+    /// The average of an image, one view after the other, with crops and mirror images made
+    /// independently.
     fn one_by_one(members: &[Member], scales: &[u32], image: &RgbImage) -> Vec<f64> {
         let mut total = [0.; 4];
         let mut count = 0.;
         for member in members {
             let crop = member.preprocessing.crop_size;
             for &scale in scales {
-                // All of the resized image: a crop as large as its longer side, without the black margins.
+                // All of the resized image: a crop as large as its longer side, without the black
+                // margins.
                 let whole =
                     Preprocessing { resize_size: scale, crop_size: 400, ..member.preprocessing.clone() };
                 let padded = whole.eval_pixels(image);
@@ -536,7 +542,7 @@ mod tests {
             );
             run.unwrap();
             assert_eq!((order, failures), (vec![0, 1, 2], vec![3]));
-            // Once a part, and there are more views than a part has room for.
+            // Once a part, and the views need more than one part.
             assert_eq!(checks, 4);
         }
         assert!(worst < 1e-6, "{worst}");

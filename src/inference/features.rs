@@ -1,4 +1,4 @@
-//! What a frozen network computes of each image, computed once.
+//! Features of a frozen network, computed once for each image.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,32 +20,32 @@ use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::to_tensor;
 use crate::weights::write_tensors;
 
-/// What computing features is given.
+/// Inputs of a feature extraction.
 pub struct FeatureJob<'a> {
     /// The frozen network.
     pub network: &'a Network,
-    /// What is read of it, in the chain's order.
+    /// The taps to read, in the chain's order.
     pub taps: &'a [Tap],
-    /// How images become inputs.
+    /// Preprocessing of images.
     pub preprocessing: &'a Preprocessing,
-    /// The most pixels that an image may have.
+    /// Pixels of an image at most.
     pub limits: DecodeLimits,
     /// Images in a batch.
     pub batch_size: usize,
-    /// Threads that decode.
+    /// Decoding threads.
     pub threads: usize,
-    /// Where the features are kept when they are done, or when a signal stops the run.
+    /// Where finished features are stored, also when a signal stops the run.
     pub store: &'a Path,
-    /// Asked between two batches.
+    /// Checked between batches.
     pub signals: &'a Signals,
-    /// How much of a batch the network sees at once.
+    /// The network's back-off.
     pub parts: BackOff,
 }
 
-/// Features of the first images of a list: the vectors of all readings one after the other, a row an image.
+/// Features of the first images of a list: the concatenated vectors of all taps, a row an image.
 struct CachedFeatures {
     fingerprint: String,
-    /// The length of each reading's vectors; empty before the first batch.
+    /// The length of each tap's vectors; empty before the first batch.
     widths: Vec<i64>,
     rows: Vec<f32>,
 }
@@ -65,9 +65,10 @@ const WIDTHS: &str = "widths";
 const FEATURES: &str = "features";
 
 impl FeatureJob<'_> {
-    /// The vectors at each reading for each of `samples`, float32 `[N, D]` on the CPU. Each
-    /// image goes through the network once. `fingerprint` names images and network: features that an interrupted run
-    /// has kept for the same listing are not computed again. `progress` is told how many are done.
+    /// The vectors at each tap for each of `samples`, float32 `[N, D]` on the CPU. Each image goes
+    /// through the network once. `fingerprint` identifies images and network: features kept by an
+    /// interrupted run for the same listing are reused. `progress` receives the number of finished
+    /// images.
     pub fn compute(
         &self,
         samples: &[&Sample],
@@ -88,7 +89,7 @@ impl FeatureJob<'_> {
             join_single: false,
             threads: self.threads,
         };
-        // What the threads share is images and numbers; the network stays on this one, or each has its own.
+        // The threads share images and numbers; the network stays on this one, or each has its own.
         let (preprocessing, limits, taps, parts) = (self.preprocessing, self.limits, self.taps, &self.parts);
         let inference = Inference::new(&[self.network], samples.len(), self.threads, Folding::Folded)?;
         let worked = inference.images(
@@ -113,12 +114,12 @@ impl FeatureJob<'_> {
             },
         );
         if worked.is_err() && kept.images() > done {
-            // The error that ended the work is the one to be told.
+            // Report the error that ended the work, not one of keeping.
             let _ = self.keep(&kept);
         }
         worked?;
         self.stop_here(&kept)?;
-        // The fit is still to come, and whatever happens in it, no image has to be seen again.
+        // The fit is still to come: whatever happens in it, no image has to be read again.
         if done < samples.len() {
             self.keep(&kept)?;
         }
@@ -132,7 +133,7 @@ impl FeatureJob<'_> {
         Ok(parts.iter().map(Tensor::f_contiguous).collect::<Result<_, _>>()?)
     }
 
-    /// Keeps the features that are done, and ends the run, if a signal has arrived.
+    /// Keeps the finished features and ends the run, if a signal has arrived.
     fn stop_here(&self, kept: &CachedFeatures) -> Result<()> {
         if self.signals.received().is_none() {
             return Ok(());
@@ -168,7 +169,7 @@ impl FeatureJob<'_> {
             .and_then(|widths| widths.split_whitespace().map(|width| width.parse().ok()).collect());
         let (Some((_, raw)), Some(widths)) = (tensor.filter(|_| same), widths) else { return Ok(fresh) };
         let mut kept = CachedFeatures { widths, ..fresh };
-        // What does not belong together is computed anew.
+        // Mismatching features are computed again.
         if kept.widths.len() != self.taps.len() || raw.shape.get(1) != Some(&kept.width()) {
             return Ok(CachedFeatures { widths: Vec::new(), ..kept });
         }

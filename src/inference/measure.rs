@@ -1,4 +1,4 @@
-//! Answers beside labels.
+//! Predictions compared with labels.
 
 use tch::{Kind, Reduction, Tensor};
 

@@ -1,13 +1,14 @@
-//! Networks at work on many images: on a CPU each core by itself, on a device the whole network at once.
+//! Networks on many images: on a CPU each core runs alone, on a device the whole network runs at
+//! once.
 //!
-//! All cores on one operation of a convolutional network wait for each other several hundred times an image, and
-//! while they do, nobody decodes. So each core decodes a few images and runs them through the network by itself, with
-//! libtorch's own threads off; results are handed over in the order of the list. The weights are there once: see
-//! [`InferenceNetwork`].
+//! With all cores on one operation, a convolutional network makes them wait for each other several
+//! hundred times an image, and nobody decodes meanwhile. So each core decodes a few images and runs
+//! them through the network alone, with libtorch's own threads off; results are returned in the
+//! order of the list. The weights exist once: see [`InferenceNetwork`].
 //!
-//! How many images go through together is a function of their number and size alone ([`micro_batch`]), never of the
-//! threads, so that neither are the results. Milliseconds an image on one core (AMD EPYC 9005, AVX-512, 224×224
-//! pixels), by the size of the micro-batch:
+//! The number of images that go through together depends only on their number and size
+//! ([`micro_batch`]), never on the threads, and so the results do not either. Milliseconds an image
+//! on one core (AMD EPYC 9005, AVX-512, 224×224 pixels), by the size of the micro-batch:
 //!
 //! | | 1 | 2 | 4 | 8 | 16 | 32 |
 //! | --- | --- | --- | --- | --- | --- | --- |
@@ -16,9 +17,10 @@
 //! | MobileNet v2 | 4.0 | 6.0 | 5.0 | 5.0 | 9.3 | 11.7 |
 //! | ViT-B/16 | 240 | 200 | 178 | 173 | 194 | 195 |
 //!
-//! Few images pay for laying out the weights anew in each operation, many leave the cache, and memory of more than
-//! 32 MiB is given back to the system and fetched again each time. Of small images an operation costs more than its numbers:
-//! at 64×64 pixels ShuffleNetV2 ×0.5 takes 1.7 ms an image one by one, 0.34 in eights and 0.2 in thirty-twos.
+//! Few images pay for reordering the weights in each operation, many leave the cache, and memory of
+//! more than 32 MiB is returned to the system and fetched again each time. For small images an
+//! operation's overhead exceeds its arithmetic: at 64×64 pixels ShuffleNetV2 ×0.5 takes 1.7 ms an
+//! image one by one, 0.34 in eights and 0.2 in thirty-twos.
 
 pub mod ensemble;
 pub mod features;
@@ -36,24 +38,26 @@ use crate::error::{Error, Result};
 use crate::models::{Folding, InferenceNetwork, Network};
 use crate::preprocess::{Input, Preprocessing};
 
-/// Images of [`SIDE`] pixels a side that go through a network together on one core, at most.
+/// Images of [`SIDE`] pixels a side in a micro-batch on one core, at most.
 const MICRO_BATCH: usize = 8;
-/// Of larger images there are fewer, for the cache's sake, and of smaller ones more: as many pixels.
+/// Fewer of larger images, for the cache's sake, and more of smaller ones: as many pixels.
 const SIDE: usize = 224;
-/// Of small images so many at most: what each operation costs by itself is hardly felt any more.
+/// Limit for small images: beyond it an operation's overhead hardly matters.
 const MOST: usize = 32;
-/// No core gets fewer than so many micro-batches of a longer list while the others work.
+/// No core gets fewer micro-batches of a longer list than this while the others work.
 const SHARES: usize = 32;
-/// So few images go one after the other through the network as it is: preparing another one would take longer than it saves.
+/// This few images go one by one through the original network: preparing a copy would take longer
+/// than it saves.
 const FEW: usize = 2;
 
-/// The environment variable that asks for networks as they are.
+/// The environment variable that requests the original networks.
 const UNFOLDED: &str = "TL_UNFOLDED";
 
-/// How many of `images` images of `side` pixels a side go through a network together on one core.
+/// The number of images, of `images` with `side` pixels a side, that go through a network together
+/// on one core.
 pub fn micro_batch(images: usize, side: u32) -> usize {
     let pixels = (side as usize).pow(2).max(1);
-    // As much work as one image of `SIDE` is never shared.
+    // The work of one image of `SIDE` is never divided.
     let least = (SIDE * SIDE / pixels).clamp(1, MOST);
     let most = (MICRO_BATCH * SIDE * SIDE / pixels).clamp(1, MOST);
     (images.saturating_mul(least) / SHARES).clamp(least, most.max(least))
@@ -62,7 +66,7 @@ pub fn micro_batch(images: usize, side: u32) -> usize {
 /// Networks, and the threads that run them.
 pub struct Inference<'a> {
     networks: Vec<&'a Network>,
-    /// For each worker the same networks once more; none where the calling thread computes.
+    /// For each worker its copies of the networks; empty if the calling thread computes.
     idle: Mutex<Vec<Vec<Network>>>,
     workers: usize,
     threads: usize,
@@ -70,8 +74,8 @@ pub struct Inference<'a> {
 }
 
 impl<'a> Inference<'a> {
-    /// For a list of `images` images on at most `threads` cores. The networks, which share a device, are as they are
-    /// now: later changes to them are not seen.
+    /// For a list of `images` images on at most `threads` cores. The networks, which share a
+    /// device, are copied as they are now: later changes have no effect.
     pub fn new(networks: &[&'a Network], images: usize, threads: usize, folding: Folding) -> Result<Self> {
         let on_cpu = networks.iter().all(|network| network.device() == Device::Cpu);
         let workers = if on_cpu && images > FEW && !as_they_are() { threads.clamp(1, images) } else { 0 };
@@ -90,15 +94,15 @@ impl<'a> Inference<'a> {
         self.networks.first().map_or(Device::Cpu, |network| network.device())
     }
 
-    /// Cuts a list, of which the items before `start` are done, into parts of `size`: the same parts wherever it is
-    /// taken up, if that is between two of them.
+    /// Cuts a list, of which the items before `start` are done, into parts of `size`: the same
+    /// parts wherever it resumes, if that is between two of them.
     fn parts(start: usize, end: usize, size: usize) -> impl Fn(usize) -> Range<usize> {
         move |part| (start + part * size).min(end)..(start + (part + 1) * size).min(end)
     }
 
-    /// For each part, `size` items of `range` (the last may have fewer): `prepare` on any thread, then `compute`
-    /// with the networks, then `each` on the calling thread and in order, on a GPU when the next part is on its way. An
-    /// error of any of them ends the work.
+    /// For each part, `size` items of `range` (the last may have fewer): `prepare` on any thread,
+    /// then `compute` with the networks, then `each` on the calling thread and in order; on a GPU,
+    /// once the next part is under way. An error of any of them ends the work.
     pub fn run<A: Send, B: Send>(
         &self,
         range: Range<usize>,
@@ -126,7 +130,7 @@ impl<'a> Inference<'a> {
             return behind.pop().map_or(Ok(()), |(part, made)| each(span(part), made));
         }
         let _threads = KeepThreads::new();
-        // What the threads share is this alone: a network belongs to one thread at a time.
+        // The threads share only this: a network belongs to one thread at a time.
         let idle = &self.idle;
         let work = |part| {
             compute_alone();
@@ -140,10 +144,11 @@ impl<'a> Inference<'a> {
         for_each_ordered(count, self.workers, 3 * self.workers, work, |part, made| each(span(part), made?))
     }
 
-    /// Calls `pixels(i)` for the images of `range`, `compute` with their batches `[N, 3, H, W]` and indices, and
-    /// `each` with the indices and what came of it, in order. An image that fails goes to `failed`, in order too.
+    /// Calls `pixels(i)` for the images of `range`, `compute` with their batches `[N, 3, H, W]` and
+    /// indices, and `each` with the indices and the results, in order. An image that fails goes to
+    /// `failed`, in order too.
     ///
-    /// On a GPU, `each` gets a batch when the next one has been given to it: let `compute` begin a
+    /// On a GPU, `each` gets a batch after the next one has started: let `compute` begin a
     /// [`Download`](crate::device::copy::Download), and `each` wait for it.
     pub fn images<P: Into<Input>, T: Send>(
         &self,
@@ -203,7 +208,7 @@ impl<'a> Inference<'a> {
         })
     }
 
-    /// Images of `side` pixels a side in a part, where a batch has `batch_size`.
+    /// Images of `side` pixels a side in a part, for batches of `batch_size`.
     pub fn size(&self, batch_size: usize, side: u32) -> usize {
         match self.workers {
             0 => batch_size,
@@ -212,7 +217,8 @@ impl<'a> Inference<'a> {
     }
 }
 
-/// Whether networks are to be run as they are trained, all cores on one operation: for comparisons to the last digits.
+/// Whether to run the original networks, all cores on one operation: for comparisons to the last
+/// digits.
 pub fn as_they_are() -> bool {
     std::env::var_os(UNFOLDED).is_some_and(|value| !value.is_empty())
 }
@@ -240,9 +246,9 @@ thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on, this thread runs its operations by itself.
+/// Makes this thread run its operations alone from now on.
 fn compute_alone() {
-    // OpenMP and MKL keep the number of threads for each thread that asks.
+    // OpenMP and MKL keep the number of threads per calling thread.
     ALONE.with(|alone| {
         if !alone.replace(true) {
             tch::set_num_threads(1)
@@ -250,7 +256,7 @@ fn compute_alone() {
     });
 }
 
-/// libtorch also takes the last number set, by whatever thread, for threads that are yet to come: set it back.
+/// libtorch also applies the last number set, by any thread, to new threads: restore it.
 struct KeepThreads(i32);
 
 impl KeepThreads {
@@ -296,7 +302,7 @@ mod tests {
         Network::sized(find(name).unwrap(), 5, 64, Device::Cpu, Fill::Initial { seed: 1 }).unwrap()
     }
 
-    /// Indices that failed, those that were computed, and the features.
+    /// Indices that failed, indices that were computed, and the features.
     fn features(
         network: &Network,
         images: usize,
@@ -347,14 +353,14 @@ mod tests {
             assert_eq!(found, one, "{workers} threads");
         }
         assert_eq!(tch::get_num_threads(), threads, "the caller keeps its threads");
-        // Taken up in the middle, the rest is the same.
+        // Resumed in the middle, the rest is the same.
         let (_, rest, found) = features(&network, 100, 51, 3);
         let done = good.iter().filter(|&&index| index < 51).count();
         assert_eq!(rest, good[done..]);
         assert_eq!(found, one.narrow(0, done as i64, rest.len() as i64));
     }
 
-    /// A single image goes through the network as it is.
+    /// A single image goes through the original network.
     #[test]
     fn alone_or_among_others_an_image_has_the_same_features_but_for_rounding() {
         for name in ["shufflenet_v2_x0_5", "alexnet", "squeezenet1_1"] {
@@ -394,7 +400,7 @@ mod tests {
     fn micro_batches_follow_from_the_number_of_images_and_their_side() {
         assert_eq!([1, 40, 100, 256, 1_000_000].map(|images| micro_batch(images, 224)), [1, 1, 3, 8, 8]);
         assert_eq!([32, 160, 320, 448, 4096].map(|side| micro_batch(1000, side)), [32, 15, 3, 2, 1]);
-        // A few small images are not taken one by one.
+        // A few small images are not run one by one.
         assert_eq!([1, 40, 100, 1000].map(|images| micro_batch(images, 64)), [12, 15, 32, 32]);
     }
 

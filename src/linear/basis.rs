@@ -1,10 +1,10 @@
 //! The same problem in better coordinates: exact for an L2 penalty, which no rotation changes.
 //!
-//! - With fewer images than features the solution lies in the span of the images, so `D` features become
-//!   `N` coordinates in an orthonormal basis of that span.
-//! - The coordinates are then turned to the principal axes. There the second derivative of the loss is
-//!   close to a diagonal that is known beforehand, and dividing by it makes the search take tens of steps
-//!   where the features as they come would need hundreds or thousands.
+//! - With fewer images than features the solution lies in the span of the images, so `D` features
+//!   become `N` coordinates in an orthonormal basis of that span.
+//! - The coordinates are then rotated to the principal axes. There the second derivative of the
+//!   loss is close to a known diagonal, and dividing by it takes tens of steps where the features
+//!   as they come would need hundreds or thousands.
 
 use tch::Tensor;
 
@@ -20,8 +20,8 @@ pub(super) struct Basis {
 }
 
 impl Basis {
-    /// Turns `features` (float64 or float32 `[N, D]`, centred) into coordinates `[N, M]`, `M = min(N, D)`, in place
-    /// where the shape allows it. `None` if it was told to stop.
+    /// Rotates `features` (float64 or float32 `[N, D]`, centred) into coordinates `[N, M]`, `M =
+    /// min(N, D)`, in place where the shape allows it. `None` if told to stop.
     pub(super) fn rotate(
         features: Tensor,
         should_stop: &dyn Fn() -> bool,
@@ -31,7 +31,7 @@ impl Basis {
         unless_told(if n < d { in_the_span(&features, stop) } else { in_place(features, stop) })
     }
 
-    /// Weights on the features, `[K, D]`, from weights on the coordinates, `[K, M]`.
+    /// Feature weights `[K, D]` from coordinate weights `[K, M]`.
     pub(super) fn to_features(&self, weights: &Tensor) -> Result<Tensor> {
         let to_features = || weights.f_mm(&self.axes.f_to_kind(weights.kind())?.tr());
         to_features().map_err(torch())
@@ -39,8 +39,8 @@ impl Basis {
 }
 
 fn in_the_span(features: &Tensor, stop: Stop) -> Attempt<(Tensor, Basis)> {
-    // features = lᵀ·qᵀ with q orthonormal to rounding whatever the rank, where the eigenvectors of the
-    // images' products would not be.
+    // features = lᵀ·qᵀ with q orthonormal to rounding at any rank; the eigenvectors of the images'
+    // Gram matrix would not be.
     let (q, r) = Tensor::f_linalg_qr(&features.tr(), "reduced")?;
     stop.ask()?;
     let coordinates = r.tr();

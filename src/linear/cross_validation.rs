@@ -1,4 +1,4 @@
-//! The choice of the L2 strength by stratified, seeded k-fold cross-validation.
+//! Choice of the L2 strength by stratified, seeded k-fold cross-validation.
 
 use tch::{Kind, Tensor};
 
@@ -7,41 +7,42 @@ use super::solve::{Settings, Solution, minimise};
 use super::{LinearProgress, penalty, row_blocks, temper, torch};
 use crate::error::Result;
 
-/// Two values of C a decade, counted from 1. There is no first and no last one.
+/// Two values of C a decade, counted from 1, without a first or last one.
 fn strength(index: i32) -> f64 {
     10f64.powf(f64::from(index) / 2.0)
 }
 
-/// Where the search begins: so strong a penalty that hardly anything is learnt. The path goes to weaker ones, which start from
-/// what was found, and to stronger ones only if this is the best.
+/// Start of the search: a penalty so strong that hardly anything is learnt. The path goes to weaker
+/// ones, which start from the last solution, and to stronger ones only if this is the best.
 const FIRST: i32 = -2;
 
-/// The search ends where so many values in a row have not lowered the log loss by more than [`ALIKE`], or the last one is
-/// worse than the best by this factor.
+/// The search ends after this many values in a row that have not lowered the log loss by more than
+/// [`ALIKE`], or when the last one is worse than the best by this factor.
 const STALE: usize = 4;
 const WORSE: f64 = 1.2;
-/// Log losses that are closer than this, in nats, are alike: of two the stronger penalty is taken.
+/// Log losses closer than this, in nats, are ties: the stronger penalty wins.
 const ALIKE: f64 = 1e-3;
 
-/// Float32 is plenty to rank strengths by.
+/// Float32 is enough to rank strengths.
 pub(super) const ROUGH: Settings =
     Settings { tolerance: 1.5e-3, least_steps: 0, max_steps: 30, max_products: 500, noise: 1e-6 };
 
-/// What the folds said about one value of C.
+/// Cross-validation result of one value of C.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CvRow {
     /// Inverse L2 strength, as scikit-learn's `C`.
     pub c: f64,
     /// The share of held-out images classified as labelled, in [0, 1].
     pub accuracy: f64,
-    /// The mean cross-entropy of the held-out images, in nats, by logits times the number up to 1 that suits them best.
+    /// The mean cross-entropy of the held-out images, in nats, with their logits times the best
+    /// factor up to 1.
     pub log_loss: f64,
 }
 
-/// Which fold holds out each image. An image that is alone in its class is held out by none: a fold that
-/// cannot learn a class cannot say anything about it.
+/// The fold that holds out each image. An image that is alone in its class is never held out: a
+/// fold that cannot learn a class cannot judge it.
 ///
-/// Within each class the images are shuffled and dealt out, and the next class is dealt from where the
+/// Within each class the images are shuffled and dealt out, and the next class continues where the
 /// last one ended, so that neither folds nor classes within folds differ by more than one image.
 pub(crate) fn stratified_folds(
     labels: &[i64],
@@ -59,7 +60,7 @@ pub(crate) fn stratified_folds(
     fold_of
 }
 
-/// So many images of each class, or all where there are fewer, in their order.
+/// Up to `most` images of each class, in their order.
 pub(crate) fn stratified_subset(labels: &[i64], classes: usize, most: usize, seed: u64) -> Vec<usize> {
     let members = shuffled(labels, classes, seed);
     let mut images: Vec<usize> =
@@ -91,30 +92,30 @@ fn random(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What cross-validation found.
+/// Result of the cross-validation.
 #[derive(Debug)]
 pub(super) struct Choice {
     pub c: f64,
     /// From strong to weak regularisation.
     pub rows: Vec<CvRow>,
-    /// The mean of the folds' solutions at the chosen C: where the final fit starts.
+    /// The mean of the folds' solutions at the chosen C: the start of the final fit.
     pub start: Vec<f64>,
-    /// By what the held-out logits have the lowest loss.
+    /// The factor that gives the held-out logits the lowest loss.
     pub temper: f64,
-    /// What the folds said of the images that they held out, at the chosen C, times `temper`, if that was asked for.
+    /// The held-out logits at the chosen C, times `temper`, if requested.
     pub held_out: Option<HeldOut>,
 }
 
-/// Logits of images by heads that were fitted without them, and tempered as these.
+/// Tempered logits of images by heads that were fitted without them.
 #[derive(Debug)]
 pub struct HeldOut {
-    /// Which images: a row of the logits each. With several deals an image has several.
+    /// The image of each row of the logits. Repeated folds hold out an image several times.
     pub images: Vec<usize>,
     /// Float32 `[M, K]`.
     pub logits: Tensor,
 }
 
-/// What the folds are cut from.
+/// Images to be cut into folds.
 #[derive(Debug)]
 pub(super) struct FoldImages<'a> {
     /// Coordinates, `[N, M]`.
@@ -122,15 +123,15 @@ pub(super) struct FoldImages<'a> {
     /// Each in `0..classes`.
     pub labels: &'a [i64],
     pub classes: usize,
-    /// What each image counts in training; held out, all count the same.
+    /// Weight of each image in training; held out, all weigh the same.
     pub weights: &'a [f64],
     /// Whether the head has biases.
     pub intercept: bool,
-    /// Whether [`Choice::held_out`] is wanted.
+    /// Whether [`Choice::held_out`] is requested.
     pub held_out: bool,
 }
 
-/// The images cut into folds once, and the folds' solutions at the last two values of C.
+/// One cut into folds, and the folds' solutions at the last two values of C.
 struct Cut {
     order: Order,
     problems: Problems,
@@ -155,7 +156,8 @@ impl Cut {
         Ok(Cut { order, problems, totals, points, previous: None })
     }
 
-    /// Fits the folds at `c`, from where the values before point to; `None` if it was told to stop.
+    /// Fits the folds at `c`, starting from an extrapolation of the previous solutions; `None` if
+    /// told to stop.
     fn fit(&mut self, c: f64, classes: usize, should_stop: &dyn Fn() -> bool) -> Result<Option<()>> {
         let penalties: Vec<f64> = self.totals.iter().map(|&total| penalty(c, total, classes)).collect();
         let starts = match &self.previous {
@@ -169,7 +171,7 @@ impl Cut {
         Ok(Some(()))
     }
 
-    /// Begins again from nothing: at the other end of the path the last solutions point nowhere.
+    /// Resets the start: at the other end of the path the last solutions are of no use.
     fn forget(&mut self) {
         self.points.iter_mut().for_each(|point| point.fill(0.));
         self.previous = None;
@@ -188,8 +190,8 @@ impl Cut {
     }
 }
 
-/// Fits the folds along the path, or at the one value of C that is `given`; `None` if it was told to stop. Each of `repeats` cuts
-/// the images into `folds` anew.
+/// Fits the folds along the path, or at the one value of C that is `given`; `None` if told to stop.
+/// Each of `repeats` cuts the images into `folds` again.
 pub(super) fn choose(
     images: &FoldImages,
     repeats: &[Vec<Option<usize>>],
@@ -238,7 +240,7 @@ pub(super) fn choose(
     Ok(Some(Choice { c: best.c, rows: path.rows, start, temper: factor, held_out }))
 }
 
-/// All held-out logits, what they are worth, and what they are to be multiplied by.
+/// All held-out logits, their score and their temper.
 fn scored(
     logits: &[Tensor],
     truths: &Tensor,
@@ -251,7 +253,7 @@ fn scored(
     Ok((logits, CvRow { c, accuracy, log_loss }, factor))
 }
 
-/// Images sorted by the fold that holds them out, so that what a fold holds out is one range.
+/// Images sorted by the fold that holds them out, so that a fold's held-out images are one range.
 struct Order {
     images: Vec<usize>,
     held_out: Vec<std::ops::Range<usize>>,
@@ -269,8 +271,8 @@ impl Order {
         Order { images, held_out }
     }
 
-    /// The rows of `x` in this order, as float32; a block at a time, for there is no second float64 copy to
-    /// spare.
+    /// The rows of `x` in this order, as float32, a block at a time: there is no memory for a
+    /// second float64 copy.
     fn rows(&self, x: &Tensor) -> Result<Tensor, tch::TchError> {
         let (n, m) = x.size2()?;
         let index: Vec<i64> = self.images.iter().map(|&image| image as i64).collect();
@@ -284,21 +286,21 @@ impl Order {
     }
 }
 
-/// The values of C so far, in the order in which they were tried.
+/// The values of C so far, in the order tried.
 #[derive(Default)]
 struct Path {
     rows: Vec<CvRow>,
     best: Option<CvRow>,
-    /// Values since the log loss was last lowered.
+    /// Values since the last improvement of the log loss.
     stale: usize,
-    /// Whether it goes to ever stronger penalties.
+    /// Whether it goes to stronger penalties.
     back: bool,
     /// Steps from the first value.
     steps: i32,
 }
 
 impl Path {
-    /// Takes a row in; true if it is the new choice, for a log loss that is clearly lower.
+    /// Adds a row; true if it is the new choice, for a clearly lower log loss.
     fn add(&mut self, row: CvRow) -> bool {
         self.rows.push(row);
         let chosen = self.best.is_none_or(|best| row.log_loss < best.log_loss - ALIKE);
@@ -313,7 +315,7 @@ impl Path {
     fn next(&mut self) -> Option<f64> {
         let (last, best) = (self.rows.last()?, self.best?);
         if self.stale >= STALE || last.log_loss > WORSE * best.log_loss + ALIKE {
-            // The best is the first of all: what about stronger penalties?
+            // The best is the first of all: try stronger penalties.
             if self.back || best.c > strength(FIRST) {
                 return None;
             }
@@ -324,7 +326,7 @@ impl Path {
     }
 }
 
-/// Where the path goes on if it goes straight: the values of C are evenly spaced in their logarithm.
+/// Linear extrapolation of the path: the values of C are evenly spaced in their logarithm.
 fn ahead(previous: &[Vec<f64>], points: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let on = |(x, previous): (&f64, &f64)| 2. * x - previous;
     points.iter().zip(previous).map(|(x, previous)| x.iter().zip(previous).map(on).collect()).collect()

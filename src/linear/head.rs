@@ -1,20 +1,20 @@
-//! A fitted head, put into its network.
+//! Puts a fitted head into its network.
 
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::Network;
 
-/// How much lower than the least that is needed the logits of a convolution may fall on new images before
+/// Margin by which a convolution's logits may be lower on new images than on training images before
 /// its ReLU cuts them off.
 const MARGIN: f64 = 2.;
 
-/// Gives the classifier the fitted values.
+/// Sets the classifier's parameters to the fitted values.
 ///
-/// A convolution (SqueezeNet) stands before a ReLU and a mean over height and width. The same number added to
-/// all logits changes no probability, so its biases are raised by as much as keeps the ReLU from cutting
-/// anything off: from the `peaks` of the training images (`[N, D]`, none negative) follows how low a logit can
-/// be at any place. What remains is the fitted linear head, exactly.
+/// A convolution (SqueezeNet) precedes a ReLU and a mean over height and width. The same
+/// number added to all logits changes no probability, so its biases are raised until the ReLU cuts
+/// nothing off: the `peaks` of the training images (`[N, D]`, none negative) bound how low a logit
+/// can be at any place. The result is exactly the fitted linear head.
 pub fn set_head(
     network: &Network,
     fitted_weight: &Tensor,

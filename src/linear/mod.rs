@@ -5,15 +5,16 @@
 //! ```text
 //! C · Σᵢ wᵢ · cross_entropy(W xᵢ + b, yᵢ)  +  ½ ‖W‖²
 //! ```
+//! in float64 and to a tight tolerance. Features are centred and divided by one number for all of
+//! them (or for a block of them), so that the mean of their squared lengths is 1; the biases bear
+//! no penalty. Two classes are scikit-learn's special case: it fits one row `v` of weights to the
+//! difference of the logits, with the penalty `½ ‖v‖²`. The softmax optimum has the rows `±v/2`,
+//! whose penalty is `½ · ½ ‖v‖²`; counted twice, as here, both problems have the same solution at
+//! the same C.
 //!
-//! in float64 and to a tight tolerance, on centred features over one number for all of them (or for a block of them), so that the
-//! mean of their squared lengths is 1; the biases bear no penalty. Two classes are scikit-learn's special case: it fits one row `v` of weights to the difference of
-//! the logits, with the penalty `½ ‖v‖²`. The softmax optimum has the rows `±v/2`, whose penalty is
-//! `½ · ½ ‖v‖²`; counted twice, both problems have the same solution at the same C, and so it is here.
-//!
-//! The pieces: `scale` and `basis` prepare the features, `objective` evaluates,
-//! `solve` searches with the help of `precondition`, `cross_validation` chooses C. Equal inputs give equal bits for an
-//! equal number of libtorch threads.
+//! The pieces: `scale` and `basis` prepare the features, `objective` evaluates, `solve` searches
+//! with the help of `precondition`, `cross_validation` chooses C. Equal inputs give equal bits for
+//! an equal number of libtorch threads.
 
 mod basis;
 mod cross_validation;
@@ -26,7 +27,7 @@ mod solve;
 mod stop;
 mod temper;
 
-/// How many folds a training set with these numbers of images a class can be cut into, `wanted` at most.
+/// The number of folds, `wanted` at most, for a training set with these numbers of images a class.
 pub fn folds(counts: &[usize], wanted: usize) -> Option<usize> {
     let most = counts.iter().copied().max().unwrap_or(0);
     (most > 1).then_some(wanted.min(most))
@@ -52,44 +53,46 @@ pub(crate) use cross_validation::{stratified_folds, stratified_subset};
 pub use head::set_head;
 pub use temper::temper;
 
-/// The final fit: about the error of a weight times the root of its curvature.
+/// Of the final fit: about the error of a weight times the root of its curvature.
 const TIGHT: Settings =
     Settings { tolerance: 1e-9, least_steps: 0, max_steps: 200, max_products: 20_000, noise: 1e-14 };
 
-/// Multiplications in a pass over the products of features, and of features and logits, below which one
-/// thread is enough: 1,500 images with 1,024 features and 10 classes are 1.7e9.
+/// Multiplications in a pass over the products of features, and of features and logits, below which
+/// one thread is enough: 1,500 images with 1,024 features and 10 classes are 1.7e9.
 const SINGLE_THREAD_WORK: f64 = 2e9;
 
 /// Numbers in a block of rows at most: bounds the memory of passes over all features.
 const BLOCK_NUMBERS: i64 = 1 << 22;
 
-/// What to fit.
+/// Settings of a fit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearConfig {
-    /// The inverse L2 strength, as scikit-learn's `C`; chosen by cross-validation where it is `None`.
+    /// The inverse L2 strength, as scikit-learn's `C`; chosen by cross-validation where it is
+    /// `None`.
     pub c: Option<f64>,
-    /// The widths of the blocks of features that have a scale of their own, such as those of several stages; all are one block
-    /// where it is empty.
+    /// The widths of the feature blocks that are scaled separately, such as those of several
+    /// stages; empty for one block.
     pub blocks: Vec<i64>,
-    /// Folds of the cross-validation, at least 2; fewer are used where no class has that many images.
+    /// Folds of the cross-validation, at least 2; fewer are used where no class has that many
+    /// images.
     pub folds: usize,
     /// The seed of the folds.
     pub seed: u64,
-    /// What the images of each class count in training, positive; all 1 where it is `None`.
+    /// Weight of each class's images in training, positive; all 1 if `None`.
     pub class_weights: Option<Vec<f64>>,
-    /// Whether a fixed C is cross-validated too, so that fits on different features can be compared.
+    /// Whether a fixed C is cross-validated too, to compare fits on different features.
     pub compare: bool,
-    /// Whether [`LinearFit::held_out`] is wanted.
+    /// Whether [`LinearFit::held_out`] is requested.
     pub held_out: bool,
-    /// Whether the head has biases. Without them the features are scaled and not centred, for scikit-learn's
-    /// `LogisticRegression(fit_intercept=False)`.
+    /// Whether the head has biases. Without them the features are scaled but not centred, as in
+    /// scikit-learn's `LogisticRegression(fit_intercept=False)`.
     pub intercept: bool,
 }
 
 /// A fitted linear head.
 #[derive(Debug)]
 pub struct LinearFit {
-    /// Float32 `[K, D]` on the CPU, for features as they come: centre and scale are folded in.
+    /// Float32 `[K, D]` on the CPU, for unscaled features: centre and scale are folded in.
     pub weight: Tensor,
     /// Float32 `[K]` on the CPU, likewise; zeros where the head has none.
     pub bias: Tensor,
@@ -99,16 +102,16 @@ pub struct LinearFit {
     pub scaled_bias: Tensor,
     /// The inverse L2 strength of the fit.
     pub c: f64,
-    /// What the logits were multiplied by after the fit, 1 at most: held out, they promised so much too much. 1 without a
-    /// cross-validation. It is part of `weight` and `bias`.
+    /// The factor on the logits after the fit, 1 at most, which corrects their overconfidence on
+    /// held-out images. 1 without a cross-validation. It is part of `weight` and `bias`.
     pub temper: f64,
-    /// A row for each value of C that was tried, in the order of the grid; empty without cross-validation.
+    /// A row for each value of C tried, in the order of the grid; empty without cross-validation.
     pub cv: Vec<CvRow>,
-    /// The logits of held-out images at this C, where they were asked for and there was a cross-validation.
+    /// The logits of held-out images at this C, if requested and cross-validated.
     pub held_out: Option<HeldOut>,
-    /// Folds that were used; 0 without cross-validation.
+    /// Folds used; 0 without cross-validation.
     pub folds: usize,
-    /// Something that the user should know about the choice of C.
+    /// A note for the user about the choice of C.
     pub note: Option<String>,
     /// Steps of the final fit.
     pub iterations: usize,
@@ -116,10 +119,10 @@ pub struct LinearFit {
     pub converged: bool,
 }
 
-/// How far a fit is.
+/// Progress of a fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinearProgress {
-    /// So many values of C have been tried.
+    /// Cross-validation.
     CrossValidation {
         /// Values tried.
         tried: usize,
@@ -128,26 +131,29 @@ pub enum LinearProgress {
     Refit,
 }
 
-/// Fits a linear head to `features` (float32 `[N, D]`) and `labels` (int64 `[N]`, each in `0..classes`).
+/// Fits a linear head to `features` (float32 `[N, D]`) and `labels` (int64 `[N]`, each in
+/// `0..classes`).
 ///
-/// C is fixed by `config.c`, or chosen by stratified cross-validation within these images, among two values a decade: by the log
-/// loss of the held-out logits times the number up to 1 that suits them best ([`LinearFit::temper`]). A strong penalty would
-/// otherwise be chosen for promising little, and not for pointing right. Of values within a thousandth of a nat the strongest
-/// penalty is taken. The path goes from strong to weak
-/// penalties until the log loss has become clearly worse or stays as it is, and has no end on either side. Few images are cut
-/// into folds several times. The scale is that of all images in every fold. If no class has two
-/// images there is nothing to hold out: C is 100, and [`LinearFit::note`] says so. So it does where the folds would
-/// take gigabytes or days (thousands of classes with tens of thousands of images); there the last fit is in
-/// float32 and of a limited number of steps.
+/// C is fixed by `config.c`, or chosen by stratified cross-validation within these images, among
+/// two values a decade. The criterion is the log loss of the held-out logits times the best factor
+/// up to 1 ([`LinearFit::temper`]); otherwise a strong penalty would win by its low confidence and
+/// not by being right. Of values within a thousandth of a nat the strongest penalty is taken. The
+/// path goes from strong to weak penalties until the log loss has become clearly worse or stays as
+/// it is, and has no end on either side. Few images are cut into folds several times. Every fold
+/// uses the scale of all images. If no class has two images nothing can be held out: C is 100, and
+/// [`LinearFit::note`] says so. The same holds where the folds would take gigabytes or days
+/// (thousands of classes with tens of thousands of images); there the last fit is in float32 with a
+/// limited number of steps.
 ///
-/// `should_stop` is asked about once a second or more often, but not within the decomposition of the features'
-/// covariance (a second for 1,400 features on one thread); if it says yes the answer is `None`. Memory: the
-/// features once in float64 and once in float32 besides the caller's own, up to 1 GB for the second derivative,
-/// and a dozen vectors of all folds' weights.
+/// `should_stop` is asked about once a second or more often, but not within the decomposition of
+/// the features' covariance (a second for 1,400 features on one thread); if it says yes the result
+/// is `None`. Memory: the features once in float64 and once in float32 besides the caller's own, up
+/// to 1 GB for the second derivative, and a dozen vectors of all folds' weights.
 ///
 /// # Errors
-/// Shapes or kinds other than these, labels out of range, a class without an image, fewer than two
-/// classes, a feature that is not finite (the message names its row, from 0), settings out of range.
+/// If shapes or dtypes differ from these, labels are out of range, a class has no image, there are
+/// fewer than two classes, a feature is not finite (the message names its row, from 0), or settings
+/// are out of range.
 pub fn fit(
     features: &Tensor,
     labels: &Tensor,
@@ -217,9 +223,10 @@ pub fn fit(
     let weights = solution.point.len() - classes;
     let (weight, bias) = solution.point.split_at(weights);
     let weight = Tensor::f_from_slice(weight).and_then(|w| w.f_view([classes as i64, -1])).map_err(torch())?;
-    // Rounding on the way back must not give a constant feature a weight: times 1e30 it would count.
+    // Rounding in the rotation must not give a constant feature a weight: times 1e30 it would
+    // count.
     let weight = basis.to_features(&weight)?.f_masked_fill(&scaler.constant, 0.0).map_err(torch())?;
-    // Softmax does not see a number added to all biases; scikit-learn's sum to 0.
+    // Softmax ignores a number added to all biases; scikit-learn's sum to 0.
     let mean_bias = bias.iter().sum::<f64>() / classes as f64;
     let bias: Vec<f64> = bias.iter().map(|b| b - mean_bias).collect();
     let bias = Tensor::f_from_slice(&bias).map_err(torch())?;
@@ -240,8 +247,8 @@ pub fn fit(
     }))
 }
 
-/// Fewer training images a class than this are cut into folds [`DEALS`] times: with 4 a class the weights of several heads were
-/// a point better by five deals than by one, with 16 one is enough.
+/// Fewer training images a class than this are cut into folds [`DEALS`] times: with 4 a class the
+/// weights of several heads were a point better by five deals than by one, with 16 one is enough.
 const FEW: usize = 10;
 const DEALS: u64 = 5;
 
@@ -250,24 +257,24 @@ fn repeats(images: usize, classes: usize) -> u64 {
     if images < FEW * classes { DEALS } else { 1 }
 }
 
-/// The inverse strength where nothing can be held out: the weaker end of what cross-validation chooses with 80 images a class, the
-/// stronger end with 4.
+/// C where nothing can be held out: the weaker end of what cross-validation chooses with 80 images
+/// a class, the stronger end with 4.
 const UNKNOWN_C: f64 = 100.;
 
-/// Held by the one fit that runs: the number of threads is the process's, and two that set it and put it
-/// back would see each other's.
+/// Held by the running fit: the number of threads is global, and two fits that set and restore it
+/// would interfere.
 static ONE_FIT: Mutex<()> = Mutex::new(());
 
-/// libtorch's number of threads, put back at the end.
+/// libtorch's number of threads, restored on drop.
 struct Threads {
     before: i32,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Threads {
-    /// One thread for a problem that it solves in about a second. Threads would win little there, and where
-    /// the machine's cores are busy they lose a lot: every product ends in a barrier at which those that
-    /// run spin and wait for the one that does not.
+    /// One thread for a problem that takes about a second. Threads would gain little there, and
+    /// lose a lot on a busy machine: every product ends in a barrier at which the running threads
+    /// spin and wait for the others.
     fn for_work(size: Vec<i64>, classes: usize, folds: usize) -> Self {
         let alone = ONE_FIT.lock().unwrap_or_else(PoisonError::into_inner);
         let before = tch::get_num_threads();
@@ -285,7 +292,8 @@ impl Drop for Threads {
     }
 }
 
-/// The first row of `features` (`[N, D]`) with an entry that is infinite or not a number, if there is one.
+/// The first row of `features` (`[N, D]`) with an entry that is infinite or not a number, if there
+/// is one.
 pub fn first_non_finite_row(features: &Tensor) -> Result<Option<usize>> {
     let run = || {
         let (n, d) = features.size2()?;
@@ -301,7 +309,7 @@ pub fn first_non_finite_row(features: &Tensor) -> Result<Option<usize>> {
     run().map_err(torch())
 }
 
-/// Checks everything but the features' values; the labels as a vector.
+/// Checks everything but the features' values; returns the labels as a vector.
 fn check(features: &Tensor, labels: &Tensor, classes: usize, config: &LinearConfig) -> Result<Vec<i64>> {
     let (size, kind) = (features.size(), features.kind());
     let [n, d] = size[..] else {
@@ -352,20 +360,21 @@ fn check(features: &Tensor, labels: &Tensor, classes: usize, config: &LinearConf
     }
 }
 
-/// The number of folds, at most the size of the largest class: with more, some would be empty of it.
+/// The number of folds, at most the size of the largest class: with more, some folds would hold out
+/// none of it.
 fn usable_folds(labels: &[i64], classes: usize, folds: usize) -> usize {
     let mut counts = vec![0; classes];
     labels.iter().for_each(|&label| counts[label as usize] += 1);
     folds.min(counts.into_iter().max().unwrap_or(0))
 }
 
-/// The factor of `½ ‖W‖²` beside the *mean* loss, for images that weigh `total` together.
+/// The factor of `½ ‖W‖²` beside the *mean* loss, for images of total weight `total`.
 fn penalty(c: f64, total: f64, classes: usize) -> f64 {
     let rows = if classes == 2 { 2.0 } else { 1.0 };
     rows / (c * total)
 }
 
-/// The head for features as they come, in float32, its logits times `temper`.
+/// The float32 head for unscaled features, its logits times `temper`.
 fn fold_in(
     scaler: &Scaler,
     weight: &Tensor,

@@ -7,38 +7,39 @@ use super::stop::{Attempt, Stop};
 use super::torch;
 use crate::error::Result;
 
-/// Numbers in a block's logits at most: bounds the memory, and keeps a block in the processor's cache
-/// between its way forward and its way back.
+/// Numbers in a block's logits at most: bounds the memory, and keeps a block in cache between its
+/// forward and backward pass.
 const BLOCK_LOGITS: i64 = 1 << 20;
 
-/// Probabilities that are kept for products with the second derivative at most, 256 MB: those of further
-/// blocks are computed anew each time, which makes them dearer by half.
+/// Probabilities kept for products with the second derivative at most, 256 MB; those of further
+/// blocks are recomputed each time, which costs half as much again.
 const KEPT_CHANCES: i64 = 1 << 26;
 
-/// Multinomial logistic regression on shared images. A problem is a set of weights of the images: a fold
-/// of a cross-validation gives weight 0 to those that it holds out.
+/// Multinomial logistic regression on shared images. A problem is a set of weights of the images: a
+/// fold of a cross-validation gives weight 0 to those that it holds out.
 ///
-/// The parameters of a problem are its weights `[K, M]` row by row, then its biases `[K]`: `L` together.
-/// Its value is the weighted mean of the cross-entropy plus half of the squares of the parameters, each
-/// times its `ridge`.
+/// The parameters of a problem are its weights `[K, M]` row by row, then its biases `[K]`: `L`
+/// together. Its value is the weighted mean of the cross-entropy plus half of the squares of the
+/// parameters, each times its `ridge`.
 #[derive(Debug)]
 pub(super) struct Problems {
-    /// `[N, M]`, float32 or float64: what values and gradients are computed in.
+    /// `[N, M]`, float32 or float64: the dtype of values and gradients.
     x: Tensor,
     /// The same in float32, for second derivatives.
     x_single: Tensor,
-    /// int64 `[N, 1]`. Ones and zeros for all images and classes would take as much memory as the features.
+    /// int64 `[N, 1]`. Ones and zeros for all images and classes would take as much memory as the
+    /// features.
     labels: Tensor,
     /// `[N, P]`: the images' weights in each problem, their sum 1.
     image_weights: Tensor,
     pub(super) classes: i64,
     /// The mean square of each column.
     pub(super) moments: Vec<f64>,
-    /// Without it the biases stay where they start: they have no slope.
+    /// Without it the biases stay at their start: their gradient is 0.
     intercept: bool,
 }
 
-/// What the second derivative at a point is made of, all float32.
+/// Inputs of second-derivative products at a point, all float32.
 pub(super) struct Curvature {
     /// The points' weights `[P·K, M]` and biases `[P·K]`.
     w: Tensor,
@@ -50,8 +51,8 @@ pub(super) struct Curvature {
 }
 
 impl Problems {
-    /// Problems over the images `x` (`[N, M]`), with labels in `0..classes`, and a row of image weights
-    /// for each problem, not all 0.
+    /// Problems over the images `x` (`[N, M]`), with labels in `0..classes`, and a row of image
+    /// weights for each problem, not all 0.
     pub(super) fn new(
         x: Tensor,
         labels: &[i64],
@@ -87,7 +88,7 @@ impl Problems {
         self.x.size()[1]
     }
 
-    /// Each parameter's penalty, float64 `[P, L]`: a bias bears none.
+    /// Each parameter's penalty, float64 `[P, L]`: 0 for a bias.
     pub(super) fn ridge(&self, penalties: &[f64]) -> std::result::Result<Tensor, TchError> {
         let (count, weights) = (penalties.len() as i64, self.classes * self.columns());
         let ridge = Tensor::f_from_slice(penalties)?.f_unsqueeze(1)?.f_expand([count, weights], true)?;
@@ -101,8 +102,8 @@ impl Problems {
         self.join(&w, &centred(&b.f_view([-1, self.classes])?)?)
     }
 
-    /// The problems at a point each: their values, and their gradients as float64 `[P, L]`.
-    /// `points` and `ridge` are float64 `[P, L]`.
+    /// The problems' values at one point each, and their gradients as float64 `[P, L]`. `points`
+    /// and `ridge` are float64 `[P, L]`.
     pub(super) fn evaluate(
         &self,
         points: &Tensor,
@@ -135,7 +136,7 @@ impl Problems {
         Ok((Vec::try_from(values)?, gradients))
     }
 
-    /// What [`Problems::curve`] needs to know of the points, float64 `[P, L]`.
+    /// Prepares [`Problems::curve`] at the points, float64 `[P, L]`.
     pub(super) fn curvature(&self, points: &Tensor, stop: Stop) -> Attempt<Curvature> {
         let count = points.size()[0];
         let (w, b) = self.split(points, Kind::Float)?;
@@ -159,8 +160,8 @@ impl Problems {
         logits.f_view([rows, -1, self.classes])?.f_softmax(2, None::<Kind>)
     }
 
-    /// Calls `with` for each block of images: its first, its features, probabilities `[rows, P, K]` and weights
-    /// `[rows, P, 1]`.
+    /// Calls `with` for each block of images: its first image, its features, probabilities `[rows,
+    /// P, K]` and weights `[rows, P, 1]`.
     fn each_block(
         &self,
         curvature: &Curvature,
@@ -180,7 +181,8 @@ impl Problems {
         Ok(())
     }
 
-    /// The second derivative times `directions`, as float32 `[P, L]`; `directions` and `ridge` are so too.
+    /// The second derivative times `directions`; result, `directions` and `ridge` are float32 `[P,
+    /// L]`.
     pub(super) fn curve(
         &self,
         curvature: &Curvature,
@@ -194,8 +196,8 @@ impl Problems {
         let count = directions.size()[0];
         self.each_block(curvature, stop, |start, x, chances, shares| {
             let mut turned = b.f_addmm(&x, &w.tr())?.f_view_as(chances)?;
-            // A number taken off all classes changes nothing; with that of the label off, nothing cancels where
-            // the label's probability is 1 but for rounding.
+            // A number subtracted from all classes changes nothing; subtracting the label's avoids
+            // cancellation where the label's probability is 1 but for rounding.
             let rows = x.size()[0];
             let labels =
                 self.labels.f_narrow(0, start, rows)?.f_unsqueeze(2)?.f_expand([rows, count, 1], false)?;
@@ -209,8 +211,8 @@ impl Problems {
         Ok(self.join(&curved, &bias_curved)?.f_addcmul_(directions, ridge)?)
     }
 
-    /// For each class the second derivatives in its own parameters, the mean over the problems: a square
-    /// `[K, R, R]` for the last `R` columns, or one that is the mean over the classes where it is `shared`; the
+    /// The second derivatives of each class in its own parameters, as means over the problems: a
+    /// square `[K, R, R]` for the last `R` columns, or its mean over the classes if `shared`; the
     /// diagonal `[K, M]` for all columns; and `[K]` for the biases.
     pub(super) fn own_curvature(
         &self,

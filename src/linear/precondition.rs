@@ -1,34 +1,34 @@
-//! An approximate inverse of the second derivative that is cheap to apply.
+//! A cheap approximate inverse of the second derivative.
 
 use tch::{Kind, Tensor};
 
 use super::objective::{Curvature, Problems};
 use super::stop::{Attempt, Stop};
 
-/// What the squares may cost, in evaluations of one problem.
+/// Cost of the squares at most, in evaluations of one problem.
 const EVALUATIONS: f64 = 20.;
 /// Numbers in the squares of all classes at most.
 const NUMBERS: f64 = (1 << 25) as f64;
-/// What rounding may make a diagonal of ones lack.
+/// Deviation from a unit diagonal that is rounding.
 const ROUNDING: f64 = 1e-5;
-/// The second derivative is about a tenth of the images' mean square: where that is less than a third of the
-/// penalty it hardly matters.
+/// The second derivative is about a tenth of the images' mean square: below a third of the penalty
+/// it hardly matters.
 const NEGLIGIBLE: f64 = 3.;
 const SMALLEST_CURVATURE: f64 = 1e-9;
-/// More classes than this share a square: each class's own would be as dear as the rest together, and a class
-/// of many looks much like another.
+/// Above this number, classes share a square: separate ones would cost as much as the rest
+/// together, and one class of many looks much like another.
 const OWN_SQUARES: i64 = 50;
-/// Rows of the shared square at most; its eigenvectors are found in a tenth of a second.
+/// Rows of the shared square at most; its eigenvectors take a tenth of a second.
 const SHARED_ROWS: i64 = 512;
-/// Eigenvalues below this share of the largest are rounding.
+/// Eigenvalues below this share of the largest are rounding errors.
 const SMALLEST_EIGENVALUE: f64 = 1e-6;
 
-/// The second derivative of each class alone, without what one class's parameters do to another's: in full
-/// for the principal axes of most variance, for the others its diagonal. (The columns are the principal axes,
-/// the largest last.) The problems, folds of one set of images, share it.
+/// The second derivative of each class alone, without cross-class terms: in full for the principal
+/// axes of most variance, diagonal for the others. (The columns are the principal axes, the largest
+/// last.) The problems, folds of one set of images, share it.
 ///
-/// The sum over the classes, on which no probability depends, is taken out before and after: there the
-/// approximation would be off by the whole loss.
+/// The sum over the classes, on which no probability depends, is removed before and after: there
+/// the approximation would be off by the whole loss.
 pub(super) struct Preconditioner {
     squares: Squares,
     /// `[K, M - R]`.
@@ -38,10 +38,11 @@ pub(super) struct Preconditioner {
 }
 
 enum Squares {
-    /// Cholesky factors `[K, R, R]` of the squares, their rows and columns times `scale`, `[K, R, 1]`.
+    /// Cholesky factors `[K, R, R]` of the squares, their rows and columns times `scale`, `[K, R,
+    /// 1]`.
     Own { factors: Tensor, scale: Tensor },
-    /// The eigenvectors `[R, R]` of the classes' mean, and the inverse `[K, R]` on them: the eigenvalues, as
-    /// much larger or smaller as the class's bias is curved, and the penalty.
+    /// The eigenvectors `[R, R]` of the classes' mean, and the inverse `[K, R]` on them: the
+    /// eigenvalues, scaled by the curvature of the class's bias, plus the penalty.
     Shared { axes: Tensor, inverse: Tensor },
 }
 
@@ -57,7 +58,7 @@ impl Preconditioner {
         let shared = classes > OWN_SQUARES;
         let own = (2. * EVALUATIONS * columns as f64).min(NUMBERS / classes as f64).sqrt() as i64;
         let block = if shared { SHARED_ROWS } else { own };
-        // Where the penalty prevails the diagonal is all.
+        // Where the penalty dominates, the diagonal is enough.
         let curved = problems.moments.iter().filter(|&&moment| moment > NEGLIGIBLE * penalty).count();
         let block = block.min(curved as i64).min(columns);
         let [squares, diagonal, biases] = problems.own_curvature(curvature, block, shared, stop)?;
@@ -74,7 +75,7 @@ impl Preconditioner {
         })
     }
 
-    /// Applied to `gradients`, float32 `[P, L]`.
+    /// Applies it to `gradients`, float32 `[P, L]`.
     pub(super) fn apply(&self, gradients: &Tensor) -> Result<Tensor, tch::TchError> {
         let (classes, rest) = self.diagonal.size2()?;
         let block = self.squares.rows();
@@ -90,9 +91,10 @@ impl Preconditioner {
 }
 
 impl Squares {
-    /// Of the squares `[K, R, R]` without the penalty, and their diagonals `[K, R]` with it.
+    /// From the squares `[K, R, R]` without the penalty, and their diagonals `[K, R]` with it.
     fn own(mut squares: Tensor, diagonal: &Tensor, penalty: f64) -> Result<Self, tch::TchError> {
-        // Scaled to a diagonal of ones, which bears float32; a class whose square does not keeps that diagonal.
+        // Scaled to a unit diagonal for float32; a class whose square still fails keeps the
+        // diagonal.
         let scale = diagonal.f_rsqrt()?.f_unsqueeze(2)?;
         let _ = squares.f_diagonal(0, 1, 2)?.f_add_scalar_(penalty)?;
         let squares = squares.f_mul_(&scale)?.f_mul_(&scale.f_transpose(1, 2)?)?;
@@ -105,7 +107,7 @@ impl Squares {
         })
     }
 
-    /// Of the classes' mean `[R, R]` without the penalty, and the biases' curvature `[K]`.
+    /// From the classes' mean `[R, R]` without the penalty, and the biases' curvature `[K]`.
     fn shared(mean: &Tensor, biases: &Tensor, penalty: f64) -> Result<Self, tch::TchError> {
         let smallest = f64::from(f32::MIN_POSITIVE);
         let size = biases.f_div(&biases.f_mean(None::<Kind>)?.f_clamp_min(smallest)?)?.f_unsqueeze(1)?;
@@ -125,7 +127,7 @@ impl Squares {
         }
     }
 
-    /// Applied to the gradients `[P, K, R]`.
+    /// Applies it to gradients `[P, K, R]`.
     fn solve(&self, gradients: &Tensor) -> Result<Tensor, tch::TchError> {
         match self {
             Squares::Own { factors, scale } => {
@@ -139,7 +141,7 @@ impl Squares {
     }
 }
 
-/// Less the mean over the classes, dimension 1.
+/// `x` minus its mean over the classes, dimension 1.
 pub(super) fn centred(x: &Tensor) -> Result<Tensor, tch::TchError> {
     x.f_sub(&x.f_mean_dim(Some(&[1i64][..]), true, None::<Kind>)?)
 }

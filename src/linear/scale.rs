@@ -1,31 +1,32 @@
-//! Features of a common size: each less its mean, and all of a block over one number, so that the mean of the images' squared
-//! lengths is 1 and a strength of the penalty means the same for every network and number of features. No feature is divided by
-//! its own deviation: that of 1,280 features cannot be told from ten images, and what hardly varies is mostly noise
-//! (`docs/strategy.md` has the measurement).
+//! Scaling of features: each is centred, and all of a block are divided by one number, so that the
+//! mean of the images' squared lengths is 1 and a penalty strength means the same for every network
+//! and number of features. No feature is divided by its own deviation: ten images cannot determine
+//! that of 1,280 features, and features that hardly vary are mostly noise (`docs/strategy.md` has
+//! the measurement).
 
 use tch::{Kind, Tensor};
 
 use super::{row_blocks, torch};
 use crate::error::Result;
 
-/// Columns that vary less than this count as constant: their weights would overflow a float32.
+/// Columns that vary less than this count as constant: their weights would overflow float32.
 const SMALLEST_SCALE: f64 = 1e-30;
 
 /// Mean and scale of each feature, float64 `[D]`.
 #[derive(Debug)]
 pub(super) struct Scaler {
-    /// What was subtracted.
+    /// The subtracted mean.
     pub mean: Tensor,
-    /// What was divided by: the root mean square of a block's centred features times the root of the number of all features; 1
-    /// where the block is constant.
+    /// The divisor: the root mean square of a block's centred features times the root of the number
+    /// of all features; 1 if the block is constant.
     pub scale: Tensor,
-    /// Which features are constant and have become 0, boolean `[D]`.
+    /// Whether each feature is constant and has become 0, boolean `[D]`.
     pub constant: Tensor,
 }
 
-/// The scaled features as a new float64 tensor `[N, D]`, and what was taken from them. `blocks` are the widths of those that
-/// have a scale of their own. Without `centre` their means stay, and those that are constant stay as they are: to a head
-/// without biases they are one.
+/// The scaled features as a new float64 tensor `[N, D]`, and their scaler. `blocks` are the widths
+/// of the blocks scaled separately. Without `centre` the means and the constant features stay: a
+/// head without biases uses them as one.
 pub(super) fn scale(features: &Tensor, blocks: &[i64], centre: bool) -> Result<(Tensor, Scaler)> {
     run(features, blocks, centre).map_err(torch())
 }
@@ -47,12 +48,13 @@ fn run(features: &Tensor, blocks: &[i64], centre: bool) -> Result<(Tensor, Scale
     }
     let _ = variance.f_div_scalar_(n as f64)?;
 
-    // scikit-learn's `_is_constant_feature`: a variance within the rounding error of its own computation.
+    // scikit-learn's `_is_constant_feature`: a variance within the rounding error of its own
+    // computation.
     let n_eps = n as f64 * f64::EPSILON;
     let rounding = mean.f_mul_scalar(n_eps)?.f_square()?.f_add_(&variance.f_mul_scalar(n_eps)?)?;
     let deviation = variance.f_sqrt()?;
     let constant = variance.f_le_tensor(&rounding)?.f_logical_or(&deviation.f_lt(SMALLEST_SCALE)?)?;
-    // Without the mean taken away, what varies is the features themselves.
+    // Without centring, the scale is that of the features themselves.
     let squares = if centre { variance } else { mean.f_square()?.f_add_(&variance)? };
     let scale = scales(&squares, blocks)?;
     for (start, rows) in row_blocks(n, d) {
@@ -61,12 +63,13 @@ fn run(features: &Tensor, blocks: &[i64], centre: bool) -> Result<(Tensor, Scale
     if !centre {
         return Ok((x, Scaler { mean: mean.f_zeros_like()?, scale, constant: constant.f_zeros_like()? }));
     }
-    // Rounding left in a constant column is no information.
+    // Rounding errors left in a constant column carry no information.
     let _ = x.f_masked_fill_(&constant, 0.0)?;
     Ok((x, Scaler { mean, scale, constant }))
 }
 
-/// The root mean square of each block times the root of the number of all features, for each feature.
+/// For each feature, the root mean square of its block times the root of the number of all
+/// features.
 fn scales(squares: &Tensor, blocks: &[i64]) -> Result<Tensor, tch::TchError> {
     let parts = squares.f_split_with_sizes(blocks, 0)?;
     let all = blocks.iter().sum::<i64>() as f64;

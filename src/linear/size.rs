@@ -1,4 +1,4 @@
-//! What a fit costs, and what is done where that is too much.
+//! The cost of a fit, and its limits.
 
 use tch::Tensor;
 
@@ -10,14 +10,15 @@ use super::{TIGHT, UNKNOWN_C};
 const FOLD_WEIGHTS: f64 = 16e6;
 /// Multiplications of a cross-validation at most: hours on a machine of today.
 const VALIDATION: f64 = 5e14;
-/// Evaluations in a cross-validation of one fold, about: 21 values of C, each from the solution of the one before.
+/// Approximate evaluations in a cross-validation of one fold: 21 values of C, each from the
+/// previous solution.
 const EVALUATIONS: f64 = 21. * 20.;
 /// Multiplications of the last fit at most: minutes.
 const FIT: f64 = 5e12;
-/// A fit to the tight tolerance takes this many evaluations or products or less, mostly.
+/// Evaluations or products that a fit to the tight tolerance usually takes at most.
 const STEPS: f64 = 200.;
-/// Fewer steps than this say little. From zero the first one is to the classes' means already, in units of the
-/// features' spread.
+/// Fewer steps than this are of little use. From zero the first one already goes to the classes'
+/// means, in units of the features' spread.
 const LEAST_STEPS: f64 = 20.;
 
 /// The size of a problem.
@@ -29,7 +30,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// Of images `[N, M]` of so many classes.
+    /// The size of a fit on images `[N, M]` in `classes` classes.
     pub(super) fn of(x: &Tensor, classes: usize) -> Size {
         let side = |index: usize| x.size().get(index).map_or(0, |&side| side as usize);
         Size { images: side(0), columns: side(1), classes }
@@ -40,13 +41,13 @@ impl Size {
         2. * self.images as f64 * self.columns as f64 * self.classes as f64
     }
 
-    /// Whether so many folds would take more memory or time than is sensible.
+    /// Whether this many folds would take too much memory or time.
     pub(super) fn too_large_to_validate(self, folds: usize) -> bool {
         let (folds, weights) = (folds as f64, self.columns as f64 * self.classes as f64);
         folds * weights > FOLD_WEIGHTS || folds * EVALUATIONS * self.evaluation() > VALIDATION
     }
 
-    /// When the last fit stops: at the tight tolerance, unless that would take hours.
+    /// Stopping criteria of the last fit: the tight tolerance, unless that would take hours.
     pub(super) fn settings(self) -> Settings {
         let steps = FIT / self.evaluation().max(1.);
         match steps < STEPS {
@@ -55,7 +56,7 @@ impl Size {
         }
     }
 
-    /// What to tell of a problem that was not cross-validated.
+    /// A note for the user on a problem that was not cross-validated.
     pub(super) fn note(self, c: Option<f64>) -> String {
         let Size { images, columns, classes } = self;
         let chosen = match c {

@@ -1,7 +1,7 @@
-//! Several problems, minimised side by side by Newton's method: its equations are solved by preconditioned
-//! conjugate gradients and only as far as they say something (Nocedal & Wright, "Numerical Optimization", 2006,
-//! algorithm 7.1). Values and gradients are in the problems' own precision, the equations in float32: what
-//! these lack is made up by the next step.
+//! Newton's method for several problems side by side. Its equations are solved by preconditioned
+//! conjugate gradients, only as far as useful (Nocedal & Wright, "Numerical Optimization", 2006,
+//! algorithm 7.1). Values and gradients are in the problems' own precision, the equations in
+//! float32; the next step corrects their error.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -10,31 +10,32 @@ use super::precondition::Preconditioner;
 use super::stop::{Attempt, Stop, unless_told};
 use crate::error::Result;
 
-/// The decrease, relative to the slope, that a step must bring.
+/// The required decrease, relative to the slope.
 const DECREASE: f64 = 1e-4;
-/// Shorter steps than this are none.
+/// Shorter steps count as none.
 const SHORTEST: f64 = 1e-9;
 /// Products in one solution of Newton's equations at most.
 const PRODUCTS: usize = 250;
-/// The preconditioner is made anew after a solution that took more products than this.
+/// The preconditioner is rebuilt after a solution that took more products than this.
 const MANY_PRODUCTS: usize = 8;
-/// How far Newton's equations are solved: float32 does not go further than the first, and a step is not worth
-/// more than the second before the next one.
+/// Bounds on the residual of Newton's equations: float32 cannot reach below the first, and a step
+/// is not worth more than the second before the next one.
 const RESIDUAL: (f64, f64) = (1e-4, 0.25);
 
-/// When to stop.
+/// Stopping criteria.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Settings {
-    /// The gradient's length in the units of the curvature, about the root of twice what the value is above
-    /// the minimum.
+    /// The gradient's length in the units of the curvature, about the root of twice the value's
+    /// excess over the minimum.
     pub tolerance: f64,
-    /// Steps that are taken even within the tolerance: under a strong penalty zero is, and tells no classes apart.
+    /// Steps taken even within the tolerance: under a strong penalty zero is within it, and tells
+    /// no classes apart.
     pub least_steps: usize,
     /// Steps of Newton's method at most.
     pub max_steps: usize,
     /// Products with the second derivative at most, over all steps.
     pub max_products: usize,
-    /// Relative rounding error of the values: differences below it say nothing.
+    /// Relative rounding error of the values: smaller differences mean nothing.
     pub noise: f64,
 }
 
@@ -49,7 +50,7 @@ pub(super) struct Solution {
     pub converged: bool,
 }
 
-/// How a problem's search stands.
+/// State of a problem's search.
 #[derive(Clone, Copy, PartialEq)]
 enum Status {
     Running,
@@ -57,7 +58,7 @@ enum Status {
     Stopped,
 }
 
-/// Minimises every problem from its own start, at its own penalty; `None` if it was told to stop.
+/// Minimises every problem from its own start, at its own penalty; `None` if told to stop.
 pub(super) fn minimise(
     problems: &Problems,
     starts: &[Vec<f64>],
@@ -107,7 +108,7 @@ fn search(
             if length <= settings.tolerance && (steps[i] >= settings.least_steps || length == 0.) {
                 status[i] = Status::Converged;
             } else if !length.is_finite() || (stalled[i] && length > 0.5 * lengths[i]) {
-                // What is left of the gradient is rounding.
+                // The remaining gradient is rounding error.
                 status[i] = Status::Stopped;
             }
             lengths[i] = length;
@@ -141,7 +142,7 @@ fn search(
                     continue;
                 }
                 let (old, new, slope) = (values[i], new_values[i], shares[i] * slopes[i]);
-                // Written so that what is not a number is no descent.
+                // Written so that NaN is no descent.
                 if slope < 0. && new <= old + DECREASE * slope + settings.noise * old.abs() {
                     continue;
                 }
@@ -173,8 +174,8 @@ fn search(
 }
 
 impl Settings {
-    /// How far Newton's equations are solved where the gradient is so long: the less the closer, which makes
-    /// the convergence more than linear, and never further than the tolerance asks.
+    /// The residual to solve Newton's equations to at a gradient of this length. It shrinks with
+    /// the length, which makes the convergence superlinear, but not below what the tolerance needs.
     fn residual(self, length: f64) -> f64 {
         let (least, most) = RESIDUAL;
         length.sqrt().max(0.5 * self.tolerance / length).clamp(least, most)
@@ -190,9 +191,9 @@ struct Newton<'a> {
 }
 
 impl Newton<'_> {
-    /// Conjugate gradients from `residual` (the gradients, negative) and the `direction` that the
-    /// preconditioner makes of it, until the residuals have shrunk to their share. The answer, float64
-    /// `[P, L]`, and the products it took.
+    /// Conjugate gradients from `residual` (the negative gradients) and the preconditioned
+    /// `direction`, until the residuals have shrunk to their share. Returns the solution, float64
+    /// `[P, L]`, and the number of products.
     fn solve(
         &self,
         mut residual: Tensor,
@@ -214,7 +215,7 @@ impl Newton<'_> {
             products += 1;
             let mut steps = dots(&direction, &curved)?;
             for (i, step) in steps.iter_mut().enumerate() {
-                // No curvature that could be told from rounding is the end too.
+                // Curvature lost in rounding ends it too.
                 let share = squares[i] / *step;
                 open[i] &= *step > 0. && share.is_finite();
                 *step = if open[i] { share } else { 0. };
@@ -237,7 +238,7 @@ impl Newton<'_> {
     }
 }
 
-/// The products of rows with rows.
+/// Row-wise dot products.
 fn dots(a: &Tensor, b: &Tensor) -> std::result::Result<Vec<f64>, TchError> {
     Vec::try_from(a.f_mul(b)?.f_sum_dim_intlist(1, false, Kind::Double)?)
 }

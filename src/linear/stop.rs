@@ -1,4 +1,4 @@
-//! Being told to stop, in the midst of a computation.
+//! Stopping in the middle of a computation.
 
 use tch::TchError;
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 pub(super) struct Stop<'a>(pub &'a dyn Fn() -> bool);
 
 impl Stop<'_> {
-    /// An error if it is told to stop. To be asked about once a second; asking costs nothing.
+    /// An error if told to stop. Ask about once a second; asking costs nothing.
     pub(super) fn ask(self) -> Attempt<()> {
         if self.0() { Err(Ended::Told) } else { Ok(()) }
     }
@@ -32,7 +32,7 @@ impl From<TchError> for Ended {
 
 pub(super) type Attempt<T> = std::result::Result<T, Ended>;
 
-/// `None` for what was told to stop.
+/// `None` if told to stop.
 pub(super) fn unless_told<T>(attempt: Attempt<T>) -> Result<Option<T>> {
     match attempt {
         Ok(found) => Ok(Some(found)),

@@ -1,13 +1,14 @@
-//! Logits times one number, so that their probabilities mean what they say (Guo et al., "On Calibration of Modern Neural
-//! Networks", ICML 2017).
+//! Temperature scaling: one factor on the logits that calibrates their probabilities (Guo et al.,
+//! "On Calibration of Modern Neural Networks", ICML 2017).
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
 /// Halvings of the interval: to a millionth of it.
 const HALVINGS: usize = 20;
 
-/// The factor in `(0, most]` by which `logits` (`[N, K]`) have the lowest mean cross-entropy, and that, in nats. The problem is
-/// convex, so that the sign of the slope leads to it. `labels` are int64 `[N]`.
+/// The factor in `(0, most]` that gives `logits` (`[N, K]`) the lowest mean cross-entropy, and
+/// that, in nats. The problem is convex, so the search follows the sign of the slope. `labels` are
+/// int64 `[N]`.
 pub fn temper(logits: &Tensor, labels: &Tensor, most: f64) -> Result<(f64, f64), TchError> {
     let z = logits.f_to_kind(Kind::Double)?;
     let own = z.f_gather(1, &labels.f_unsqueeze(1)?, false)?;
@@ -39,13 +40,13 @@ mod tests {
 
     #[test]
     fn logits_that_promise_too_much_are_shrunk_to_what_they_keep() {
-        // Right on three of four, whatever they say.
+        // Right on three of four, always confident.
         let logits = Tensor::from_slice(&[9f32, 0., 9., 0., 9., 0., 9., 0.]).view([4, 2]);
         let labels = Tensor::from_slice(&[0i64, 0, 0, 1]);
         let (factor, loss) = temper(&logits, &labels, 1.).unwrap();
         assert!((factor * 9. - 3f64.ln()).abs() < 1e-4, "{factor}");
         assert!((loss - (0.75 * (4. / 3f64).ln() + 0.25 * 4f64.ln())).abs() < 1e-6, "{loss}");
-        // Those that promise too little are left, or raised where they may be.
+        // Underconfident ones stay, or are raised where allowed.
         let modest = &logits * 0.01;
         assert_eq!(temper(&modest, &labels, 1.).unwrap().0, 1.);
         assert!((temper(&modest, &labels, 20.).unwrap().0 * 0.09 - 3f64.ln()).abs() < 1e-4);

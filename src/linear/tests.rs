@@ -1,4 +1,4 @@
-//! Against what scikit-learn found (`tests/oracle/linear.py`), and what must hold at the edges.
+//! Against scikit-learn's results (`tests/oracle/linear.py`), and the edge cases.
 
 use std::cell::Cell;
 
@@ -156,7 +156,8 @@ fn cross_validation_rows_are_those_of_separate_tight_fits() {
     }
 }
 
-/// Where the gradient is zero the weights are `C · Σᵢ (yᵢ - pᵢ) xᵢ`; so many classes share a preconditioner.
+/// Where the gradient is zero the weights are `C · Σᵢ (yᵢ - pᵢ) xᵢ`; this many classes share a
+/// preconditioner.
 #[test]
 fn many_classes_are_at_the_minimum() {
     let (x, y) = made(160, 240, 20, 60);
@@ -199,14 +200,15 @@ fn chooses_the_strongest_penalty_of_those_with_the_lowest_log_loss() {
     assert_eq!(fit.folds, 5);
     assert!(fit.note.is_none() && fit.converged);
     assert!(fit.cv.is_sorted_by(|a, b| a.c < b.c), "{:?}", fit.cv);
-    // The refit is what a fixed C gives.
+    // The refit equals a fit at that C.
     let fixed = run(&x, &y, 3, &config(Some(best.c))).unwrap();
     assert!(largest_difference(&values(&fit.scaled_weight), &values(&fixed.scaled_weight)) < 1e-6);
 }
 
 #[test]
 fn the_values_of_c_have_no_end() {
-    // Separable without a doubt: the weaker the penalty, the lower the log loss, until nothing is left to lower.
+    // Separable without a doubt: the weaker the penalty, the lower the log loss, until nothing is
+    // left to lower.
     let (x, y) = made(85, 60, 8, 3);
     let sure = Tensor::cat(&[x * 1e-3, y.one_hot(3).to_kind(Kind::Float)], 1);
     let fit = run(&sure, &y, 3, &config(None)).unwrap();
@@ -288,7 +290,7 @@ fn constant_tiny_huge_and_copied_features_are_borne() {
         assert!(first_non_finite_row(&fit.weight).unwrap().is_none(), "C = {c:?}");
         assert_eq!(values(&fit.scaled_weight.narrow(1, 13, 3)), [0.0; 6], "constant features, C = {c:?}");
     }
-    // Nothing to learn from at all: the classes' shares remain.
+    // Nothing to learn from: the classes' shares remain.
     let fit =
         run(&Tensor::ones([3, 5], cpu), &Tensor::from_slice(&[0i64, 0, 1]), 2, &config(Some(1.0))).unwrap();
     let chances = values(&fit.bias.softmax(0, Kind::Double));

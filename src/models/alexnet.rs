@@ -1,5 +1,5 @@
-//! AlexNet, the one-column variant (Krizhevsky, "One weird trick for parallelizing convolutional neural
-//! networks", 2014; torchvision `models/alexnet.py`).
+//! AlexNet, the one-column variant (Krizhevsky, "One weird trick for parallelizing convolutional
+//! neural networks", 2014; torchvision `models/alexnet.py`).
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A network under construction: what the families append their stages to.
+//! A network under construction: the families append their stages to it.
 
 use std::ops::Range;
 
@@ -25,17 +25,17 @@ pub struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    /// No stages yet, for `classes` outputs and images of `side` pixels a side.
+    /// An empty chain for `classes` outputs and images of `side` pixels a side.
     pub(super) fn new(vars: &'a Vars, classes: i64, side: i64) -> Self {
         Chain { vars, classes, side, stages: Vec::new(), head: None, pooling: Pooling::Spatial }
     }
 
-    /// What was built: the stages, the head if there is one, and how the stages are read.
+    /// The finished parts: the stages, the head if there is one, and the pooling of stage outputs.
     pub(super) fn finish(self) -> (Vec<Stage>, Option<Head>, Pooling) {
         (self.stages, self.head, self.pooling)
     }
 
-    /// How the stages are read; [`Pooling::Spatial`] unless this is called.
+    /// Sets the pooling of stage outputs; [`Pooling::Spatial`] unless called.
     pub fn pooling(&mut self, pooling: Pooling) {
         self.pooling = pooling;
     }
@@ -45,13 +45,14 @@ impl<'a> Chain<'a> {
         self.side
     }
 
-    /// The root of the state dict, for parameters that stand outside all stages. They belong to the stage
-    /// that is built next; those of the neck, which is built after the last stage, are trained with any stage.
+    /// The root of the state dict, for parameters outside all stages. They belong to the stage that
+    /// is built next; those of the neck, which is built after the last stage, are trained with any
+    /// stage.
     pub fn root(&self) -> Path<'a> {
         self.vars.root()
     }
 
-    /// Number of outputs that the head will have: some families' initial values depend on it.
+    /// Number of outputs of the head: some families' initial values depend on it.
     pub fn classes(&self) -> i64 {
         self.classes
     }
@@ -85,8 +86,9 @@ impl<'a> Chain<'a> {
         self.end(key, neck, |path, classes| Ok(Classifier::Linear(linear(path, features, classes, init)?)))
     }
 
-    /// Ends the chain with a 1×1 convolution as its classifier: see [`Classifier::Convolution`]. What the
-    /// `neck` makes of images of `features` channels stays spatial; the features are its mean over height and width.
+    /// Ends the chain with a 1×1 convolution as its classifier: see [`Classifier::Convolution`].
+    /// The `neck`'s output of `features` channels stays spatial; the features are its mean over
+    /// height and width.
     pub fn convolution_head(
         &mut self,
         key: &'static str,

@@ -1,13 +1,14 @@
-//! Two networks of the courses that torchvision lacks. There are no weights for them: they are trained from
-//! scratch.
+//! Two classic networks that torchvision lacks. There are no weights for them: they are trained
+//! from scratch.
 //!
-//! LeNet-5: LeCun et al., "Gradient-based learning applied to document recognition", 1998. As usual today,
-//! subsampling is plain averaging, C3 sees all of S2, activations are plain tanh, and the output is linear
-//! under a softmax instead of radial basis functions. It reads grey: colour images are averaged.
+//! LeNet-5: LeCun et al., "Gradient-based learning applied to document recognition", 1998. As usual
+//! today, subsampling is plain averaging, C3 sees all of S2, activations are plain tanh, and the
+//! output is linear under a softmax instead of radial basis functions. Its input is grey: colour
+//! images are averaged.
 //!
-//! AlexNet of 2012: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks",
-//! NIPS 2012: two groups (one a GPU), local response normalisation, 227 × 227 pixels (the paper says 224,
-//! which does not give its 55 × 55).
+//! AlexNet of 2012: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural
+//! Networks", NIPS 2012: two groups (one a GPU), local response normalisation, 227 × 227 pixels
+//! (the paper says 224, which does not give its 55 × 55).
 
 use super::imagenet;
 use super::layers::Activation::{Relu, Tanh};
@@ -53,11 +54,12 @@ fn lenet5(chain: &mut Chain) -> Result<()> {
     chain.head("output", identity(), 84)
 }
 
-/// Deviation of all initial weights.
+/// Standard deviation of all initial weights.
 const DEVIATION: f64 = 0.01;
 
-/// Name, input and output channels, kernel and stride and padding and groups, whether its biases begin at
-/// one (which gives the ReLUs positive inputs), whether it is normalised, whether it is pooled.
+/// Name, input and output channels, kernel and stride and padding and groups, whether its biases
+/// begin at one (which gives the ReLUs positive inputs), whether it is normalised, whether it is
+/// pooled.
 const CONVOLUTIONS: [(&str, i64, i64, ConvConfig, bool, bool, bool); 5] = [
     ("conv1", 3, 96, ConvConfig::new(11).stride(4).padding(0), false, true, true),
     ("conv2", 96, 256, ConvConfig::new(5).groups(2), true, true, true),
@@ -90,7 +92,8 @@ fn alexnet_2012(chain: &mut Chain) -> Result<()> {
     chain.head_with("fc8", dropout(0.5), 4096, LinearInit::weights(Init::Normal(DEVIATION)))
 }
 
-/// The paper drops out the outputs of both hidden layers: fc6's before fc7, fc7's before the last layer.
+/// The paper drops out the outputs of both hidden layers: fc6's before fc7, fc7's before the last
+/// layer.
 fn hidden(path: &Path, inputs: i64) -> Result<Vec<Box<dyn Layer>>> {
     let init = LinearInit { weight: Init::Normal(DEVIATION), bias: Some(Init::Constant(1.)) };
     let linear = linear(path, inputs, 4096, init)?;

@@ -12,15 +12,16 @@ pub(super) const TABLE: &[Architecture] = &[
 /// What the builders share.
 const CONVNEXT: Architecture = Architecture::family("ConvNeXt", "stage4").contiguous().min_size(32);
 
-/// Of all layer normalisations.
+/// Epsilon of all layer normalisations.
 const EPS: f64 = 1e-6;
-/// The deviation of all initial weights; biases start at 0.
+/// Standard deviation of all initial weights; biases start at 0.
 const DEVIATION: f64 = 0.02;
-/// What each block's branch is scaled by at first.
+/// Initial layer scale of each block's branch.
 const LAYER_SCALE: f64 = 1e-6;
 
-/// `channels`: of the first stage; each further one doubles them. The third stage has `third` blocks, the
-/// others three. The rate of stochastic depth rises from 0 in the first block to `depth_rate` in the last.
+/// `channels`: of the first stage; each further one doubles them. The third stage has `third`
+/// blocks, the others three. The rate of stochastic depth rises from 0 in the first block to
+/// `depth_rate` in the last.
 fn convnext(chain: &mut Chain, channels: i64, third: usize, depth_rate: f64) -> Result<()> {
     let blocks = [3, 3, third, 3];
     let last = blocks.iter().sum::<usize>() - 1;
@@ -51,7 +52,7 @@ fn convnext(chain: &mut Chain, channels: i64, third: usize, depth_rate: f64) -> 
         before += count;
         inputs = outputs;
     }
-    // The classifier's own normalisation, of images of one pixel: over the channels, as of vectors.
+    // The classifier's own normalisation, of 1×1 images: over the channels, as of vectors.
     let norm = layer_norm(&(chain.root() / "classifier" / 0), inputs, EPS)?;
     let neck = Sequential(vec![adaptive_avg_pool2d_flat(1), Box::new(norm)]);
     chain.head_with("classifier.2", Box::new(neck), inputs, init())
@@ -69,7 +70,7 @@ fn norm2d(path: &Path, channels: i64) -> Result<LayerNorm2d> {
     Ok(LayerNorm2d(layer_norm(path, channels, EPS)?))
 }
 
-/// torchvision's `CNBlock`: a depthwise convolution, then a perceptron of each pixel's channels.
+/// torchvision's `CNBlock`: a depthwise convolution, then an MLP on each pixel's channels.
 fn block(path: &Path, channels: i64, rate: f64) -> Result<Residual> {
     let scale = path.var("layer_scale", Role::Other, &[channels, 1, 1], Init::Constant(LAYER_SCALE))?;
     let path = path / "block";

@@ -11,9 +11,9 @@ pub(super) const TABLE: &[Architecture] = &[
     DENSENET.builder("densenet201", |chain| densenet(chain, 32, [6, 12, 48, 32], 64)),
 ];
 
-/// What the builders share.
+/// Fields shared by the builders.
 const DENSENET: Architecture = Architecture {
-    // The published files have the keys of a time when modules could have dots in their names.
+    // The published files have keys from a time when modules could have dots in their names.
     renames: &[
         (".norm.1.", ".norm1."),
         (".norm.2.", ".norm2."),
@@ -26,8 +26,8 @@ const DENSENET: Architecture = Architecture {
 /// A layer's 1×1 convolution has this many channels for each that the layer adds.
 const BOTTLENECK: i64 = 4;
 
-/// `growth`: channels that each layer adds; `layers`: in each of the four blocks; `stem`: channels of the
-/// first convolution.
+/// `growth`: channels added by each layer; `layers`: in each of the four blocks; `stem`: channels
+/// of the first convolution.
 fn densenet(chain: &mut Chain, growth: i64, layers: [usize; 4], stem: i64) -> Result<()> {
     chain.stage("conv0", |root| {
         let path = root / "features";
@@ -57,19 +57,19 @@ fn densenet(chain: &mut Chain, growth: i64, layers: [usize; 4], stem: i64) -> Re
     chain.head_with("classifier", adaptive_avg_pool2d_flat(1), channels, init)
 }
 
-/// With `kaiming_normal_`'s default deviation, which counts inputs.
+/// With `kaiming_normal_`'s default mode, `fan_in`.
 fn convolution(inputs: i64, kernel: i64) -> ConvConfig {
     let fan_in = (inputs * kernel * kernel) as f64;
     ConvConfig::new(kernel).init(ConvInit::Normal((2. / fan_in).sqrt()))
 }
 
-/// A normalisation and its activation, which stand before the convolutions here.
+/// A normalisation and its activation, which precede the convolutions here.
 fn norm_relu(path: &Path, channels: i64) -> Result<InPlace<BatchNorm2d>> {
     Ok(InPlace(batch_norm2d(path, channels, NormConfig::DEFAULT)?, Relu))
 }
 
-/// A dense layer appends its output to its input, so that what passes along the chain is the concatenation
-/// of all that came before in the block.
+/// A dense layer appends its output to its input, so that the chain carries the concatenation of
+/// all earlier outputs of the block.
 fn dense_layer(path: &Path, inputs: i64, growth: i64) -> Result<Branches> {
     let width = BOTTLENECK * growth;
     let norm1 = norm_relu(&(path / "norm1"), inputs)?;

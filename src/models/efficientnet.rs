@@ -1,5 +1,6 @@
-//! EfficientNet (Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019)
-//! and EfficientNetV2 (Tan and Le, ICML 2021); torchvision `models/efficientnet.py`.
+//! EfficientNet (Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
+//! Networks", ICML 2019) and EfficientNetV2 (Tan and Le, ICML 2021); torchvision
+//! `models/efficientnet.py`.
 
 use super::layers::Activation::{Sigmoid, Silu};
 use super::prelude::*;
@@ -18,18 +19,18 @@ pub(super) const TABLE: &[Architecture] = &[
     EFFICIENTNET_V2.builder("efficientnet_v2_l", |chain| version2(chain, V2_L, 0.4)),
 ];
 
-/// What the builders share; `method: partial` starts at the last resolution.
+/// Fields shared by the builders; `method: partial` starts at the last resolution.
 const EFFICIENTNET: Architecture = Architecture::family("EfficientNet", "stage6");
-/// What those of version 2 share.
+/// Fields shared by version 2's builders.
 const EFFICIENTNET_V2: Architecture = Architecture::family("EfficientNetV2", "stage6").min_size(33);
 
-/// One row of the papers' tables.
+/// A row of the papers' tables.
 #[derive(Clone, Copy)]
 pub(super) struct Stage {
     fused: bool,
     pub expansion: i64,
     pub kernel: i64,
-    /// Of the first block.
+    /// Stride of the first block.
     pub stride: i64,
     pub outputs: i64,
     pub blocks: usize,
@@ -88,7 +89,7 @@ const V2_NORM: NormConfig = NormConfig { eps: 1e-3, ..NormConfig::DEFAULT };
 /// The normalisation of B5 to B7, whose weights come from TensorFlow.
 const LARGE_NORM: NormConfig = NormConfig { eps: 1e-3, momentum: 0.01 };
 
-/// The probability of stochastic depth towards which the blocks rise.
+/// Stochastic depth rises from block to block towards this probability.
 pub(super) const GREATEST_DROP: f64 = 0.2;
 
 /// `width` and `depth`: compound scaling of B0.

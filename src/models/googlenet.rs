@@ -1,6 +1,6 @@
-//! GoogLeNet, or Inception v1 (Szegedy et al., "Going Deeper with Convolutions", CVPR 2015; torchvision
-//! `models/googlenet.py`). As there, convolutions are followed by a batch normalisation, and what the paper
-//! has as 5×5 convolutions are 3×3 ones, which the published weights are for.
+//! GoogLeNet, or Inception v1 (Szegedy et al., "Going Deeper with Convolutions", CVPR 2015;
+//! torchvision `models/googlenet.py`). As there, a batch normalisation follows each convolution,
+//! and the paper's 5×5 convolutions are 3×3, as in the published weights.
 
 use super::prelude::*;
 use super::{Auxiliaries, Auxiliary};
@@ -33,8 +33,8 @@ const STEM: [(&str, Option<i64>, i64, i64, ConvConfig); 3] = [
     ("conv3", None, 64, 192, convolution(3)),
 ];
 
-/// Name, kernel of the pooling before it, input channels, and output channels in the order of the paper's
-/// table 1: 1×1, 3×3 reduced, 3×3, 5×5 reduced, 5×5, projected behind the pooling.
+/// Name, kernel of the pooling before it, input channels, and output channels in the order of the
+/// paper's table 1: 1×1, 3×3 reduced, 3×3, 5×5 reduced, 5×5, projected behind the pooling.
 const MODULES: [(&str, Option<i64>, i64, [i64; 6]); 9] = [
     ("inception3a", Some(3), 192, [64, 96, 128, 16, 32, 32]),
     ("inception3b", None, 256, [128, 128, 192, 32, 96, 64]),
@@ -48,11 +48,11 @@ const MODULES: [(&str, Option<i64>, i64, [i64; 6]); 9] = [
 ];
 const FEATURES: i64 = 1024;
 const DROPOUT: f64 = 0.2;
-/// The initial weights' distribution, of convolutions and of linear layers.
+/// Standard deviation of the initial weights, of convolutions and of linear layers.
 const DEVIATION: f64 = 0.01;
 
-/// Poolings belong to the stage that they feed, so that a stage's output is what torchvision's module of
-/// that name returns.
+/// Poolings belong to the stage they feed, so that a stage's output is that of torchvision's module
+/// of the same name.
 fn build(chain: &mut Chain) -> Result<()> {
     for (name, pooled, inputs, outputs, config) in STEM {
         chain.stage(name, |root| {
@@ -68,7 +68,7 @@ fn build(chain: &mut Chain) -> Result<()> {
     chain.head_with("fc", Box::new(neck), FEATURES, linear_init(FEATURES, DEVIATION))
 }
 
-/// The initial values of both Inception families' linear layers.
+/// The initial values of the linear layers in both Inception families.
 pub(super) fn linear_init(inputs: i64, deviation: f64) -> LinearInit {
     LinearInit { weight: Init::TruncatedNormal(deviation), ..LinearInit::default(inputs) }
 }
@@ -95,7 +95,7 @@ fn halved(kernel: i64) -> Box<dyn Layer> {
     max_pool2d_ceil(kernel, 2, 0)
 }
 
-/// A layer, and a pooling before it if there is one.
+/// A layer behind an optional pooling.
 pub(super) fn behind(pooling: Option<Box<dyn Layer>>, layer: impl Layer + 'static) -> Sequential {
     Sequential(pooling.into_iter().chain([Box::new(layer) as _]).collect())
 }
@@ -104,7 +104,7 @@ const fn convolution(kernel: i64) -> ConvConfig {
     ConvConfig::new(kernel).init(ConvInit::TruncatedNormal(DEVIATION))
 }
 
-/// A convolution at `conv`, its normalisation at `bn`, with the eps of both Inception families, and a ReLU.
+/// A convolution at `conv`, its normalisation at `bn` with the Inception families' eps, and a ReLU.
 pub(super) fn basic_conv(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Result<ConvNorm> {
     let norm = NormConfig { eps: 1e-3, ..NormConfig::DEFAULT };
     conv_norm([path / "conv", path / "bn"], inputs, outputs, config, norm, Activation::Relu)

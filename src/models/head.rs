@@ -1,4 +1,4 @@
-//! The end of a network: from the last stage's output to a vector, and the final classifier layer.
+//! The end of a network: from the last stage's output to a vector, and the classifier.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use super::layers::{Activation, Conv2d, Layer, Linear, Mode};
 use super::network::Tap;
 use crate::error::Result;
 
-/// How a stage's output becomes a vector.
+/// Pooling of a stage's output to a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// The mean over height and width of images `[N, C, H, W]`; a vector stays.
+    /// The mean over height and width of images `[N, C, H, W]`; vectors are unchanged.
     Spatial,
     /// The mean over height and width of images `[N, H, W, C]`.
     ChannelsLast,
@@ -32,14 +32,14 @@ impl Pooling {
 
 /// The final classifier layer.
 pub enum Classifier {
-    /// Of the features.
+    /// Linear, on the features.
     Linear(Linear),
     /// A 1×1 convolution of images, then ReLU and the mean over height and width (SqueezeNet).
     Convolution(Conv2d),
 }
 
 impl Classifier {
-    /// `[classes, features]`; of a convolution `[classes, features, 1, 1]`.
+    /// `[classes, features]`, or `[classes, features, 1, 1]` for a convolution.
     pub fn weight(&self) -> &Tensor {
         match self {
             Classifier::Linear(linear) => &linear.weight,
@@ -55,7 +55,7 @@ impl Classifier {
         }
     }
 
-    /// The logits `[N, K]` for what the neck made.
+    /// The logits `[N, K]` of the neck's output.
     pub(super) fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         match self {
             Classifier::Linear(linear) => linear.forward(xs, mode),
@@ -66,20 +66,22 @@ impl Classifier {
     }
 }
 
-/// The end of the chain: what turns the last stage's output into a vector, and the classifier.
+/// The end of the chain: the neck, which turns the last stage's output into a vector, and the
+/// classifier.
 pub(super) struct Head {
     /// The classifier's path in the state dict, such as `fc` or `classifier.6`.
     pub key: &'static str,
-    /// From the last stage's output to the features, `[N, D]` (or, before a convolution, `[N, D, H, W]`).
+    /// From the last stage's output to the features, `[N, D]` (or `[N, D, H, W]` before a
+    /// convolution).
     pub neck: Box<dyn Layer>,
     pub classifier: Classifier,
     pub vars: Range<usize>,
-    /// What the classifier reads, if that is not the neck's output alone.
+    /// The classifier's inputs, if not the neck's output alone.
     pub reads: Vec<Tap>,
 }
 
 impl Head {
-    /// A reading behind the last stage, for its output.
+    /// Reads a tap behind the last stage, from its output.
     pub fn read(&self, xs: &Tensor, tap: Tap, mode: Mode) -> Result<Tensor> {
         let features = self.neck.forward(xs, mode)?;
         match tap {

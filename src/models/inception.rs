@@ -1,5 +1,5 @@
-//! Inception v3 (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016;
-//! torchvision `models/inception.py`).
+//! Inception v3 (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR
+//! 2016; torchvision `models/inception.py`).
 
 use super::googlenet::{basic_conv, behind, linear_init};
 use super::prelude::*;
@@ -8,7 +8,7 @@ use super::{Auxiliaries, Auxiliary};
 pub(super) const TABLE: &[Architecture] = &[Architecture {
     auxiliaries: Auxiliaries {
         weight: 0.4,
-        // Below, fewer than five pixels are left where its last convolution needs five.
+        // Below that, fewer than five pixels reach a last convolution that needs five.
         min_size: 299,
         classifiers: &[Auxiliary { key: "AuxLogits", after: "Mixed_6e", build: auxiliary }],
     },
@@ -16,7 +16,7 @@ pub(super) const TABLE: &[Architecture] = &[Architecture {
     ..Architecture::family("Inception v3", "Mixed_7a").min_size(75).builder("inception_v3", build)
 }];
 
-/// Name, whether a pooling stands before it, input and output channels, convolution.
+/// Name, whether a pooling precedes it, input and output channels, convolution.
 const STEM: [(&str, bool, i64, i64, ConvConfig); 5] = [
     ("Conv2d_1a_3x3", false, 3, 32, shrinking(2)),
     ("Conv2d_2a_3x3", false, 32, 32, shrinking(1)),
@@ -41,7 +41,7 @@ const MODULES: [(&str, i64, Module); 11] = [
 ];
 const FEATURES: i64 = 2048;
 const DROPOUT: f64 = 0.5;
-/// The initial weights' distribution, of convolutions and of the classifier.
+/// Standard deviation of the initial weights, of convolutions and of the classifier.
 const DEVIATION: f64 = 0.1;
 
 /// The five modules, by torchvision's letters.
@@ -51,16 +51,16 @@ enum Module {
     A { projected: i64 },
     /// Halves the resolution behind the modules of kind A.
     B,
-    /// Figure 6, with 7×7 convolutions taken apart; `width`: channels between them.
+    /// Figure 6, with factorised 7×7 convolutions; `width`: channels between them.
     C { width: i64 },
     /// Halves the resolution behind the modules of kind C.
     D,
-    /// Figure 7, with branches that split once more.
+    /// Figure 7, with branches that split again.
     E,
 }
 
-/// Poolings belong to the stage that they feed, so that a stage's output is what torchvision's module of
-/// that name returns.
+/// Poolings belong to the stage they feed, so that a stage's output is that of torchvision's module
+/// of the same name.
 fn build(chain: &mut Chain) -> Result<()> {
     for (name, pooled, inputs, outputs, config) in STEM {
         chain.stage(name, |root| {
@@ -166,14 +166,14 @@ fn branches(module: &Branch, kind: Module) -> Result<Vec<Box<dyn Layer>>> {
     })
 }
 
-/// Where a branch begins: its module's path, and the channels that come in.
+/// Start of a branch: its module's path, and the input channels.
 struct Branch<'a> {
     path: Path<'a>,
     inputs: i64,
 }
 
 impl Branch<'_> {
-    /// Convolutions one after the other: key, output channels, configuration.
+    /// Convolutions in sequence: key, output channels, configuration.
     fn of(&self, convolutions: &[(&str, i64, ConvConfig)]) -> Result<Box<dyn Layer>> {
         let mut inputs = self.inputs;
         let mut layers: Vec<Box<dyn Layer>> = Vec::new();
@@ -184,7 +184,7 @@ impl Branch<'_> {
         Ok(Box::new(Sequential(layers)))
     }
 
-    /// The same, then a 1×3 and a 3×1 convolution side by side, each with as many channels.
+    /// The same, then a 1×3 and a 3×1 convolution side by side with equal channels.
     fn split(&self, convolutions: &[(&str, i64, ConvConfig)], keys: [&str; 2]) -> Result<Box<dyn Layer>> {
         let stem = self.of(convolutions)?;
         let inputs = convolutions.last().map_or(self.inputs, |&(_, outputs, _)| outputs);

@@ -1,17 +1,19 @@
-//! A network built once more for inference, over the weights of another: same stages, same numbers but for rounding,
-//! several times as fast on a CPU.
+//! An inference copy of a network, over the same weights: same stages, same numbers but for
+//! rounding, several times as fast on a CPU.
 //!
-//! Nothing is drawn or read from a file: [`Path::var`](super::Path::var) finds the other network's tensors, so that no
-//! family has to know of it. What is different:
+//! Nothing is drawn or read from a file: [`Path::var`](super::Path::var) finds the other network's
+//! tensors, so families need no code for it. The differences:
 //!
-//! - A BatchNorm behind a convolution is folded into its weights (Jacob et al., CVPR 2018, section 3.2): with running
-//!   mean μ and variance σ², scale γ and shift β, `γ (w x + b - μ) / √(σ² + ε) + β` is one convolution.
-//! - Kernels lie channels-last in memory, and so do images between convolutions.
-//! - Convolutions and linear layers are oneDNN's. PyTorch's own choice for 1×1 convolutions on one thread, and for linear
-//!   layers always, is MKL's matrix product, which runs at less than half the speed on an AMD processor with AVX-512
-//!   (100 against 230 GFLOP/s a core) and no faster on others.
+//! - A BatchNorm behind a convolution is folded into its weights (Jacob et al., CVPR 2018, section
+//!   3.2): with running mean μ and variance σ², scale γ and shift β,
+//!   `γ (w x + b - μ) / √(σ² + ε) + β` is one convolution.
+//! - Kernels are channels-last in memory, and so are images between convolutions.
+//! - Convolutions and linear layers are oneDNN's. PyTorch's own choice for 1×1 convolutions on one
+//!   thread, and for linear layers always, is MKL's matrix product, which runs at less than half
+//!   the speed on an AMD processor with AVX-512 (100 against 230 GFLOP/s a core) and no faster on
+//!   others.
 //!
-//! The network that was given stays as it is: it is what is trained and written.
+//! The original network stays as it is, for training and writing.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,22 +27,23 @@ use super::vars::Vars;
 use super::{Architecture, Chain};
 use crate::error::{Error, Result};
 
-/// Whether BatchNorm is folded into the convolution before it, and by whom convolutions are computed.
+/// Whether BatchNorm is folded into the convolution before it, and which library computes
+/// convolutions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folding {
-    /// Where one stands directly behind a convolution.
+    /// Folded where it directly follows a convolution.
     Folded,
-    /// Never, so that what goes into each BatchNorm can be looked at.
+    /// Not folded, so that the input of each BatchNorm can be observed.
     Unfolded,
-    /// Never, and all operations are PyTorch's own: autocast does not know oneDNN's.
+    /// Not folded, and all operations are PyTorch's own: autocast does not know oneDNN's.
     Plain,
 }
 
-/// The tensors of a network for inference by their keys. Folded ones take the place of the convolution's own.
+/// An inference network's tensors by key. Folded ones replace the convolution's own.
 #[derive(Debug)]
 pub(super) struct Prepared {
     folding: Folding,
-    /// Whether kernels go to oneDNN directly.
+    /// Whether convolutions call oneDNN directly.
     pub direct: bool,
     tensors: RefCell<HashMap<String, Tensor>>,
 }
@@ -51,7 +54,7 @@ impl Prepared {
         self.tensors.borrow().get(key).map(Tensor::shallow_clone)
     }
 
-    /// What `make` makes, made once for all networks that are built over this.
+    /// The result of `make`, made once for all networks built over this.
     fn once(&self, key: String, make: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
         if let Some(made) = self.get(&key) {
             return Ok(made);
@@ -61,13 +64,13 @@ impl Prepared {
         Ok(made)
     }
 
-    /// A convolution with its kernel channels-last in memory; `key` is its weight's.
+    /// A convolution with a channels-last kernel; `key` is its weight's.
     pub fn convolution(&self, key: &str, conv: Conv2d) -> Result<Conv2d> {
         let weight = self.once(format!("{key} channels-last"), || Ok(channels_last(&conv.weight)?))?;
         Ok(Conv2d { weight, direct: self.direct, ..conv })
     }
 
-    /// A convolution that does what `conv` and `norm` do one after the other, if that is wanted.
+    /// A convolution equal to `conv` followed by `norm`, if folding is on.
     pub fn fold(&self, key: &str, conv: &Conv2d, norm: &BatchNorm2d) -> Result<Option<Conv2d>> {
         if self.folding != Folding::Folded {
             return Ok(None);
@@ -94,7 +97,7 @@ impl Prepared {
     }
 }
 
-/// A network for inference, of which copies that share all memory can be had: one for each thread.
+/// An inference network to copy for each thread; all copies share its memory.
 pub struct InferenceNetwork {
     architecture: &'static Architecture,
     prepared: Rc<Prepared>,
@@ -108,7 +111,7 @@ pub struct InferenceNetwork {
 }
 
 impl InferenceNetwork {
-    /// Prepares the values that `network` has now; later changes to them are not seen.
+    /// Prepares the current values of `network`; later changes to them have no effect.
     pub fn of(network: &Network, folding: Folding) -> Result<Self> {
         tch::no_grad(|| {
             let tensors = network.vars().iter().map(|var| Ok((var.key.clone(), var.tensor.f_detach()?)));
@@ -127,13 +130,13 @@ impl InferenceNetwork {
                 transform_input: network.transform_input(),
                 reads: network.head_taps().to_vec(),
             };
-            // What is folded is folded here, once.
+            // Folds everything once, here.
             view.network()?;
             Ok(view)
         })
     }
 
-    /// A network over these values, for inference alone. It may go to another thread.
+    /// A network over these values, for inference only. It may move to another thread.
     pub fn network(&self) -> Result<Network> {
         tch::no_grad(|| {
             let vars = || Vars::over(Rc::clone(&self.prepared), self.device);

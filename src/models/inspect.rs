@@ -11,17 +11,17 @@ use crate::error::Result;
 /// One layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The stage that it is part of, or the head.
+    /// Its stage, or the head.
     pub stage: String,
     /// Its path in the state dict; empty for a layer without parameters.
     pub key: String,
-    /// What it is, such as `Conv2d 3×3`.
+    /// Its type, such as `Conv2d 3×3`.
     pub kind: String,
     /// The shape of its output for one image, such as `[64, 112, 112]`.
     pub output: Vec<i64>,
-    /// Its weights: all its parameters but the bias.
+    /// Number of parameters other than biases.
     pub weights: usize,
-    /// Its biases.
+    /// Number of biases.
     pub biases: usize,
     /// Its multiply-adds.
     pub multiply_adds: u64,
@@ -39,11 +39,11 @@ impl Row {
     }
 }
 
-/// The layers of `network` in the order in which they run on an image of `side` × `side` pixels.
+/// The layers of `network` in execution order, for an image of `side` × `side` pixels.
 pub fn inspect(network: &Network, side: u32) -> Result<Vec<Row>> {
     let side = i64::from(side);
     let image = Tensor::f_zeros([1, 3, side, side], (Kind::Float, network.device()))?;
-    // A weight's place in memory tells its key, and the key the other parameters of its layer.
+    // A weight's address gives its key, and the key the other parameters of its layer.
     let mut keys = HashMap::new();
     let mut parameters: HashMap<&str, [usize; 2]> = HashMap::new();
     for var in network.vars().iter().filter(|var| var.role.is_parameter()) {
@@ -56,7 +56,7 @@ pub fn inspect(network: &Network, side: u32) -> Result<Vec<Row>> {
     let mut add = |stage: &str, layers: Vec<Traced>| {
         for Traced { kind, weight, output, multiply_adds } in layers {
             let key = weight.and_then(|weight| keys.get(&weight).copied()).unwrap_or_default();
-            // Counted once, should a layer run twice.
+            // Counted once if a layer runs twice.
             let [weights, biases] = parameters.remove(key).unwrap_or_default();
             rows.push(Row {
                 stage: stage.to_string(),

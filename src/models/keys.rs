@@ -1,4 +1,4 @@
-//! The keys of files that an older version or another library wrote, and what they are called here.
+//! Maps the keys of files from older versions or other libraries to those used here.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::vars::{Fill, Vars};
 use super::{Architecture, Chain, DEFAULT_SIDE};
 use crate::error::Result;
 
-/// From keys in files to those of a network.
+/// Map from keys in files to a network's keys.
 pub struct Keys {
     /// Parts of keys.
     parts: &'static [(&'static str, &'static str)],
@@ -15,7 +15,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// What is known for an architecture.
+    /// The known keys of an architecture.
     pub fn of(architecture: &Architecture) -> Result<Self> {
         let whole = match architecture.also_keyed {
             Some(other) => listed(other)?.into_iter().zip(listed(architecture.build)?).collect(),
@@ -24,7 +24,7 @@ impl Keys {
         Ok(Keys { parts: architecture.renames, whole })
     }
 
-    /// The network's key for one in a file.
+    /// The network's key for a key in a file.
     pub fn current(&self, key: &str) -> String {
         match self.whole.get(key) {
             Some(current) => current.clone(),

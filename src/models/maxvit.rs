@@ -1,4 +1,5 @@
-//! MaxViT (Tu et al., "MaxViT: Multi-Axis Vision Transformer", ECCV 2022; torchvision `models/maxvit.py`).
+//! MaxViT (Tu et al., "MaxViT: Multi-Axis Vision Transformer", ECCV 2022; torchvision
+//! `models/maxvit.py`).
 
 use super::layers::Activation::{Gelu, Identity, Sigmoid, Silu, Tanh};
 use super::prelude::*;
@@ -6,16 +7,16 @@ use super::prelude::*;
 pub(super) const TABLE: &[Architecture] =
     &[Architecture::family("MaxViT", "block4").contiguous().multiple_of(MULTIPLE).builder("maxvit_t", build)];
 
-/// Sides of images are multiples of this, in pixels: 7 parts at a 32nd of the resolution.
+/// Image sides are multiples of this, in pixels: 7 parts at a 32nd of the resolution.
 const MULTIPLE: u32 = 224;
 /// Channels and layers of the four blocks.
 const BLOCKS: [(i64, usize); 4] = [(64, 2), (128, 2), (256, 5), (512, 2)];
 const STEM: i64 = 64;
 /// The channels of an attention head.
 const HEAD_WIDTH: i64 = 32;
-/// The side of a window, and the number of places that each side of the grid has.
+/// The side of a window, and the number of positions on each side of the grid.
 const PARTITION: i64 = 7;
-/// Stochastic depth of the last layer, less before it.
+/// Stochastic depth of the last layer; earlier ones have less.
 const DROP_RATE: f64 = 0.2;
 const NORM: NormConfig = NormConfig { eps: 1e-3, momentum: 0.01 };
 const LAYER_NORM_EPS: f64 = 1e-5;
@@ -56,7 +57,7 @@ fn build(chain: &mut Chain) -> Result<()> {
     chain.head_with("classifier.5", identity(), inputs, INIT.without_bias())
 }
 
-/// Of every linear layer.
+/// Initial values of every linear layer.
 const INIT: LinearInit = LinearInit { weight: Init::Normal(DEVIATION), bias: Some(Init::Constant(0.)) };
 
 const fn convolution(kernel: i64) -> ConvConfig {
@@ -87,16 +88,16 @@ fn mb_conv(path: &Path, inputs: i64, outputs: i64, stride: i64, drop_rate: f64) 
     Ok(Residual::new(Sequential(main), shortcut, Identity))
 }
 
-/// Which patches see each other.
+/// Partition of the patches that attend to each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Partition {
-    /// Those of a window of 7×7 neighbours.
+    /// Windows of 7×7 neighbours.
     Window,
-    /// 7×7 that lie spread over the whole image, at equal distances.
+    /// 7×7 patches spread over the whole image, at equal distances.
     Grid,
 }
 
-/// A transformer block over the parts of an image.
+/// A transformer block within the partitions of an image.
 struct PartitionAttention {
     partition: Partition,
     block: TransformerBlock,
@@ -130,7 +131,7 @@ impl Layer for PartitionAttention {
             Partition::Grid => height / PARTITION,
         };
         let parts = windows(&xs.f_permute([0, 2, 3, 1])?, side)?;
-        // The grid's parts are the places that the windows have in common.
+        // The grid's parts are the positions that the windows have in common.
         let parts = match self.partition {
             Partition::Window => self.block.forward(&parts, mode)?,
             Partition::Grid => self.block.forward(&parts.f_transpose(1, 2)?, mode)?.f_transpose(1, 2)?,
@@ -164,7 +165,7 @@ impl Layer for RelativeAttention {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         let bias = position_bias(&self.table, &self.index, PARTITION * PARTITION)?;
         let heads = split_heads(&self.qkv.forward(xs, mode)?, self.channels / HEAD_WIDTH)?;
-        // By all channels, not by a head's: so it was trained.
+        // By all channels, not by a head's, as in training.
         let scale = (self.channels as f64).sqrt().recip();
         self.out.forward(&attend(&heads, Some(&bias), Some(scale))?, mode)
     }

@@ -1,8 +1,9 @@
-//! MnasNet (Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile", CVPR 2019), the variant B1
-//! in four widths; torchvision `models/mnasnet.py`.
+//! MnasNet (Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile", CVPR
+//! 2019), the variant B1 in four widths; torchvision `models/mnasnet.py`.
 //!
-//! torchvision takes a state dict for this family only with the version that PyTorch keeps beside it, which
-//! safetensors files do not have: there `state_dict._metadata = model.state_dict()._metadata` comes first.
+//! torchvision loads a state dict for this family only with the version that PyTorch keeps beside
+//! it, which safetensors files lack: run `state_dict._metadata = model.state_dict()._metadata`
+//! first.
 
 use super::Older;
 use super::layers::Activation::Relu;
@@ -15,12 +16,13 @@ pub(super) const TABLE: &[Architecture] = &[
     MNASNET.builder("mnasnet1_3", |chain| mnasnet(chain, 1.3)),
 ];
 
-/// What the builders share; `method: partial` starts at the last resolution.
+/// Fields shared by the builders; `method: partial` starts at the last resolution.
 const MNASNET: Architecture =
     Architecture { older: Some(VERSION_1), ..Architecture::family("MNASNet", "stage6") };
 
-/// Before torchvision's version 2 (`MNASNet._version`) the stem had 32 and 16 channels at any width. Its files say
-/// so in the `_metadata` of the state dict, and torchvision then rebuilds the stem.
+/// Before torchvision's version 2 (`MNASNet._version`) the stem had 32 and 16 channels at any
+/// width. Its files say so in the `_metadata` of the state dict, and torchvision then rebuilds the
+/// stem.
 const VERSION_1: Older = Older {
     key: "layers.0.weight",
     shape: &[32, 3, 3, 3],
@@ -35,7 +37,7 @@ const STAGES: [(i64, i64, i64, usize); 6] =
 /// Channels of the stem and of the stages at width 1.
 const CHANNELS: [i64; 8] = [32, 16, 24, 40, 80, 96, 192, 320];
 const LAST: i64 = 1280;
-/// torchvision turns the paper's momentum for TensorFlow into PyTorch's.
+/// The paper's momentum for TensorFlow, converted to PyTorch's as in torchvision.
 const NORM: NormConfig = NormConfig { momentum: 1. - 0.9997, ..NormConfig::DEFAULT };
 const DROPOUT: f64 = 0.2;
 
@@ -48,7 +50,7 @@ fn mnasnet(chain: &mut Chain, width: f64) -> Result<()> {
     })?;
     let block = InvertedResidualConfig { norm: NORM, ..InvertedResidualConfig::BASE };
     chain.stage("stage1.0", |root| {
-        // The layers of this block stand among those of the network.
+        // This block's layers are numbered among those of the network.
         let keys = BlockKeys::Flat(3);
         let config = InvertedResidualConfig { inputs: stem, expanded: stem, outputs: first, keys, ..block };
         inverted_residual(&(root / "layers"), config)

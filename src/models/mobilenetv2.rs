@@ -1,5 +1,5 @@
-//! MobileNetV2 (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018;
-//! torchvision `models/mobilenetv2.py`).
+//! MobileNetV2 (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR
+//! 2018; torchvision `models/mobilenetv2.py`).
 
 use super::layers::Activation::Relu6;
 use super::prelude::*;

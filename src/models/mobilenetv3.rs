@@ -1,4 +1,5 @@
-//! MobileNetV3 (Howard et al., "Searching for MobileNetV3", ICCV 2019; torchvision `models/mobilenetv3.py`).
+//! MobileNetV3 (Howard et al., "Searching for MobileNetV3", ICCV 2019; torchvision
+//! `models/mobilenetv3.py`).
 
 use super::layers::Activation::{self, Hardsigmoid, Hardswish, Relu};
 use super::prelude::*;
@@ -11,13 +12,13 @@ pub(super) const TABLE: &[Architecture] = &[
         .builder("mobilenet_v3_small", |chain| mobilenet_v3(chain, SMALL, 1024)),
 ];
 
-/// Blocks with as many output channels each.
+/// Blocks with the same number of output channels.
 struct Stage {
     outputs: i64,
-    /// Of the first block.
+    /// Stride of the first block.
     stride: i64,
     kernel: i64,
-    /// Whether there is squeeze-and-excitation.
+    /// Whether it has squeeze-and-excitation.
     squeezes: bool,
     activation: Activation,
     /// Channels between the convolutions, block by block.

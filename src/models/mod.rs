@@ -1,8 +1,9 @@
-//! The networks: torchvision's architectures, their weight entries, and the chain of stages they share.
+//! The networks: torchvision's architectures, their weight entries, and the chain of stages they
+//! share.
 //!
 //! One file a family, each with a table of its builders (a row per builder, as in torchvision's
-//! `models/*.py`); what torchvision publishes for them is in `weights.csv`. To add a family, write its file, and
-//! add its table to [`architectures`].
+//! `models/*.py`); `weights.csv` lists their published weights. To add a family, write its file,
+//! and add its table to [`architectures`].
 
 mod auxiliary;
 mod chain;
@@ -74,54 +75,55 @@ use crate::error::{Error, Result};
 use crate::preprocess::{Fit, Interpolation, Preprocessing};
 use crate::text::suggest;
 
-/// One builder: `torchvision.models.NAME`, or a network of the courses that torchvision lacks.
+/// One builder: `torchvision.models.NAME`, or a classic network that torchvision lacks.
 pub struct Architecture {
     /// The builder's name, such as `resnet18`.
     pub name: &'static str,
-    /// The family's name for people.
+    /// The family's display name.
     pub family: &'static str,
-    /// How images are prepared where there are no weights.
+    /// Preprocessing where there are no weights.
     pub preset: Preprocessing,
-    /// The smallest side of an input that the network can take.
+    /// Smallest side of an input.
     pub min_size: u32,
-    /// What the side of an input must be a multiple of.
+    /// The side of an input is a multiple of this.
     pub multiple: u32,
     /// The first stage, or group of stages, that `method: partial` trains unless told otherwise.
     pub partial_from: &'static str,
-    /// Classifiers that help in training. torchvision's files hold them; what does not train leaves them out.
+    /// Classifiers that help in training. torchvision's files hold them; they are built only for
+    /// training.
     pub auxiliaries: Auxiliaries,
     /// Whether a training step on the CPU is faster with images and kernels channels-last in memory.
     pub channels_last: bool,
     /// Whether torchvision's weights want the network itself to move images from ImageNet's mean and
     /// deviation to 0.5 and 0.5 ([`Network::set_transform_input`]).
     pub transform_input: bool,
-    /// Parts of keys in older files, with what they are called now.
+    /// Parts of keys in older files, with their current names.
     pub renames: &'static [(&'static str, &'static str)],
-    /// The same network with the keys of another library, whose files are read too: variable by variable as
-    /// [`Architecture::build`] has them.
+    /// The same network with the keys of another library, whose files are read too; same order of
+    /// variables as in [`Architecture::build`].
     pub also_keyed: Option<fn(&mut Chain) -> Result<()>>,
-    /// The key of an embedding of positions, `[1, 1 + n², D]`: a class token and n × n patches of `multiple` pixels
-    /// a side. It is resampled for images of another size than a file was made for.
+    /// The key of a position embedding, `[1, 1 + n², D]`: a class token and n × n patches of
+    /// `multiple` pixels a side. It is resampled if the file was made for images of another size.
     pub positions: Option<&'static str>,
-    /// A tensor by whose shape files of an older network of the same name are known, and what to say of them.
+    /// Recognises files of an older network of the same name by a tensor's shape, with advice.
     pub older: Option<Older>,
     /// Appends the stages and the head.
     pub build: fn(&mut Chain) -> Result<()>,
 }
 
-/// How files are known of which the network has changed since.
+/// How to recognise files of an older version of the network.
 #[derive(Clone, Copy, Debug)]
 pub struct Older {
     /// The key of a tensor.
     pub key: &'static str,
-    /// Its shape in the older network, where that is not the shape of today.
+    /// Its shape in the older network, if different from today's.
     pub shape: &'static [usize],
-    /// What such a file is and what to do, a sentence.
+    /// Description of the file and remedy: a sentence.
     pub advice: &'static str,
 }
 
 impl Architecture {
-    /// What most families have in common; each replaces what is its own.
+    /// Defaults of most families, to be overridden.
     const fn family(family: &'static str, partial_from: &'static str) -> Self {
         Architecture {
             name: "",
@@ -141,12 +143,12 @@ impl Architecture {
         }
     }
 
-    /// The same for inputs whose sides have at least so many pixels.
+    /// The same for inputs with sides of at least this many pixels.
     const fn min_size(self, min_size: u32) -> Self {
         Architecture { min_size, ..self }
     }
 
-    /// The same for inputs whose sides are multiples of so many pixels.
+    /// The same for inputs with sides that are multiples of this many pixels.
     const fn multiple_of(self, multiple: u32) -> Self {
         Architecture { min_size: multiple, multiple, ..self }
     }
@@ -168,27 +170,29 @@ impl Architecture {
         Architecture { name, build, ..self }
     }
 
-    /// The same, and files with these keys are read too.
+    /// The same, also reading files with these keys.
     const fn also_keyed(self, build: fn(&mut Chain) -> Result<()>) -> Self {
         Architecture { also_keyed: Some(build), ..self }
     }
 
-    /// The pretrained weights that are published, in torchvision's order.
+    /// The published weights, in torchvision's order.
     pub fn weights(&self) -> &'static [WeightEntry] {
         weights::published(self.name).map_or(&[], |published| &published.entries)
     }
 
-    /// Their enum class in torchvision, such as `ResNet18_Weights`, or one after its pattern; empty where nothing is published.
+    /// Their enum class in torchvision, such as `ResNet18_Weights`, or one after its pattern; empty
+    /// if nothing is published.
     pub fn weights_enum(&self) -> &'static str {
         weights::published(self.name).map_or("", |published| published.name)
     }
 
-    /// The tag that `DEFAULT` stands for; empty where nothing is published.
+    /// The tag of `DEFAULT`; empty if nothing is published.
     pub fn default_tag(&self) -> &'static str {
         weights::published(self.name).map_or("", |published| published.default)
     }
 
-    /// The entry of this tag; `DEFAULT` and the enum's full name (`ResNet18_Weights.IMAGENET1K_V1`) too.
+    /// The entry of this tag; also of `DEFAULT` and the enum's full name
+    /// (`ResNet18_Weights.IMAGENET1K_V1`).
     pub fn entry(&self, tag: &str) -> Option<&'static WeightEntry> {
         let own =
             tag.strip_prefix(self.weights_enum()).and_then(|rest| rest.strip_prefix('.')).unwrap_or(tag);
@@ -196,15 +200,15 @@ impl Architecture {
         self.weights().iter().find(|entry| entry.tag == tag)
     }
 
-    /// How images are prepared where no weights say otherwise: as the first entry's.
+    /// Preprocessing where no weights say otherwise: the first entry's.
     pub fn preprocessing(&self) -> Preprocessing {
         self.weights().first().map_or_else(|| self.preset.clone(), |entry| entry.preprocessing.clone())
     }
 
-    /// Whether the network can take images of `side` by `side` pixels.
+    /// Checks that the network can take images of `side` by `side` pixels.
     ///
     /// # Errors
-    /// A message for the user that names the nearest sizes that are possible.
+    /// A message for the user that names the nearest possible sizes.
     pub fn check_side(&self, side: u32) -> Result<(), String> {
         let Architecture { name, min_size, multiple, .. } = *self;
         let below = side - side % multiple;
@@ -242,7 +246,7 @@ pub fn find(name: &str) -> Option<&'static Architecture> {
     architectures().find(|architecture| architecture.name == name)
 }
 
-/// What to say of a name that no architecture has.
+/// The error message for an unknown architecture name.
 pub fn unknown(name: &str) -> String {
     let names: Vec<_> = architectures().map(|architecture| architecture.name).collect();
     let nearest = suggest::nearest_few(name, names.iter().copied(), 3);
@@ -260,10 +264,10 @@ pub fn imagenet_classes() -> Vec<String> {
     include_str!("../../data/imagenet_classes.txt").lines().map(str::to_string).collect()
 }
 
-/// What to say of a stage that the network does not have; `taps` are names that would do besides stages.
+/// The error for an unknown stage; `taps` are valid names besides stages.
 fn suggest_stage(network: &Network, name: &str, taps: &[&'static str]) -> Error {
     let stages: Vec<&str> = network.stage_names().collect();
-    // A deep network has fifty blocks: their groups are enough to find one's way.
+    // A deep network has fifty blocks: listing their groups is enough.
     let mut groups: Vec<&str> = stages.iter().map(|stage| stage.split('.').next().unwrap_or(stage)).collect();
     groups.dedup();
     groups.extend(taps);

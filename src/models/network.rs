@@ -1,7 +1,7 @@
 //! A network is a chain of named stages, then a head.
 //!
-//! Everything that transfer learning does is said in terms of the chain: freezing is "the first k
-//! stages", features are read after a stage, and a frozen prefix computes the same in every epoch.
+//! Transfer learning is expressed in terms of the chain: freezing is "the first k stages", features
+//! are read after a stage, and a frozen prefix computes the same in every epoch.
 
 mod groups;
 mod layout;
@@ -22,17 +22,17 @@ pub use groups::StageGroup;
 pub use layout::{channels_last, is_channels_last};
 pub use prefix::Activations;
 
-/// Where `features` and `logits` are read in every network.
+/// Tap name of the classifier's input, in every network.
 pub const FEATURES: &str = "features";
 /// The output of the final classifier layer.
 pub const LOGITS: &str = "logits";
 
-/// The side of the images in pixels that a network is built for unless told otherwise.
+/// Default side of a network's images, in pixels.
 pub const DEFAULT_SIDE: i64 = 224;
 
-/// A classifier on an inner stage, while the network is trained.
+/// A classifier on an inner stage, during training.
 struct AuxiliaryClassifier {
-    /// Index of the stage that it reads.
+    /// Index of the stage it reads.
     stage: usize,
     body: Box<dyn Layer>,
     vars: Vec<Var>,
@@ -41,12 +41,13 @@ struct AuxiliaryClassifier {
 /// A point in the chain at which a vector can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tap {
-    /// After the stage of this index, averaged over height and width where it is spatial.
+    /// After the stage of this index, averaged over height and width if spatial.
     Stage(usize),
-    /// The input of the final classifier layer, averaged over height and width where that is a convolution.
+    /// The input of the final classifier layer, averaged over height and width if that is a
+    /// convolution.
     Features,
-    /// The greatest value over height and width of each channel that a convolution classifies; the features
-    /// where a linear layer does.
+    /// The maximum over height and width of each input channel of a convolutional classifier; the
+    /// features for a linear one.
     Peaks,
     /// The output of the final classifier layer.
     Logits,
@@ -54,7 +55,7 @@ pub enum Tap {
 
 /// A torchvision network: an ordered chain of named stages, then a head.
 pub struct Network {
-    /// The builder it came from.
+    /// Its builder.
     pub architecture: &'static Architecture,
     pub(super) stages: Vec<Stage>,
     pub(super) head: Head,
@@ -63,9 +64,9 @@ pub struct Network {
     pub(super) device: Device,
     pub(super) pooling: Pooling,
     side: i64,
-    /// In the order of the stages that they read, all of which are trained.
+    /// In the order of the stages they read, all of which are trained.
     auxiliaries: Vec<AuxiliaryClassifier>,
-    /// Scale and shift of the images' channels, where the weights want them.
+    /// Scale and shift of the images' channels, if the weights need them.
     transform: Option<[Tensor; 2]>,
 }
 
@@ -80,8 +81,8 @@ impl Network {
         Network::sized(architecture, classes, DEFAULT_SIDE, device, fill)
     }
 
-    /// The same for images of `side` pixels a side: it matters to the shapes of a few networks, such as a
-    /// vision transformer with its embedding of positions.
+    /// The same for images of `side` pixels a side: a few networks have shapes that depend on it,
+    /// such as a vision transformer with its position embedding.
     pub fn sized(
         architecture: &'static Architecture,
         classes: usize,
@@ -96,7 +97,7 @@ impl Network {
         Network::of_parts(architecture, stages, head, pooling, vars, side)
     }
 
-    /// What a chain was built of, put together.
+    /// Assembles a network from the parts of a chain.
     pub(super) fn of_parts(
         architecture: &'static Architecture,
         stages: Vec<Stage>,
@@ -140,7 +141,7 @@ impl Network {
         self.head.classifier.weight().size()[1] as usize
     }
 
-    /// The side of the images in pixels that it was built for.
+    /// The side in pixels of the images it was built for.
     pub fn side(&self) -> i64 {
         self.side
     }
@@ -160,7 +161,7 @@ impl Network {
         &self.head.classifier
     }
 
-    /// Whether it has BatchNorm layers, whose running statistics describe the data that it was trained on.
+    /// Whether it has BatchNorm layers, whose running statistics describe their training data.
     pub fn has_running_statistics(&self) -> bool {
         self.vars.iter().any(|var| var.role == Role::RunningStatistic)
     }
@@ -180,7 +181,7 @@ impl Network {
         key.strip_prefix(self.head.key).is_some_and(|rest| rest.starts_with('.'))
     }
 
-    /// The stages that `name` stands for: one stage (`layer4.1`) or a group of them (`layer4`).
+    /// The stages of a name: one stage (`layer4.1`) or a group of them (`layer4`).
     pub fn stages_named(&self, name: &str) -> Result<Range<usize>> {
         let belongs =
             |stage: &str| stage == name || stage.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
@@ -192,7 +193,7 @@ impl Network {
         }
     }
 
-    /// Whether what is read at `tap` depends on a variable whose key begins with `prefix`.
+    /// Whether the vector at `tap` depends on a variable whose key begins with `prefix`.
     pub fn reads(&self, tap: Tap, prefix: &str) -> bool {
         let end = match tap {
             Tap::Stage(index) => self.stages[index].vars.end,
@@ -201,7 +202,7 @@ impl Network {
         self.vars[..end].iter().any(|var| var.key.starts_with(prefix))
     }
 
-    /// Where `--stage name` reads.
+    /// The tap of `--stage name`.
     pub fn tap(&self, name: &str) -> Result<Tap> {
         match name {
             FEATURES => Ok(Tap::Features),
@@ -213,9 +214,10 @@ impl Network {
         }
     }
 
-    /// Whether images are moved from ImageNet's mean and deviation to a mean and a deviation of 0.5 before
-    /// the first stage (torchvision's `transform_input`): the weights ported from TensorFlow were trained
-    /// that way, and their presets normalise as all others do. Off unless this is called.
+    /// Whether to convert images from ImageNet's mean and deviation to a mean and a deviation of
+    /// 0.5 before the first stage (torchvision's `transform_input`): the weights ported from
+    /// TensorFlow were trained that way, and their presets normalise as all others do. Off by
+    /// default.
     pub fn set_transform_input(&mut self, on: bool) -> Result<()> {
         self.transform = match on {
             true => Some(input_transform(self.device).map_err(Error::torch("make the input's transform"))?),
@@ -229,8 +231,9 @@ impl Network {
         self.transform.is_some()
     }
 
-    /// Freezes the first `stages` stages: they run without gradients and with BatchNorm in inference
-    /// mode, whatever the mode of the rest, and everything behind them is trained. Auxiliary classifiers go.
+    /// Freezes the first `stages` stages: they run without gradients and with BatchNorm in
+    /// inference mode, whatever the mode of the rest, and everything behind them is trained.
+    /// Auxiliary classifiers are removed.
     pub fn freeze(&mut self, stages: usize) -> Result<()> {
         self.frozen = stages.min(self.stages.len());
         self.auxiliaries.clear();
@@ -243,8 +246,8 @@ impl Network {
         Ok(())
     }
 
-    /// Builds the auxiliary classifiers that read stages which are trained; call it after
-    /// [`Network::freeze`]. On a frozen stage there is nothing that one could help to train.
+    /// Builds the auxiliary classifiers on trained stages; call it after [`Network::freeze`]. On a
+    /// frozen stage one would have nothing to train.
     pub fn add_auxiliaries(&mut self, fill: Fill) -> Result<()> {
         self.auxiliaries.clear();
         for (stage, auxiliary) in self.auxiliaries_from(self.frozen) {
@@ -259,7 +262,7 @@ impl Network {
         Ok(())
     }
 
-    /// The architecture's auxiliary classifiers that read the stage `first` or a later one, with their stages.
+    /// The architecture's auxiliary classifiers on stage `first` or later, with their stages.
     pub fn auxiliaries_from(&self, first: usize) -> Vec<(usize, &'static Auxiliary)> {
         let stage_of = |after: &str| self.stages.iter().position(|stage| stage.name == after);
         let with_stage = |auxiliary: &'static Auxiliary| Some((stage_of(auxiliary.after)?, auxiliary));
@@ -267,12 +270,12 @@ impl Network {
         classifiers.filter_map(with_stage).filter(|&(stage, _)| stage >= first).collect()
     }
 
-    /// Parameters and buffers of the auxiliary classifiers that have been built; [`Network::vars`] is without.
+    /// Parameters and buffers of the built auxiliary classifiers; [`Network::vars`] excludes them.
     pub fn auxiliary_vars(&self) -> impl Iterator<Item = &Var> {
         self.auxiliaries.iter().flat_map(|auxiliary| &auxiliary.vars)
     }
 
-    /// How many stages are frozen.
+    /// Number of frozen stages.
     pub fn frozen(&self) -> usize {
         self.frozen
     }
@@ -281,8 +284,8 @@ impl Network {
         self.stages.get(self.frozen).map_or(self.head.vars.start, |stage| stage.vars.start)
     }
 
-    /// The parameters that training moves, each with whether it belongs to the head or to an auxiliary
-    /// classifier.
+    /// The parameters that training updates, each with whether it belongs to the head or to an
+    /// auxiliary classifier.
     pub fn trained(&self) -> impl Iterator<Item = (&Var, bool)> {
         let first = self.first_trained_var();
         let is_parameter = |(_, var): &(usize, &Var)| var.role.is_parameter();
@@ -296,31 +299,32 @@ impl Network {
             .chain(self.auxiliary_vars().filter(|var| var.role.is_parameter()).map(|var| (var, true)))
     }
 
-    /// sha256 over every parameter and buffer of the frozen stages: equal before and after training.
+    /// sha256 over every parameter and buffer of the frozen stages: equal before and after
+    /// training.
     pub fn frozen_hash(&self) -> Result<String> {
         vars::hash(&self.vars, 0..self.first_trained_var())
     }
 
-    /// Logits `[N, K]` for images `[N, 3, H, W]` in training: the frozen prefix without gradients and in
-    /// inference mode, the rest in `mode`. Auxiliary classifiers are not run.
+    /// Logits `[N, K]` for images `[N, 3, H, W]` in training: the frozen prefix without gradients
+    /// and in inference mode, the rest in `mode`. Auxiliary classifiers are not run.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let prefix = self.prefix(images)?;
         let values = self.run(self.frozen..self.stages.len(), &prefix.values, mode)?;
         self.head.classifier.forward(&self.head.neck.forward(&values, mode)?, mode)
     }
 
-    /// The same, and the logits of each auxiliary classifier that has been built.
+    /// The same, and the logits of each built auxiliary classifier.
     pub fn forward_with_auxiliaries(&self, images: &Tensor, mode: Mode) -> Result<(Tensor, Vec<Tensor>)> {
         self.forward_from(&self.enter(images)?, self.frozen, mode)
     }
 
     /// The vectors `[N, D]` at `tap` for images `[N, 3, H, W]`, in inference mode and without
-    /// gradients. Stages behind the reading are not run.
+    /// gradients. Stages behind the tap are not run.
     pub fn read(&self, images: &Tensor, tap: Tap) -> Result<Tensor> {
         self.read_from(&self.enter(images)?, tap)
     }
 
-    /// The output of the stage of this index for the output of the one before, in inference mode.
+    /// The output of this stage for the previous one's output, in inference mode.
     pub(super) fn stage(&self, index: usize, xs: &Tensor) -> Result<Tensor> {
         tch::no_grad(|| self.run(index..index + 1, xs, Mode::INFERENCE))
     }

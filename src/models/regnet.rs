@@ -22,12 +22,13 @@ pub(super) const TABLE: &[Architecture] = &[
     REGNET.builder("regnet_y_128gf", |chain| regnet_y(chain, widths(27, 456., 160.83, 2.52), 264)),
 ];
 
-/// What the builders share.
+/// Fields shared by the builders.
 const REGNET: Architecture = Architecture::family("RegNet", "block4");
 
 /// Output channels of the stem.
 const STEM: i64 = 32;
-/// Channels between the two layers of a squeeze-and-excitation, for each input channel of the block.
+/// Channels between the two layers of a squeeze-and-excitation, for each input channel of the
+/// block.
 const SQUEEZED: f64 = 0.25;
 
 /// The paper's parameters of the blocks' widths.
@@ -53,7 +54,8 @@ impl Widths {
         let Widths { depth, w_0, w_a, w_m } = self;
         let mut stages: Vec<(i64, usize)> = Vec::new();
         for block in 0..depth {
-            // The linear width, moved to the nearest power of w_m in units of w_0, then to a multiple of 8.
+            // The linear width, moved to the nearest power of w_m in units of w_0, then to a
+            // multiple of 8.
             let power = ((1. + f64::from(block) * w_a / w_0).ln() / w_m.ln()).round_ties_even();
             let width = (w_0 * w_m.powf(power) / 8.).round_ties_even() as i64 * 8;
             match stages.last_mut() {
@@ -65,7 +67,7 @@ impl Widths {
     }
 }
 
-/// The multiple of `group` that is nearest to `width`, but not more than a tenth below it.
+/// The multiple of `group` nearest to `width`, but at most a tenth below it.
 fn whole_groups(width: i64, group: i64) -> i64 {
     let nearest = group.max((width + group / 2) / group * group);
     if nearest * 10 < width * 9 { nearest + group } else { nearest }
@@ -117,7 +119,7 @@ struct Shape {
     outputs: i64,
     stride: i64,
     groups: i64,
-    /// Channels between the two layers of the squeeze-and-excitation, if there is one.
+    /// Channels between the two layers of the squeeze-and-excitation, if any.
     squeezed: Option<i64>,
 }
 
@@ -134,7 +136,8 @@ fn block(path: &Path, shape: Shape) -> Result<Residual> {
         Box::new(unit(&(&path / "b"), [outputs, outputs], grouped, Relu)?),
     ];
     if let Some(squeezed) = squeezed {
-        // torchvision leaves the biases of these two convolutions, the only ones, at PyTorch's own values.
+        // torchvision leaves the biases of these two convolutions, the only ones, at PyTorch's
+        // defaults.
         let init = ConvInit::KaimingFanOutDefaultBias;
         let gate = squeeze_excitation(&(&path / "se"), outputs, squeezed, [Relu, Sigmoid], init)?;
         main.push(Box::new(gate));

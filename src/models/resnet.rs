@@ -1,6 +1,6 @@
-//! ResNet (He et al., "Deep Residual Learning", CVPR 2016), ResNeXt (Xie et al., CVPR 2017) and Wide
-//! ResNet (Zagoruyko and Komodakis, BMVC 2016); torchvision `models/resnet.py`. As there, the stride of
-//! a bottleneck is in its 3×3 convolution ("ResNet v1.5").
+//! ResNet (He et al., "Deep Residual Learning", CVPR 2016), ResNeXt (Xie et al., CVPR 2017) and
+//! Wide ResNet (Zagoruyko and Komodakis, BMVC 2016); torchvision `models/resnet.py`. As there, the
+//! stride of a bottleneck is in its 3×3 convolution ("ResNet v1.5").
 
 use super::layers::Activation::{Identity, Relu};
 use super::prelude::*;
@@ -18,7 +18,7 @@ pub(super) const TABLE: &[Architecture] = &[
     RESNET.builder("wide_resnet101_2", |chain| resnet(chain, Block::Bottleneck, [3, 4, 23, 3], 1, 128)),
 ];
 
-/// What the builders share.
+/// Fields shared by the builders.
 const RESNET: Architecture = Architecture::family("ResNet", "layer4");
 
 /// The two residual blocks of the paper.

@@ -1,5 +1,5 @@
-//! ShuffleNet V2 (Ma et al., "Practical Guidelines for Efficient CNN Architecture Design", ECCV 2018;
-//! torchvision `models/shufflenetv2.py`).
+//! ShuffleNet V2 (Ma et al., "Practical Guidelines for Efficient CNN Architecture Design", ECCV
+//! 2018; torchvision `models/shufflenetv2.py`).
 
 use super::layers::Activation::{self, Identity, Relu};
 use super::prelude::*;
@@ -11,7 +11,7 @@ pub(super) const TABLE: &[Architecture] = &[
     SHUFFLENET.builder("shufflenet_v2_x2_0", |chain| shufflenet_v2(chain, [24, 244, 488, 976, 2048])),
 ];
 
-/// What the four builders share.
+/// Fields shared by the four builders.
 const SHUFFLENET: Architecture = Architecture::family("ShuffleNet V2", "stage4");
 
 /// Blocks in `stage2`, `stage3` and `stage4`, the same in all four widths.
@@ -53,7 +53,7 @@ fn unit(
 /// torchvision's `InvertedResidual`: channels are split (or, where the block halves the resolution,
 /// copied) into two branches, joined and shuffled.
 struct InvertedResidual {
-    /// Present where the block halves the resolution; otherwise half of the channels pass unchanged.
+    /// Present if the block halves the resolution; otherwise half of the channels pass unchanged.
     branch1: Option<Sequential>,
     branch2: Sequential,
 }
@@ -97,11 +97,11 @@ impl Layer for InvertedResidual {
     }
 }
 
-/// Interleaves the channels of the two branches, in whichever order the numbers lie in memory.
+/// Interleaves the channels of the two branches, in either memory format.
 fn channel_shuffle(xs: &Tensor) -> Result<Tensor, tch::TchError> {
     let (n, c, h, w) = xs.size4()?;
     if is_channels_last(xs) {
-        // As below, in the order of the memory: otherwise the copy comes out channels-first.
+        // As below, in memory order: otherwise the copy comes out channels-first.
         let xs = xs.f_permute([0, 2, 3, 1])?.f_reshape([n, h, w, 2, c / 2])?.f_transpose(3, 4)?;
         return xs.f_reshape([n, h, w, c])?.f_permute([0, 3, 1, 2]);
     }

@@ -1,8 +1,9 @@
-//! Several readings of the chain: features of different stages, and a head that reads them (`method: stages`).
+//! Several taps of the chain: features of different stages, and a head that reads them (`method:
+//! stages`).
 //!
-//! Very little data and a source that is very different: the last stage knows too much of the source's classes,
-//! and what serves may stand in the middle of the network (Donahue et al., "DeCAF", ICML 2014; Razavian et al.,
-//! CVPRW 2014).
+//! For very little data and a very different source: the last stage is too specific to the source's
+//! classes, and useful features may be in the middle of the network (Donahue et al., "DeCAF", ICML
+//! 2014; Razavian et al., CVPRW 2014).
 
 use tch::Tensor;
 
@@ -12,24 +13,24 @@ use super::network::{Activations, Network, Tap};
 use super::vars::{Fill, Init, Vars};
 use crate::error::{Error, Result};
 
-/// Where a head on several stages stands in the state dict, beside torchvision's keys.
+/// State-dict path of a head on several stages, beside torchvision's keys.
 pub const STAGES_HEAD: &str = "tl_head";
 
-/// Stages that [`Network::candidates`] names at most, `features` not counted.
+/// Stages that [`Network::candidates`] names at most, without `features`.
 const CANDIDATES: usize = 6;
-/// A chain of fewer groups than this is cut between its stages.
+/// A chain with fewer groups is cut between its stages.
 const FEW_GROUPS: usize = 4;
 
 impl Network {
-    /// Replaces the head by a linear layer of `classes` outputs at `tl_head`, which reads the vectors of
-    /// `taps` one after the other, `width` numbers together. `taps` are in the chain's order, with
-    /// [`Tap::Features`] last. Stages behind the last one go, and their variables with them.
+    /// Replaces the head by a linear layer of `classes` outputs at `tl_head`, on the concatenated
+    /// vectors of `taps`, `width` numbers together. `taps` are in the chain's order, with
+    /// [`Tap::Features`] last. Stages behind the last tap are removed, with their variables.
     pub fn read_stages(&mut self, taps: &[Tap], width: usize, classes: usize, fill: Fill) -> Result<()> {
         self.read_stages_over(taps, width, classes, Vars::new(self.device, fill))?;
         self.freeze(self.frozen)
     }
 
-    /// The same with the head's variables among `vars`, and without a look at what is frozen.
+    /// The same with the head's variables among `vars`, and without checking what is frozen.
     pub(super) fn read_stages_over(
         &mut self,
         taps: &[Tap],
@@ -63,7 +64,7 @@ impl Network {
         Ok(())
     }
 
-    /// Where the head reads, if it reads several stages.
+    /// The taps of the head, if it reads several stages.
     pub fn head_taps(&self) -> &[Tap] {
         &self.head.reads
     }
@@ -73,7 +74,7 @@ impl Network {
         self.head.reads.iter().map(|&tap| self.tap_name(tap).to_string()).collect()
     }
 
-    /// The name of a reading, as `--stage` takes it.
+    /// The name of a tap, as `--stage` takes it.
     pub fn tap_name(&self, tap: Tap) -> &str {
         match tap {
             Tap::Stage(index) => &self.stages[index].name,
@@ -83,16 +84,17 @@ impl Network {
         }
     }
 
-    /// Where features of different stages are worth comparing: at the ends of the groups of stages, six at
-    /// most and evenly spaced, and at `features`. A chain of hardly any groups, such as a transformer's, is
-    /// cut between its stages instead.
+    /// Taps worth comparing: the ends of the groups of stages, six at most and evenly spaced, and
+    /// `features`. A chain with hardly any groups, such as a transformer's, is cut between its
+    /// stages instead.
     pub fn candidates(&self) -> Vec<Tap> {
         if !self.head.reads.is_empty() {
             return self.head.reads.clone();
         }
         let group = |index: usize| self.stages[index].name.split('.').next().unwrap_or_default();
         let count = self.stages.len();
-        // Without the last stage: pooled, it is the features, but for a normalisation in some networks.
+        // Without the last stage: pooled, it equals the features, but for a normalisation in some
+        // networks.
         let inner = 0..count.saturating_sub(1);
         let mut ends: Vec<usize> = inner.clone().filter(|&index| group(index) != group(index + 1)).collect();
         if ends.len() + 1 < FEW_GROUPS {
@@ -104,7 +106,8 @@ impl Network {
     }
 
     /// The vectors `[N, D]` at each of `taps`, in the chain's order, for images `[N, 3, H, W]`, in
-    /// inference mode and without gradients. Each stage runs once, and those behind the last reading not at all.
+    /// inference mode and without gradients. Each stage runs once, and those behind the last tap
+    /// not at all.
     pub fn read_all(&self, images: &Tensor, taps: &[Tap]) -> Result<Vec<Tensor>> {
         tch::no_grad(|| match taps {
             [tap] => Ok(vec![self.read_from(&self.enter(images)?, *tap)?]),
@@ -112,7 +115,7 @@ impl Network {
         })
     }
 
-    /// The vectors at one reading, for what the first stages have made of images.
+    /// The vectors at one tap, from the output of the first stages.
     pub(super) fn read_from(&self, xs: &Activations, tap: Tap) -> Result<Tensor> {
         tch::no_grad(|| {
             let all = self.stages.len();
@@ -128,7 +131,7 @@ impl Network {
         })
     }
 
-    /// The vectors at `taps` that stand behind `xs`, in the chain's order: the first `held` stages without
+    /// The vectors at the `taps` behind `xs`, in the chain's order: the first `held` stages without
     /// gradients and in inference mode (never fewer than are frozen), the rest in `mode`.
     pub(super) fn collect(
         &self,
@@ -159,7 +162,7 @@ impl Network {
         Ok(vectors)
     }
 
-    /// The logits of a head on several stages, for its vectors.
+    /// The logits of a head on several stages, from its vectors.
     pub(super) fn classify(&self, vectors: &[Tensor], mode: Mode) -> Result<Tensor> {
         self.head.classifier.forward(&join(vectors)?, mode)
     }

@@ -1,6 +1,6 @@
-//! Swin Transformer (Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV
-//! 2021) and its second version (Liu et al., "Swin Transformer V2", CVPR 2022); torchvision
-//! `models/swin_transformer.py`. Between stages images are `[N, H, W, C]`.
+//! Swin Transformer (Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted
+//! Windows", ICCV 2021) and its second version (Liu et al., "Swin Transformer V2", CVPR 2022);
+//! torchvision `models/swin_transformer.py`. Between stages images are `[N, H, W, C]`.
 
 use tch::{Device, Kind};
 
@@ -18,8 +18,8 @@ pub(super) const TABLE: &[Architecture] = &[
 /// What the six builders share.
 const SWIN: Architecture = Architecture::family("Swin Transformer", "stage4").contiguous().min_size(4);
 
-/// The two papers: how positions are told apart, how queries and keys are compared, and where branches are
-/// normalised.
+/// The two papers: they differ in position biases, in how queries and keys are compared, and in
+/// where branches are normalised.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Version {
     V1,
@@ -41,8 +41,9 @@ const EPS: f64 = 1e-5;
 /// The channels of an attention head, in all stages of all builders.
 const HEAD_WIDTH: i64 = 32;
 
-/// `width`: channels of the first stage, doubled by each that follows; `third`: blocks in the third stage, where
-/// the builders differ; `drop_rate`: stochastic depth of the last block, less before it.
+/// `width`: channels of the first stage, doubled by each that follows; `third`: blocks in the third
+/// stage, where the builders differ; `drop_rate`: stochastic depth of the last block, less before
+/// it.
 fn swin(chain: &mut Chain, version: Version, width: i64, third: usize, drop_rate: f64) -> Result<()> {
     chain.pooling(Pooling::ChannelsLast);
     chain.stage("patches", |root| {
@@ -68,7 +69,7 @@ fn swin(chain: &mut Chain, version: Version, width: i64, third: usize, drop_rate
                     )?));
                 }
                 let path = root / "features" / (2 * index + 1) / number;
-                // Every second block looks through windows that are moved by half their side.
+                // Every second block uses windows shifted by half their side.
                 let shift = if number % 2 == 1 { version.window() / 2 } else { 0 };
                 let drop = stochastic_depth(drop_rate * (before + number) as f64 / last as f64);
                 layers.push(Box::new(block(&path, version, width, shift, drop)?));
@@ -84,10 +85,11 @@ fn swin(chain: &mut Chain, version: Version, width: i64, third: usize, drop_rate
     chain.head_with("head", Box::new(neck), width, INIT)
 }
 
-/// Of every linear layer.
+/// Initial values of every linear layer.
 const INIT: LinearInit = LinearInit { weight: Init::TruncatedNormal(0.02), bias: Some(Init::Constant(0.)) };
 
-/// Half the resolution: each 2×2 patches joined, and their `4 · width` channels reduced to half.
+/// Half the resolution: each 2×2 patches are joined, and their `4 · width` channels reduced to
+/// half.
 struct PatchMerging {
     reduction: Linear,
     norm: LayerNorm,
@@ -105,7 +107,7 @@ impl Layer for PatchMerging {
         let (_, height, width, _) = xs.size4()?;
         let xs = xs.f_constant_pad_nd([0, 0, 0, width % 2, 0, height % 2])?;
         let (n, height, width, channels) = xs.size4()?;
-        // Columns before rows: the order in which the weights expect the four patches.
+        // Columns before rows: the weights' order of the four patches.
         let xs = xs.f_reshape([n, height / 2, 2, width / 2, 2, channels])?.f_permute([0, 1, 3, 4, 2, 5])?;
         let xs = xs.f_reshape([n, height / 2, width / 2, 4 * channels])?;
         match self.version {
@@ -146,11 +148,12 @@ struct WindowAttention {
     shift: i64,
 }
 
-/// Where the bias of an offset comes from.
+/// Source of an offset's bias.
 enum Positions {
     /// Learned for each offset and head.
     Table(Tensor),
-    /// A function of the offset's logarithm; queries and keys are compared by their cosine, with a learned scale.
+    /// A function of the offset's logarithm; queries and keys are compared by their cosine, with a
+    /// learned scale.
     Continuous { logit_scale: Tensor, offsets: Tensor, mlp: [Linear; 2] },
 }
 
@@ -184,8 +187,8 @@ fn window_attention(path: &Path, version: Version, width: i64, shift: i64) -> Re
     Ok(WindowAttention { positions, index, qkv, out, heads, window, shift })
 }
 
-/// The offsets of a window in rows and columns, `[1, 2 · window - 1, 2 · window - 1, 2]`: `±log2(1 + 8 · d) / 3`
-/// for the share `d` of the greatest.
+/// The offsets of a window in rows and columns, `[1, 2 · window - 1, 2 · window - 1, 2]`: `±log2(1
+/// + 8 · d) / 3` for the share `d` of the greatest.
 fn log_offsets(window: i64) -> Result<Tensor> {
     let greatest = window - 1;
     let steps = Tensor::f_arange_start(-greatest, window, (Kind::Float, Device::Cpu))?;
@@ -212,7 +215,8 @@ impl Positions {
 }
 
 impl WindowAttention {
-    /// Attention in each window of `xs`, `[N, windows, patches, C]`; `mask` is `[windows, 1, patches, patches]`.
+    /// Attention in each window of `xs`, `[N, windows, patches, C]`; `mask` is `[windows, 1,
+    /// patches, patches]`.
     fn attend(&self, xs: &Tensor, mask: Option<Tensor>, mode: Mode) -> Result<Tensor> {
         let bias = position_bias(&self.positions.table(mode)?, &self.index, self.window * self.window)?;
         let bias = match mask {
@@ -232,7 +236,8 @@ impl WindowAttention {
         self.out.forward(&out, mode)
     }
 
-    /// Keys have no bias where only their direction counts, though the state dict has a place for one.
+    /// The projection, with the keys' bias zeroed: only their direction counts, though the state
+    /// dict has a place for it.
     fn cosine_projection(&self, xs: &Tensor) -> Result<Tensor> {
         let bias = match &self.qkv.bias {
             Some(bias) => {
@@ -258,7 +263,7 @@ impl Layer for WindowAttention {
         let window = self.window;
         let [padded_height, padded_width] = [height, width].map(|side| (side + window - 1) / window * window);
         let xs = xs.f_constant_pad_nd([0, 0, 0, padded_width - width, 0, padded_height - height])?;
-        // A single window already sees everything: there is nothing to shift along that side.
+        // A single window covers everything: no shift along that side.
         let shifts = [padded_height, padded_width].map(|side| if side > window { self.shift } else { 0 });
         let padded = [padded_height, padded_width];
         let [down, right] = shifts;
@@ -274,10 +279,10 @@ impl Layer for WindowAttention {
     }
 }
 
-/// What keeps apart, in the windows of an image that was rolled round, the patches that were not neighbours:
+/// Mask that separates, in the windows of a rolled image, patches that were not neighbours:
 /// `[windows, 1, patches, patches]`, added before the softmax.
 fn shift_mask([height, width]: [i64; 2], window: i64, shifts: [i64; 2], device: Device) -> Result<Tensor> {
-    // Along each side a number for the patches in whole windows, before and behind the seam.
+    // Along each side a region number: whole windows, before the seam, behind the seam.
     let regions = |side: i64, shift: i64| -> Result<Tensor, tch::TchError> {
         let parts = [(0, side - window), (1, window - shift), (2, shift)];
         let parts: Result<Vec<_>, _> = parts

@@ -1,8 +1,8 @@
 //! The variables of a network: every parameter and buffer under its torchvision state-dict key.
 //!
-//! tch's own `VarStore` is not used: it broadcasts shapes when it loads, loses the order of the state
-//! dict, and knows one training flag for all (DESIGN, "tch 0.24"). Here a variable knows its role, so
-//! that weight decay, freezing and checkpoints can tell a weight from a running statistic.
+//! tch's own `VarStore` is not used: it broadcasts shapes when it loads, loses the order of the
+//! state dict, and has one training flag for all (DESIGN, "tch 0.24"). Here a variable knows its
+//! role, so that weight decay, freezing and checkpoints can tell a weight from a running statistic.
 
 use std::cell::RefCell;
 use std::ops::{Div, Range};
@@ -16,7 +16,7 @@ use super::inference::Prepared;
 use crate::error::{Error, Result};
 use crate::util::random::seed_of;
 
-/// What a variable is for.
+/// Role of a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The weight of a convolution or a linear layer.
@@ -36,7 +36,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether an optimizer may move it.
+    /// Whether an optimizer may update it.
     pub fn is_parameter(self) -> bool {
         matches!(self, Role::Weight | Role::Bias | Role::Norm | Role::Other)
     }
@@ -49,21 +49,22 @@ pub struct Var {
     pub key: String,
     /// The values; shared with the layer that uses them.
     pub tensor: Tensor,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
 }
 
-/// How a new variable gets its values.
+/// Initialisation of a new variable.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {
-    /// torchvision's initial distributions; each variable's draw depends on the seed and its key alone.
+    /// torchvision's initial distributions; each variable's values depend only on the seed and its
+    /// key.
     Initial {
         /// The recipe's seed.
         seed: u64,
     },
     /// Zeros, for a network whose weights are about to be loaded.
     Zeros,
-    /// Shapes without memory, to compare a file's keys with an architecture's. Not for computing.
+    /// Shapes without memory, to compare a file's keys with an architecture's. Not for computation.
     Shapes,
 }
 
@@ -76,8 +77,8 @@ pub enum Init {
     Uniform(f64),
     /// Normal with mean 0 and this standard deviation.
     Normal(f64),
-    /// Normal with mean 0 and this standard deviation, drawn again outside ±2 (`trunc_normal_`'s bounds,
-    /// which do not scale with the deviation).
+    /// Normal with mean 0 and this standard deviation, redrawn outside ±2 (`trunc_normal_`'s
+    /// bounds, which do not scale with the deviation).
     TruncatedNormal(f64),
 }
 
@@ -87,7 +88,7 @@ pub struct Vars {
     vars: RefCell<Vec<Var>>,
     device: Device,
     fill: Fill,
-    /// The values of a network that is built once more for inference.
+    /// The values of an inference copy of a network.
     prepared: Option<Rc<Prepared>>,
 }
 
@@ -97,13 +98,13 @@ impl Vars {
         Vars { vars: RefCell::new(Vec::new()), device, fill, prepared: None }
     }
 
-    /// No variables yet; those that are registered share what is `prepared`. A variable that it lacks has a shape
-    /// only: it belongs to a part of the network that was cut off.
+    /// No variables yet; registered ones share the `prepared` values. A variable missing there has
+    /// only a shape: it belongs to a part of the network that was cut off.
     pub(super) fn over(prepared: Rc<Prepared>, device: Device) -> Self {
         Vars { vars: RefCell::new(Vec::new()), device, fill: Fill::Shapes, prepared: Some(prepared) }
     }
 
-    /// Where the variables live.
+    /// The device of the variables.
     pub fn device(&self) -> Device {
         self.device
     }
@@ -113,7 +114,7 @@ impl Vars {
         Path { vars: self, prefix: String::new() }
     }
 
-    /// How many variables there are so far.
+    /// Number of variables so far.
     pub fn count(&self) -> usize {
         self.vars.borrow().len()
     }
@@ -163,7 +164,7 @@ impl Path<'_> {
         Ok(self.register(key, tensor, role))
     }
 
-    /// Registers the buffer `name`, whose values follow from the architecture, and returns it.
+    /// Registers the buffer `name`, with values determined by the architecture, and returns it.
     pub fn constant(&self, name: &str, values: &Tensor) -> Result<Tensor> {
         let key = (self / name).prefix;
         if let Some(tensor) = self.prepared().and_then(|prepared| prepared.get(&key)) {
@@ -174,7 +175,7 @@ impl Path<'_> {
         Ok(self.register(key, tensor, Role::Constant))
     }
 
-    /// What the network is built over, if it is built for inference alone.
+    /// The prepared values of an inference network.
     pub(super) fn prepared(&self) -> Option<&Prepared> {
         self.vars.prepared.as_deref()
     }
@@ -191,7 +192,7 @@ impl Path<'_> {
     }
 }
 
-/// Held between setting libtorch's generator and drawing: two networks may be built at once.
+/// Held between seeding libtorch's generator and drawing: two networks may be built at once.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
 fn fill(key: &str, kind: Kind, shape: &[i64], init: Init, fill: Fill) -> Result<Tensor, tch::TchError> {
@@ -200,8 +201,8 @@ fn fill(key: &str, kind: Kind, shape: &[i64], init: Init, fill: Fill) -> Result<
         Fill::Shapes => Tensor::f_zeros([0i64; 0], options)?.f_expand(shape, false),
         Fill::Zeros => Tensor::f_zeros(shape, options),
         Fill::Initial { seed } => {
-            // The generator is set anew for each key, so that a variable's first values do not depend
-            // on how many others were drawn before it. It is the process's only one.
+            // The generator is reseeded for each key, so that a variable's initial values do not
+            // depend on earlier draws. It is global to the process.
             let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
             tch::manual_seed(seed_of(seed, key));
             let mut tensor = Tensor::f_zeros(shape, options)?;
@@ -215,8 +216,9 @@ fn fill(key: &str, kind: Kind, shape: &[i64], init: Init, fill: Fill) -> Result<
     }
 }
 
-/// By the inverse of the distribution function, as `torch.nn.init.trunc_normal_` draws, but in float64: in
-/// float32 one draw in 16 million is the end of the interval and becomes ±2, a hundred deviations out.
+/// By the inverse of the distribution function, as in `torch.nn.init.trunc_normal_`, but in
+/// float64: in float32 one draw in 16 million is the end of the interval and becomes ±2, a hundred
+/// deviations out.
 fn truncated_normal(tensor: Tensor, deviation: f64) -> Result<Tensor, tch::TchError> {
     const BOUND: f64 = 2.;
     // erf(x) for the share of the normal distribution within the bounds.

@@ -1,6 +1,6 @@
 //! VGG, configurations A to E (Simonyan and Zisserman, "Very Deep Convolutional Networks for
-//! Large-Scale Image Recognition", ICLR 2015; torchvision `models/vgg.py`), with and without BatchNorm,
-//! and the paper's A-LRN and C, of which there are no weights.
+//! Large-Scale Image Recognition", ICLR 2015; torchvision `models/vgg.py`), with and without
+//! BatchNorm, and the paper's A-LRN and C, for which there are no weights.
 
 use super::prelude::*;
 
@@ -17,7 +17,7 @@ pub(super) const TABLE: &[Architecture] = &[
     VGG.builder("vgg16_c", |chain| vgg(chain, D, Variant::C)),
 ];
 
-/// What the builders share.
+/// Fields shared by the builders.
 const VGG: Architecture = Architecture::family("VGG", "block5").min_size(32);
 
 /// Convolutions in each of the five blocks, by the paper's letter.
@@ -34,11 +34,11 @@ const POOLED_SIDE: i64 = 7;
 const HIDDEN: i64 = 4096;
 const DROPOUT: f64 = 0.5;
 
-/// What a configuration has besides its 3×3 convolutions.
+/// A configuration's additions to its 3×3 convolutions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Variant {
     Plain,
-    /// A normalisation behind each convolution, as torchvision's `_bn` builders.
+    /// A normalisation behind each convolution, as in torchvision's `_bn` builders.
     BatchNorm,
     /// The paper's A-LRN: local response normalisation behind the first convolution.
     LocalResponseNorm,
@@ -93,7 +93,7 @@ fn vgg(chain: &mut Chain, convolutions: [usize; 5], variant: Variant) -> Result<
     chain.head_with("classifier.6", identity(), HIDDEN, INIT)
 }
 
-/// Of all linear layers.
+/// Initial values of all linear layers.
 const INIT: LinearInit = LinearInit { weight: Init::Normal(0.01), bias: Some(Init::Constant(0.)) };
 
 fn fully_connected(root: &Path, index: usize, inputs: i64) -> Result<Vec<Box<dyn Layer>>> {

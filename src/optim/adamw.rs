@@ -10,9 +10,9 @@ use super::{Slot, fused};
 /// Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019), without AMSGrad.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
-    /// The share of the mean gradient that is kept at each step.
+    /// Decay of the mean gradient.
     pub beta1: f64,
-    /// The share of the mean squared gradient that is kept at each step.
+    /// Decay of the mean squared gradient.
     pub beta2: f64,
     /// Added to the root of the mean squared gradient.
     pub eps: f64,
@@ -29,7 +29,7 @@ impl AdamW {
     /// One step of `slots`, all of which have a gradient.
     pub(super) fn update(&self, slots: Vec<&mut Slot>, lr: f64, weight_decay: f64) -> Result<(), TchError> {
         let mut slots = slots;
-        // Mostly one: parameters that began together count the same.
+        // Usually one: parameters that began together have the same count.
         let mut counts: BTreeMap<i64, Tensor> = BTreeMap::new();
         for Slot { param, memory, .. } in slots.iter_mut().map(|slot| &mut **slot) {
             if memory.first.is_none() {

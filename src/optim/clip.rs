@@ -4,10 +4,12 @@ use tch::Tensor;
 
 use crate::error::{Error, Result};
 
-/// Scales all gradients so that their common 2-norm is at most `max_norm`; gives the norm before that.
+/// Scales all gradients so that their common 2-norm is at most `max_norm`; returns the norm before
+/// that.
 ///
-/// As in PyTorch the factor is `max_norm / (norm + 1e-6)`, at most 1, and parameters without a gradient
-/// are left out. If the norm is not finite no gradient is touched: the caller sees it and stops.
+/// As in PyTorch the factor is `max_norm / (norm + 1e-6)`, at most 1, and parameters without a
+/// gradient are left out. If the norm is not finite, no gradient is touched: the caller sees it and
+/// stops.
 pub fn clip_grad_norm<'a>(params: impl IntoIterator<Item = &'a Tensor>, max_norm: f64) -> Result<f64> {
     let torch = || Error::torch("clip the gradients");
     let _guard = tch::no_grad_guard();
@@ -21,7 +23,7 @@ pub fn clip_grad_norm<'a>(params: impl IntoIterator<Item = &'a Tensor>, max_norm
     let Some(device) = grads.first().map(Tensor::device) else {
         return Ok(0.0);
     };
-    // One number comes back from the device, however many gradients there are.
+    // Only one number is copied from the device, however many gradients there are.
     let norms: Result<Vec<Tensor>, _> =
         grads.iter().map(|grad| grad.f_norm().and_then(|norm| norm.f_to_device(device))).collect();
     let norm = norms.and_then(|norms| Tensor::f_stack(&norms, 0)).and_then(|norms| norms.f_norm());

@@ -1,4 +1,5 @@
-//! The exponential moving average of weights, which often does better than the weights of the last step.
+//! The exponential moving average of weights, which often does better than the weights of the last
+//! step.
 
 use std::collections::HashMap;
 
@@ -6,13 +7,14 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 
-/// `average = decay * average + (1 - decay) * weights` after each step, in single precision: torchvision's
-/// `ExponentialMovingAverage` (`references/classification/utils.py`) with an update at every step.
+/// `average = decay * average + (1 - decay) * weights` after each step, in single precision:
+/// torchvision's `ExponentialMovingAverage` (`references/classification/utils.py`) with an update
+/// at every step.
 ///
-/// As there, buffers are averaged with the parameters, so BatchNorm's running statistics belong to the
-/// averaged weights; whole numbers are copied. The update is written as `average + (1 - decay) * (weights -
-/// average)`, like PyTorch's `get_ema_multi_avg_fn`: what does not move, such as a frozen stage, stays to the
-/// bit.
+/// As there, buffers are averaged with the parameters, so BatchNorm's running statistics belong to
+/// the averaged weights; integers are copied. The update is written as `average + (1 - decay) *
+/// (weights - average)`, like PyTorch's `get_ema_multi_avg_fn`: constant values, such as those of a
+/// frozen stage, stay bit-identical.
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
@@ -27,7 +29,8 @@ struct Slot {
 }
 
 impl Ema {
-    /// An average that begins at these values. The tensors are shared with the caller, not copied.
+    /// An average initialised with these values. The tensors are shared with the caller, not
+    /// copied.
     pub fn new(decay: f64, values: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let slot = |(name, live): (String, Tensor)| {
@@ -37,7 +40,8 @@ impl Ema {
         Ok(Ema { decay, slots: values.into_iter().map(slot).collect::<Result<_>>()? })
     }
 
-    /// Takes the values of now into the average. With `restart` the average becomes these values.
+    /// Updates the average with the current values. With `restart` the average becomes these
+    /// values.
     pub fn update(&mut self, restart: bool) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for Slot { name, live, average } in &mut self.slots {
@@ -50,8 +54,8 @@ impl Ema {
         Ok(())
     }
 
-    /// Exchanges average and live values, so that the network computes with the average; a second call puts
-    /// both back to the bit.
+    /// Exchanges average and live values, so that the network computes with the average; a second
+    /// call restores both exactly.
     pub fn swap(&mut self) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for Slot { name, live, average } in &mut self.slots {
@@ -70,10 +74,10 @@ impl Ema {
         self.slots.iter().map(|slot| (slot.name.as_str(), &slot.average))
     }
 
-    /// Puts back what [`Ema::state`] gave.
+    /// Restores the result of [`Ema::state`].
     ///
     /// # Errors
-    /// A name that is missing, and a shape or number type that differs. Then nothing is changed.
+    /// If a name is missing, or a shape or dtype differs. Then nothing is changed.
     pub fn load_state(&mut self, state: &HashMap<&str, Tensor>) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let mut found = Vec::with_capacity(self.slots.len());

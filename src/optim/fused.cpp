@@ -1,5 +1,5 @@
-// The fused optimizers of libtorch, which tch does not offer. No exception crosses this file's boundary: each function
-// gives null, or a message that the caller frees with tl_free.
+// The fused optimizers of libtorch, which tch lacks. No exception leaves this file: each function
+// returns null, or a message that the caller frees with tl_free.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -21,8 +21,8 @@ std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
     return all;
 }
 
-// Whether two tensors of the same shape lie alike in memory. A side of one has no stride to speak of: those of 1x1 kernels
-// and of their gradients differ in name alone.
+// Whether two tensors of the same shape have the same memory layout. The stride of a dimension of
+// size 1 does not matter: those of 1x1 kernels and of their gradients differ only in name.
 bool lie_alike(const at::Tensor &one, const at::Tensor &other) {
     for (int64_t side = 0; side < one.dim(); ++side) {
         if (one.size(side) > 1 && one.stride(side) != other.stride(side)) {
@@ -32,8 +32,8 @@ bool lie_alike(const at::Tensor &one, const at::Tensor &other) {
     return true;
 }
 
-// The fused operations go through memory and look at no strides: gradients must lie as their parameters do, which
-// autograd sees to in all but rare cases.
+// The fused operations ignore strides: gradients must have their parameters' layout, which autograd
+// ensures in all but rare cases.
 std::vector<at::Tensor> gradients(const std::vector<at::Tensor> &params) {
     std::vector<at::Tensor> all;
     all.reserve(params.size());
@@ -48,7 +48,8 @@ std::vector<at::Tensor> gradients(const std::vector<at::Tensor> &params) {
 
 extern "C" {
 
-// One step of parameters that all have a gradient; `buffers` is empty without momentum, and is filled if `first`.
+// One step of parameters that all have a gradient; `buffers` is empty without momentum, and is
+// filled if `first`.
 char *tl_fused_sgd(at::Tensor *const *params, at::Tensor *const *buffers, size_t count, double weight_decay,
                    double momentum, double lr, int nesterov, int first) {
     return guarded([&] {
@@ -58,7 +59,7 @@ char *tl_fused_sgd(at::Tensor *const *params, at::Tensor *const *buffers, size_t
     });
 }
 
-// The same; `steps` are float32 without dimensions, this update counted.
+// The same; `steps` are float32 without dimensions, this update included.
 char *tl_fused_adamw(at::Tensor *const *params, at::Tensor *const *means, at::Tensor *const *squares,
                      at::Tensor *const *steps, size_t count, double lr, double beta1, double beta2, double weight_decay,
                      double eps) {
@@ -69,7 +70,7 @@ char *tl_fused_adamw(at::Tensor *const *params, at::Tensor *const *means, at::Te
     });
 }
 
-// Lets go of a parameter's gradient, so that the next one need not be added to zeros.
+// Drops a parameter's gradient, so that the next one need not be added to zeros.
 char *tl_drop_gradient(at::Tensor *param) {
     return guarded([&] { param->mutable_grad().reset(); });
 }

@@ -1,5 +1,5 @@
-//! libtorch's fused updates (`torch.optim.SGD(fused=True)`, `torch.optim.AdamW(fused=True)`), from `fused.cpp`: one pass
-//! over the memory of each parameter, and one call for all of them.
+//! libtorch's fused updates (`torch.optim.SGD(fused=True)`, `torch.optim.AdamW(fused=True)`), from
+//! `fused.cpp`: one pass over the memory of each parameter, and one call for all of them.
 
 use std::ffi::{c_char, c_int};
 
@@ -39,8 +39,8 @@ fn pointers<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<*const C_t
     tensors.into_iter().map(Tensor::as_ptr).collect()
 }
 
-/// One step of `params`, all of which have a gradient. `buffers`, one for each with momentum and none without, lie
-/// in memory as their parameters do; the `first` step fills them.
+/// One step of `params`, all of which have a gradient. `buffers`, one for each with momentum and
+/// none without, have their parameters' memory layout; the `first` step fills them.
 pub(super) fn sgd(
     rule: &Sgd,
     params: &[&Tensor],
@@ -55,15 +55,15 @@ pub(super) fn sgd(
     }
     let (params, buffers) = (pointers(params.iter().copied()), pointers(buffers.iter().copied()));
     let (nesterov, first) = (c_int::from(rule.nesterov && rule.momentum != 0.0), c_int::from(first));
-    // SAFETY: all tensors outlive the call, and there are as many as it is told.
+    // SAFETY: all tensors outlive the call, and the count passed is theirs.
     checked(unsafe {
         let (params, count) = (params.as_ptr(), params.len());
         tl_fused_sgd(params, buffers.as_ptr(), count, weight_decay, rule.momentum, lr, nesterov, first)
     })
 }
 
-/// One step of `params`, all of which have a gradient: each with its mean, mean of squares and number of steps
-/// (float32, this one counted).
+/// One step of `params`, all of which have a gradient. Each comes with its mean, mean of squares
+/// and step count (float32, this one included).
 pub(super) fn adamw(
     rule: &AdamW,
     params: &[&Tensor],
@@ -78,7 +78,7 @@ pub(super) fn adamw(
     }
     let [params, means, squares, steps] =
         [params, means, squares, steps].map(|list| pointers(list.iter().copied()));
-    // SAFETY: all tensors outlive the call, and there are as many as it is told.
+    // SAFETY: all tensors outlive the call, and the count passed is theirs.
     checked(unsafe {
         tl_fused_adamw(
             params.as_ptr(),
@@ -95,7 +95,8 @@ pub(super) fn adamw(
     })
 }
 
-/// Lets go of a parameter's gradient (`zero_grad(set_to_none=True)`): the next one need not be added to zeros.
+/// Drops a parameter's gradient (`zero_grad(set_to_none=True)`): the next one need not be added to
+/// zeros.
 pub(super) fn drop_gradient(param: &mut Tensor) -> Result<(), TchError> {
     // SAFETY: the tensor is whole and outlives the call.
     checked(unsafe { tl_drop_gradient(param.as_mut_ptr()) })

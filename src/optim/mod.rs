@@ -1,9 +1,9 @@
-//! Optimizers whose whole state can be read and restored, and learning rates as pure functions.
+//! Optimizers with restorable state, and learning rates as pure functions.
 //!
-//! An exact resume needs two things that `tch::nn::Optimizer` does not offer: the moment buffers, and a
-//! learning rate that depends on nothing but the step. [`Optimizer`] keeps its buffers in the open
-//! ([`Optimizer::state`], [`Optimizer::load_state`]); [`Schedule`] is a function of the step and of the
-//! validation accuracies so far, so nothing of it has to be saved.
+//! An exact resume needs two things that `tch::nn::Optimizer` does not offer: the moment buffers,
+//! and a learning rate that depends only on the step. [`Optimizer`] exposes its buffers
+//! ([`Optimizer::state`], [`Optimizer::load_state`]); [`Schedule`] is a function of the step and of
+//! the validation accuracies so far, so none of it has to be saved.
 //!
 //! The update rules are those of `torch.optim.SGD` and `torch.optim.AdamW`, to float rounding.
 
@@ -28,7 +28,7 @@ pub use ema::Ema;
 pub use schedule::{Decay, PLATEAU_THRESHOLD, Schedule};
 pub use sgd::Sgd;
 
-/// The update rule, with the numbers that hold for every parameter.
+/// The update rule, with the hyperparameters shared by all parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OptimizerConfig {
     /// Stochastic gradient descent with momentum.
@@ -48,7 +48,7 @@ pub struct ParamGroup {
     pub weight_decay: f64,
 }
 
-/// A parameter and what its update rule remembers about it.
+/// A parameter and its optimizer state.
 #[derive(Debug)]
 struct Slot {
     name: String,
@@ -56,7 +56,7 @@ struct Slot {
     memory: Memory,
 }
 
-/// What an update rule remembers about one parameter; nothing before its first gradient.
+/// Optimizer state of one parameter; empty before its first gradient.
 #[derive(Debug, Default)]
 struct Memory {
     /// SGD's momentum buffer, or AdamW's mean of the gradient.
@@ -82,7 +82,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer that has not made a step yet. The tensors are shared with the caller, not copied.
+    /// An optimizer before its first step. The tensors are shared with the caller, not copied.
     pub fn new(config: OptimizerConfig, groups: Vec<ParamGroup>) -> Self {
         let slot = |(name, param)| Slot { name, param, memory: Memory::default() };
         let groups = groups
@@ -96,7 +96,8 @@ impl Optimizer {
         Optimizer { config, groups }
     }
 
-    /// Lets go of every gradient: what has none in the next backward pass is left alone by [`Optimizer::step`].
+    /// Drops every gradient: [`Optimizer::step`] skips parameters that get none in the next
+    /// backward pass.
     pub fn zero_grad(&mut self) -> Result<()> {
         for slot in self.groups.iter_mut().flat_map(|group| &mut group.slots) {
             fused::drop_gradient(&mut slot.param).map_err(torch(&slot.name))?;
@@ -104,9 +105,10 @@ impl Optimizer {
         Ok(())
     }
 
-    /// One update of every parameter that has a gradient, at `lr_factor` times its group's learning rate.
+    /// Updates every parameter that has a gradient, at `lr_factor` times its group's learning rate.
     ///
-    /// A parameter without a gradient is left alone, weight decay and memory included, as in PyTorch.
+    /// A parameter without a gradient is left alone, weight decay and state included, as in
+    /// PyTorch.
     pub fn step(&mut self, lr_factor: f64) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for group in &mut self.groups {
@@ -126,11 +128,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// All that the optimizer remembers, by name, in the order of the parameters.
+    /// The whole optimizer state by name, in the order of the parameters.
     ///
     /// SGD: `momentum.NAME`. AdamW: `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME` (int64, no
-    /// dimensions). Parameters that have not had a gradient yet are absent. The tensors are the live
-    /// buffers: write them out, or copy them, before the next step.
+    /// dimensions). Parameters that have not had a gradient yet are absent. The tensors are the
+    /// live buffers: write them out, or copy them, before the next step.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let [first, second] = self.keys();
         let mut state = Vec::new();
@@ -146,11 +148,11 @@ impl Optimizer {
         state
     }
 
-    /// Puts back what [`Optimizer::state`] gave; buffers are copied to their parameter's device.
+    /// Restores the result of [`Optimizer::state`]; buffers are copied to their parameter's device.
     ///
     /// # Errors
-    /// A name that belongs to no parameter, a shape or number type that differs from the parameter's, or
-    /// an AdamW parameter with only some of its three entries. Then nothing is changed.
+    /// If a name belongs to no parameter, a shape or dtype differs from the parameter's, or an
+    /// AdamW parameter has only some of its three entries. Then nothing is changed.
     pub fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
         let mut rest: HashMap<&str, &Tensor> = HashMap::with_capacity(state.len());
         for (name, tensor) in state {
@@ -195,7 +197,7 @@ impl Optimizer {
         self.groups.iter().flat_map(|group| &group.slots)
     }
 
-    /// The name prefixes of the first and the second buffer.
+    /// The key prefixes of the first and the second buffer.
     fn keys(&self) -> [&'static str; 2] {
         match self.config {
             OptimizerConfig::Sgd(_) => ["momentum", ""],

@@ -2,14 +2,14 @@
 
 use std::f64::consts::PI;
 
-/// How much better than the best, relatively, an accuracy must be to count as an improvement in
-/// [`Decay::Plateau`] (PyTorch's default).
+/// The relative improvement over the best accuracy that counts as one in [`Decay::Plateau`]
+/// (PyTorch's default).
 pub const PLATEAU_THRESHOLD: f64 = 1e-4;
 
 /// How the learning rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Decay {
-    /// It does not.
+    /// No decay.
     Constant,
     /// Times `gamma` after every `epochs` epochs, counted from the start of training:
     /// `torch.optim.lr_scheduler.StepLR`.
@@ -23,9 +23,10 @@ pub enum Decay {
     /// `torch.optim.lr_scheduler.CosineAnnealingLR` advanced each step.
     Cosine,
     /// Times `gamma` when the validation accuracy has not improved for more than `patience` epochs:
-    /// `torch.optim.lr_scheduler.ReduceLROnPlateau(mode="max", threshold=1e-4, threshold_mode="rel")`.
+    /// `torch.optim.lr_scheduler.ReduceLROnPlateau(mode="max", threshold=1e-4,
+    /// threshold_mode="rel")`.
     Plateau {
-        /// Epochs without an improvement that are borne.
+        /// Epochs without an improvement that are tolerated.
         patience: u64,
         /// The factor of a cut.
         gamma: f64,
@@ -35,10 +36,10 @@ pub enum Decay {
 /// The learning rate of a whole run, relative to the base rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// How it falls.
+    /// The decay after the warm-up.
     pub decay: Decay,
-    /// Steps over which it first rises, in equal parts: step `t` runs at `(t + 1) / warmup_steps` of the
-    /// rate. PyTorch's `LinearLR(start_factor=1 / warmup_steps, total_iters=warmup_steps - 1)`.
+    /// Steps of a linear warm-up: step `t` runs at `(t + 1) / warmup_steps` of the rate. PyTorch's
+    /// `LinearLR(start_factor=1 / warmup_steps, total_iters=warmup_steps - 1)`.
     pub warmup_steps: u64,
     /// Steps in an epoch.
     pub steps_per_epoch: u64,
@@ -47,10 +48,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The factor, in [0, 1] for a `gamma` in [0, 1], of step `step` (from 0).
+    /// The factor of step `step` (from 0), in [0, 1] for a `gamma` in [0, 1].
     ///
-    /// `history` holds the validation accuracy of each finished epoch, in order; only those before the
-    /// step's own epoch are read, and only by [`Decay::Plateau`].
+    /// `history` holds the validation accuracy of each finished epoch, in order. Only those before
+    /// the step's own epoch are read, and only by [`Decay::Plateau`].
     pub fn factor(&self, step: u64, history: &[f64]) -> f64 {
         let epoch = step / self.steps_per_epoch.max(1);
         let decayed = match self.decay {
@@ -81,7 +82,7 @@ fn power(gamma: f64, times: u64) -> f64 {
     gamma.powf(times as f64)
 }
 
-/// How often the rate has been cut after these accuracies. One that is not a number is no improvement.
+/// The number of cuts after these accuracies. NaN is no improvement.
 fn plateau_cuts(history: &[f64], patience: u64) -> u64 {
     let (mut best, mut bad, mut cuts) = (f64::NEG_INFINITY, 0, 0);
     for &accuracy in history {

@@ -6,13 +6,13 @@ use super::{Slot, fused};
 
 /// Stochastic gradient descent with momentum.
 ///
-/// With gradient `g` (weight decay added), the buffer is `g` at first and `momentum * buffer + g` after;
-/// the step is along the buffer, or along `g + momentum * buffer` with Nesterov's form.
+/// With gradient `g` (weight decay added), the buffer is `g` at first and `momentum * buffer + g`
+/// after; the step is along the buffer, or along `g + momentum * buffer` with Nesterov's form.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
-    /// The share of the buffer that is kept at each step; 0 keeps no buffer.
+    /// Decay of the buffer; 0 keeps no buffer.
     pub momentum: f64,
-    /// Look one step ahead along the buffer; without momentum it changes nothing.
+    /// Nesterov momentum; without momentum it changes nothing.
     pub nesterov: bool,
 }
 

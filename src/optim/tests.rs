@@ -1,4 +1,4 @@
-//! Against what PyTorch wrote (`tests/oracle/optim.py`).
+//! Against PyTorch's results (`tests/oracle/optim.py`).
 
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -46,7 +46,7 @@ fn optimizer(config: OptimizerConfig, weight_decay: f64, params: &[(String, Tens
     Optimizer::new(config, vec![early, late])
 }
 
-/// Gives every parameter that takes part its gradient: that of a product with it.
+/// Gives every parameter in use a gradient, through a product with it.
 fn backward(params: &[(String, Tensor)], stream: u64, late: bool) {
     for (i, (name, param)) in params.iter().enumerate() {
         if late || !name.starts_with("late") {
@@ -234,7 +234,7 @@ fn schedules_equal_pytorch() {
         };
         let history = case.get("history").map(numbers).unwrap_or_default();
         for (step, expected) in numbers(&case["factors"]).into_iter().enumerate() {
-            // The whole history at every step: what comes after the step's epoch must not be read.
+            // The whole history at every step: values after the step's epoch must not be read.
             let factor = schedule.factor(step as u64, &history);
             assert!(
                 (factor - expected).abs() < 1e-12,

@@ -33,7 +33,7 @@ pub(super) struct CsvFile {
 }
 
 impl CsvFile {
-    /// Goes on with `part`, or begins it with the header.
+    /// Continues `part`, or starts it with the header.
     pub(super) fn open<S: AsRef<str>>(part: Part, header: impl IntoIterator<Item = S>) -> Result<Self> {
         let begun = part.length() > 0;
         let writer = csv::WriterBuilder::new().buffer_capacity(1 << 16).from_writer(part);

@@ -1,4 +1,4 @@
-//! What `extract` writes.
+//! Output of `extract`.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub struct FeatureFormat {
 const FORMATS: &[FeatureFormat] = &[npy::FORMAT, parquet::FEATURES, safetensors::FORMAT, csv::FEATURES];
 
 impl FeatureFormat {
-    /// The format that a file's ending names, whatever its case.
+    /// The format of a file's extension, in upper or lower case.
     ///
     /// # Errors
     /// [`Error::Usage`] that lists the known endings.
@@ -47,10 +47,11 @@ pub(super) trait FeatureFile {
     fn rows(&mut self) -> &mut dyn RowFile;
 }
 
-/// A file of features under construction, and the `FILE.errors.csv` (`path,error`) of the images that
-/// have none.
+/// A file of features under construction, and the `FILE.errors.csv` (`path,error`) of the images
+/// without features.
 ///
-/// Nothing is in place before [`FeatureWriter::finish`]; what was [committed](Partial) before can be gone on with.
+/// Nothing is in place before [`FeatureWriter::finish`]; rows [committed](Partial) before can be
+/// resumed.
 pub struct FeatureWriter {
     // Before what holds the partial: dropped in this order, the files close before their folder goes.
     format: Box<dyn FeatureFile>,
@@ -63,17 +64,18 @@ pub struct FeatureWriter {
 const ERRORS: &str = "errors.csv";
 
 impl FeatureWriter {
-    /// Goes on with the file that will replace `path`, for rows of `dim` values, in the format of its ending.
+    /// Continues the file that will replace `path`, for rows of `dim` values, in the format of its
+    /// extension.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown ending, [`Error::Run`] if `dim` is 0, [`Error::Io`] if the files cannot
-    /// be opened.
+    /// [`Error::Usage`] for an unknown extension, [`Error::Run`] if `dim` is 0, [`Error::Io`] if
+    /// the files cannot be opened.
     pub fn open(path: impl AsRef<Path>, dim: usize, partial: Box<Partial>) -> Result<Self> {
         let names: Vec<String> = (0..dim).map(|i| format!("f{i}")).collect();
         Self::open_named(path, &names, partial)
     }
 
-    /// As [`FeatureWriter::open`], for rows of a value for each of `names`, which a CSV has as its columns' names.
+    /// As [`FeatureWriter::open`], with a name for each value of a row: the column names of a CSV.
     ///
     /// # Errors
     /// As [`FeatureWriter::open`].
@@ -96,7 +98,8 @@ impl FeatureWriter {
     /// Adds a row: `features` are the `dim` values of the image at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written; [`Error::Run`] if the number of values is another.
+    /// [`Error::Io`] if it cannot be written; [`Error::Run`] if the number of values differs from
+    /// `dim`.
     pub fn write_row(&mut self, path: &str, label: &str, features: &[f32]) -> Result<()> {
         if features.len() != self.dim {
             return Err(Error::run(format!(
@@ -109,7 +112,7 @@ impl FeatureWriter {
         self.format.write_row(path, label, features)
     }
 
-    /// Notes that the image at `path` has no features, and why.
+    /// Records that the image at `path` has no features, and why.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
@@ -148,8 +151,8 @@ impl Output for FeatureWriter {
         self.writing.partial.kept()
     }
 
-    /// Puts the files in place, the features last. An earlier run's `FILE.errors.csv` goes when nothing
-    /// failed.
+    /// Puts the files in place, the features last. An earlier run's `FILE.errors.csv` is removed if
+    /// nothing failed.
     fn finish(mut self, done: Done) -> Result<Progress> {
         let mut places = Places::default();
         match &self.failures {
@@ -160,10 +163,10 @@ impl Output for FeatureWriter {
     }
 }
 
-/// What is added to the output's name for the list of images that failed.
+/// Suffix of the list of failed images.
 const ERRORS_ENDING: &str = ".errors.csv";
 
-/// Where the images that failed are listed: `x.npy` → `x.npy.errors.csv`.
+/// The path of the list of failed images: `x.npy` → `x.npy.errors.csv`.
 pub fn errors_path(path: &Path) -> PathBuf {
     sibling(path, ERRORS_ENDING)
 }

@@ -1,11 +1,11 @@
-//! What an output is computed from: two runs with equal jobs and equal images write the same rows.
+//! Identity of a job: two runs with equal jobs and equal images write the same rows.
 
 use serde::{Deserialize, Serialize};
 
-/// What a run was asked for, as names and values, in the order in which differences are told.
+/// Settings of a run, as names and values, in the order in which differences are reported.
 ///
-/// The images are not part of it (their names are hashed as they are done), nor is what changes rounding alone:
-/// batch size, threads, device.
+/// It excludes the images (their names are hashed as they are done) and settings that change only
+/// rounding: batch size, threads, device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobIdentity(Vec<(String, String)>);
 
@@ -15,13 +15,13 @@ impl JobIdentity {
         JobIdentity::default().with("command", command).with("version of tl", env!("CARGO_PKG_VERSION"))
     }
 
-    /// Adds something that the rows depend on.
+    /// Adds a setting that the rows depend on.
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.0.push((name.into(), value.to_string()));
         self
     }
 
-    /// What is another in `now`, a phrase each.
+    /// The differences of `now`, a phrase each.
     pub fn differences(&self, now: &JobIdentity) -> Vec<String> {
         let find = |job: &JobIdentity, name: &str| {
             job.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())

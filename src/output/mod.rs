@@ -1,8 +1,8 @@
-//! What `extract` and `predict` leave: features and predictions, in the format that the file's ending
-//! names, streamed row by row and put in place whole.
+//! Outputs of `extract` and `predict`: features and predictions, in the format of the file's
+//! extension, streamed row by row and put in place atomically.
 //!
-//! Rows come out in the order in which they are written, and memory does not grow with their number. An output
-//! that is not finished leaves the old files as they were, and can be gone on with ([`Partial`]).
+//! Rows keep the order in which they are written, and memory does not grow with their number. An
+//! unfinished output leaves the old files unchanged, and can be resumed ([`Partial`]).
 
 mod csv;
 mod features;
@@ -31,48 +31,48 @@ use crate::data::Input;
 use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
 
-/// What `extract` and `predict` write rows to, in the order of the images.
+/// Destination of the rows of `extract` and `predict`, in the order of the images.
 pub trait Output: Sized {
-    /// What is written of an image that could be read.
+    /// The row of a readable image.
     type Row;
 
-    /// What to say when a signal has ended the work and there is nothing to go on from.
+    /// The message when a signal has ended the work and there is nothing to resume.
     const STOPPED: &'static str = "stopped: nothing was written; run it again to start over";
 
-    /// Adds the row of the next image, or why it has none.
+    /// Adds the row of the next image, or the reason it has none.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     fn write(&mut self, input: &Input, row: Result<Self::Row, String>) -> Result<()>;
 
-    /// Says that a run which begins behind these images would write the same from here on. Now and then that is
-    /// noted.
+    /// Declares that a run starting after these images would write the same from here on. Commits
+    /// this from time to time.
     ///
     /// # Errors
     /// As [`Output::commit`].
     fn batch_done(&mut self, done: Done) -> Result<()>;
 
-    /// Notes that these images are done, where [`Output::batch_done`] could be said, so that a later run can go
-    /// on behind them, after a power cut too.
+    /// Records that these images are done, where [`Output::batch_done`] is valid, so that a later
+    /// run can resume after them, even after a power cut.
     ///
     /// # Errors
-    /// [`Error::Io`] if what is not on the disk yet cannot be written.
+    /// [`Error::Io`] if bytes that are not on the disk yet cannot be written.
     fn commit(&mut self, done: Done) -> Result<()>;
 
-    /// What a later run can go on from, in words, if there is anything.
+    /// A description of what a later run can resume, if anything.
     fn kept(&self) -> Option<String>;
 
     /// Completes the output and puts it in place.
     ///
     /// # Errors
-    /// [`Error::Io`] if the last bytes cannot be written; the old files are then as they were.
+    /// [`Error::Io`] if the last bytes cannot be written; the old files are then unchanged.
     fn finish(self, done: Done) -> Result<Progress>;
 }
 
 /// Images whose rows are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// How many.
+    /// Number of images.
     pub images: u64,
     /// A digest of their names and labels.
     pub fingerprint: String,

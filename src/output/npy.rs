@@ -1,5 +1,5 @@
-//! NumPy's `.npy`, version 1.0 (`numpy/lib/format.py`): float32, little-endian, C order, `[N, D]`; with
-//! `FILE.index.csv` of `path,label`, a row a row.
+//! NumPy's `.npy`, version 1.0 (`numpy/lib/format.py`): float32, little-endian, C order, `[N, D]`;
+//! with `FILE.index.csv` of `path,label`, a line for each row.
 
 use super::csv::CsvFile;
 use super::features::{FeatureFile, FeatureFormat};
@@ -28,7 +28,7 @@ impl NpyWriter {
     fn open(partial: &Partial, dim: usize) -> Result<Self> {
         let mut array = partial.part("array.npy")?;
         if array.length() == 0 {
-            // Written again at the end, when the number of rows is known.
+            // Rewritten at the end, when the number of rows is known.
             array.put(&header(0, dim))?;
         }
         let index = CsvFile::open(partial.part("index.csv")?, ["path", "label"])?;
@@ -60,7 +60,7 @@ impl RowFile for NpyWriter {
         self.array.sync()
     }
 
-    /// The index, then the array: whoever sees the new array sees its index too.
+    /// The index, then the array: a reader of the new array finds its index.
     fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()> {
         self.array.patch_start(&header(rows, self.dim))?;
         places.put.push(("index.csv".into(), ".index.csv".into()));

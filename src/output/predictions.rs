@@ -1,4 +1,4 @@
-//! What `predict` writes.
+//! Output of `predict`.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::{Done, Output, Partial, Progress, by_ending, csv, endings, jsonl, par
 use crate::data::Input;
 use crate::error::Result;
 
-/// The prediction for one image, or why there is none.
+/// The prediction for one image, or the reason there is none.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PredictionRow {
     /// The image, as the outputs spell it ([`crate::text::path_text`]).
@@ -20,7 +20,7 @@ pub struct PredictionRow {
 }
 
 impl PredictionRow {
-    /// The row of an image: its ranks, or why there are none.
+    /// The row of an image: its ranks, or the error.
     pub fn of(input: &Input, ranks: Result<Vec<(String, f32)>, String>) -> Self {
         let path = input.name.clone();
         match ranks {
@@ -59,7 +59,7 @@ pub struct PredictionFormat {
 const FORMATS: &[PredictionFormat] = &[csv::PREDICTIONS, jsonl::FORMAT, parquet::PREDICTIONS];
 
 impl PredictionFormat {
-    /// The format that a file's ending names, whatever its case.
+    /// The format of a file's extension, in upper or lower case.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] that lists the known endings.
@@ -84,8 +84,8 @@ pub(super) trait PredictionFile {
 
 /// A file of predictions under construction.
 ///
-/// Nothing is in place before [`PredictionWriter::finish`]; what was [committed](Partial) before can be gone on
-/// with.
+/// Nothing is in place before [`PredictionWriter::finish`]; rows [committed](Partial) before can be
+/// resumed.
 pub struct PredictionWriter {
     // Before what holds the partial: dropped in this order, the files close before their folder goes.
     format: Box<dyn PredictionFile>,
@@ -93,11 +93,12 @@ pub struct PredictionWriter {
 }
 
 impl PredictionWriter {
-    /// Goes on with the file that will replace `path`, with `top_k` labels an image, in the format of its
-    /// ending.
+    /// Continues the file that will replace `path`, with `top_k` labels an image, in the format of
+    /// its extension.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] for an unknown ending, [`crate::Error::Io`] if the files cannot be opened.
+    /// [`crate::Error::Usage`] for an unknown extension, [`crate::Error::Io`] if the files cannot
+    /// be opened.
     pub fn open(path: impl AsRef<Path>, top_k: usize, partial: Box<Partial>) -> Result<Self> {
         let format = (PredictionFormat::of(path)?.open)(&partial, top_k)?;
         Ok(Self { format, writing: Writing::at(partial) })

@@ -1,5 +1,5 @@
-//! What all formats have in common: rows go to files, now and then it is noted how far they are, and in the end they are
-//! put in place.
+//! Common part of all formats: rows go to files, their progress is recorded from time to time, and
+//! in the end they are put in place.
 
 use super::csv::CsvFile;
 use super::partial::{Lengths, Part, Partial, Places};
@@ -8,23 +8,23 @@ use crate::error::Result;
 
 /// Rows under construction in one format.
 pub(super) trait RowFile {
-    /// Hands what waits to the system, and says how long each part is: as [`Part::settle`].
+    /// Flushes to the system, and records the length of each part, as [`Part::settle`].
     fn settle(&mut self, lengths: &mut Lengths) -> Result<()>;
 
-    /// Has the system put it on the disk.
+    /// Syncs to the disk.
     fn sync(&self) -> Result<()>;
 
-    /// Closes a group of rows, where the format has such and it is full; says whether it did.
+    /// Closes a group of rows, if the format has groups and it is full; returns whether it did.
     fn end_batch(&mut self) -> Result<bool> {
         Ok(false)
     }
 
-    /// What has been settled is noted by now.
+    /// Called when everything settled has been recorded.
     fn committed(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Writes what stands at the end of a file of so many rows, and says where the parts belong.
+    /// Writes the end of a file with this many rows, and adds the destinations of the parts.
     fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()>;
 }
 
@@ -43,7 +43,7 @@ impl RowFile for Part {
     }
 }
 
-/// An output that is being written, and how far it is.
+/// An output being written, and its progress.
 pub(super) struct Writing {
     pub(super) partial: Box<Partial>,
     pub(super) rows: u64,
@@ -51,7 +51,7 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    /// Goes on where `partial` is.
+    /// Continues where `partial` is.
     pub(super) fn at(partial: Box<Partial>) -> Self {
         let (rows, failed) = (partial.progress().rows, partial.progress().failures);
         Writing { partial, rows, failed }
@@ -71,7 +71,7 @@ impl Writing {
         }
     }
 
-    /// Notes that the rows so far are written, after a power cut too if `sync`.
+    /// Records that the rows so far are written, safe from a power cut if `sync`.
     pub(super) fn note(
         &mut self,
         format: &mut dyn RowFile,
@@ -87,7 +87,7 @@ impl Writing {
         format.committed()
     }
 
-    /// Completes the rows and puts them in place, besides what `places` names already.
+    /// Completes the rows and puts them in place, besides the files already in `places`.
     pub(super) fn finish(
         mut self,
         format: &mut dyn RowFile,

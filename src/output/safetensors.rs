@@ -1,8 +1,8 @@
-//! `.safetensors`: the tensor `features` (F32 `[N, D]`), with `paths` and `labels` in the metadata, each
-//! a JSON array as text (metadata values can only be text).
+//! `.safetensors`: the tensor `features` (F32 `[N, D]`), with `paths` and `labels` in the metadata,
+//! each a JSON array as text (metadata values can only be text).
 //!
-//! The header stands before the numbers and holds every path, so numbers, paths and labels wait in files of
-//! their own, the text as the header will have it, until all are known.
+//! The header precedes the numbers and contains every path, so numbers, paths and labels are kept
+//! in separate files until all are known, the text already in the header's form.
 
 use super::features::{FeatureFile, FeatureFormat};
 use super::partial::{Lengths, Part, Partial, Places};
@@ -18,14 +18,14 @@ pub(super) const FORMAT: FeatureFormat = FeatureFormat {
 /// Readers refuse a longer header (`MAX_HEADER_SIZE` in `safetensors/src/tensor.rs`).
 const MAX_HEADER: u64 = 100_000_000;
 
-/// What the header has besides paths and labels.
+/// Header bytes besides paths and labels.
 const FRAME: u64 = 512;
 
 /// A `.safetensors` file of features, under construction.
 struct SafetensorsWriter {
     whole: Part,
     numbers: Part,
-    /// Items of JSON arrays, escaped as a JSON string is, a comma before each but the first.
+    /// Items of JSON arrays, escaped as a JSON string, each but the first after a comma.
     paths: Part,
     labels: Part,
     dim: usize,
@@ -105,7 +105,7 @@ impl RowFile for SafetensorsWriter {
     }
 }
 
-/// A string as an item of a JSON array that is itself text in JSON.
+/// A string as an item of a JSON array that is itself a JSON string.
 fn item(text: &str, first: bool) -> String {
     let array = serde_json::Value::from(text).to_string();
     let quoted = serde_json::Value::from(array).to_string();

@@ -1,7 +1,8 @@
-//! A part of the images for each of several processes.
+//! Shards: a part of the images for each of several processes.
 //!
-//! Part I of N takes every N-th image of the sorted list, from image I on. So a process can begin before the list
-//! is complete, the parts are of equal length, and large and small images are spread over all of them.
+//! Part I of N takes every N-th image of the sorted list, from image I on. So a process can start
+//! before the list is complete, the parts have equal length, and large and small images are spread
+//! over all of them.
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// The most parts.
+/// Parts at most.
 const MOST: u64 = 1_000_000;
 
 /// Part `index` of `count`, counted from 0.
@@ -24,7 +25,7 @@ pub struct Shard {
 pub enum ShardChoice {
     /// `I/N`
     Part(Shard),
-    /// `auto`: what torchrun or Slurm says.
+    /// `auto`: set by torchrun or Slurm.
     Auto,
     /// `auto/N`: the part is the index of a Kubernetes Job.
     AutoOf(u64),
@@ -35,7 +36,7 @@ impl Shard {
     pub const WHOLE: Shard = Shard { index: 0, count: 1 };
 
     /// # Errors
-    /// What is wrong with the numbers.
+    /// A message if the numbers are invalid.
     pub fn new(index: u64, count: u64) -> Result<Self, String> {
         match (index, count) {
             (_, 0) => Err("there are 0 parts: expected I/N with N at least 1".into()),
@@ -58,7 +59,7 @@ impl Shard {
         (total + self.count - 1 - self.index) / self.count
     }
 
-    /// Where this part of an output goes: `x.npy` → `x-00003-of-00016.npy`.
+    /// The path of this part of an output: `x.npy` → `x-00003-of-00016.npy`.
     pub fn path(&self, path: &Path) -> PathBuf {
         let mut name = path.file_stem().unwrap_or_default().to_os_string();
         name.push(format!("-{:05}-of-{:05}", self.index, self.count));
@@ -99,14 +100,14 @@ impl FromStr for ShardChoice {
     }
 }
 
-/// A launcher's pair of variables: which process this is, and of how many.
+/// A launcher's pair of variables: the index of this process, and the number of processes.
 struct Launcher {
     name: &'static str,
     index: &'static str,
     count: &'static str,
 }
 
-/// torchrun first: where Slurm starts torchrun, torchrun numbers the processes.
+/// torchrun first: if Slurm starts torchrun, torchrun numbers the processes.
 const LAUNCHERS: [Launcher; 2] = [
     Launcher { name: "torchrun", index: "RANK", count: "WORLD_SIZE" },
     Launcher { name: "Slurm", index: "SLURM_PROCID", count: "SLURM_NTASKS" },
@@ -115,10 +116,11 @@ const LAUNCHERS: [Launcher; 2] = [
 const JOB_INDEX: &str = "JOB_COMPLETION_INDEX";
 
 impl ShardChoice {
-    /// The part that is meant, and where it is known from, if from the environment. `variable` reads that.
+    /// The chosen part, and the environment variables it comes from, if any. `variable` reads the
+    /// environment.
     ///
     /// # Errors
-    /// [`Error::Usage`] that says which variables were looked for, and what was found.
+    /// [`Error::Usage`] that names the expected variables, and what was found.
     pub fn resolve(&self, variable: impl Fn(&str) -> Option<String>) -> Result<(Shard, Option<String>)> {
         let found = |name: &str| match variable(name) {
             Some(value) => format!("{name} is {value:?}"),

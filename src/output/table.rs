@@ -1,8 +1,9 @@
-//! Predictions as a table for people.
+//! Predictions as a text table.
 //!
-//! The first rows decide how wide the columns are, the rest stream. On a terminal no line is longer than
-//! the window: text is shortened with `…`, paths at the front because their end tells them apart; and if
-//! `--top-k` asks for more columns than fit, each rank gets a line. Elsewhere nothing is shortened.
+//! The first rows determine the column widths, the rest stream. On a terminal no line is longer
+//! than the window: text is shortened with `…`, paths at the front because their ends differ; and
+//! if `--top-k` asks for more columns than fit, each rank gets a line. Elsewhere nothing is
+//! shortened.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -11,31 +12,31 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::predictions::{PredictionRow, columns};
 use crate::error::{Error, Result};
 
-/// Rows that decide on the widths.
+/// Rows that determine the widths.
 const LOOK_AHEAD: usize = 200;
 
-/// Between columns.
+/// Spaces between columns.
 const GAP: usize = 2;
 
-/// Text columns narrower than this say too little.
+/// Narrower text columns are of little use.
 const NARROW: usize = 12;
 
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
 
-/// How a table may look.
+/// Style of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TableStyle {
-    /// No line is longer than this, if it can be helped; `None`: as long as need be.
+    /// Line width at most, where possible; `None` for no limit.
     pub width: Option<usize>,
     /// Whether to use colours.
     pub colour: bool,
 }
 
 impl TableStyle {
-    /// What standard output can show: on a terminal its width, and colours unless the environment says
-    /// no (`NO_COLOR`, `CLICOLOR=0`, `TERM=dumb`); elsewhere neither.
+    /// The capabilities of standard output: on a terminal its width, and colours unless disabled by
+    /// the environment (`NO_COLOR`, `CLICOLOR=0`, `TERM=dumb`); elsewhere neither.
     pub fn of_stdout() -> Self {
         if !io::stdout().is_terminal() {
             return Self::default();
@@ -45,7 +46,7 @@ impl TableStyle {
     }
 }
 
-/// A table of predictions under way to `W`.
+/// A table of predictions being written to `W`.
 pub struct PredictionTable<W: Write> {
     out: W,
     style: TableStyle,
@@ -72,7 +73,7 @@ impl<W: Write> PredictionTable<W> {
         if self.waiting.len() < LOOK_AHEAD { Ok(()) } else { self.print_waiting() }
     }
 
-    /// Writes what is still waiting.
+    /// Writes the remaining rows.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
@@ -94,7 +95,7 @@ impl<W: Write> PredictionTable<W> {
     }
 }
 
-/// Which columns there are, and how wide.
+/// The columns and their widths.
 struct Layout {
     style: TableStyle,
     /// Ranks side by side; the rest get lines of their own.
@@ -140,7 +141,7 @@ impl Layout {
         self.widths.iter().sum::<usize>() + GAP * (self.widths.len() - 1)
     }
 
-    /// Takes from the widest text columns until the line fits.
+    /// Narrows the widest text columns until the line fits.
     fn shrink(&mut self, limit: usize) {
         while self.length() > limit {
             let widest = (0..self.widths.len())
@@ -154,7 +155,7 @@ impl Layout {
         }
     }
 
-    /// The texts of line `line` of a row.
+    /// The texts in line `line` of a row.
     fn cells(&self, row: &PredictionRow, line: usize) -> Vec<String> {
         let first = |text: &str| if line == 0 { printable(text) } else { String::new() };
         let mut cells = vec![first(&row.path)];
@@ -205,7 +206,7 @@ impl Layout {
     }
 }
 
-/// A file's name may hold line ends and terminal commands: they are shown, not obeyed.
+/// Escapes line ends and terminal commands, which a file's name may contain.
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -234,7 +235,7 @@ fn shorten_back(text: &str, width: usize) -> String {
     fitting(text.chars(), width).chain(std::iter::once('…')).collect()
 }
 
-/// As many letters as leave room for an ellipsis.
+/// As many characters as leave room for an ellipsis.
 fn fitting(letters: impl Iterator<Item = char>, width: usize) -> impl Iterator<Item = char> {
     let mut left = width.saturating_sub(1);
     letters.map_while(move |letter| {

@@ -1,5 +1,5 @@
-//! Every format, written and read back. `tests/oracle/check_outputs.py` reads the same files with numpy,
-//! pyarrow and safetensors: set `TL_TEST_OUTPUTS` to a folder to keep them for it.
+//! Every format, written and read back. `tests/oracle/check_outputs.py` reads the same files with
+//! numpy, pyarrow and safetensors: set `TL_TEST_OUTPUTS` to a folder to keep them for it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const NAMES: [(&str, &str); 6] = [
     ("lossy-\u{fffd}.png", "cat"),
 ];
 
-/// Values that a sloppy printer or cast would change.
+/// Values that a careless format or cast would change.
 fn features(row: usize) -> [f32; DIM] {
     let odd = [0.1, -0.0, 1e-42, f32::MAX, f32::MIN_POSITIVE, 16_777_217.0, 1.0 / 3.0, 1e-7];
     [row as f32, odd[row % 8], odd[(row + 1) % 8], -odd[(row + 2) % 8], (row as f32).sqrt()]
@@ -35,7 +35,7 @@ fn create(path: impl AsRef<Path>, dim: usize) -> Result<FeatureWriter> {
     FeatureWriter::open(&path, dim, begin(path.as_ref(), false)?)
 }
 
-/// The rest of an output.
+/// The remaining part of an output.
 fn begin(path: &Path, resume: bool) -> Result<Box<Partial>> {
     match Partial::begin(path, &JobIdentity::new("test"), resume)? {
         Begun::Partial(partial) => Ok(partial),
@@ -329,7 +329,7 @@ fn too_many_paths_for_a_header_are_refused() {
     assert!(names(folder.path()).is_empty());
 }
 
-/// Rows and failures `from..to`, in batches of `batch`.
+/// Writes rows and failures `from..to`, in batches of `batch`.
 fn write_on(writer: &mut FeatureWriter, rows: std::ops::Range<usize>, batch: usize, commit: bool) {
     for row in rows {
         let (name, label) = NAMES[row % NAMES.len()];
@@ -352,7 +352,7 @@ fn wide(row: usize) -> Vec<f32> {
 
 const WIDE: usize = 4096;
 
-/// Forgets a writer as a killed process does: nothing is flushed, nothing cleared away.
+/// Leaks a writer as if its process were killed: nothing is flushed or removed.
 fn kill<T>(writer: T) {
     std::mem::forget(writer);
 }
@@ -367,13 +367,13 @@ fn what_goes_on_ends_with_the_same_bytes() {
         write_on(&mut whole, 0..rows, 10, false);
         whole.finish(done(rows as u64)).unwrap();
 
-        // The lock of a process that was killed is the system's to take back, and this one lives on.
+        // The system would release a killed process's lock, but this process lives on.
         let moved = |from: &str, to: &str| {
             let hidden = |name: &str| folder.path().join(format!(".{name}.{ending}.partial"));
             fs::rename(hidden(from), hidden(to)).unwrap();
             fs::remove_file(hidden(to).join("lock")).unwrap();
         };
-        // Behind the first row group, and then once more.
+        // After the first row group, and then once more.
         let mut first = create(at("first"), WIDE).unwrap();
         write_on(&mut first, 0..1300, 10, true);
         write_on(&mut first, 1300..1307, 1000, false);
@@ -389,7 +389,7 @@ fn what_goes_on_ends_with_the_same_bytes() {
         write_on(&mut second, 1800..1805, 1000, false);
         kill(second);
         moved("second", "third");
-        // A line that was not written to its end.
+        // An incomplete line.
         let journal = folder.path().join(format!(".third.{ending}.partial/journal.jsonl"));
         let mut bytes = fs::read(&journal).unwrap();
         bytes.extend(b"{\"images\":1805,\"listi");
@@ -488,7 +488,7 @@ fn a_finished_output_is_left_alone_and_another_job_refused() {
     refused("cannot tell what wrote it");
 }
 
-/// Stopped when some files are in their places, and others are not.
+/// Stopped with some files in place, and others not.
 #[test]
 fn a_run_that_was_stopped_between_two_renames_is_completed() {
     let folder = tempfile::tempdir().unwrap();
@@ -496,7 +496,7 @@ fn a_run_that_was_stopped_between_two_renames_is_completed() {
     let mut writer = create(&path, 1).unwrap();
     writer.write_row("a", "", &[1.]).unwrap();
     writer.commit(done(1)).unwrap();
-    // The index cannot take its place.
+    // The index cannot be put in place.
     fs::create_dir(folder.path().join("x.npy.index.csv")).unwrap();
     assert!(writer.finish(done(1)).is_err());
     assert!(!path.exists());

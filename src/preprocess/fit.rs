@@ -1,4 +1,4 @@
-//! How an image of any shape becomes the square that a network sees.
+//! Fits an image of any shape into a network's square input.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -8,28 +8,29 @@ use serde::{Deserialize, Serialize};
 use super::resize::{Target, rectangle};
 use super::{CropBox, Preprocessing, RgbImage, central_window, resized_size};
 
-/// What becomes of an image that is no square.
+/// Handling of images that are not square.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fit {
-    /// The shorter side is resized to `resize_size`, and the central `crop_size` squared is cut out: torchvision's
-    /// presets. What lies at the ends of a long image is not seen.
+    /// The shorter side is resized to `resize_size`, and the central `crop_size` squared is cut
+    /// out: torchvision's presets. The ends of a long image are lost.
     #[default]
     Crop,
-    /// Both sides are resized to `crop_size`, as torchvision's `Resize((s, s))` does: all is seen, out of proportion.
+    /// Both sides are resized to `crop_size`, as by torchvision's `Resize((s, s))`: everything is
+    /// visible, out of proportion.
     Squash,
-    /// The longer side is resized to `crop_size` and the other in proportion, with margins of one colour on both of
-    /// its sides, as Pillow's `ImageOps.pad` does: all is seen, smaller.
+    /// The longer side is resized to `crop_size` and the other in proportion, between margins of
+    /// one colour, as by Pillow's `ImageOps.pad`: everything is visible, smaller.
     Pad,
 }
 
 impl Fit {
-    /// For metadata that do not mention the default.
+    /// For metadata that omit the default.
     pub fn is_crop(&self) -> bool {
         *self == Fit::Crop
     }
 
-    /// As a recipe and the command line have it.
+    /// The name in a recipe and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Fit::Crop => "crop",
@@ -54,14 +55,14 @@ type Size = (u64, u64);
 pub(super) type Place = (usize, usize);
 
 impl Preprocessing {
-    /// The same with another fit, its margins' colour settled.
+    /// The same with another fit, and a fixed margin colour.
     pub fn with_fit(&self, fit: Fit) -> Self {
         let pad_color = (fit == Fit::Pad).then(|| self.margin_color());
         Preprocessing { fit, pad_color, ..self.clone() }
     }
 
-    /// What an image is resized to unless a view has a scale of its own: its shorter side for [`Fit::Crop`], the side
-    /// of the square that holds it for the others.
+    /// Default size of a resized image: its shorter side for [`Fit::Crop`], the side of the square
+    /// that contains it for the others.
     pub fn scale(&self) -> u32 {
         match self.fit {
             Fit::Crop => self.resize_size,
@@ -69,13 +70,13 @@ impl Preprocessing {
         }
     }
 
-    /// The colour of [`Fit::Pad`]'s margins: `pad_color`, or the mean that is subtracted, rounded. That is next to
-    /// nothing in the network's input, as are the margins that its own convolutions add.
+    /// The colour of [`Fit::Pad`]'s margins: `pad_color`, or the subtracted mean, rounded. That is
+    /// nearly zero in the network's input, like the padding of its own convolutions.
     pub fn margin_color(&self) -> [u8; 3] {
         self.pad_color.unwrap_or_else(|| self.mean.map(|mean| (mean * 255.).round() as u8))
     }
 
-    /// Columns and rows of an image that is resized to `scale`.
+    /// Columns and rows of an image resized to `scale`.
     pub(super) fn resized(&self, (width, height): (u32, u32), scale: u32) -> Size {
         let side = u64::from(scale);
         match self.fit {
@@ -86,7 +87,7 @@ impl Preprocessing {
         }
     }
 
-    /// Columns and rows of what crops are cut out of: the resized image with its margins.
+    /// Columns and rows of the image that crops are cut out of: the resized image with its margins.
     pub(super) fn frame(&self, image: (u32, u32), scale: u32) -> Size {
         match self.fit {
             Fit::Pad => (u64::from(scale), u64::from(scale)),
@@ -94,7 +95,7 @@ impl Preprocessing {
         }
     }
 
-    /// What the central crop shows of an image that is resized to `scale`, and its place in the crop.
+    /// The target of the central crop of an image resized to `scale`, and its place in the crop.
     pub(super) fn fit_target(&self, image: (u32, u32), scale: u32) -> (Target, Place) {
         let size = self.resized(image, scale);
         let window = |size: u64| match self.fit {
@@ -107,7 +108,7 @@ impl Preprocessing {
         (Target { region, size, columns, rows, interpolation }, (left, top))
     }
 
-    /// What the crop shows where `region` alone is resized to fill it, as far as its shape allows; and its place.
+    /// The target of a crop filled by `region`, as far as its shape allows, and its place.
     pub(super) fn region_target(&self, region: CropBox) -> (Target, Place) {
         let side = u64::from(self.crop_size);
         let size = match self.fit {
@@ -119,7 +120,7 @@ impl Preprocessing {
         (Target { region, size, columns: 0..size.0, rows: 0..size.1, interpolation }, place)
     }
 
-    /// `window` at its place in the crop, in the middle of margins: black ones where `crop` leaves some.
+    /// `window` at its place in the crop, between margins: black ones where `crop` leaves some.
     pub(super) fn padded(&self, window: RgbImage, (left, top): Place) -> RgbImage {
         if window.width == self.crop_size && window.height == self.crop_size {
             return window;
@@ -141,8 +142,8 @@ impl Preprocessing {
     }
 }
 
-/// Pillow's `ImageOps.contain` in a square: the longer side is `side`, the other one in proportion, rounded. One that
-/// Pillow would round to nothing, and refuse, is a pixel.
+/// Pillow's `ImageOps.contain` in a square: the longer side is `side`, the other one in proportion,
+/// rounded. A side that Pillow would round to zero, and refuse, is one pixel.
 fn contained(side: u64, width: u32, height: u32) -> Size {
     // In Python's order: the last bit of the product decides between two pixels.
     let part = |short: u32, long: u32| {
@@ -155,13 +156,13 @@ fn contained(side: u64, width: u32, height: u32) -> Size {
     }
 }
 
-/// `ImageOps.pad`'s margin before `size` in the middle of `side`, where it is no longer than that.
+/// `ImageOps.pad`'s margin before `size`, centred in `side`; 0 if it is longer.
 pub(super) fn before(side: u64, size: u64) -> u64 {
     // Python rounds halves to even.
     (side.saturating_sub(size) as f64 / 2.).round_ties_even() as u64
 }
 
-/// The part of `size`, in the middle of `side`, that the central crop of that shows, and its place in the crop.
+/// The part of `size`, centred in `side`, that the central crop shows, and its offset in the crop.
 fn padded_window(size: u64, side: u64, crop: u32) -> (Range<u64>, usize) {
     let (window, place) = central_window(side, crop);
     let first = before(side, size);

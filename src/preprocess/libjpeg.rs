@@ -1,7 +1,8 @@
-//! libjpeg-turbo's decoder as mozjpeg has it: a safe interface to as much of it as reading lines takes.
+//! Safe interface to mozjpeg's copy of the libjpeg-turbo decoder, as far as reading lines needs it.
 //!
-//! libjpeg reports errors by calling a function that must not return; here it unwinds, with a `String` that
-//! begins with `libjpeg fatal error: `, or with [`Truncated`]. Every method may do so.
+//! libjpeg reports errors by calling a function that must not return; here it unwinds, with a
+//! `String` that begins with `libjpeg fatal error: `, or with [`Truncated`]. Every method may do
+//! so.
 
 use std::marker::PhantomData;
 use std::mem;
@@ -14,7 +15,7 @@ use mozjpeg_sys as ffi;
 
 pub(super) use ffi::J_COLOR_SPACE as Space;
 
-/// What is thrown where the data ends before the image does. libjpeg would go on with grey pixels.
+/// Thrown if the data ends before the image. libjpeg would continue with grey pixels.
 pub(super) struct Truncated;
 
 /// The EXIF and XMP marker, APP1.
@@ -22,7 +23,7 @@ const APP1: c_int = 0xE1;
 
 /// A JPEG whose header has been read.
 pub(super) struct Decoder<'a> {
-    /// libjpeg's parts point at each other, so that they stay where they are.
+    /// Boxed, because libjpeg's parts point at each other.
     info: Box<ffi::jpeg_decompress_struct>,
     _error: Box<ffi::jpeg_error_mgr>,
     _source: Box<ffi::jpeg_source_mgr>,
@@ -30,7 +31,7 @@ pub(super) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the header, and keeps the markers that may tell the orientation.
+    /// Reads the header, and keeps the markers that may contain the orientation.
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, String> {
         let mut source = Box::new(ffi::jpeg_source_mgr {
             next_input_byte: bytes.as_ptr(),
@@ -41,8 +42,8 @@ impl<'a> Decoder<'a> {
             resync_to_restart: Some(ffi::jpeg_resync_to_restart),
             term_source: Some(nothing),
         });
-        // SAFETY: both are structs of C for which zeros are a value, and libjpeg sets them before it reads them.
-        // What it is given lives as long as the decoder, and so do the bytes.
+        // SAFETY: both are C structs for which zeros are valid, and libjpeg sets them before it
+        // reads them. Its inputs live as long as the decoder, and so do the bytes.
         unsafe {
             let mut error: Box<ffi::jpeg_error_mgr> = Box::new(mem::zeroed());
             ffi::jpeg_std_error(&mut error);
@@ -66,19 +67,19 @@ impl<'a> Decoder<'a> {
         (self.info.image_width, self.info.image_height)
     }
 
-    /// What the components mean.
+    /// The colour space of the components.
     pub(super) fn space(&self) -> Space {
         self.info.jpeg_color_space
     }
 
-    /// Whether all of the file is read before the first line comes, as a progressive one is.
+    /// Whether the whole file is read before the first line, as for a progressive one.
     pub(super) fn has_many_scans(&self) -> bool {
         // SAFETY: the header has been read.
         unsafe { ffi::jpeg_has_multiple_scans(&self.info) != 0 }
     }
 
-    /// Columns and lines of the blocks in which components are stored together, and whether each component has
-    /// as many samples as the first, or is halved along a side.
+    /// Columns and lines of the blocks that store components together, and whether each component
+    /// has as many samples as the first, or half as many along a side.
     pub(super) fn blocks(&self) -> (u32, u32, bool) {
         if self.info.comp_info.is_null() {
             return (8, 8, false);
@@ -101,12 +102,12 @@ impl<'a> Decoder<'a> {
     pub(super) fn markers(&self) -> impl Iterator<Item = &[u8]> {
         let mut next = self.info.marker_list;
         std::iter::from_fn(move || {
-            // SAFETY: libjpeg's list, which lives as long as the decoder.
+            // SAFETY: libjpeg's list lives as long as the decoder.
             let marker = unsafe { next.as_ref()? };
             next = marker.next;
             match marker.data.is_null() {
                 true => Some(&[][..]),
-                // SAFETY: libjpeg has kept so many bytes.
+                // SAFETY: libjpeg has kept this many bytes.
                 false => {
                     Some(unsafe { std::slice::from_raw_parts(marker.data, marker.data_length as usize) })
                 }
@@ -114,8 +115,8 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Begins decoding to `space`, at so many eighths of the size along each side: slow integer DCT and smooth
-    /// chroma upsampling, which are libjpeg's defaults and Pillow's settings.
+    /// Starts decoding to `space`, at this many eighths of the size along each side: slow integer
+    /// DCT and smooth chroma upsampling, which are libjpeg's defaults and Pillow's settings.
     pub(super) fn start(mut self, space: Space, eighths: u32) -> Result<Lines<'a>, String> {
         self.info.out_color_space = space;
         self.info.scale_num = eighths;
@@ -130,18 +131,18 @@ impl<'a> Decoder<'a> {
 
 impl Drop for Decoder<'_> {
     fn drop(&mut self) {
-        // SAFETY: it was created, and this releases all that libjpeg has allocated, in whatever state.
+        // SAFETY: it was created, and this frees all that libjpeg has allocated, in any state.
         unsafe { ffi::jpeg_destroy_decompress(&mut self.info) }
     }
 }
 
-/// A JPEG that is being decoded, line by line.
+/// A JPEG being decoded, line by line.
 pub(super) struct Lines<'a> {
     decoder: Decoder<'a>,
 }
 
 impl Lines<'_> {
-    /// Columns of a line, and how many lines there are.
+    /// Columns of a line, and the number of lines.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.decoder.info.output_width as usize, self.decoder.info.output_height as usize)
     }
@@ -151,17 +152,17 @@ impl Lines<'_> {
         self.decoder.info.output_components as usize
     }
 
-    /// Restricts the lines to `columns`, and some before them; the first column that comes is returned. To be
-    /// called before any line is read. Columns at both ends, of which libjpeg does not see the neighbours, may
-    /// differ from those of whole lines.
+    /// Restricts the lines to `columns`, and some before them; returns the first decoded column.
+    /// Call before any line is read. Columns at both ends, whose neighbours libjpeg does not see,
+    /// may differ from those of whole lines.
     pub(super) fn crop(&mut self, columns: Range<usize>) -> usize {
         let (mut left, mut width) = (columns.start as u32, columns.len() as u32);
-        // SAFETY: decoding has been started. libjpeg refuses columns that are not there.
+        // SAFETY: decoding has been started. libjpeg refuses missing columns.
         unsafe { ffi::jpeg_crop_scanline(&mut self.decoder.info, &mut left, &mut width) };
         left as usize
     }
 
-    /// Leaves out so many lines.
+    /// Skips this many lines.
     pub(super) fn skip(&mut self, lines: usize) {
         // SAFETY: decoding has been started.
         unsafe { ffi::jpeg_skip_scanlines(&mut self.decoder.info, lines as u32) };
@@ -170,14 +171,14 @@ impl Lines<'_> {
     /// Reads the next line.
     ///
     /// # Errors
-    /// If there is no next line, or `line` has not the length of one.
+    /// If there is no next line, or `line` has another length.
     pub(super) fn read(&mut self, line: &mut [u8]) -> Result<(), String> {
         let info = &mut self.decoder.info;
         if line.len() != info.output_width as usize * info.output_components as usize {
             return Err(format!("a line has {} columns", info.output_width));
         }
         let mut line = line.as_mut_ptr();
-        // SAFETY: decoding has been started, and the line is as long as libjpeg says.
+        // SAFETY: decoding has been started, and the line has the length libjpeg expects.
         match unsafe { ffi::jpeg_read_scanlines(info, ptr::addr_of_mut!(line), 1) } {
             1 => Ok(()),
             _ => Err("there are too few lines".to_string()),
@@ -193,11 +194,11 @@ extern "C-unwind" fn ended(_: &mut ffi::jpeg_decompress_struct) -> ffi::boolean 
 }
 
 extern "C-unwind" fn skip(info: &mut ffi::jpeg_decompress_struct, count: c_long) {
-    // SAFETY: the source that `Decoder::new` has set.
+    // SAFETY: the source set by `Decoder::new`.
     let Some(source) = (unsafe { info.src.as_mut() }) else { return };
     match usize::try_from(count) {
         Ok(count) if count <= source.bytes_in_buffer => {
-            // SAFETY: so many bytes are left.
+            // SAFETY: this many bytes are left.
             source.next_input_byte = unsafe { source.next_input_byte.add(count) };
             source.bytes_in_buffer -= count;
         }
@@ -212,12 +213,13 @@ extern "C-unwind" fn silence(_: &mut ffi::jpeg_common_struct, _: c_int) {}
 
 #[cold]
 extern "C-unwind" fn throw(info: &mut ffi::jpeg_common_struct) {
-    // SAFETY: the error manager that `Decoder::new` has set.
+    // SAFETY: the error manager set by `Decoder::new`.
     let error = unsafe { info.err.as_ref() };
     let code = error.map_or(0, |error| error.msg_code);
     let mut text = [0u8; 80];
     if let Some(format) = error.and_then(|error| error.format_message) {
-        // SAFETY: the function writes to its argument, at most 80 bytes, which the binding does not say.
+        // SAFETY: the function writes at most 80 bytes to its argument, which the binding does not
+        // tell.
         unsafe {
             let format: unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, *mut u8) =
                 mem::transmute(format);

@@ -1,10 +1,10 @@
-//! Pillow's antialiased resize, byte for byte, of lines as they come.
+//! Pillow's antialiased resize, byte for byte, line by line as they arrive.
 //!
-//! Two passes with an 8-bit image between them, of which a pass whose size does not change is left out (see
-//! [`Taps`] for the numbers). Since the image between is rounded, the order matters: see
-//! [`vertical_first`]. Only the window of the output that the caller keeps is computed, because a pixel's
-//! value does not depend on which others are wanted, and only those lines and columns of the input are read
-//! that this window depends on. A line is used when it arrives: the image as a whole need never be in memory.
+//! Two passes with an 8-bit image between them; a pass that does not change the size is skipped
+//! (see [`Taps`] for the numbers). Since the intermediate image is rounded, the order matters: see
+//! [`vertical_first`]. Only the kept window of the output is computed, because pixels do not depend
+//! on each other, and only the input lines and columns that it depends on are read. A line is used
+//! when it arrives: the whole image need never be in memory.
 
 use std::ops::Range;
 
@@ -12,13 +12,13 @@ use super::orientation::Orientation;
 use super::taps::Taps;
 use super::{CropBox, Interpolation, RgbImage};
 
-/// A part of an upright image, resized, of which a window is kept.
+/// Part of an upright image to resize, and the window to keep.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// What is resized. It lies inside the image.
+    /// The part to resize, inside the image.
     pub region: CropBox,
-    /// Columns and rows after resizing. They are 64-bit because the long side of a resized strip can exceed 32
-    /// bits even though the window of interest is small.
+    /// Columns and rows after resizing. 64-bit because the long side of a resized strip can exceed
+    /// 32 bits even if the window is small.
     pub size: (u64, u64),
     /// The columns that are kept, of `size.0`.
     pub columns: Range<u64>,
@@ -28,14 +28,14 @@ pub(super) struct Target {
     pub interpolation: Interpolation,
 }
 
-/// An image as it is stored in its file: lines that may be reduced, mirrored or turned.
+/// An image as stored in its file: lines that may be reduced, mirrored or rotated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stored {
     /// Columns and lines of the file's header.
     pub full: (u32, u32),
-    /// Pixels that come for eight pixels of the file along each side.
+    /// Decoded pixels for eight pixels of the file along each side.
     pub eighths: u32,
-    /// How the lines lie.
+    /// Orientation of the lines.
     pub orientation: Orientation,
 }
 
@@ -51,7 +51,7 @@ impl Stored {
     }
 }
 
-/// What becomes of lines.
+/// Resizes lines as they arrive.
 pub(super) struct Resizer {
     columns: Taps,
     /// In the order of the lines.
@@ -60,9 +60,9 @@ pub(super) struct Resizer {
     upside_down: bool,
     transposed: bool,
     lines_first: bool,
-    /// Whether the first pass takes columns over as they are.
+    /// Whether the first pass copies columns.
     copies: bool,
-    /// The last lines, as wide as the second pass wants them: line `y` is at `y % kept`.
+    /// The last lines, as wide as the second pass needs: line `y` is at `y % kept`.
     ring: Vec<u8>,
     kept: usize,
     stride: usize,
@@ -73,13 +73,13 @@ pub(super) struct Resizer {
 }
 
 impl Resizer {
-    /// `target` of an image that is stored like this.
+    /// For `target` of an image stored like this.
     pub(super) fn new(target: &Target, stored: Stored) -> Self {
         let orientation = stored.orientation;
         let transposed = orientation.transposes();
         let (width, height) = stored.full;
         let region = target.region;
-        // Upright axes, then their places in the file.
+        // Upright axes, then their positions in the file.
         let across = (region.left, region.width, target.size.0, target.columns.clone());
         let down = (region.top, region.height, target.size.1, target.rows.clone());
         let (across, down) = if transposed { (down, across) } else { (across, down) };
@@ -90,14 +90,14 @@ impl Resizer {
         let (out_width, out_height) = (columns.len(), rows.len());
         let out = RgbImage::black(out_width as u32, out_height as u32);
         let shrinks = (stored.reduced(region.width), stored.reduced(region.height));
-        // A pass that copies has no place in the order.
+        // A pass that copies does not affect the order.
         let lines_first = vertical_first(shrinks, target.size) != transposed;
         let stride = if lines_first { columns.inputs().len() } else { out_width } * 3;
         let kept = rows.most().max(1);
         let between = vec![0; if lines_first { stride } else { 0 }];
         let ring = vec![0; if out.data.is_empty() { 0 } else { stride * kept }];
         let copies = lines_first || columns.is_copy();
-        // Outputs are made in the order in which their lines come.
+        // Outputs are made in the order of their lines.
         let rows = if upside_down { rows.reversed() } else { rows };
         Resizer {
             columns,
@@ -115,18 +115,18 @@ impl Resizer {
         }
     }
 
-    /// The columns of the file's lines that are read.
+    /// The columns to read of the file's lines.
     pub(super) fn columns(&self) -> Range<usize> {
         self.columns.inputs()
     }
 
-    /// The lines that are read.
+    /// The lines to read.
     pub(super) fn lines(&self) -> Range<usize> {
         if self.out.data.is_empty() { 0..0 } else { self.rows.inputs() }
     }
 
-    /// Takes line `y`, of which `line` holds the columns from `first` on. Lines come from the top; those outside
-    /// [`Resizer::lines`] may be left out.
+    /// Adds line `y`; `line` holds the columns from `first` on. Lines come from the top; those
+    /// outside [`Resizer::lines`] may be left out.
     pub(super) fn push(&mut self, y: usize, line: &[u8], first: usize) {
         if !self.lines().contains(&y) {
             return;
@@ -144,7 +144,7 @@ impl Resizer {
         }
     }
 
-    /// Makes the next output of lines that have come.
+    /// Makes the next output, from lines that have arrived.
     fn emit(&mut self) {
         let row = if self.upside_down { self.rows.len() - 1 - self.next } else { self.next };
         let length = self.columns.len() * 3;
@@ -160,7 +160,7 @@ impl Resizer {
         self.next += 1;
     }
 
-    /// The window, upright, when the last line has come.
+    /// The window, upright, after the last line.
     pub(super) fn finish(mut self) -> RgbImage {
         while !self.out.data.is_empty() && self.next < self.rows.len() {
             self.emit();
@@ -169,8 +169,8 @@ impl Resizer {
     }
 }
 
-/// The taps of one axis of the file: of `start..start + length` of the upright axis, resized to `size`, of
-/// which `wanted` is kept.
+/// The taps of one axis of the file: of `start..start + length` of the upright axis, resized to
+/// `size`, of which `wanted` is kept.
 fn axis(
     (start, length, size, wanted): (u32, u32, u64, Range<u64>),
     stored: Stored,
@@ -178,7 +178,7 @@ fn axis(
     mirrored: bool,
     interpolation: Interpolation,
 ) -> Taps {
-    // Where a decoder has reduced the image, pixels begin between pixels, and the last may be cut.
+    // If a decoder has reduced the image, pixels start between pixels, and the last may be cut.
     let scale = f64::from(stored.eighths) / 8.0;
     let from = if mirrored { full - start - length } else { start };
     let (from, to) = (f64::from(from) * scale, f64::from(from + length) * scale);
@@ -199,14 +199,14 @@ pub(super) fn resize(image: &RgbImage, target: &Target) -> RgbImage {
     resizer.finish()
 }
 
-/// The columns and rows of an image from (`left`, `top`) on that lie inside it.
+/// The rectangle of this size at (`left`, `top`), clipped to the image.
 pub(super) fn rectangle(image: (u32, u32), left: u32, top: u32, width: u32, height: u32) -> CropBox {
     let (left, top) = (left.min(image.0), top.min(image.1));
     CropBox { left, top, width: width.min(image.0 - left), height: height.min(image.1 - top) }
 }
 
-/// Whether the vertical pass comes first: since Pillow 13, if the height shrinks by more than twice as many
-/// pixels as the width. Older versions always begin horizontally.
+/// Whether the vertical pass comes first: since Pillow 13, if the height shrinks by more than twice
+/// as many pixels as the width. Older versions always begin horizontally.
 fn vertical_first((width, height): (usize, usize), (new_width, new_height): (u64, u64)) -> bool {
     let less = |old: usize, new: u64| old as i128 - i128::from(new);
     less(height, new_height) > (2 * less(width, new_width)).max(0)

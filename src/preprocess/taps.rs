@@ -1,23 +1,24 @@
 //! The weights of Pillow's resize along one axis, and the two loops that apply them.
 //!
-//! The numbers are those of `src/libImaging/Resample.c`: weights in double precision, normalised, then
-//! rounded to 22-bit fixed point. The sums are sums of integers, so that their order does not matter, and
-//! vectors give the same bytes as the plain loops.
+//! The numbers are those of `src/libImaging/Resample.c`: weights in double precision, normalised,
+//! then rounded to 22-bit fixed point. The sums are of integers, so their order does not matter,
+//! and vector code gives the same bytes as plain loops.
 
 use std::ops::Range;
 
 use super::Interpolation;
 
-/// Pillow's `PRECISION_BITS`: 32 bits, less 8 for a pixel's value, less 2 for the filter's overshoot.
+/// Pillow's `PRECISION_BITS`: 32 bits, less 8 for a pixel's value, less 2 for the filter's
+/// overshoot.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 
 /// One half in fixed point: sums start with it, so that the shift rounds.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
-/// The weight of a pixel that is taken over as it is.
+/// The weight of a copied pixel.
 const ONE: i32 = 1 << PRECISION_BITS;
 
-/// Taps that a vector holds. Weights are padded with zeros to a multiple of it.
+/// Taps in a vector. Weights are padded with zeros to a multiple of it.
 const GROUP: usize = 4;
 
 /// For each output position of one axis: the first input position, and the weights from there on.
@@ -36,8 +37,8 @@ pub(super) struct Taps {
 }
 
 impl Taps {
-    /// `precompute_coeffs` and `normalize_coeffs_8bpc` for the outputs in `wanted` only, of `out_size` outputs
-    /// that cover `extent` of the `in_size` input positions.
+    /// `precompute_coeffs` and `normalize_coeffs_8bpc` for the outputs in `wanted` only, of
+    /// `out_size` outputs that cover `extent` of the `in_size` input positions.
     pub(super) fn new(
         in_size: usize,
         extent: Range<f64>,
@@ -111,8 +112,8 @@ impl Taps {
         self.groups.push(self.weights.len());
     }
 
-    /// The same taps for an input of which only the positions from `offset` on are there, or that lies the
-    /// other way round, where `mirrored` is what its positions are subtracted from.
+    /// The same taps for an input that starts at position `offset`, or is reversed: `mirrored` is
+    /// then the number that its positions are subtracted from.
     pub(super) fn moved(self, offset: usize, mirrored: Option<usize>) -> Self {
         let mut moved = Taps::empty();
         let mut weights: Vec<i32> = Vec::new();
@@ -131,7 +132,7 @@ impl Taps {
         moved
     }
 
-    /// The outputs the other way round.
+    /// The outputs in reverse order.
     pub(super) fn reversed(self) -> Self {
         let mut reversed = Taps::empty();
         for output in (0..self.len()).rev() {
@@ -162,7 +163,7 @@ impl Taps {
         self.inputs.clone()
     }
 
-    /// The most inputs of one output.
+    /// The maximum number of inputs of an output.
     pub(super) fn most(&self) -> usize {
         self.counts.iter().copied().max().unwrap_or(0)
     }
@@ -172,7 +173,8 @@ impl Taps {
         groups.iter().flatten().copied().take(self.counts[output])
     }
 
-    /// One row, horizontally: `to` gets a pixel for each output. `from` begins at input position `first`.
+    /// Blends one row horizontally: `to` gets a pixel for each output. `from` starts at input
+    /// position `first`.
     pub(super) fn blend_pixels(&self, from: &[u8], first: usize, to: &mut [u8]) {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
@@ -198,8 +200,8 @@ impl Taps {
         }
     }
 
-    /// One output vertically: `to` gets the blend of `row(y)` for the inputs `y` of `output`, each at least as
-    /// long as `to`.
+    /// Blends one output row: `to` gets the blend of `row(y)` for the inputs `y` of `output`, each
+    /// at least as long as `to`.
     pub(super) fn blend_rows<'r>(&self, output: usize, row: impl Fn(usize) -> &'r [u8], to: &mut [u8]) {
         let rows: Vec<(&[u8], i32)> = self.inputs_of(output).map(row).zip(self.weights_of(output)).collect();
         #[cfg(target_arch = "x86_64")]
@@ -251,10 +253,10 @@ mod avx2 {
         super::blend_rows(rows, to);
     }
 
-    /// Four pixels at a time: the lower half of a vector holds the first two, channel by channel as pairs of
-    /// 16-bit numbers, the upper half the other two. Products of pairs are added by the instruction; sums of
-    /// the low and high halves of the weights are kept apart. They may wrap, as the total then wraps back:
-    /// it fits into 32 bits, as Pillow's does.
+    /// Four pixels at a time: the lower half of a vector holds the first two, channel by channel as
+    /// pairs of 16-bit numbers, the upper half the other two. The instruction adds products of
+    /// pairs; sums of the low and high halves of the weights are separate. They may wrap, but the
+    /// total wraps back: it fits into 32 bits, as Pillow's does.
     #[target_feature(enable = "avx2")]
     pub(super) fn blend_pixels(taps: &Taps, from: &[u8], first: usize, to: &mut [u8]) {
         const Z: i8 = -1;
@@ -290,7 +292,7 @@ mod avx2 {
         }
     }
 
-    /// 16 bytes from `at` on; after the end, where weights are zero, zeros.
+    /// 16 bytes from `at` on; zeros after the end, where weights are zero.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn load(from: &[u8], at: usize) -> __m128i {

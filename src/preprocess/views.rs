@@ -1,11 +1,12 @@
-//! Several views of an image, whose class probabilities are averaged: ten crops, and several scales.
+//! Several views of an image, whose class probabilities are averaged: ten crops, and several
+//! scales.
 //!
-//! Ten crops are AlexNet's (Krizhevsky, Sutskever and Hinton, NIPS 2012, section 4.1): the four corners, the
-//! centre, and the mirror images of these, as torchvision's `TenCrop` cuts them out of the resized image.
-//! Several scales are VGG's (Simonyan and Zisserman, ICLR 2015, sections 3.2 and 4.2), whose shorter side Q
-//! is resized to several sizes. VGG applies the network densely to all of the resized image; here it sees
-//! crops of the size that it was trained on, as in that paper's section 4.3, so that a network which takes
-//! images of one size only can be measured too.
+//! Ten crops are AlexNet's (Krizhevsky, Sutskever and Hinton, NIPS 2012, section 4.1): the four
+//! corners, the centre, and the mirror images of these, as torchvision's `TenCrop` cuts them out of
+//! the resized image. Several scales are VGG's (Simonyan and Zisserman, ICLR 2015, sections 3.2 and
+//! 4.2), whose shorter side Q is resized to several sizes. VGG applies the network densely to all
+//! of the resized image. Here it sees crops of its training size, as in that paper's section 4.3,
+//! so that a network with a fixed input size can be measured too.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,7 +20,7 @@ use super::resize::{Target, rectangle, resize};
 use super::{ImageAt, Preprocessing, RgbImage, central_window};
 use crate::error::Result;
 
-/// How many crops are cut out of a resized image.
+/// Number of crops of a resized image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u64")]
 pub enum Crops {
@@ -62,7 +63,7 @@ impl FromStr for Crops {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
-        // What is no number fits no more than 0 does, and is told the same.
+        // Text that is not a number is rejected like 0, with the same message.
         Crops::try_from(text.parse().unwrap_or(0))
     }
 }
@@ -72,21 +73,22 @@ impl FromStr for Crops {
 pub struct Views {
     /// Crops at each scale.
     pub crops: Crops,
-    /// The shorter side after resizing, in pixels, or the side of the square that holds a squashed or padded image;
-    /// none: what the preprocessing says ([`Preprocessing::scale`], and `resize_size` for ten crops).
+    /// The shorter side after resizing, in pixels, or the side of the square that holds a squashed
+    /// or padded image; if empty, the preprocessing's ([`Preprocessing::scale`], and `resize_size`
+    /// for ten crops).
     pub scales: Vec<u32>,
 }
 
 impl Views {
-    /// The most scales: each keeps up to six crops of an image in memory.
+    /// Scales at most: each keeps up to six crops of an image in memory.
     pub const MOST_SCALES: usize = 16;
 
-    /// Views of one image.
+    /// Number of views of an image.
     pub fn count(&self) -> usize {
         self.crops.count() * self.scales.len().max(1)
     }
 
-    /// The same views with the scales of `preprocessing` in place.
+    /// The same views with the scales of `preprocessing` filled in.
     pub fn resolved(&self, preprocessing: &Preprocessing) -> Views {
         match self.scales.is_empty() {
             true if self.crops == Crops::One => Views { scales: vec![preprocessing.scale()], ..*self },
@@ -95,12 +97,12 @@ impl Views {
         }
     }
 
-    /// Whether this is the one view that `preprocessing` has anyhow.
+    /// Whether this is the single default view of `preprocessing`.
     pub fn is_plain(&self, preprocessing: &Preprocessing) -> bool {
         self.crops == Crops::One && self.resolved(preprocessing).scales == [preprocessing.scale()]
     }
 
-    /// Why `network`, which sees what `preprocessing` says, cannot have these views, if so.
+    /// Why `network` with this `preprocessing` cannot have these views, if so.
     pub fn mistake(&self, network: &str, preprocessing: &Preprocessing) -> Option<String> {
         let crop = preprocessing.crop_size;
         let most = Preprocessing::MAX_SIZE;
@@ -159,23 +161,24 @@ impl fmt::Display for Views {
     }
 }
 
-/// Pixels that are seen once or twice.
+/// Pixels of one or two views.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     /// `crop_size` × `crop_size`.
     pub pixels: RgbImage,
-    /// Whether the network sees them as they are.
+    /// Whether the network sees them unmirrored.
     pub upright: bool,
     /// Whether it sees their mirror image.
     pub mirrored: bool,
 }
 
 impl Preprocessing {
-    /// The views of `image`. Each scale is resized once, and what is seen mirrored comes as it is, to be
-    /// mirrored by the caller: five or six windows make ten crops.
+    /// The views of `image`. Each scale is resized once, and mirrored views are returned
+    /// unmirrored, for the caller to mirror: five or six windows make ten crops.
     ///
-    /// Byte for byte torchvision's `resize` (or what the [`Fit`](super::Fit) is equal to, in a square of the scale), then
-    /// `center_crop` or `ten_crop`, on a Pillow image, in another order. Expects `views` without a [`Views::mistake`].
+    /// Byte for byte torchvision's `resize` (or the [`Fit`](super::Fit)'s equivalent, in a square
+    /// of the scale), then `center_crop` or `ten_crop`, on a Pillow image, in another order.
+    /// Expects `views` without a [`Views::mistake`].
     pub fn windows(&self, views: &Views, image: &RgbImage) -> Vec<Window> {
         let plans = self.scale_plans(views, (image.width, image.height));
         let windows = |plan: ScalePlan| {
@@ -185,12 +188,12 @@ impl Preprocessing {
         plans.into_iter().flat_map(windows).collect()
     }
 
-    /// What the views take of an image of so many columns and rows, scale by scale.
+    /// The plan of the views of an image of this size, scale by scale.
     fn scale_plans(&self, views: &Views, image: (u32, u32)) -> Vec<ScalePlan> {
         let plan = |scale| {
             let frame = self.frame(image, scale);
             let crop = u64::from(self.crop_size);
-            // Too small only for an image without pixels, and for views that have a mistake.
+            // Too small only for an image without pixels, or for views with a mistake.
             match views.crops == Crops::One || frame.0 < crop || frame.1 < crop {
                 true => ScalePlan::centre(self.clone(), image, scale),
                 false => ScalePlan::ten_crop(self.clone(), image, scale),
@@ -200,11 +203,11 @@ impl Preprocessing {
     }
 }
 
-/// Where an image comes from.
+/// Source of an image.
 pub enum Picture<'a> {
     /// From memory.
     Pixels(RgbImage),
-    /// From where it is stored, of which no more is decoded than is needed.
+    /// From storage, decoding no more than needed.
     Stored(ImageAt<'a>, DecodeLimits),
 }
 
@@ -222,7 +225,7 @@ impl Picture<'_> {
         };
         let Some(first) = presets.first() else { return Ok(Vec::new()) };
         if presets.iter().any(|preset| preset.white_level != first.white_level) {
-            // Each needs other pixels.
+            // Each needs different pixels.
             let alone = |preset: &&Preprocessing| Ok(self.windows(&[preset], views)?.remove(0));
             return presets.iter().map(alone).collect();
         }
@@ -241,19 +244,19 @@ impl Picture<'_> {
     }
 }
 
-/// What is resized for the crops at one scale, and how they are cut out of it.
+/// The targets to resize at one scale, and the crops to cut out of them.
 struct ScalePlan {
     preprocessing: Preprocessing,
     targets: Vec<Target>,
     crops: Vec<Crop>,
 }
 
-/// A crop: the part that holds it, and its upper left corner there.
+/// A crop: the part that contains it, and its upper left corner there.
 struct Crop {
     part: usize,
     left: u32,
     top: u32,
-    /// Margins before it, where the image does not reach so far.
+    /// Margins before it, where the image ends.
     place: Place,
     upright: bool,
     mirrored: bool,
@@ -274,8 +277,8 @@ impl ScalePlan {
         let corners = [0, rows.last].into_iter().flat_map(|top| [(0, top), (columns.last, top)]);
         let mut wanted: Vec<(u64, u64, bool, bool)> =
             corners.map(|(left, top)| (left, top, true, true)).collect();
-        // The centre of the mirrored image is the mirrored centre, unless an odd number of columns is left out:
-        // then the same half is rounded from the other side.
+        // The mirrored image's central crop is the mirrored central crop, unless an odd number of
+        // columns is left out: then the same half is rounded from the other side.
         let there_and_back = columns.centre == columns.mirrored;
         wanted.push((columns.centre, rows.centre, true, there_and_back));
         if !there_and_back {
@@ -289,7 +292,7 @@ impl ScalePlan {
             interpolation: preprocessing.interpolation,
         };
         if frame != size {
-            // Margins hold no more memory than the crops: the image is one part.
+            // Margins take no more memory than the crops: the image is one part.
             let (first, length) = ((before(frame.0, size.0), before(frame.1, size.1)), size);
             let inside = |(left, top, upright, mirrored): (u64, u64, bool, bool)| Crop {
                 part: 0,
@@ -318,7 +321,7 @@ impl ScalePlan {
         ScalePlan { preprocessing, targets, crops }
     }
 
-    /// The crops, of what the targets have become.
+    /// The crops of the resized targets.
     fn windows(&self, parts: &[RgbImage]) -> Vec<Window> {
         let side = self.preprocessing.crop_size;
         let window = |crop: &Crop| {
@@ -329,7 +332,7 @@ impl ScalePlan {
             let (stride, left, length) =
                 (part.width as usize * 3, crop.left as usize * 3, width as usize * 3);
             let rows = (crop.top as usize..).take(height as usize);
-            // A crop of margins alone starts behind the image.
+            // A crop of margins only starts behind the image.
             let rows = rows.filter(|_| length > 0);
             let data = rows.flat_map(|y| &part.data[y * stride + left..][..length]).copied().collect();
             let pixels = self.preprocessing.padded(RgbImage { width, height, data }, crop.place);
@@ -339,18 +342,18 @@ impl ScalePlan {
     }
 }
 
-/// Where crops lie along one axis of the resized image.
+/// Positions of crops along one axis of the resized image.
 #[derive(Clone)]
 struct Axis {
     crop: u64,
     /// The start of the central crop.
     centre: u64,
-    /// The start of what is the central crop of the mirrored image.
+    /// The start of the mirrored image's central crop.
     mirrored: u64,
     /// The start of the crop at the end.
     last: u64,
-    /// The parts that are resized: all of it, or start, middle and end of a strip that may be too long for
-    /// any memory.
+    /// The parts to resize: the whole axis, or start, middle and end of a strip that may be too
+    /// long for any memory.
     parts: Vec<Range<u64>>,
 }
 
@@ -368,7 +371,7 @@ impl Axis {
         Axis { crop, centre, mirrored, last, parts }
     }
 
-    /// The part that holds the crop at `start`, and the crop's place in it.
+    /// The part that contains the crop at `start`, and the crop's offset in it.
     fn part(&self, start: u64) -> (usize, u32) {
         let holds = |part: &Range<u64>| part.start <= start && start + self.crop <= part.end;
         let part = self.parts.iter().position(holds).unwrap_or(0);
@@ -396,14 +399,14 @@ mod tests {
         }
     }
 
-    /// An image that tells where each of its pixels was.
+    /// An image whose pixels encode their positions.
     fn grid(width: u32, height: u32) -> RgbImage {
         let pixels = (0..height).flat_map(|y| (0..width).map(move |x| [x as u8, y as u8, 7]));
         RgbImage { width, height, data: pixels.flatten().collect() }
     }
 
-    /// Columns and rows of the upper left corner of each view; those of a mirrored one, negative, count from
-    /// the right.
+    /// Columns and rows of the upper left corner of each view; those of a mirrored one, negative,
+    /// count from the right.
     fn corners(windows: &[Window]) -> Vec<(i32, i32)> {
         let mut seen = Vec::new();
         for Window { pixels, upright, mirrored } in windows {
@@ -427,8 +430,9 @@ mod tests {
         let mirrored = [(-3, 0), (-3, 2), (-2, 1), (-1, 0), (-1, 2)];
         let upright = [(0, 0), (0, 2), (1, 1), (2, 0), (2, 2)];
         assert_eq!(corners(&windows), [mirrored, upright].concat());
-        // An odd rest: torchvision's centre starts at round(1.5) = 2 of 7 - 4 columns, in the mirrored image
-        // too, whose column 2 was column 4, so that the window there starts at column 1.
+        // An odd rest: torchvision's centre starts at round(1.5) = 2 of 7 - 4 columns, in the
+        // mirrored image too, whose column 2 was column 4, so that the window there starts at
+        // column 1.
         let windows = preset(5, 4).windows(&views, &grid(7, 5));
         assert_eq!(windows.len(), 6);
         let mirrored = [(-6, 0), (-6, 1), (-4, 0), (-3, 0), (-3, 1)];
@@ -445,7 +449,7 @@ mod tests {
             assert!((5..=6).contains(&windows.len()));
             assert!(windows.iter().all(|window| window.pixels.data.len() == 8 * 8 * 3));
         }
-        // In parts and as a whole, the pixels are the same.
+        // In parts or as a whole, the pixels are the same.
         let image = grid(97, 20);
         let parts = preset(25, 8).windows(&views, &image);
         let (width, height) = crate::preprocess::resized_size(25, 97, 20);

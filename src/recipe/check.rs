@@ -1,4 +1,4 @@
-//! The tree against the table: what fits becomes plain values, what does not becomes a mistake.
+//! Checks the tree against the table: valid values become plain ones, the others mistakes.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use super::{Mistake, Place};
 use crate::device::DeviceChoice;
 use crate::text::words::{did_you_mean, near, shown};
 
-/// What is left after a check.
+/// Result of a check.
 pub(super) struct Checked {
-    /// The values that fit, ready for serde.
+    /// The valid values, ready for serde.
     pub value: Plain,
-    /// What does not fit, in the order of the file.
+    /// The mistakes, in the order of the file.
     pub mistakes: Vec<Mistake>,
-    /// Where each key that was given stands.
+    /// The place of each given key.
     pub places: BTreeMap<String, Place>,
 }
 
-/// Checks a whole recipe. `places` holds the keys that `--set` gave; their values cite it, not a line.
+/// Checks a whole recipe. `places` has the keys given by `--set`; their values cite it, not a line.
 pub(super) fn check(root: &Node, places: BTreeMap<String, Place>) -> Checked {
     let mut checker = Checker { mistakes: Vec::new(), places };
     let value = match &root.value {
@@ -52,7 +52,7 @@ impl Checker {
 
     fn missing(&mut self) {
         for key in schema::KEYS.iter().filter(|key| key.default == "required") {
-            // A missing section is told once, by the key that it must hold.
+            // A missing section is reported once, by its required key.
             let told = key.kind == Kind::Section
                 || self.places.contains_key(key.path)
                 || self.mistakes.iter().any(|m| m.key == key.section() && !m.key.is_empty());
@@ -97,7 +97,7 @@ impl Checker {
         map
     }
 
-    /// `--set`'s place if it gave the key or the section around it, else the line.
+    /// The `--set` that gave the key or a section around it, else the line.
     fn place_of(&self, path: &str, line: usize) -> Place {
         let mut prefix = path;
         loop {
@@ -124,12 +124,12 @@ impl Checker {
     }
 }
 
-/// A value that is no section against its row.
+/// Checks a scalar against its row.
 fn scalar(key: &Key, value: &Value) -> Result<Plain, String> {
     fit(key, value).map_err(|hint| format!("expected {}, found {}{hint}", key.kind.expected(), found(value)))
 }
 
-/// The value, if it fits; else a hint that goes behind "expected …, found …", or nothing.
+/// The value, if valid; else a hint to follow "expected …, found …", or nothing.
 fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
     let nothing = String::new();
     match (key.kind, value) {
@@ -246,7 +246,7 @@ fn is_numeric(value: &Value) -> bool {
     matches!(value, Value::Int(_) | Value::Float(_))
 }
 
-/// Whether a text would be a number without its quotes.
+/// Whether a text would be a number without quotes.
 fn is_number(text: &str) -> bool {
     is_numeric(&yaml::plain_scalar(text))
 }
@@ -265,7 +265,7 @@ fn numbers(items: &[Node], count: usize, limits: Limits) -> Option<Vec<f64>> {
     numbers.filter(|numbers| numbers.len() == count)
 }
 
-/// The items, or nothing if one of them is no whole number within the limits.
+/// The items, or nothing if one of them is not a whole number within the limits.
 fn whole_numbers(items: &[Node], low: u64, high: u64) -> Vec<u64> {
     let whole = |item: &Node| match item.value {
         Value::Int(number) => u64::try_from(number).ok().filter(|number| (low..=high).contains(number)),
@@ -291,7 +291,7 @@ fn found(value: &Value) -> String {
     match value {
         Value::Null => "nothing".into(),
         Value::Bool(yes) => yes.to_string(),
-        // What did not fit 128 bits is shown as it is bounded, not as it was typed.
+        // A number beyond 128 bits is shown by its bound, not as typed.
         Value::Int(i128::MAX) => "a number far too large".into(),
         Value::Int(number) if *number == -i128::MAX => "a number far too small".into(),
         Value::Int(number) => number.to_string(),
@@ -320,8 +320,8 @@ fn is_scalar(value: &Value) -> bool {
     !matches!(value, Value::List(_) | Value::Map(_))
 }
 
-/// Where an unknown key may belong: another word for a key of this section, the same word in another
-/// section, a slip of the finger, another word or a slip from elsewhere.
+/// Suggests a key for an unknown one: another word for a key of this section, the same word in
+/// another section, a typo, another word or a typo from elsewhere.
 pub(super) fn unknown_hint(section: &str, name: &str) -> String {
     let other_word = |key: &&Key| key.also.iter().any(|word| word.eq_ignore_ascii_case(name));
     if let Some(key) = schema::keys_of(section).find(other_word) {
@@ -331,7 +331,7 @@ pub(super) fn unknown_hint(section: &str, name: &str) -> String {
         "" => format!("; did you mean {}, at the top of the recipe?", key.path),
         section => format!("; did you mean {}? it belongs under `{section}:`", key.path),
     };
-    // `epochs` is more likely one of `train` than one of a section further down.
+    // `epochs` more likely belongs to `train` than to a deeper section.
     let depth = |key: &&Key| key.path.matches('.').count();
     if let Some(key) = schema::KEYS.iter().filter(|key| key.name() == name).min_by_key(depth) {
         return elsewhere(key);

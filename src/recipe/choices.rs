@@ -1,4 +1,4 @@
-//! The words that a recipe chooses among.
+//! Enums for the words that a recipe can choose.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ impl fmt::Display for DatasetSize {
     }
 }
 
-/// `strategy.similarity`: how like the source data it is.
+/// `strategy.similarity`: similarity to the source data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Similarity {
@@ -48,11 +48,11 @@ impl fmt::Display for Similarity {
     }
 }
 
-/// `data.bad_images`: what to do about images that cannot be read.
+/// `data.bad_images`: treatment of unreadable images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BadImages {
-    /// Go on without them.
+    /// Continue without them.
     Skip,
     /// Stop before training.
     Fail,
@@ -62,7 +62,7 @@ pub enum BadImages {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InterpolationChoice {
-    /// A triangle.
+    /// Triangle filter.
     Bilinear,
     /// Keys' cubic with a = -0.5.
     Bicubic,
@@ -82,13 +82,13 @@ pub enum OptimizerChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleChoice {
-    /// Stays.
+    /// Constant.
     Constant,
-    /// Cut every so many epochs.
+    /// Cut every few epochs.
     Step,
     /// Half a cosine, down to 0.
     Cosine,
-    /// Cut when the validation loss stalls.
+    /// Cut when the validation accuracy stalls.
     Plateau,
 }
 
@@ -109,9 +109,9 @@ impl fmt::Display for ScheduleChoice {
 pub enum PolicyChoice {
     /// None.
     None,
-    /// Pairs of operations that were learned on ImageNet.
+    /// Pairs of operations learned on ImageNet.
     AutoAugment,
-    /// Some random operations of one magnitude.
+    /// A number of random operations of one magnitude.
     RandAugment,
     /// One random operation of a random magnitude.
     TrivialAugment,
@@ -128,7 +128,7 @@ impl fmt::Display for PolicyChoice {
     }
 }
 
-/// `train.class_weights`: how classes count in the loss.
+/// `train.class_weights`: weights of classes in the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClassWeights {
@@ -138,13 +138,13 @@ pub enum ClassWeights {
     Balanced,
 }
 
-/// `train.batch_norm`: BatchNorm in the stages that are trained.
+/// `train.batch_norm`: BatchNorm in the trained stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchNormMode {
     /// Uses and updates batch statistics.
     Train,
-    /// Keeps the statistics of the weights.
+    /// Keeps the pretrained statistics.
     Inference,
 }
 
@@ -152,7 +152,7 @@ pub enum BatchNormMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeepChoice {
-    /// Computed once and kept, where it is always the same and there is room for it.
+    /// Computed once and kept, if constant and if there is room for it.
     Auto,
     /// Computed in every epoch.
     Never,

@@ -1,6 +1,6 @@
-//! What the value of a key may be, and how that is said.
+//! Types of values, and their descriptions.
 
-/// What a value may be.
+/// Type of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     /// A mapping of the keys whose path starts with this one's.
@@ -41,7 +41,7 @@ pub enum Kind {
     NameOrSection,
 }
 
-/// The limits of a number; the numbers are finite throughout.
+/// Limits of a number; numbers are always finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limits {
     /// Any finite number.
@@ -91,11 +91,11 @@ impl Limits {
     }
 }
 
-/// An upper limit from here on is there for the arithmetic; messages name it only to who exceeds it.
+/// Upper limits from here on only protect the arithmetic; messages name them only if exceeded.
 pub(super) const MANY: u64 = 1_000_000;
 
 impl Kind {
-    /// What is expected, for messages and for the reference: "a whole number from 1 up".
+    /// The expected value in words, for messages and for the reference: "a whole number from 1 up".
     pub fn expected(self) -> String {
         match self {
             Kind::Section => "a section (`key: value` lines)".into(),
@@ -120,7 +120,7 @@ impl Kind {
         }
     }
 
-    /// Whether the value may be a mapping with keys of its own.
+    /// Whether the value may be a mapping with its own keys.
     pub(super) fn is_section(self) -> bool {
         matches!(self, Kind::Section | Kind::NameOrSection)
     }

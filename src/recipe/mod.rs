@@ -1,8 +1,8 @@
-//! What the user typed: a recipe as YAML, an `Option` for every key that may be left out.
+//! Recipes as typed: YAML, with an `Option` for every optional key.
 //!
-//! Nothing is resolved here, and nothing but the recipe file itself is read: defaults, weights and folders
-//! are the plan's work. A recipe that is wrong is told all its mistakes at once, each with its line (or the
-//! `--set` it came from), what was expected and what was found. The way of a file:
+//! Nothing is resolved here, and only the recipe file itself is read: defaults, weights and folders
+//! are left to the plan. All mistakes of a recipe are reported at once, each with its line (or its
+//! `--set`), what was expected and what was found. The steps:
 //!
 //! ```text
 //! text ── yaml ──> tree with lines ── set ──> with --set ── check, against schema ──> Recipe + mistakes
@@ -41,19 +41,19 @@ use crate::text::path_text::located;
 use crate::text::words::shown;
 use crate::util::json::sorted;
 
-/// A recipe as typed, `--set` included. See `docs/recipe.md` for what each key means.
+/// A recipe as typed, `--set` included. See `docs/recipe.md` for the keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[serde(default)]
 pub struct Recipe {
-    /// A known name, a run folder or a `.safetensors` file that `tl` wrote. Always there unless
+    /// A known name, a run folder or a `.safetensors` file that `tl` wrote. Always present unless
     /// [`Recipe::read_leniently`] reported it missing or wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// A weights enum name, `DEFAULT`, `none` or a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
-    /// Another preprocessing than the weights' own.
+    /// Preprocessing other than the weights' own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<PreprocessChoice>,
     /// The images.
@@ -67,13 +67,13 @@ pub struct Recipe {
     /// Random changes to training images.
     #[serde(skip_serializing_if = "is_default")]
     pub augment: AugmentSection,
-    /// How the kept model is measured once more.
+    /// Further evaluation of the kept model.
     #[serde(skip_serializing_if = "is_default")]
     pub eval: EvalSection,
-    /// Where all randomness comes from.
+    /// Source of all randomness.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Where to compute.
+    /// Device to compute on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceChoice>,
     /// CPU threads, 1 to 1024.
@@ -86,14 +86,14 @@ pub struct Recipe {
     source: Source,
 }
 
-/// Where a recipe came from; no part of what it says.
+/// Origin of a recipe; not part of its content.
 #[derive(Debug, Clone, Default)]
 struct Source {
     path: PathBuf,
     places: BTreeMap<String, Place>,
 }
 
-/// Recipes that say the same are equal, wherever they stand.
+/// Recipes with equal content are equal, wherever they are.
 impl PartialEq for Source {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -111,14 +111,14 @@ pub enum Place {
     Nowhere,
 }
 
-/// One thing that is wrong with a recipe.
+/// A mistake in a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mistake {
     /// Where.
     pub place: Place,
     /// The key at fault, `train.epochs`; empty when it is the whole file.
     pub key: String,
-    /// What was expected, what was found, what to do.
+    /// Expected, found, and the remedy.
     pub message: String,
 }
 
@@ -139,29 +139,28 @@ impl fmt::Display for Mistake {
 }
 
 impl Recipe {
-    /// Reads a recipe file and puts each `key.path=VALUE` of `--set` into it.
+    /// Reads a recipe file and applies each `key.path=VALUE` of `--set`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a missing file, a folder or an unknown key in `sets`; [`Error::Recipe`] with all
-    /// mistakes of the recipe; [`Error::Io`] when the system refuses the file.
+    /// [`Error::Usage`] for a missing file, a folder or an unknown key in `sets`; [`Error::Recipe`]
+    /// with all mistakes of the recipe; [`Error::Io`] if the system refuses the file.
     pub fn read(path: &Path, sets: &[String]) -> Result<Recipe> {
         let (recipe, mistakes) = Recipe::read_leniently(path, sets)?;
         recipe.refuse(mistakes)?;
         Ok(recipe)
     }
 
-    /// As [`Recipe::read`], but values that do not fit are left out of the recipe and returned as mistakes,
-    /// so that the plan can add what it finds and report everything in one pass.
+    /// As [`Recipe::read`], but invalid values are left out of the recipe and returned as mistakes,
+    /// so that the plan can add its own and report all of them at once.
     ///
     /// # Errors
-    /// As [`Recipe::read`]; [`Error::Recipe`] only where no value can be told from another (YAML that is
-    /// none).
+    /// As [`Recipe::read`]; [`Error::Recipe`] only if the file cannot be parsed as YAML.
     pub fn read_leniently(path: &Path, sets: &[String]) -> Result<(Recipe, Vec<Mistake>)> {
         let text = read::text(path)?;
         Recipe::from_text(&text, path, sets)
     }
 
-    /// As [`Recipe::read_leniently`], of a text; `path` is where it stands.
+    /// As [`Recipe::read_leniently`], from a text; `path` is its file.
     fn from_text(text: &str, path: &Path, sets: &[String]) -> Result<(Recipe, Vec<Mistake>)> {
         let whole = |message: String| Error::Recipe { path: path.to_path_buf(), mistakes: vec![message] };
         let mut root = yaml::parse(text).map_err(whole)?;
@@ -179,10 +178,11 @@ impl Recipe {
         Mistake { place, key: key.into(), message: message.into() }
     }
 
-    /// Nothing if there is no mistake.
+    /// Ok if there is no mistake.
     ///
     /// # Errors
-    /// [`Error::Recipe`] with all of them, in the order of the file; the first 50 of very many.
+    /// [`Error::Recipe`] with all of them, in the order of the file; only the first 50 of very
+    /// many.
     pub fn refuse(&self, mut mistakes: Vec<Mistake>) -> Result<()> {
         const MOST: usize = 50;
         if mistakes.is_empty() {
@@ -217,16 +217,16 @@ impl Recipe {
         located(self.source.path.parent().unwrap_or(Path::new("")), path.as_os_str().as_bytes())
     }
 
-    /// The run folder: `out`, or `runs/` and the recipe's file name without its ending; relative to the
-    /// working directory.
+    /// The run folder: `out`, or `runs/` and the recipe's file name without its extension; relative
+    /// to the working directory.
     pub fn out_folder(&self) -> PathBuf {
         self.out.clone().unwrap_or_else(|| {
             Path::new("runs").join(self.source.path.file_stem().unwrap_or("recipe".as_ref()))
         })
     }
 
-    /// The recipe as JSON with sorted keys, without `out`, and with absolute paths cut to their last part:
-    /// what a model file says about its making, equal for equal runs wherever they took place.
+    /// The recipe as JSON with sorted keys, without `out`, and with absolute paths cut to their
+    /// last part, for a model file: equal for equal runs on any machine.
     pub fn to_json(&self) -> serde_json::Value {
         let mut recipe = self.clone();
         recipe.out = None;
@@ -244,11 +244,11 @@ impl Recipe {
                 *path = last;
             }
         }
-        // Every field is text, a number, a list or a section, so there is nothing to refuse.
+        // Every field is text, a number, a list or a section, so serialisation cannot fail.
         sorted(serde_json::to_value(&recipe).unwrap_or_default())
     }
 
-    /// [`Recipe::to_json`] as YAML, which [`Recipe::read`] takes again.
+    /// [`Recipe::to_json`] as YAML, which [`Recipe::read`] accepts.
     pub fn to_yaml(&self) -> String {
         serde_yaml::to_string(&self.to_json()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! The recipe file -> its text, or a message that says what is wrong with the file.
+//! The recipe file -> its text, or a message about the file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,14 +10,14 @@ use crate::text::words::near;
 
 /// A larger file is no recipe: a typical one has 1 KB.
 const LARGEST: u64 = 1 << 20;
-/// How many entries of a folder are looked at for a recipe to suggest.
+/// Entries of a folder that are searched for a recipe to suggest.
 const MOST_ENTRIES: usize = 10_000;
 
 /// The text of a recipe file, at most 1 MiB of UTF-8.
 ///
 /// # Errors
-/// [`Error::Usage`] for a missing file or a folder, [`Error::Recipe`] for a file that is no text,
-/// [`Error::Io`] when the system refuses it.
+/// [`Error::Usage`] for a missing file or a folder, [`Error::Recipe`] for a file that is not text,
+/// [`Error::Io`] if the system refuses it.
 pub(super) fn text(path: &Path) -> Result<String> {
     if path.is_dir() {
         let hint = match suggestion(path, None) {
@@ -68,7 +68,7 @@ fn missing(path: &Path) -> Error {
     Error::usage(format!("cannot read the recipe {}: there is no such file{hint}", path_text(path)))
 }
 
-/// The YAML file of a folder whose name is nearest to `typed`, or the only one.
+/// The YAML file of a folder with the name nearest to `typed`, or the only one.
 fn suggestion(folder: &Path, typed: Option<&str>) -> Option<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .ok()?
@@ -77,7 +77,7 @@ fn suggestion(folder: &Path, typed: Option<&str>) -> Option<String> {
         .filter(|name| is_yaml(name))
         .collect();
     names.sort();
-    // Endings are compared with the rest only when the bare names do not tell.
+    // Extensions are compared only if the bare names do not decide.
     let near = typed.and_then(|typed| {
         names
             .iter()

@@ -1,4 +1,4 @@
-//! The table of every key that a recipe may hold: one row, one key.
+//! The table of all keys of a recipe: one row, one key.
 //!
 //! Validation, the "did you mean" hints, `--set`, the notes on keys that a method does not use, the tables of
 //! `docs/recipe.md` and `recipes/reference.yaml` all come from it (`make reference` writes the two, and a test
@@ -12,13 +12,13 @@ use super::method;
 /// One key of the recipe.
 #[derive(Debug)]
 pub struct Key {
-    /// The whole path of the key, dots between: `train.epochs`.
+    /// The full path of the key, with dots: `train.epochs`.
     pub path: &'static str,
-    /// What its value may be.
+    /// The type of its value.
     pub kind: Kind,
-    /// What holds when the key is left out, as the reference says it.
+    /// Its default, in the reference's words.
     pub default: &'static str,
-    /// What it does, as the reference says it.
+    /// Its meaning, in the reference's words.
     pub meaning: &'static str,
     /// A value for the annotated recipe, as YAML has it; empty for a section.
     pub example: &'static str,
@@ -39,7 +39,7 @@ impl Key {
         self.path.rsplit('.').next().unwrap_or(self.path)
     }
 
-    /// The path of the section that the key belongs to; empty at the top.
+    /// The path of the key's section; empty at the top.
     pub fn section(&self) -> &'static str {
         self.path.rsplit_once('.').map_or("", |(section, _)| section)
     }
@@ -65,12 +65,12 @@ impl Key {
     }
 }
 
-/// The row of a path, if there is such a key.
+/// The row of a path, if the key exists.
 pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-/// The keys that stand directly in a section (`""`: at the top of the recipe).
+/// The keys directly in a section (`""`: at the top of the recipe).
 pub(super) fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(move |key| key.section() == section)
 }

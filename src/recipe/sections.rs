@@ -1,4 +1,4 @@
-//! The sections of a recipe, each key as it was typed or absent.
+//! The sections of a recipe, each key as typed or absent.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::preprocess::{Crops, Decode, Fit};
 pub enum PreprocessChoice {
     /// The preprocessing of this weights entry.
     Tag(String),
-    /// That of the weights in use, with these parts changed.
+    /// The preprocessing of the weights in use, with these changes.
     Changes(PreprocessSection),
 }
 
@@ -40,13 +40,13 @@ pub struct PreprocessSection {
     /// Red, green, blue; above 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<[f64; 3]>,
-    /// What becomes of an image that is no square.
+    /// Handling of images that are not square.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fit: Option<Fit>,
     /// Red, green, blue of the margins, 0 to 255.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pad_color: Option<[u8; 3]>,
-    /// The white of images of 16 bits a sample, 1 to 65535.
+    /// The value of white in images of 16 bits a sample, 1 to 65535.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub white_level: Option<u16>,
 }
@@ -56,19 +56,20 @@ pub struct PreprocessSection {
 #[serde(deny_unknown_fields)]
 #[serde(default)]
 pub struct DataSection {
-    /// Class folders or a CSV. Always there unless [`Recipe::read_leniently`](super::Recipe::read_leniently) reported it missing or wrong.
+    /// Class folders or a CSV. Always present unless
+    /// [`Recipe::read_leniently`](super::Recipe::read_leniently) reported it missing or wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
-    /// A share of `train`, or images of its own.
+    /// A share of `train`, or separate images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val: Option<ValChoice>,
     /// Images measured once, at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
-    /// What to do about images that cannot be read.
+    /// Treatment of unreadable images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bad_images: Option<BadImages>,
-    /// The most pixels that an image may have, 1 to 4294967295.
+    /// Pixels of an image at most, 1 to 4294967295.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_pixels: Option<u64>,
     /// How much of a JPEG is decoded.
@@ -91,40 +92,40 @@ pub enum ValChoice {
 #[serde(deny_unknown_fields)]
 #[serde(default)]
 pub struct StrategySection {
-    /// How much data there is.
+    /// Amount of data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<DatasetSize>,
-    /// How like the source data it is.
+    /// Similarity to the source data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub similarity: Option<Similarity>,
-    /// What to do.
+    /// The method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
-    /// The first stage that is trained.
+    /// The first trained stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_from: Option<String>,
     /// Fewer images a class than this are little, 1 to a million.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub little_below: Option<usize>,
-    /// A smaller distance of BatchNorm's statistics than this is similar, above 0.
+    /// A smaller distance of BatchNorm statistics is similar, above 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub similar_below: Option<f64>,
-    /// A greater share of information than this is similar, above 0, up to 1.
+    /// A greater share of information is similar, above 0, up to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub similar_above: Option<f64>,
-    /// Whether the table's choice is trained beside its rival.
+    /// Whether to train the rival of the table's choice too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rival: Option<bool>,
-    /// Whether heads, and heads and `full`, are averaged, where none is clearly ahead.
+    /// Whether to average heads, and heads and `full`, unless one is clearly ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<bool>,
     /// The stages whose features `stages` compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,
-    /// Images a class on which they are compared, 2 or more.
+    /// Images a class for that comparison, 2 or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare_on: Option<usize>,
-    /// For `race`: what is measured, and how.
+    /// Settings of `race`.
     #[serde(skip_serializing_if = "is_default")]
     pub race: RaceSection,
 }
@@ -134,10 +135,10 @@ pub struct StrategySection {
 #[serde(deny_unknown_fields)]
 #[serde(default)]
 pub struct RaceSection {
-    /// The methods that are measured against each other.
+    /// The methods to compare.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub methods: Option<Vec<Method>>,
-    /// Into how many parts the training images are cut, 2 to 100.
+    /// Folds of the training images, 2 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
     /// Passes over the images in the race, 1 to a million.
@@ -159,7 +160,7 @@ pub struct TrainSection {
     /// Images that go through the network at once, 1 to 65536.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
-    /// In what numbers a step computes.
+    /// Precision of a step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// The optimizer.
@@ -201,10 +202,10 @@ pub struct TrainSection {
     /// From 0, below 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_smoothing: Option<f64>,
-    /// What the losses of auxiliary classifiers count, from 0 up.
+    /// Weight of the auxiliary classifiers' losses, from 0 up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aux_weight: Option<f64>,
-    /// How classes count in the loss.
+    /// Weights of classes in the loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
     /// Above 0.
@@ -213,7 +214,7 @@ pub struct TrainSection {
     /// Epochs without improvement before training stops.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<usize>,
-    /// BatchNorm in the stages that are trained.
+    /// BatchNorm in the trained stages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_norm: Option<BatchNormMode>,
     /// Mixup's alpha, from 0 up; 0 for none.
@@ -228,19 +229,20 @@ pub struct TrainSection {
     /// Whether the head is fitted before fine-tuning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_head_first: Option<bool>,
-    /// The rate of a group of stages over that of the group behind it, above 0, up to 1.
+    /// Learning rate of a group of stages relative to that of the group behind it, above 0, up to
+    /// 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_decay: Option<f64>,
-    /// Epochs after which one more group is trained, 0 to a million.
+    /// Epochs between unfreezing one group of stages and the next, 0 to a million.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfreeze_epochs: Option<usize>,
     /// Whether the frozen stages' output is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepChoice>,
-    /// How much of it in memory, in MiB, 0 to a million.
+    /// Memory for it, in MiB, 0 to a million.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_memory: Option<usize>,
-    /// How much of it in a file, in MiB, 0 to a hundred million.
+    /// File size for it, in MiB, 0 to a hundred million.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_disk: Option<usize>,
     /// Augmented views of each training image, 0 to a million.
@@ -289,7 +291,7 @@ pub struct AugmentSection {
     /// Random brightness, contrast, saturation and hue.
     #[serde(skip_serializing_if = "is_default")]
     pub color_jitter: ColorJitterSection,
-    /// The deviation of AlexNet's shift of colours, from 0 up.
+    /// The standard deviation of AlexNet's colour shift, from 0 up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pca_color: Option<f64>,
 }
@@ -299,16 +301,16 @@ pub struct AugmentSection {
 #[serde(deny_unknown_fields)]
 #[serde(default)]
 pub struct ColorJitterSection {
-    /// How far brightness may go, from 0 up.
+    /// Strength of brightness changes, from 0 up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub brightness: Option<f64>,
-    /// How far contrast may go, from 0 up.
+    /// Strength of contrast changes, from 0 up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contrast: Option<f64>,
-    /// How far saturation may go, from 0 up.
+    /// Strength of saturation changes, from 0 up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub saturation: Option<f64>,
-    /// How far hue may go, 0 to 0.5 turns of the colour circle.
+    /// Largest hue shift, 0 to 0.5 turns of the colour circle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hue: Option<f64>,
 }

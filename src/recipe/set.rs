@@ -1,4 +1,4 @@
-//! `--set key.path=VALUE`: the command line's last word on a recipe.
+//! `--set key.path=VALUE`: overrides a recipe from the command line.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use super::{Mistake, Place};
 use crate::error::{Error, Result};
 use crate::text::words::shown;
 
-/// What was set, and what is wrong with it.
+/// The keys set, and the mistakes in them.
 #[derive(Default)]
 pub(super) struct Applied {
-    /// The keys that were set, with what to cite for them.
+    /// The keys set, with their place to cite.
     pub places: BTreeMap<String, Place>,
-    /// Values that are no YAML.
+    /// Values that are not YAML.
     pub mistakes: Vec<Mistake>,
 }
 
-/// Puts each `key.path=VALUE` into the tree, in order, so that the last one of a key holds.
+/// Puts each `key.path=VALUE` into the tree, in order, so that the last one of a key wins.
 ///
 /// # Errors
 /// [`Error::Usage`] for all settings without `=` or with an unknown key.
@@ -43,7 +43,7 @@ pub(super) fn apply(root: &mut Node, sets: &[String]) -> Result<Applied> {
             continue;
         }
         let place = Place::Set(typed.clone());
-        // What an earlier setting said about this key or below it holds no longer.
+        // Earlier settings of this key or below it are void.
         applied.places.retain(|set, _| !is_at_or_below(set, path));
         match yaml::parse(value) {
             Ok(node) => put(root, path, node),
@@ -63,13 +63,13 @@ fn is_at_or_below(path: &str, above: &str) -> bool {
     path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Puts a value where the path says; what stands in the way of a section gives way.
+/// Puts a value at the path; anything in the place of a section is replaced.
 fn put(node: &mut Node, path: &str, value: Node) {
     let (name, rest) = match path.split_once('.') {
         Some((name, rest)) => (name, Some(rest)),
         None => (path, None),
     };
-    // A file that holds no mapping at all stays as it is, to be told so.
+    // A file without any mapping stays as it is, to be reported.
     if let Value::Null = node.value {
         node.value = Value::Map(Vec::new());
     }

@@ -1,4 +1,4 @@
-//! Messages are pinned whole: they are what a user sees.
+//! Messages are compared in full: they are what a user sees.
 
 use std::path::{Path, PathBuf};
 
@@ -83,7 +83,7 @@ fn what_was_not_given_is_none() {
     assert_eq!(recipe.train, TrainSection::default());
     assert_eq!(recipe.given().collect::<Vec<_>>(), ["data", "data.train", "model"]);
     assert_eq!(recipe.out_folder(), Path::new("runs/photos"));
-    // A section whose lines are commented out.
+    // A section with all lines commented out.
     assert_eq!(read(&format!("{SMALL}train:\n  # epochs: 3\n"), &[]).unwrap().train, TrainSection::default());
 }
 
@@ -402,7 +402,7 @@ fn devices() {
     }
 }
 
-/// Cutting a recipe anywhere, or changing any byte, ends in a recipe or in a message.
+/// Cutting a recipe anywhere, or changing any byte, gives a recipe or a message.
 #[test]
 fn damaged_recipes_never_panic() {
     let text = "model: &m resnet18\ndata: {train: 'a', val: 0.2}\ntrain:\n  epochs: 3 # c\n  lr: 1e-3\naugment: {scale: [0.1, 1]}\nweights: *m\nout: |\n  x\n";

@@ -1,8 +1,8 @@
-//! YAML text -> a tree in which each value knows its line, within fixed bounds.
+//! YAML text -> a tree in which each value knows its line, within fixed limits.
 //!
-//! The events come from `saphyr-parser`. What a recipe needs is kept (mappings with text keys, lists,
-//! scalars, anchors and aliases), and everything is bounded: nesting, and the weight of the tree after
-//! aliases are expanded, so that a file of a few lines cannot fill the memory.
+//! The events come from `saphyr-parser`. The tree has only what a recipe needs (mappings with text
+//! keys, lists, scalars, anchors and aliases), and everything is limited: nesting, and the weight
+//! of the tree after alias expansion, so that a file of a few lines cannot fill the memory.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
 use crate::text::words::shown;
 
-/// More levels of nesting than this are refused; a recipe has three.
+/// Deeper nesting is refused; a recipe has three levels.
 const DEEPEST: usize = 16;
-/// A tree that weighs more than this, aliases expanded, is refused: a value weighs 1, and 1 for every 100
-/// bytes of text, so that a recipe weighs about fifty, and the largest tree takes a few megabytes.
+/// A heavier tree, aliases expanded, is refused. A value weighs 1, plus 1 for every 100 bytes of
+/// text; a recipe weighs about fifty, and the largest tree takes a few megabytes.
 const HEAVIEST: usize = 20_000;
 
 /// A value and the line that it starts on, counted from 1.
@@ -23,14 +23,14 @@ pub(super) struct Node {
     pub line: usize,
 }
 
-/// What YAML 1.2's core schema makes of a scalar, or a collection.
+/// A scalar by YAML 1.2's core schema, or a collection.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     /// `~`, `null`, or nothing after the colon.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A whole number; wider than any key allows, so that a range check sees what was typed.
+    /// A whole number; wider than any key allows, so that a range check sees the typed value.
     Int(i128),
     /// A number with a point or an exponent, `.inf` or `.nan`.
     Float(f64),
@@ -38,8 +38,7 @@ pub(super) enum Value {
     Text(String),
     /// `[a, b]` or lines that start with `- `.
     List(Vec<Node>),
-    /// Pairs in the order of the file, each with the line of its key. A key that comes twice is kept
-    /// twice.
+    /// Pairs in the order of the file, each with the line of its key. Duplicate keys are kept.
     Map(Vec<Entry>),
 }
 
@@ -119,7 +118,7 @@ impl<'a> Reader<'a> {
                 (self.map(depth)?, anchor)
             }
             Event::Alias(anchor) => {
-                // An alias inside its own anchor is not there yet, so a loop cannot be built.
+                // An alias inside its own anchor is not defined yet, so loops are impossible.
                 let Some((_, weight)) = self.anchors.get(&anchor) else {
                     return Err(format!("line {line}: this alias (`*name`) stands inside what it names"));
                 };
@@ -131,7 +130,7 @@ impl<'a> Reader<'a> {
         };
         let node = Node { value, line };
         if anchor != 0 {
-            // The copy that is kept is a part of the bound too.
+            // The kept copy counts too.
             let weight = self.weight - first;
             self.weigh(weight)?;
             self.anchors.insert(anchor, (node.clone(), weight));
@@ -207,8 +206,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The core schema of YAML 1.2 (section 10.3.2): `yes`, `on` and `1_000` are text. So is `007`, as in
-/// serde_yaml, because one program's seven is another's octal.
+/// The core schema of YAML 1.2 (section 10.3.2): `yes`, `on` and `1_000` are text. So is `007`, as
+/// in serde_yaml, because one program's seven is another's octal.
 pub(super) fn plain_scalar(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
@@ -238,7 +237,8 @@ pub(super) fn plain_scalar(text: &str) -> Value {
         }
         return Value::Int(if text.starts_with('-') { -size } else { size });
     }
-    // What is left for a number starts with a digit or a point and has one; Rust would also take `inf`.
+    // A number now starts with a digit or a point and contains a digit; Rust would also accept
+    // `inf`.
     let numeric = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
         && unsigned.contains(|c: char| c.is_ascii_digit());
     match text.parse::<f64>() {
@@ -247,10 +247,10 @@ pub(super) fn plain_scalar(text: &str) -> Value {
     }
 }
 
-/// The parser's message with its place, and what is most often behind it.
+/// The parser's message with its position, and the most likely cause.
 fn plain_words(error: &ScanError, text: &str) -> String {
     let (line, column) = (error.marker().line(), error.marker().col() + 1);
-    // An error of indentation is noticed up to a line late, and a tab at the end of the line before.
+    // An indentation error is noticed up to a line late, and a tab at the end of the line before.
     let typed = |line: usize| line.checked_sub(1).and_then(|i| text.lines().nth(i)).unwrap_or("");
     let indented_by_tab = |line: &usize| {
         let typed = typed(*line);
@@ -324,7 +324,7 @@ mod tests {
         );
     }
 
-    /// The user's YAML library has the last word on what a scalar is.
+    /// The user's YAML library decides what a scalar is.
     #[test]
     fn scalars_mean_what_serde_yaml_says() {
         for typed in [

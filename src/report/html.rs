@@ -1,4 +1,4 @@
-//! `report.html`: one file, no script, nothing loaded from elsewhere.
+//! `report.html`: one file, no script, no external resources.
 
 use std::fmt::Write;
 
@@ -8,9 +8,10 @@ use crate::stats::significance::Interval;
 use crate::text::words::counted;
 use crate::trainer::ForwardCount;
 
-/// More classes than this make a confusion matrix that nobody reads: then the mistakes are listed.
+/// With more classes than this the confusion matrix is unreadable, and the mistakes are listed
+/// instead.
 const MATRIX_CLASSES: usize = 30;
-/// The phases of a run, in the order in which they come.
+/// The phases of a run, in order.
 const PHASES: [&str; 8] = ["plan", "check", "race", "load", "features", "fit", "train", "evaluate"];
 /// Rows of the list of the most frequent mistakes.
 const MISTAKES: usize = 15;
@@ -107,7 +108,7 @@ impl Report {
         if self.epochs.len() > 1 || self.linear.is_none() {
             self.epoch_table(out)?;
         }
-        // The test set where there is one: its images had no part in choosing the model.
+        // The test set if there is one: its images had no part in choosing the model.
         match &self.test {
             Some(test) => self.classes_of(out, "test", test)?,
             None => self.classes_of(out, "validation", &self.val)?,
@@ -226,7 +227,7 @@ impl Report {
                 let share = count as f64 / total as f64;
                 let colour = if truth == prediction { "var(--val)" } else { "var(--train)" };
                 let shown = if count == 0 { String::new() } else { count.to_string() };
-                // A single mistake among many images is still to be seen.
+                // A single mistake among many images must remain visible.
                 let least = if truth != prediction && count > 0 { 12. } else { 0. };
                 write!(
                     out,
@@ -330,7 +331,7 @@ fn chart(out: &mut String, title: &str, train: &[f64], val: &[f64], share: bool)
     )
 }
 
-/// What the share may be on other images of the same kind.
+/// The confidence interval of an accuracy, in words.
 fn between(measured: &Measured) -> String {
     let Interval(low, high) = measured.interval;
     format!(
@@ -344,7 +345,7 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.)
 }
 
-/// Text fit for a page: class and file names may hold anything.
+/// Escapes text for HTML: class and file names may contain anything.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,4 +1,4 @@
-//! What a run has come to: `report.json` for programs, `report.html` for people.
+//! Reports of a run: `report.json` for programs, `report.html` for people.
 
 mod html;
 mod race;
@@ -29,40 +29,40 @@ pub use race::Race;
 pub struct Report {
     /// The version of tl.
     pub tl: &'static str,
-    /// How much of the network was trained, and how.
+    /// The method.
     pub method: Method,
-    /// Why this method.
+    /// The reason for the method.
     pub reason: String,
-    /// How much data there was, and how like the source data it was.
+    /// Amount of data, and its similarity to the source data.
     pub strategy: Strategy,
-    /// For `race`: how the method was found.
+    /// For `race`: the comparison of methods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub race: Option<Race>,
-    /// Where two methods were trained: what each did on the validation images.
+    /// With two trained methods: their comparison on the validation images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contest: Option<Contest>,
     /// torchvision's name of the network.
     pub model: String,
-    /// Where its first values came from.
+    /// Source of the initial weights.
     pub weights: String,
     /// Class names, in the order of the logits.
     pub classes: Vec<String>,
-    /// Where all randomness came from.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// Where it was computed.
+    /// Device used.
     pub device: DeviceChoice,
     /// CPU threads.
     pub threads: usize,
-    /// How much of a JPEG was decoded.
+    /// JPEG decoding.
     pub decode: Decode,
-    /// Trained on.
+    /// Training images.
     pub train: ImageCounts,
-    /// Measured on after each epoch; the figures are the kept model's.
+    /// Validation images, evaluated after each epoch; the figures are the kept model's.
     pub val: Measured,
-    /// Measured on once, at the end.
+    /// Test images, evaluated once, at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<Measured>,
-    /// The kept model on the validation images once more, as the recipe's `eval` says.
+    /// The kept model on the validation images with the views of the recipe's `eval`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_views: Option<MeasuredViews>,
     /// The same on the test images.
@@ -72,30 +72,30 @@ pub struct Report {
     pub epochs: Vec<EpochRow>,
     /// The epoch whose model is kept.
     pub best: Best,
-    /// Why this epoch.
+    /// The reason for this epoch.
     pub best_reason: String,
-    /// Where `early_stopping` ended the training before its last epoch.
+    /// Present if `early_stopping` ended the training before its last epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped_early: Option<StoppedEarly>,
-    /// For `linear`: how the head was fitted.
+    /// For `linear`: the fit of the head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear: Option<LinearReport>,
-    /// For `stages`: what the features of each stage are worth, and those of all together.
+    /// For `stages`: heads on the features of each stage, and of all together.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageRow>,
-    /// For `stages`, where the model's head is the mean of all heads: what that is worth.
+    /// For `stages`, if the model's head is the mean of all heads: its metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heads: Option<HeadsReport>,
-    /// For fine-tuning from a fitted head: what it was worth before the first epoch.
+    /// For fine-tuning from a fitted head: its metrics before the first epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_head: Option<LinearHead>,
-    /// How many images went through which stages how often.
+    /// The number of forward passes of images through stages.
     pub passes: Vec<ForwardCount>,
-    /// The part of the network that did not move.
+    /// The frozen part of the network.
     pub frozen: Frozen,
     /// Images that were left out.
     pub bad_images: Vec<BadImage>,
-    /// Things to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
     /// Seconds by phase.
     pub seconds: BTreeMap<&'static str, f64>,
@@ -104,35 +104,35 @@ pub struct Report {
 /// A number of images.
 #[derive(Clone, Debug, Serialize)]
 pub struct ImageCounts {
-    /// How many.
+    /// Number of images.
     pub images: usize,
 }
 
 /// The kept model on a set of images.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
-    /// How many images.
+    /// Number of images.
     pub images: usize,
     /// The share of right predictions.
     pub accuracy: f64,
-    /// Wilson's 95 % interval of that share: so few images say it no better.
+    /// Wilson's 95 % interval of the accuracy.
     pub interval: Interval,
     /// Mean cross-entropy.
     pub loss: f64,
-    /// Each class's share of right predictions among its own images; null where it has none.
+    /// Recall of each class; null without images of it.
     pub recall: BTreeMap<String, Option<f64>>,
-    /// A row a true class, a column a predicted one, in the order of `classes`; left out where there are
-    /// more than a hundred.
+    /// Confusion matrix: rows are true classes, columns predicted ones, in the order of `classes`;
+    /// left out for more than a hundred classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Vec<Vec<u64>>>,
     /// The most frequent mistakes.
     pub mistakes: Vec<Mistaken>,
 }
 
-/// The kept model on a set of images, with the probabilities of several views of each averaged.
+/// The kept model on a set of images, with averaged probabilities of several views of each.
 #[derive(Clone, Debug, Serialize)]
 pub struct MeasuredViews {
-    /// What it saw of each image: `crops` and `scales`.
+    /// The views of each image: `crops` and `scales`.
     #[serde(flatten)]
     pub views: Views,
     /// The figures.
@@ -147,13 +147,13 @@ pub struct Mistaken {
     pub truth: String,
     /// The predicted class.
     pub prediction: String,
-    /// How often.
+    /// Number of images.
     pub images: u64,
 }
 
-/// More classes than this have no confusion matrix in a report: it would be most of it.
+/// With more classes than this a report has no confusion matrix: it would dominate the file.
 const MATRIX_CLASSES: usize = 100;
-/// Mistakes in a report.
+/// Mistakes listed in a report.
 const MISTAKES: usize = 50;
 
 impl Measured {
@@ -190,16 +190,16 @@ pub struct Best {
 pub struct Frozen {
     /// Its stages.
     pub stages: Vec<String>,
-    /// sha256 of its weights and running statistics, the same before and after.
+    /// sha256 of its weights and running statistics, the same before and after training.
     pub sha256: String,
 }
 
-/// How the head of `linear` was fitted.
+/// The fit of the head of `linear`.
 #[derive(Clone, Debug, Serialize)]
 pub struct LinearReport {
     /// The inverse L2 strength, scikit-learn's `C`.
     pub c: f64,
-    /// The values of C that cross-validation compared; empty where the recipe fixed it.
+    /// The values of C that cross-validation compared; empty if the recipe fixed it.
     pub cross_validation: Vec<CrossValidated>,
     /// Steps of Newton's method in the last fit.
     pub iterations: usize,
@@ -207,7 +207,7 @@ pub struct LinearReport {
     pub converged: bool,
 }
 
-/// One value of C, measured inside `train`.
+/// One value of C, cross-validated inside `train`.
 #[derive(Clone, Debug, Serialize)]
 pub struct CrossValidated {
     /// The inverse L2 strength.
@@ -223,25 +223,26 @@ pub struct CrossValidated {
 pub struct StageRow {
     /// The stages that it reads.
     pub stages: Vec<String>,
-    /// How many numbers that is for an image.
+    /// Number of features of an image.
     pub features: i64,
     /// The inverse L2 strength, scikit-learn's `C`.
     pub c: f64,
-    /// Accuracy on held-out folds of `train`, which is what the stages are compared by; null where no class
+    /// Accuracy on held-out folds of `train`, by which the stages are compared; null if no class
     /// has two images.
     pub cv_accuracy: Option<f64>,
     /// Mean cross-entropy on the same.
     pub cv_loss: Option<f64>,
     /// Accuracy on the validation images, which had no part in the choice.
     pub val_accuracy: f64,
-    /// Whether it does best on the held-out folds: then it is the head of the model, unless that is the mean of all.
+    /// Whether it is best on the held-out folds: then it is the model's head, unless that is the
+    /// mean of all.
     pub chosen: bool,
-    /// What it counts in the mean of all heads, where that is the head of the model.
+    /// Its weight in the mean of all heads, if that is the model's head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
 }
 
-/// The mean of all heads, where that is the head of the model.
+/// The mean of all heads, if that is the model's head.
 #[derive(Clone, Debug, Serialize)]
 pub struct HeadsReport {
     /// Its accuracy on held-out folds of `train`.
@@ -269,7 +270,7 @@ impl fmt::Display for StageRow {
 }
 
 impl LinearReport {
-    /// What to say of a fit.
+    /// The report of a fit.
     pub fn of(fit: &LinearFit) -> Self {
         let row = |row: &crate::linear::CvRow| CrossValidated {
             c: row.c,

@@ -1,4 +1,4 @@
-//! Methods that were compared, in `report.html`.
+//! Comparisons of methods, in `report.html`.
 
 use std::fmt::Write;
 
@@ -9,24 +9,24 @@ use crate::strategy::Contest;
 use crate::strategy::comparison::{Difference, Outcomes, Row, rows as compared};
 use crate::text::words::counted;
 
-/// What a race has found, as the report holds it.
+/// Result of a race, for the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Race {
-    /// Into how many parts the training images were cut.
+    /// Number of folds of the training images.
     pub folds: usize,
     /// Passes of the methods with a training loop.
     pub epochs: usize,
-    /// Images that were held out, each once.
+    /// Images held out, each once.
     pub images: usize,
     /// The methods, the best first; the first one is the winner.
     pub methods: Vec<Row>,
 }
 
 impl Race {
-    /// Compares methods, given in the order of their cost: the more accurate wins, of two that are right on as many
-    /// images the cheaper one.
+    /// Compares methods, given in the order of their cost: the more accurate wins, the cheaper one
+    /// on a tie.
     pub fn of(mut outcomes: Vec<Outcomes>, folds: usize, epochs: usize) -> Self {
-        // Stable, so that the cheaper of two equals stays before the other.
+        // Stable, so that the cheaper of two equals stays first.
         outcomes.sort_by_key(|outcomes| std::cmp::Reverse(outcomes.right()));
         let images = outcomes.first().map_or(0, |winner| winner.right.len());
         Race { folds, epochs, images, methods: compared(&outcomes) }
@@ -37,7 +37,8 @@ impl Race {
         self.methods.first()
     }
 
-    /// Why the winner, for the report's `reason`. No seconds: two runs of the same recipe say the same.
+    /// Why the winner won, for the report's `reason`. No seconds: two runs of the same recipe say
+    /// the same.
     pub fn reason(&self) -> String {
         let Some((winner, others)) = self.methods.split_first() else { return String::new() };
         let what = format!("won the race on {} held-out images: {:.4}", self.images, winner.accuracy);
@@ -45,7 +46,7 @@ impl Race {
         format!("{what}; {}", others.join("; "))
     }
 
-    /// A sentence on the methods that the race cannot tell from the winner, if there are any.
+    /// A sentence on the methods that cannot be told from the winner, if any.
     pub fn note(&self) -> Option<String> {
         let winner = self.winner()?;
         let alike: Vec<&Row> = self.methods[1..].iter().filter(|row| row.is_alike()).collect();

@@ -1,8 +1,8 @@
-//! The state of a training run, written so that it can go on exactly where it stopped.
+//! The state of a training run, saved for an exact resume.
 //!
-//! One safetensors file holds everything (network, optimizer, where the run stands), so that it is either
-//! there whole or not there at all. Random draws need no state: they are functions of the seed and of
-//! where they are used.
+//! One safetensors file holds everything (network, optimizer, progress), so that it is either
+//! complete or absent. Random draws need no state: they are functions of the seed and of where they
+//! are used.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,26 +19,26 @@ use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
 use crate::weights::write_tensors;
 use crate::weights::{assign, state_dict, to_tensor};
 
-/// Where a run stands, between two steps.
+/// Progress of a run, between two steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Epochs that are finished, with their measurements.
+    /// Finished epochs, with their metrics.
     pub history: Vec<EpochRow>,
-    /// The head that training began with, where it was fitted.
+    /// The fitted head that training started from, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linear_head: Option<LinearHead>,
-    /// Steps done in the epoch under way.
+    /// Steps done in the current epoch.
     pub step: usize,
-    /// Sum of the training loss over the images of the epoch under way.
+    /// Sum of the training loss over the images of the current epoch.
     pub loss_sum: f64,
-    /// Right predictions among the images of the epoch under way.
+    /// Right predictions among the images of the current epoch.
     pub correct: u64,
-    /// Images of the epoch under way that were trained on.
+    /// Trained images of the current epoch.
     pub images: usize,
     /// The loss scale of float16, between two steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScaleState>,
-    /// The most images that went through the network at once, where that is not all of a batch.
+    /// The most images that went through the network at once, if not a whole batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_at_once: Option<usize>,
 }
@@ -49,7 +49,7 @@ const NETWORK: &str = "network.";
 const OPTIMIZER: &str = "optimizer.";
 const AVERAGE: &str = "average.";
 
-/// Writes the state of a run to `path`, atomically. `fingerprint` names the images that it trains on.
+/// Writes the state of a run to `path`, atomically. `fingerprint` identifies its training images.
 pub fn save(
     path: &Path,
     network: &Network,
@@ -75,11 +75,12 @@ pub fn save(
     write_tensors(path, &tensors, HashMap::from(metadata))
 }
 
-/// Restores what [`save`] wrote into a network, an optimizer and an average of weights of the same run.
+/// Restores the result of [`save`] into a network, an optimizer and a weight average of the same
+/// run.
 ///
 /// # Errors
-/// [`Error::File`] for a damaged file, for another run's, and for one that was trained on other images: a
-/// bad image that has been mended, or has come up since, would silently make it another run.
+/// [`Error::File`] for a damaged file, for another run's, and for one trained on other images: a
+/// bad image that was repaired, or is new, would silently make it another run.
 pub fn load(
     path: &Path,
     network: &Network,

@@ -1,4 +1,5 @@
-//! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`, `checkpoint/`.
+//! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`,
+//! `checkpoint/`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -18,52 +19,52 @@ use crate::weights::source::MODEL_FILE;
 const METRICS: &str = "metrics.jsonl";
 const REPORT: &str = "report.json";
 const PAGE: &str = "report.html";
-/// The second model, where two are averaged.
+/// The second model of an ensemble.
 pub const PARTNER_FILE: &str = "beside.safetensors";
 const CHECKPOINTS: &str = "checkpoint";
 const LAST: &str = "last.safetensors";
 const FEATURES: &str = "features.safetensors";
 const RACE: &str = "race.jsonl";
-/// The methods that race, each in a folder of its own.
+/// The fold runs of a race, each in its own folder.
 const FOLD_RUNS: &str = "race";
-/// Names the process that is at work in the folder, while it is.
+/// Names the process that is using the folder.
 const LOCK: &str = ".lock";
 
-/// What to do with a folder that an earlier run has used.
+/// Treatment of a folder that an earlier run has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Used {
-    /// Refuse it.
+    /// Refuse the folder.
     Refuse,
-    /// Go on with that run.
+    /// Resume that run.
     Resume,
     /// Remove that run.
     Overwrite,
 }
 
-/// Where a run begins.
+/// Start of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// From nothing.
+    /// From scratch.
     Fresh,
     /// From a checkpoint.
     Checkpoint,
-    /// It is finished already.
+    /// Already finished.
     Finished,
 }
 
-/// A run folder that this process has for itself, until this is dropped.
+/// A run folder locked by this process, until this is dropped.
 #[derive(Debug)]
 pub struct Entered {
     /// The folder.
     pub folder: RunFolder,
-    /// Where the run begins.
+    /// Start of the run.
     pub start: Start,
-    /// A finished run may lie where nothing can be written.
+    /// `None` if not writable: a finished run may be read-only.
     lock: Option<Lock>,
 }
 
 impl Entered {
-    /// That nothing keeps other processes out, where that is so: a sentence.
+    /// A note if nothing excludes other processes: a sentence.
     pub fn note(&self) -> Option<String> {
         let unlocked = self.lock.as_ref().is_some_and(|lock| !lock.works());
         unlocked.then(|| {
@@ -79,7 +80,7 @@ impl Entered {
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Where the model goes.
+    /// Path of the model.
     model: PathBuf,
 }
 
@@ -93,12 +94,12 @@ impl RunFolder {
         RunFolder { model: path.join(MODEL_FILE), path }
     }
 
-    /// Takes hold of the plan's run folder, made if it is not there, and says where a run in it begins. Nothing of an earlier
-    /// run is touched.
+    /// Locks the plan's run folder, created if missing, and determines the start of a run in it.
+    /// Nothing of an earlier run is touched.
     ///
     /// # Errors
-    /// [`Error::Run`] while another process is at work in it, [`Error::Usage`] for an earlier run that `used` does not allow
-    /// or that was another one, [`Error::Io`] where nothing can be written.
+    /// [`Error::Run`] while another process uses it, [`Error::Usage`] for an earlier run that
+    /// `used` does not allow or that was a different one, [`Error::Io`] if it is not writable.
     pub fn enter(plan: &Plan, used: Used) -> Result<Entered> {
         let folder = RunFolder::of(plan.settings.out.clone());
         if folder.path.exists() && !folder.path.is_dir() {
@@ -108,7 +109,7 @@ impl RunFolder {
             )));
         }
         fs::create_dir_all(&folder.path).map_err(Error::io("create the folder", &folder.path))?;
-        // Before anything else: whatever is there may be about to change.
+        // Before anything else: the contents may be about to change.
         let lock = match Lock::take(&folder.path.join(LOCK)) {
             Ok(Err(holder)) => {
                 return Err(Error::run(format!(
@@ -132,14 +133,14 @@ impl RunFolder {
             }
             _ => Start::Fresh,
         };
-        // A folder that cannot be written to is said now, and not after an hour of downloading.
+        // A folder that is not writable is reported now, not after an hour of downloading.
         let lock = lock.map_err(Error::io("write to the folder", &folder.path))?;
         tempfile::tempfile_in(&folder.path).map_err(Error::io("write to the folder", &folder.path))?;
         Ok(Entered { folder, start, lock: Some(lock) })
     }
 
-    /// Prepares the folder for a run that begins at `start`; an earlier run goes, unless this one goes on
-    /// with it.
+    /// Prepares the folder for a run that begins at `start`; an earlier run is removed, unless this
+    /// one resumes it.
     pub fn begin(&self, settings: &Settings, start: Start) -> Result<()> {
         self.tidy();
         if start != Start::Fresh {
@@ -152,7 +153,7 @@ impl RunFolder {
         self.rewrite_metrics(&[])
     }
 
-    /// Removes the features that `linear` has kept, which a finished run needs no more.
+    /// Removes the features kept by `linear`, which a finished run no longer needs.
     pub fn drop_features(&self) -> Result<()> {
         match self.features() {
             path if path.exists() => fs::remove_file(&path).map_err(Error::io("remove", &path)),
@@ -170,27 +171,27 @@ impl RunFolder {
         self.model.clone()
     }
 
-    /// The second model, where two are averaged.
+    /// The second model of an ensemble.
     pub fn partner(&self) -> PathBuf {
         self.path.join(PARTNER_FILE)
     }
 
-    /// The state of a training by gradient.
+    /// The checkpoint of gradient training.
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join(CHECKPOINTS).join(LAST)
     }
 
-    /// The features that `linear` has computed so far.
+    /// The features computed by `linear` so far.
     pub fn features(&self) -> PathBuf {
         self.path.join(CHECKPOINTS).join(FEATURES)
     }
 
-    /// What each method of a race did on each held-out image.
+    /// The results of each method of a race on each held-out image.
     pub fn race(&self) -> PathBuf {
         self.path.join(RACE)
     }
 
-    /// A folder for one method on one fold of a race, made if it is not there.
+    /// The folder of one method on one fold of a race, created if missing.
     pub fn fold_run(&self, name: &str) -> Result<RunFolder> {
         let path = self.fold_runs().join(name);
         let checkpoints = path.join(CHECKPOINTS);
@@ -198,13 +199,13 @@ impl RunFolder {
         Ok(RunFolder::of(path))
     }
 
-    /// The same folder for a training whose model may not be the one that is kept: it lies among what is there to go on from
-    /// until the run is finished.
+    /// The same folder for a training whose model may not be the one that is kept: it stays among
+    /// the files to resume from until the run is finished.
     pub fn with_model_apart(&self) -> Result<RunFolder> {
         Ok(RunFolder { model: self.fold_run("tuned")?.model, ..self.clone() })
     }
 
-    /// Removes what the methods of a race have left to go on from.
+    /// Removes the files that the methods of a race keep for resuming.
     pub fn drop_fold_runs(&self) -> Result<()> {
         match self.fold_runs() {
             path if path.exists() => fs::remove_dir_all(&path).map_err(Error::io("remove", &path)),
@@ -216,20 +217,19 @@ impl RunFolder {
         self.path.join(CHECKPOINTS).join(FOLD_RUNS)
     }
 
-    /// Whether there is something to go on from.
+    /// Whether there is something to resume.
     fn has_begun(&self) -> bool {
         [self.checkpoint(), self.features(), self.race(), self.fold_runs()].iter().any(|path| path.exists())
     }
 
-    /// Whether anything of that is more than an empty folder.
+    /// Whether any of that is more than an empty folder.
     fn has_saved(&self) -> bool {
         [self.checkpoint(), self.features(), self.race(), self.fold_runs()]
             .iter()
             .any(|path| holds_a_file(path))
     }
 
-    /// A file without a name, on the folder's disk: it is gone as soon as it is closed, however the process
-    /// ends.
+    /// An unnamed file on the folder's disk: it disappears when closed, however the process ends.
     pub fn unnamed_file(&self) -> Result<File> {
         tempfile::tempfile_in(&self.path).map_err(Error::io("write to the folder", &self.path))
     }
@@ -255,7 +255,7 @@ impl RunFolder {
         AtomicFile::write(self.path.join(METRICS), lines.as_bytes())
     }
 
-    /// Adds a row to `metrics.jsonl`, at once on the disk.
+    /// Appends a row to `metrics.jsonl`, written through to the disk.
     pub fn append_metrics(&self, row: &EpochRow) -> Result<()> {
         let path = self.path.join(METRICS);
         let mut file =
@@ -281,15 +281,15 @@ impl RunFolder {
         ))
     }
 
-    /// All that a run writes. The report comes first: without it a run does not count as finished, whatever
-    /// happens to the others.
+    /// All files that a run writes. The report comes first: without it a run does not count as
+    /// finished, whatever happens to the others.
     fn files(&self) -> Vec<PathBuf> {
         let named = [REPORT, PAGE, METRICS, MODEL_FILE, PARTNER_FILE, PLAN_FILE, RACE]
             .map(|name| self.path.join(name));
         named.into_iter().chain([self.checkpoint(), self.features()]).collect()
     }
 
-    /// Removes what a run writes, and nothing else.
+    /// Removes the files that a run writes, and nothing else.
     fn clear(&self) -> Result<()> {
         for path in self.files() {
             if path.is_file() {
@@ -301,8 +301,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes the temporaries of files that a killed process was writing. One that cannot be removed does
-    /// no harm.
+    /// Removes temporaries left by a killed process. One that cannot be removed does no harm.
     fn tidy(&self) {
         let files = self.files();
         for folder in [self.path.clone(), self.path.join(CHECKPOINTS)] {
@@ -314,11 +313,12 @@ impl RunFolder {
         }
     }
 
-    /// `error`, with what to do where what was done before it is kept and a run with these `settings` goes on from it.
+    /// `error`, with how to resume where earlier work is kept and a run with these `settings` can
+    /// continue from it.
     pub fn with_way_on(&self, error: Error, settings: &Settings) -> Error {
         let of_this_run = match &error {
             Error::Io { source, .. } => source.kind() != io::ErrorKind::BrokenPipe,
-            // What is wrong with the run's own files has its own remedy.
+            // Errors in the run's own files have their own remedy.
             Error::File { path, .. } => !path.starts_with(&self.path),
             Error::Torch { .. } | Error::Run(_) => true,
             _ => false,
@@ -334,7 +334,7 @@ impl RunFolder {
         }
     }
 
-    /// The first key in which `settings` mean another run than the one in the folder.
+    /// The first key in which `settings` differ from the run in the folder.
     fn difference(&self, settings: &Settings) -> Result<Option<String>> {
         let path = self.path.join(PLAN_FILE);
         let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
@@ -347,7 +347,7 @@ impl RunFolder {
         Ok(first_difference("", &old, &new))
     }
 
-    /// Refuses a recipe that means another run than the one in the folder.
+    /// Refuses a recipe that differs from the run in the folder.
     fn check_same_run(&self, plan: &Plan) -> Result<()> {
         let Some(difference) = self.difference(&plan.settings)? else { return Ok(()) };
         let finished = self.report().exists() && self.model.exists();
@@ -366,7 +366,7 @@ impl RunFolder {
         )))
     }
 
-    /// The command that trains the model of this finished run further, with the plan's recipe.
+    /// The command that trains this finished run's model further, with the plan's recipe.
     fn further(&self, plan: &Plan) -> String {
         let text = fs::read_to_string(self.path.join(PLAN_FILE)).unwrap_or_default();
         let old: Value = serde_yaml::from_str(&text).unwrap_or_default();
@@ -378,7 +378,7 @@ impl RunFolder {
             // Paths in a recipe are relative to it, and this one is typed elsewhere.
             format!("model={}", path_text(&fs::canonicalize(&self.path).unwrap_or(self.path.clone()))),
         ];
-        // It brings its own.
+        // The model has its own weights.
         sets.extend(plan.recipe.weights.as_ref().map(|_| "weights=DEFAULT".into()));
         sets.extend(more.map(|more| format!("train.epochs={more}")));
         // From random values it would not be the model's.
@@ -391,7 +391,7 @@ impl RunFolder {
     }
 }
 
-/// Whether there is a file at `path`, or below it.
+/// Whether there is a file at or below `path`.
 fn holds_a_file(path: &Path) -> bool {
     let mut below = fs::read_dir(path).into_iter().flatten().flatten();
     path.is_file() || below.any(|entry| holds_a_file(&entry.path()))
@@ -412,7 +412,7 @@ fn line(row: &EpochRow) -> Result<String> {
     Ok(json + "\n")
 }
 
-/// The first key whose value differs, as `key: was X, is Y`.
+/// The first key with different values, as `key: was X, is Y`.
 fn first_difference(key: &str, old: &Value, new: &Value) -> Option<String> {
     if let (Value::Mapping(old), Value::Mapping(new)) = (old, new) {
         let keys: Vec<&Value> = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))).collect();

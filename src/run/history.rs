@@ -1,19 +1,19 @@
-//! What a training has to tell of itself: its head, its epochs.
+//! Records of a training: its head, its epochs.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One epoch, measured.
+/// Metrics of one epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// Counted from 1.
     pub epoch: usize,
-    /// Mean training loss over the epoch, with label smoothing and class weights, in nats; that of auxiliary
-    /// classifiers is not in it.
+    /// Mean training loss over the epoch, with label smoothing and class weights, in nats; without
+    /// that of auxiliary classifiers.
     pub train_loss: f64,
-    /// The share of right predictions while training, on augmented images; on mixed ones, right is the class
-    /// with the larger share.
+    /// The share of right predictions while training, on augmented images; on mixed ones, right is
+    /// the class with the larger share.
     pub train_accuracy: f64,
     /// Mean cross-entropy on the validation images, in nats.
     pub val_loss: f64,
@@ -27,12 +27,12 @@ pub struct EpochRow {
     pub seconds: f64,
 }
 
-/// The head that fine-tuning began with, and what it was worth by itself.
+/// The fitted head that fine-tuning started from, and its metrics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinearHead {
     /// The inverse L2 strength, scikit-learn's `C`.
     pub c: f64,
-    /// Cross-validated accuracy inside the training images; absent where the recipe fixed `c`.
+    /// Cross-validated accuracy inside the training images; absent if the recipe fixed `c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cross_validated: Option<f64>,
     /// The share of right predictions on the validation images.
@@ -43,7 +43,7 @@ pub struct LinearHead {
     pub iterations: usize,
     /// Whether the fit reached its tolerance.
     pub converged: bool,
-    /// Something to know about the choice of `c`.
+    /// A note on the choice of `c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What a run leaves in its folder, and goes on from.
+//! Files of a run folder, which also allow a run to resume.
 
 pub mod checkpoint;
 pub mod folder;

@@ -1,16 +1,16 @@
-//! Counts, and what is read off them.
+//! Confusion counts, and the metrics derived from them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// How often each class was taken for each other. Only pairs that occurred are kept: ten thousand classes
-/// have a hundred million pairs.
+/// Confusion matrix. Only pairs that occurred are stored: ten thousand classes have a hundred
+/// million pairs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
     classes: usize,
     /// By true class, then predicted class.
     counts: BTreeMap<(usize, usize), u64>,
-    /// Whether each prediction was right, in the order in which they were counted.
+    /// Whether each prediction was right, in order of counting.
     outcomes: Vec<bool>,
 }
 
@@ -26,27 +26,27 @@ impl Confusion {
         self.outcomes.push(truth == prediction);
     }
 
-    /// Whether each prediction was right, in the order in which they were counted.
+    /// Whether each prediction was right, in order of counting.
     pub fn outcomes(&self) -> &[bool] {
         &self.outcomes
     }
 
-    /// All predictions.
+    /// Number of predictions.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// Right predictions.
+    /// Number of right predictions.
     pub fn right(&self) -> u64 {
         self.counts.iter().filter(|((truth, prediction), _)| truth == prediction).map(|(_, n)| n).sum()
     }
 
-    /// The share of right predictions, in [0, 1]; 0 without any.
+    /// The share of right predictions, in [0, 1]; 0 without predictions.
     pub fn accuracy(&self) -> f64 {
         self.right() as f64 / self.total().max(1) as f64
     }
 
-    /// The true class that most images are of, the first on ties, and how many; `None` without any image.
+    /// The most frequent true class (the first on ties) and its count; `None` without images.
     pub fn most_frequent(&self) -> Option<(usize, u64)> {
         let mut totals: BTreeMap<usize, u64> = BTreeMap::new();
         for (&(truth, _), count) in &self.counts {
@@ -55,7 +55,7 @@ impl Confusion {
         totals.into_iter().max_by_key(|&(class, count)| (count, Reverse(class)))
     }
 
-    /// Each class's share of right predictions among its own images; `None` where it has none.
+    /// Recall of each class; `None` without images of it.
     pub fn recall(&self) -> Vec<Option<f64>> {
         let (mut right, mut total) = (vec![0u64; self.classes], vec![0u64; self.classes]);
         for (&(truth, prediction), &count) in &self.counts {
@@ -66,7 +66,7 @@ impl Confusion {
         right.into_iter().zip(total).map(share).collect()
     }
 
-    /// A row a true class, a column a predicted one.
+    /// Rows are true classes, columns predicted ones.
     pub fn matrix(&self) -> Vec<Vec<u64>> {
         let mut matrix = vec![vec![0; self.classes]; self.classes];
         for (&(truth, prediction), &count) in &self.counts {
@@ -75,7 +75,7 @@ impl Confusion {
         matrix
     }
 
-    /// The most frequent confusions, at most `most`: true class, predicted class, how often.
+    /// The `most` most frequent confusions: true class, predicted class, count.
     pub fn mistakes(&self, most: usize) -> Vec<(usize, usize, u64)> {
         let wrong = self.counts.iter().filter(|((truth, prediction), _)| truth != prediction);
         let mut pairs: Vec<_> =
@@ -86,36 +86,36 @@ impl Confusion {
     }
 }
 
-/// What a network does on a set of images.
+/// Metrics of a network on a set of images.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     /// Mean cross-entropy, in nats.
     pub loss: f64,
     /// The share of right predictions, in [0, 1].
     pub accuracy: f64,
-    /// Who was taken for whom.
+    /// Confusion matrix.
     pub confusion: Confusion,
-    /// The cross-entropy of each image, in the order in which they were counted.
+    /// The cross-entropy of each image, in order of counting.
     pub losses: Vec<f64>,
 }
 
-/// An evaluation under way.
+/// Running counts of an evaluation.
 pub struct Counter {
-    /// Who was taken for whom so far.
+    /// Confusion matrix so far.
     pub confusion: Confusion,
     /// The cross-entropy of each image so far.
     pub losses: Vec<f64>,
-    /// Their sum, as a batch's sum was computed.
+    /// Their sum, from the sums of batches.
     pub loss_sum: f64,
 }
 
 impl Counter {
-    /// Nothing yet, for `classes` classes.
+    /// Empty, for `classes` classes.
     pub fn new(classes: usize) -> Self {
         Counter { confusion: Confusion::new(classes), losses: Vec::new(), loss_sum: 0. }
     }
 
-    /// What all that was counted comes to.
+    /// The evaluation of everything counted.
     pub fn finish(self) -> Evaluation {
         let Counter { confusion, losses, loss_sum } = self;
         let loss = loss_sum / confusion.total().max(1) as f64;

@@ -1,4 +1,4 @@
-//! Metrics of a classifier, and how much they say.
+//! Metrics of a classifier, and their significance.
 
 pub mod metrics;
 pub mod significance;

@@ -1,5 +1,5 @@
-//! How much an accuracy on a number of images says: the interval that it stands for, and whether guessing would
-//! do as well.
+//! The significance of an accuracy on a number of images: its confidence interval, and whether
+//! guessing would do as well.
 
 use serde::Serialize;
 
@@ -12,13 +12,15 @@ pub const Z: f64 = 1.959_963_984_540_054;
 /// The probability above which luck explains an accuracy.
 const LEVEL: f64 = 0.05;
 
-/// Where the true accuracy lies, in [0, 1]. In JSON `[low, high]`.
+/// Confidence interval of an accuracy, in [0, 1]. In JSON `[low, high]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval(pub f64, pub f64);
 
 impl Interval {
-    /// Wilson's 95 % interval of a share of `right` among `total` (E. B. Wilson, JASA 1927). Unlike the share plus
-    /// and minus two standard errors it keeps what it promises for few images and for shares near 0 and 1 (Brown,
+    /// Wilson's 95 % interval of a share of `right` among `total` (E. B. Wilson, JASA 1927). Unlike
+    /// the share plus and minus two standard errors it keeps its coverage for few images and for
+    /// shares near 0 and 1 (Brown, Cai, DasGupta, Statistical Science 2001). All of [0, 1] without
+    /// images.
     /// Cai, DasGupta, Statistical Science 2001). All of [0, 1] without any image.
     pub fn wilson(right: u64, total: u64) -> Interval {
         if total == 0 {
@@ -28,16 +30,17 @@ impl Interval {
         let grown = 1. + Z * Z / n;
         let centre = (share + Z * Z / (2. * n)) / grown;
         let half = Z / grown * (share * (1. - share) / n + Z * Z / (4. * n * n)).sqrt();
-        // Exact at the ends, where rounding would leave some 1e-17.
+        // Exact at the ends, where rounding would leave about 1e-17.
         let low = if right == 0 { 0. } else { (centre - half).max(0.) };
         let high = if right == total { 1. } else { (centre + half).min(1.) };
         Interval(low, high)
     }
 
-    /// The difference of two shares on the same `images`, `won` of which only the first got right, and `lost` only the
-    /// second: Bonett and Price's adjusted Wald interval (Journal of Educational and Behavioral Statistics 37, 2012), which
-    /// Fagerland, Lydersen and Laake recommend (Statistics in Medicine 33, 2014) because it holds its 95 % with few images,
-    /// and is not a point where the two never differ.
+    /// Interval of the difference of two accuracies on the same `images`; `won` are right only by
+    /// the first, `lost` only by the second. Bonett and Price's adjusted Wald interval (Journal of
+    /// Educational and Behavioral Statistics 37, 2012), which Fagerland, Lydersen and Laake
+    /// recommend (Statistics in Medicine 33, 2014): it keeps its 95 % with few images, and is not a
+    /// point where the two never differ.
     pub fn of_difference(won: usize, lost: usize, images: usize) -> Self {
         let n = images as f64 + 2.;
         let (won, lost) = ((won as f64 + 1.) / n, (lost as f64 + 1.) / n);
@@ -53,8 +56,8 @@ impl std::fmt::Display for Interval {
     }
 }
 
-/// The probability of `right` or more right answers among `total`, each right with probability `share`: the
-/// one-sided exact binomial test.
+/// The probability of `right` or more right answers among `total`, each right with probability
+/// `share`: the one-sided exact binomial test.
 pub fn at_least(right: u64, total: u64, share: f64) -> f64 {
     if right == 0 || share >= 1. {
         return 1.;
@@ -63,8 +66,8 @@ pub fn at_least(right: u64, total: u64, share: f64) -> f64 {
         return 0.;
     }
     let (yes, no) = (share.ln(), (-share).ln_1p());
-    // ln of the binomial coefficient, one factor at a time; both tails from the smaller side would be faster, and
-    // a million images take milliseconds.
+    // ln of the binomial coefficient, one factor at a time. Summing the smaller tail would be
+    // faster, but a million images take only milliseconds.
     let mut term = total as f64 * no;
     let mut sum = 0.;
     for k in 0..=total {
@@ -76,8 +79,8 @@ pub fn at_least(right: u64, total: u64, share: f64) -> f64 {
     sum.min(1.)
 }
 
-/// What to say of an accuracy on validation images that guessing reaches too: the best guess is always the class
-/// that most of them are of.
+/// A note on a validation accuracy that guessing reaches too; the best guess is always the most
+/// frequent class.
 pub fn note(confusion: &Confusion, classes: &[String]) -> Option<String> {
     let (right, total) = (confusion.right(), confusion.total());
     let (most, count) = confusion.most_frequent()?;
@@ -205,7 +208,7 @@ mod tests {
         near(Interval::of_difference(0, 0, 98), [-0.02772, 0.02772]);
         near(Interval::of_difference(9, 2, 40), [0.00614, 0.32720]);
         near(Interval::of_difference(2, 9, 40), [-0.32720, -0.00614]);
-        // On nine images in ten both agree: more images of the same kind tell them apart.
+        // On nine images in ten both agree: more such images tell them apart.
         let holds_zero = |Interval(low, high)| low <= 0. && 0. <= high;
         assert!(holds_zero(Interval::of_difference(6, 2, 80)));
         assert!(!holds_zero(Interval::of_difference(60, 20, 800)));

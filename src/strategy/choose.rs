@@ -1,4 +1,4 @@
-//! The table: which method for which corner, and why.
+//! The table: a method for each corner, with a reason.
 
 use super::{SimilarityEstimate, Size, Strategy};
 use crate::recipe::{DatasetSize, Method, Similarity};
@@ -8,13 +8,15 @@ use crate::recipe::{DatasetSize, Method, Similarity};
 pub struct Choice {
     /// The method.
     pub method: Method,
-    /// What is trained beside it, because no measurement tells which is better: see [`super::decide`].
+    /// A second method to train, because no measurement tells which is better: see
+    /// [`super::decide`].
     pub rival: Option<Method>,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// What the table says. `young` weights are those that `tl` trained from random ones: their early stages have something to learn too.
+/// Reads the table. `young` weights are those that `tl` trained from random ones: their early
+/// stages still have something to learn.
 pub fn choose(strategy: &Strategy, young: bool) -> Choice {
     let size = &strategy.size;
     let Some(similarity) = &strategy.similarity else {
@@ -25,7 +27,8 @@ pub fn choose(strategy: &Strategy, young: bool) -> Choice {
         };
     };
     let (method, rival, what) = corner(size, similarity, young);
-    // Whoever says that images are similar says that their top features fit. A measurement may be wrong about that.
+    // A user who declares images similar means that their top features fit. A measurement may be
+    // wrong about that.
     let told = similarity.verdict == Similarity::Similar && similarity.measured.is_none();
     let rival = rival.filter(|_| !told);
     Choice { method, rival, reason: format!("{}, {}: {what}", size.short(), similarity.short()) }

@@ -1,52 +1,53 @@
-//! Methods compared on the same images: of two that are right on nine in ten, the images on which they differ tell which is
-//! better, and they are few.
+//! Comparison of methods on the same images. Of two that are right on nine in ten, only the few
+//! images on which they differ tell which is better.
 //!
-//! The intervals speak of other images, not of other training sets: no unbiased estimate of that variance exists (Bengio and
-//! Grandvalet, JMLR 5, 2004; Dietterich, Neural Computation 10, 1998, compares tests for it). So a difference whose interval
-//! excludes 0 by a hair is no proof, and one whose interval includes 0 is none of equality.
+//! The intervals are about other images, not other training sets: no unbiased estimate of that
+//! variance exists (Bengio and Grandvalet, JMLR 5, 2004; Dietterich, Neural Computation 10, 1998,
+//! compares tests for it). So a difference whose interval barely excludes 0 is no proof, and one
+//! whose interval includes 0 is no proof of equality.
 
 use serde::Serialize;
 
 use crate::recipe::Method;
 use crate::stats::significance;
 
-/// What each method did on each held-out image.
+/// Results of a method on each held-out image.
 #[derive(Clone, Debug)]
 pub struct Outcomes {
     /// The method.
     pub method: Method,
-    /// Whether it was right, image by image; in the same order for all methods.
+    /// Whether it was right on each image; in the same order for all methods.
     pub right: Vec<bool>,
-    /// Seconds of all its training and measuring.
+    /// Total seconds of training and evaluation.
     pub seconds: f64,
 }
 
 impl Outcomes {
-    /// On how many images it was right.
+    /// Number of images it was right on.
     pub fn right(&self) -> usize {
         self.right.iter().filter(|right| **right).count()
     }
 
-    /// On how many images it was right and `other` was not, and the reverse.
+    /// Number of images on which only it was right, and on which only `other` was.
     pub fn against(&self, other: &Outcomes) -> (usize, usize) {
         let pairs = || self.right.iter().zip(&other.right);
         (pairs().filter(|(s, o)| **s && !**o).count(), pairs().filter(|(s, o)| !**s && **o).count())
     }
 }
 
-/// A method among others.
+/// A row of the comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// The method.
     pub method: Method,
-    /// The share of held-out images that it was right on.
+    /// Its accuracy on held-out images.
     pub accuracy: f64,
-    /// Where that share may lie for other images, at 95 %.
+    /// The 95 % interval of that accuracy on other images.
     pub interval: Interval,
-    /// Its accuracy less the first one's; absent for that one.
+    /// Its accuracy minus the first one's; absent for the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
-    /// Seconds of all its training and measuring.
+    /// Total seconds of training and evaluation.
     pub seconds: f64,
 }
 
@@ -55,12 +56,12 @@ pub struct Row {
 pub struct Difference {
     /// The mean over the images.
     pub mean: f64,
-    /// Where it may lie for other images, at 95 %.
+    /// The 95 % interval on other images.
     #[serde(flatten)]
     pub interval: Interval,
 }
 
-/// A row for each, all compared with the first one.
+/// A row for each method, all compared with the first one.
 pub fn rows(outcomes: &[Outcomes]) -> Vec<Row> {
     let row = |(place, of): (usize, &Outcomes)| {
         let (images, right) = (of.right.len(), of.right());
@@ -79,7 +80,7 @@ pub fn rows(outcomes: &[Outcomes]) -> Vec<Row> {
     outcomes.iter().enumerate().map(row).collect()
 }
 
-/// From where to where a number may lie, at 95 %.
+/// A 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     /// The lower end.

@@ -1,9 +1,11 @@
-//! Heads on fixed features, fine-tuning, or both: decided by what each says of the same validation images.
+//! Heads on fixed features, fine-tuning, or both: decided by their predictions on the same
+//! validation images.
 //!
-//! No measurement beforehand tells which does better: on tasks of one size and distance either was ahead by 20 points
-//! (`docs/strategy.md`). Heads cost one pass of the images, so they are always fitted first. Fine-tuning follows unless they
-//! leave nothing to gain. The two err on different images, so that their mean is better than either; it is a mixture of two
-//! experts, with the weights that are the most probable ones given the validation images.
+//! No prior measurement tells which does better: on tasks of one size and distance either was ahead
+//! by 20 points (`docs/strategy.md`). Heads cost one pass over the images, so they are always
+//! fitted first. Fine-tuning follows unless they leave nothing to gain. The two err on different
+//! images, so their mean is better than either; it is a mixture of two experts, with the most
+//! probable weights given the validation images.
 
 use serde::Serialize;
 
@@ -11,33 +13,34 @@ use crate::recipe::Method;
 use crate::stats::metrics::Evaluation;
 use crate::strategy::comparison::{Outcomes, Row, rows};
 
-/// What is believed of the weights beforehand counts as much as so many validation images: that both are worth the same. With 1
-/// to 4 validation images a class anything from 2 to 50 did as well on ten tasks of photographs, and nothing did worse by 1.3
-/// points.
+/// The prior, that both are worth the same, counts as much as this many validation images. With 1
+/// to 4 validation images a class anything from 2 to 50 did as well on ten tasks of photographs,
+/// and nothing did worse by 1.3 points.
 const PRIOR_IMAGES: f64 = 10.;
 
-/// What would count less is left out: each of the two is a network to run.
+/// A method with a smaller weight is left out: each of the two is a network to run.
 const LEAST_SHARE: f64 = 0.15;
 
-/// The share of wrong answers of the heads that is nothing to gain: on steel, 99.2 % right, fine-tuning was level. Traffic signs,
-/// many of which are frames of one sign, seemed 98.2 % right, and were 92 on others, where fine-tuning reached 95.
+/// The heads' share of wrong answers that leaves nothing to gain: on steel, 99.2 % right,
+/// fine-tuning was level. Traffic signs, many of which are frames of one sign, seemed 98.2 % right,
+/// and were 92 on others, where fine-tuning reached 95.
 const NOTHING_TO_GAIN: f64 = 0.01;
 
-/// What a method has come to.
+/// Results of a method.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// The method.
     pub method: Method,
-    /// Its model on the validation images.
+    /// Its model's metrics on the validation images.
     pub val: Evaluation,
-    /// The share of held-out training images that it was right on, where it was cross-validated, and their number.
+    /// Its accuracy on held-out training images, if cross-validated, and their number.
     pub held_out: Option<(f64, usize)>,
-    /// Seconds that it took.
+    /// Seconds taken.
     pub seconds: f64,
 }
 
 impl Candidate {
-    /// The share of all images that it was right on without having learnt from them.
+    /// Its accuracy on all images that it has not learnt from.
     fn right(&self) -> f64 {
         let images = self.val.losses.len();
         let (known, of) = self.held_out.unwrap_or_default();
@@ -45,7 +48,7 @@ impl Candidate {
     }
 }
 
-/// Why fine-tuning need not be tried, if it need not.
+/// Why fine-tuning can be skipped, if so.
 pub fn nothing_to_gain(heads: &Candidate) -> Option<String> {
     let right = heads.right();
     (1. - right <= NOTHING_TO_GAIN).then(|| {
@@ -53,13 +56,14 @@ pub fn nothing_to_gain(heads: &Candidate) -> Option<String> {
     })
 }
 
-/// The weight of `tuned` in a mixture with `heads`, by the cross-entropies of the same images in nats: the most probable one
-/// under a Dirichlet prior of [`PRIOR_IMAGES`]. Expectation and maximisation (Dempster, Laird and Rubin, JRSS B 39, 1977) climb
-/// to it, for there is one summit.
+/// The weight of `tuned` in a mixture with `heads`, by the cross-entropies of the same images in
+/// nats: the most probable one under a Dirichlet prior of [`PRIOR_IMAGES`]. Expectation
+/// maximisation (Dempster, Laird and Rubin, JRSS B 39, 1977) finds it, because there is only one
+/// maximum.
 fn weight(heads: &[f64], tuned: &[f64]) -> f64 {
     let mut weight = 0.5;
     for _ in 0..1000 {
-        // How far fine-tuning explains an image that both have seen.
+        // Fine-tuning's responsibility for an image.
         let explained =
             |(heads, tuned): (&f64, &f64)| 1. / (1. + (1. - weight) / weight * (tuned - heads).exp());
         let sum: f64 = heads.iter().zip(tuned).map(explained).sum();
@@ -72,27 +76,27 @@ fn weight(heads: &[f64], tuned: &[f64]) -> f64 {
     weight
 }
 
-/// What came of the two, as the report holds it.
+/// Result of the two methods, for the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Contest {
     /// Validation images.
     pub images: usize,
-    /// The two, the one that counts more first; the other is not there where it was not trained.
+    /// The two, the one of larger weight first; the other is missing if it was not trained.
     pub methods: Vec<Row>,
     /// Mean cross-entropies on the validation images, in the same order, in nats.
     pub compared_by: Vec<f64>,
-    /// What the answers of each count, in the same order: 1 for one that is kept alone.
+    /// The weight of each, in the same order: 1 for one that is kept alone.
     pub shares: Vec<f64>,
 }
 
 impl Contest {
-    /// One of the two alone.
+    /// Only one of the two.
     pub fn alone(kept: &Candidate) -> Self {
         Contest::of(&[kept], vec![1.])
     }
 
-    /// Weighs fine-tuning against heads, on the same images in the same order. Where they are not `averaged` the weightier one is
-    /// kept alone.
+    /// Weighs fine-tuning against heads, on the same images in the same order. Unless `averaged`,
+    /// only the one of larger weight is kept.
     pub fn between(heads: &Candidate, tuned: &Candidate, averaged: bool) -> Self {
         let tuned_share = match weight(&heads.val.losses, &tuned.val.losses) {
             share if !averaged => f64::from(share > 0.5),
@@ -120,17 +124,17 @@ impl Contest {
         }
     }
 
-    /// The method that is kept, or counts more.
+    /// The method that is kept, or has the larger weight.
     pub fn kept(&self) -> Option<Method> {
         self.methods.first().map(|row| row.method)
     }
 
-    /// What the other one counts, if it counts.
+    /// The weight of the other one, if used.
     pub fn partner(&self) -> Option<f64> {
         self.shares.get(1).copied().filter(|&share| share > 0.)
     }
 
-    /// What was compared, in a sentence. No seconds: two runs of the same recipe say the same.
+    /// The comparison in a sentence. No seconds: two runs of the same recipe say the same.
     pub fn reason(&self) -> String {
         let line = |(row, loss): (&Row, &f64)| {
             format!("`{}` is right on {:.4} (loss {loss:.4})", row.method, row.accuracy)

@@ -1,9 +1,11 @@
-//! How like the source data a dataset is, by what the pretrained network itself makes of some of its images.
+//! Similarity of a dataset to the source data, by the pretrained network's response to some of its
+//! images.
 //!
-//! A network with BatchNorm carries a description of its source data: the running mean and variance of every
-//! channel. How far the activations on new images are from them is the measure ([`Measure::Statistics`]). A
-//! network without has none, and its classifier is asked ([`Measure::Information`]): on images of the source's
-//! kind it answers surely, and differently from image to image. `docs/strategy.md` has what else was tried.
+//! A network with BatchNorm contains a description of its source data: the running mean and
+//! variance of every channel. The distance of activations on new images from them is the measure
+//! ([`Measure::Statistics`]). For a network without BatchNorm its classifier is used
+//! ([`Measure::Information`]): on images of the source's kind it is confident, and differs from
+//! image to image. `docs/strategy.md` has the alternatives that were tried.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -18,57 +20,60 @@ use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::recipe::Similarity;
 use crate::text::words::counted;
 
-/// Images that are looked at, at most: 50 and 400 agree within a fifth on all development tasks.
+/// Images used at most: 50 and 400 agree within a fifth on all development tasks.
 pub const SAMPLE: usize = 200;
-/// Of statistics so many are looked at first, which mostly is enough.
+/// Images used first for statistics, which is usually enough.
 const FIRST: usize = 64;
-/// Statistics that are further from the threshold than this, as a factor, would be on the same side of it on all images.
+/// Statistics that differ from the threshold by more than this factor would be on the same side of
+/// it on all images.
 const CLEAR: f64 = 1.5;
-/// Statistics nearer than this are similar. On the development tasks of `docs/strategy.md` the source's own images came
-/// to 0.004 and 0.006, those on which the top features were as good as any to 0.015, and those on which other stages or
-/// fine-tuning were better to 0.060 at least.
+/// Statistics below this are similar. On the development tasks of `docs/strategy.md` the source's
+/// own images had 0.004 and 0.006, those on which the top features were as good as any had up to
+/// 0.015, and those on which other stages or fine-tuning were better at least 0.060.
 pub const SIMILAR_BELOW: f64 = 0.03;
-/// Classifiers that tell more than this share are on similar images: on the same tasks 0.88, against 0.74 at most. It
-/// parts them less clearly: on one source's own images it is 0.74.
+/// Information above this share means similar images: on the same tasks 0.88, against 0.74 at most.
+/// It separates them less clearly: on one source's own images it is 0.74.
 pub const SIMILAR_ABOVE: f64 = 0.75;
 
 /// Images in a batch of the sample.
 const BATCH: usize = 32;
 
-/// What is measured.
+/// Measure of similarity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
-    /// The distance of the activations' statistics from BatchNorm's running ones: for each channel the
-    /// Kullback-Leibler divergence of two normal distributions, in nats; the median over the channels of a layer, then
-    /// over the layers. 0 on the source data itself; the smaller, the more similar.
+    /// The distance of the activations' statistics from BatchNorm's running ones: for each channel
+    /// the Kullback-Leibler divergence of two normal distributions, in nats; the median over the
+    /// channels of a layer, then over the layers. 0 on the source data itself; the smaller, the
+    /// more similar.
     Statistics,
-    /// What the source classifier tells of an image: the mutual information of image and predicted class,
-    /// `H(mean p) - mean H(p)`, as a share of the logarithm of the number of classes, the source's or the
-    /// dataset's, whichever is smaller. From 0 to about 1; the greater, the more similar.
+    /// Information of the source classifier about an image: the mutual information of image and
+    /// predicted class, `H(mean p) - mean H(p)`, as a share of the logarithm of the number of
+    /// classes, the source's or the dataset's, whichever is smaller. From 0 to about 1; the
+    /// greater, the more similar.
     Information,
 }
 
-/// How like the source data the images are.
+/// Similarity of the images to the source data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SimilarityEstimate {
     /// `similar` or `different`.
     pub verdict: Similarity,
-    /// What was measured; absent where the recipe decides.
+    /// The measurement; absent if the recipe decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
 }
 
-/// A number and what it means.
+/// A measured value and its interpretation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// What was measured.
+    /// The measure.
     pub measure: Measure,
     /// Its value.
     pub value: f64,
-    /// Where similar ends.
+    /// The threshold of similarity.
     pub threshold: f64,
-    /// Images that were looked at.
+    /// Number of images used.
     pub images: usize,
 }
 
@@ -81,7 +86,7 @@ pub fn measure_for(network: &Network) -> Measure {
 }
 
 impl Measured {
-    /// On which side of the threshold it is.
+    /// Its side of the threshold.
     pub fn verdict(&self) -> Similarity {
         let similar = match self.measure {
             Measure::Statistics => self.value < self.threshold,
@@ -92,12 +97,12 @@ impl Measured {
 }
 
 impl SimilarityEstimate {
-    /// What a measurement says.
+    /// The estimate from a measurement.
     pub fn of(measured: Measured) -> Self {
         SimilarityEstimate { verdict: measured.verdict(), measured: Some(measured) }
     }
 
-    /// What the recipe says.
+    /// The verdict of the recipe.
     pub fn forced(verdict: Similarity) -> Self {
         SimilarityEstimate { verdict, measured: None }
     }
@@ -136,25 +141,26 @@ impl SimilarityEstimate {
     }
 }
 
-/// What measuring is given.
+/// Inputs of a measurement.
 pub struct SimilarityJob<'a> {
-    /// The pretrained network, with the head that its weights have.
+    /// The pretrained network, with the head of its weights.
     pub network: &'a Network,
-    /// How images become its inputs.
+    /// Preprocessing of images.
     pub preprocessing: &'a Preprocessing,
-    /// The most pixels that an image may have.
+    /// Pixels of an image at most.
     pub limits: DecodeLimits,
-    /// Which images are looked at.
+    /// Seed of the sample.
     pub seed: u64,
-    /// Threads that decode.
+    /// Decoding threads.
     pub threads: usize,
     /// Number of classes of the dataset.
     pub classes: usize,
 }
 
 impl SimilarityJob<'_> {
-    /// Measures on at most [`SAMPLE`] of `samples`, on fewer where those leave no doubt; images that cannot be read are passed
-    /// over. `progress` is asked before each batch, with the number of images that are done, and may stop the work with an error.
+    /// Measures on at most [`SAMPLE`] of `samples`, on fewer if those are clear; unreadable images
+    /// are skipped. `progress` is called before each batch with the number of finished images, and
+    /// may stop the work with an error.
     pub fn measure(
         &self,
         samples: &[Sample],
@@ -171,7 +177,7 @@ impl SimilarityJob<'_> {
         };
         let (preprocessing, limits) = (self.preprocessing, self.limits);
         let (mut chances, mut layers, mut images) = (Vec::new(), Vec::new(), 0);
-        // Not folded: what is looked at is what goes into each BatchNorm.
+        // Not folded: the inputs of each BatchNorm are measured.
         let inference = Inference::new(&[self.network], chosen.len(), self.threads, Folding::Unfolded)?;
         let first = match measure {
             Measure::Statistics => FIRST.min(chosen.len()),
@@ -194,7 +200,7 @@ impl SimilarityJob<'_> {
                     Ok(merge(&mut layers, seen)?)
                 },
             )?;
-            // Where few of them could be read, they are not enough.
+            // If few of them were readable, they are not enough.
             let enough = measure == Measure::Statistics && images > 0 && 2 * images >= first;
             if enough && is_clear(distance(&layers)?, threshold) {
                 break;
@@ -225,7 +231,7 @@ impl SimilarityJob<'_> {
     }
 }
 
-/// Whether more images would not say otherwise. What is not a number never is.
+/// Whether more images would not change the verdict. Never for NaN.
 fn is_clear(distance: f64, threshold: f64) -> bool {
     distance > CLEAR * threshold || distance * CLEAR < threshold
 }
@@ -242,8 +248,8 @@ fn distance(layers: &[Moments]) -> Result<f64> {
     }
 }
 
-/// The mutual information of image and predicted class, for class probabilities `[N, K]`, as a share of what
-/// `classes` classes could tell.
+/// The mutual information of image and predicted class, for class probabilities `[N, K]`, as a
+/// share of the maximum for `classes` classes.
 fn information(chances: &Tensor, classes: usize) -> Result<f64> {
     let entropy = |p: &Tensor| -> Result<Tensor, tch::TchError> {
         p.f_mul(&p.f_clamp_min(1e-300)?.f_log()?)?.f_sum_dim_intlist(-1, false, Kind::Double)?.f_neg()
@@ -262,7 +268,7 @@ mod tests {
     fn sure_and_varied_answers_carry_information_and_others_none() {
         let sure = Tensor::eye(4, (Kind::Double, tch::Device::Cpu));
         assert!((information(&sure, 4).unwrap() - 1.).abs() < 1e-9);
-        // As much as two classes can tell is all of it.
+        // The maximum for two classes is all of it.
         let two = Tensor::from_slice(&[1., 0., 0., 0., 1., 0.]).view([2, 3]);
         assert!((information(&two, 2).unwrap() - 1.).abs() < 1e-9);
         let always_the_same = Tensor::from_slice(&[1., 0., 1., 0.]).view([2, 2]);

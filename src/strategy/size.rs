@@ -1,21 +1,21 @@
-//! How much data there is.
+//! The amount of data.
 
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::DatasetSize;
 use crate::text::words::counted;
 
-/// Fewer training images a class than this, by the median over the classes, are little. On the development tasks of
-/// `docs/strategy.md` heads on several stages were better than fine-tuning with 4 a class, as good with 16, and worse
-/// with 80, where the images were different.
+/// Fewer training images a class than this, by the median over the classes, are little. On the
+/// development tasks of `docs/strategy.md`, with different images, heads on several stages were
+/// better than fine-tuning with 4 a class, as good with 16, and worse with 80.
 pub const LITTLE_BELOW: usize = 20;
 
-/// The training images of a run, counted.
+/// Counts of a run's training images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Size {
     /// `little` or `lots`.
     pub verdict: DatasetSize,
-    /// Whether the recipe says so.
+    /// Whether the recipe sets it.
     pub forced: bool,
     /// All training images.
     pub images: usize,
@@ -23,7 +23,7 @@ pub struct Size {
     pub classes: usize,
     /// Images of a class.
     pub per_class: PerClass,
-    /// The median below which it is little.
+    /// The median below which data is little.
     pub little_below: usize,
 }
 
@@ -32,7 +32,7 @@ pub struct Size {
 pub struct PerClass {
     /// Of the smallest class.
     pub least: usize,
-    /// Of the class in the middle (the lower of two).
+    /// Of the median class (the lower of two).
     pub median: usize,
     /// Of the largest class.
     pub most: usize,

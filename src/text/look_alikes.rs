@@ -1,4 +1,4 @@
-//! Names that look alike to a person and are not the same: what they have in common, and how they differ.
+//! Names that look alike but differ: how to match them, and how to show the difference.
 
 use std::path::Path;
 
@@ -6,12 +6,12 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::text::words::shown;
 
-/// Code points of a difference that are shown.
+/// Code points of a difference that are shown at most.
 const SHOWN: usize = 6;
-/// A folder of more entries is not searched for a name like another one.
+/// Larger folders are not searched for a similar name.
 const ENTRIES: usize = 100_000;
 
-/// Letters of other scripts with the looks of a Latin one, by that.
+/// Letters of other scripts that look like a Latin one, with that one.
 const LOOKS: &[(char, &str)] = &[
     ('A', "АΑ"),
     ('B', "ВΒ"),
@@ -51,8 +51,9 @@ const LOOKS: &[(char, &str)] = &[
     (' ', "_-‐‑‒–—−"),
 ];
 
-/// What names that look alike have in common: case, accents written in two ways, blanks at the ends, widths,
-/// invisible characters, `_` and `-` for a blank, and letters of other scripts make no difference.
+/// A key that look-alike names share. It ignores case, composed or decomposed accents, blanks at
+/// the ends, widths, invisible characters, `_` or `-` for a blank, and look-alike letters of other
+/// scripts.
 pub fn looks(name: &str) -> String {
     let seen = name.nfkc().filter(|&letter| !is_invisible(letter)).map(|letter| {
         LOOKS.iter().find(|(_, others)| others.contains(letter)).map_or(letter, |&(look, _)| look)
@@ -61,8 +62,8 @@ pub fn looks(name: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// How two names differ, if a person cannot see it: what stands in the one where the other has something else,
-/// as code points.
+/// The invisible difference of two names, as the code points of each where they differ; `None` if a
+/// person can see it.
 pub fn unseen(a: &str, b: &str) -> Option<(String, String)> {
     let (a_chars, b_chars): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let before = a_chars.iter().zip(&b_chars).take_while(|(a, b)| a == b).count();
@@ -70,7 +71,7 @@ pub fn unseen(a: &str, b: &str) -> Option<(String, String)> {
     let behind = a_rest.iter().rev().zip(b_rest.iter().rev()).take_while(|(a, b)| a == b).count();
     let a_span = &a_rest[..a_rest.len() - behind];
     let b_span = &b_rest[..b_rest.len() - behind];
-    // A blank can be seen between letters alone.
+    // A blank is visible only between letters.
     let within = before > 0 && behind > 0;
     let plain = |span: &[char]| match span {
         [] => false,
@@ -94,13 +95,14 @@ pub fn unseen(a: &str, b: &str) -> Option<(String, String)> {
     Some((told(a, a_span), told(b, b_span)))
 }
 
-/// The one of `names` that looks like `name`, if it is another one, and how the two differ where that is unseen.
+/// The first of `names` that looks like `name` without being equal, and their difference if it is
+/// invisible.
 pub fn alike<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = looks(name);
     names.into_iter().find(|other| *other != name && looks(other) == wanted)
 }
 
-/// A hint about a path that is not there: an entry of that folder whose name looks the same.
+/// A hint about a missing path: an entry of its folder whose name looks the same.
 pub fn hint_beside(path: &Path) -> Option<String> {
     // The first part that is missing.
     let parts = path.ancestors().take_while(|part| !part.as_os_str().is_empty());
@@ -118,7 +120,8 @@ pub fn hint_beside(path: &Path) -> Option<String> {
     })
 }
 
-/// Not to be seen: joiners, marks of direction, soft hyphens, byte-order marks, selectors of variants.
+/// Invisible characters: joiners, direction marks, soft hyphens, byte-order marks, variation
+/// selectors.
 fn is_invisible(letter: char) -> bool {
     matches!(letter,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'

@@ -1,9 +1,10 @@
-//! Paths as text. Outputs are UTF-8, file names are any bytes: a name that is no UTF-8 is written so that it can be
-//! read back.
+//! Paths as text. Outputs are UTF-8 and file names are any bytes: a name that is not UTF-8 is
+//! written reversibly.
 //!
-//! In such a name each byte that belongs to no character becomes `\xHH` (lower-case hex), and each `\` becomes `\\`.
-//! A name that is UTF-8 stands as it is, unless it holds `\x` and two such digits itself: then its `\` are doubled
-//! too. So a text is written in this way if, and only if, it holds `\xHH`, and no two paths have one text.
+//! In such a name each byte that belongs to no character becomes `\xHH` (lower-case hex), and each
+//! `\` becomes `\\`. A UTF-8 name is kept, unless it contains `\x` and two such digits itself: then
+//! its `\` are doubled too. So a text is escaped if, and only if, it contains `\xHH`, and no two
+//! paths have the same text.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +22,7 @@ pub fn path_text<P: AsRef<OsStr> + ?Sized>(path: &P) -> Cow<'_, str> {
     }
 }
 
-/// The path that a text with `\xHH` in it stands for; `None` for a text that is the path itself.
+/// The path of a text that contains `\xHH`; `None` for a text that is the path itself.
 pub fn path_of_text(text: &str) -> Option<PathBuf> {
     if !holds_byte(text) {
         return None;
@@ -83,7 +84,7 @@ fn holds_byte(text: &str) -> bool {
     memchr::memmem::find_iter(text.as_bytes(), b"\\x").any(|at| byte(&text.as_bytes()[at..]).is_some())
 }
 
-/// What `\xHH` at the start of `text` stands for.
+/// The byte of a `\xHH` at the start of `text`.
 fn byte(text: &[u8]) -> Option<u8> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -121,11 +122,11 @@ mod tests {
         assert_eq!(there_and_back(b"\xff.png"), r"\xff.png");
         assert_eq!(there_and_back(b"\xfe.png"), r"\xfe.png");
         assert_eq!(there_and_back(b"caf\xe9\\1/\xc3\xa4.png"), "caf\\xe9\\\\1/ä.png");
-        // Cut short within a character.
+        // Cut off within a character.
         assert_eq!(there_and_back(b"\xe6\xbc.png"), r"\xe6\xbc.png");
     }
 
-    /// A name that reads like another one's text has a text of its own.
+    /// A name that equals the text of another name gets a different text.
     #[test]
     fn no_two_names_have_one_text() {
         let names: [&[u8]; 7] =

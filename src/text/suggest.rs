@@ -1,11 +1,11 @@
 //! "Did you mean …": the nearest of the known names.
 
-/// The known name nearest to `name`, if one is near enough to be a slip of the finger.
+/// The known name nearest to `name`, if near enough to be a typo.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_few(name, known, 1).first().copied()
 }
 
-/// Up to `count` known names that are near `name`, the nearest first.
+/// Up to `count` known names near `name`, nearest first.
 pub fn nearest_few<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
     let wanted = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> = known
@@ -13,7 +13,7 @@ pub fn nearest_few<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, cou
         .map(|candidate| {
             let candidate_lower = candidate.to_lowercase();
             let mut score = strsim::normalized_damerau_levenshtein(&wanted, &candidate_lower);
-            // `layer` for `layer1`, `resnet` for `resnet18`: a beginning is near, however short.
+            // `layer` for `layer1`, `resnet` for `resnet18`: a prefix is near, however short.
             if wanted.len() >= 3 && candidate_lower.starts_with(&wanted) {
                 score = score.max(0.75);
             }

@@ -1,11 +1,11 @@
-//! Words for messages: hints, text of others shown safely, long lists cut short, counts.
+//! Text for messages: hints, untrusted text shown safely, long lists cut short, counts.
 
 use crate::text::suggest::nearest;
 
-/// A longer name is no slip of the finger, and comparing it would take its length squared.
+/// A longer name is no typo, and comparing it would take its length squared.
 const LONGEST_SLIP: usize = 100;
 
-/// `; did you mean x?`, or nothing when no known name is near.
+/// `; did you mean x?`, or nothing if no known name is near.
 pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     near(typed, known).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
 }
@@ -15,7 +15,7 @@ pub fn near<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option
     if typed.len() > LONGEST_SLIP { None } else { nearest(typed, known) }
 }
 
-/// Text that a user or a file supplied, fit for a message: one line, no control characters, about 60
+/// Text from a user or a file, made safe for a message: one line, no control characters, about 60
 /// characters at most.
 pub fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
@@ -37,7 +37,7 @@ pub fn shown(text: &str) -> String {
     out
 }
 
-/// Up to five names, then how many more there are: `a, b, c`, or `a, b, c, d, e and 7 more`.
+/// Up to five names, then the count of the others: `a, b, c`, or `a, b, c, d, e and 7 more`.
 pub fn first_few<T: AsRef<str>>(names: &[T]) -> String {
     const MANY: usize = 5;
     let text = names.iter().take(MANY).map(|name| shown(name.as_ref())).collect::<Vec<_>>().join(", ");

@@ -1,7 +1,7 @@
-//! Files that are either all there or as they were.
+//! Atomic file writes: a file is either complete or unchanged.
 //!
-//! The bytes go to a hidden temporary beside the path, which takes the path's place, durably, when all
-//! of them are written. Whatever goes wrong before (a full disk, an error, a panic) leaves the old file
+//! The bytes go to a hidden temporary beside the path, which replaces the path durably once all of
+//! them are written. A failure before that (a full disk, an error, a panic) leaves the old file
 //! untouched and removes the temporary; only `kill -9` and a power cut can leave one behind.
 
 use std::ffi::OsString;
@@ -19,21 +19,21 @@ const LONGEST_PREFIX: usize = 200;
 
 /// A file under construction. Dropped without [`AtomicFile::commit`] it leaves no trace.
 ///
-/// As a [`Write`] it is buffered. Its errors know no path: [`AtomicFile::error`] gives them one.
+/// Writes are buffered. Their errors carry no path: [`AtomicFile::error`] adds it.
 pub struct AtomicFile {
-    /// What the user asked for; error messages name it.
+    /// The path as the user gave it, for error messages.
     path: PathBuf,
-    /// The same with links followed, so that a link goes on being one.
+    /// The path with links followed, so that a link stays a link.
     target: PathBuf,
     writer: BufWriter<NamedTempFile>,
 }
 
 impl AtomicFile {
-    /// Starts a file that will replace `path`. Missing parent folders are made.
+    /// Starts a file that will replace `path`. Missing parent folders are created.
     ///
     /// # Errors
-    /// [`Error::Io`] if the folder cannot be made or written to, [`Error::File`] if `path` is a folder or
-    /// something else than a file.
+    /// [`Error::Io`] if the folder cannot be created or written to, [`Error::File`] if `path` is a
+    /// folder or not a regular file.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let target = resolve(path)?;
@@ -44,7 +44,7 @@ impl AtomicFile {
         fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         let temporary = temporary(&target, folder).map_err(Error::io("write", path))?;
         if let Ok(old) = fs::metadata(&target) {
-            // The replacement is the same file to everybody else. Some file systems know no modes.
+            // Keep the old file's permissions. Some file systems have no modes.
             let _ = temporary.as_file().set_permissions(old.permissions());
         }
         Ok(Self { path: path.into(), target, writer: BufWriter::with_capacity(1 << 18, temporary) })
@@ -65,7 +65,7 @@ impl AtomicFile {
         &self.path
     }
 
-    /// `cannot write PATH: …`, for an error of writing to this file.
+    /// The error `cannot write PATH: …` for a failed write to this file.
     pub fn error(&self, error: io::Error) -> Error {
         Error::io("write", &self.path)(error)
     }
@@ -73,14 +73,14 @@ impl AtomicFile {
     /// Puts the file in place, durably.
     ///
     /// # Errors
-    /// [`Error::Io`] if the last bytes cannot be written; the old file is then as it was.
+    /// [`Error::Io`] if the last bytes cannot be written; the old file is then unchanged.
     pub fn commit(self) -> Result<()> {
         Self::commit_all([self])
     }
 
-    /// Puts several files in place. All are written out before the first is renamed, in the order given,
-    /// so that a full disk leaves all the old ones; only a power cut between two renames can separate
-    /// them.
+    /// Puts several files in place. All are written out before the first is renamed, in the order
+    /// given, so that a full disk leaves all the old ones. Only a power cut between two renames can
+    /// separate them.
     ///
     /// # Errors
     /// As [`AtomicFile::commit`].
@@ -89,7 +89,7 @@ impl AtomicFile {
         for mut file in files {
             file.writer.flush().map_err(|error| file.error(error))?;
             match file.writer.get_ref().as_file().sync_all() {
-                // Some network and FUSE file systems have no sync.
+                // Some network and FUSE file systems do not support sync.
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
                 result => result.map_err(|error| file.error(error))?,
             }
@@ -121,7 +121,7 @@ impl Seek for AtomicFile {
     }
 }
 
-/// Follows links, and refuses what renaming would destroy.
+/// Follows links, and refuses targets that a rename would destroy.
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
@@ -153,13 +153,13 @@ fn temporary(target: &Path, folder: &Path) -> io::Result<NamedTempFile> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // What any new file gets, less the umask; temporaries are private by default.
+        // The default mode of a new file, before the umask; temporaries are private by default.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(folder)
 }
 
-/// A hidden name beside `target` that is always the same: `.x.npy.partial`.
+/// A fixed hidden name beside `target`: `.x.npy.partial`.
 pub(crate) fn hidden(target: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(".");
     match target.file_name() {
@@ -175,7 +175,7 @@ pub(crate) fn hidden(target: &Path, ending: &str) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// Whether `path` is a temporary that a killed process has left beside `target`.
+/// Whether `path` is a temporary left beside `target` by a killed process.
 pub fn is_temporary_of(target: &Path, path: &Path) -> bool {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let (Some(target_name), Some(name)) = (name(target), name(path)) else { return false };
@@ -183,7 +183,8 @@ pub fn is_temporary_of(target: &Path, path: &Path) -> bool {
         && name.strip_prefix(&format!(".{target_name}.")).is_some_and(|rest| rest.ends_with(".tmp"))
 }
 
-/// The new name survives a power cut only with the folder's own sync; not every system has one.
+/// Syncs the folder, without which the new name may not survive a power cut; not every system
+/// supports it.
 pub(crate) fn sync_folder(path: &Path) {
     if let Some(folder) = path.parent() {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -263,7 +264,7 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
-        // A new file is as readable as the umask lets any new file be.
+        // A new file gets the umask's default permissions.
         AtomicFile::write(folder.path().join("a"), b"").unwrap();
         fs::write(folder.path().join("b"), b"").unwrap();
         let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();

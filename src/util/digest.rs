@@ -1,4 +1,4 @@
-//! The sha256 of a weight file, and the digits of it that torchvision puts into the file's name.
+//! The sha256 of a weight file, and its digits in torchvision's file names.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -13,22 +13,22 @@ use crate::error::{Error, Result};
 /// torchvision writes 8 or 10.
 const MIN_DIGITS: usize = 6;
 
-/// A sha256 that grows with the bytes.
+/// An incremental sha256.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// The digest of nothing yet.
+    /// The digest of no bytes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in the next bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// Takes in everything that `reader` still has, and returns how many bytes that was.
+    /// Adds the rest of `reader`, and returns its length in bytes.
     pub fn update_from(&mut self, mut reader: impl Read) -> std::io::Result<u64> {
         let mut buffer = vec![0; 1 << 17];
         let mut total = 0;
@@ -45,7 +45,7 @@ impl Hasher {
         }
     }
 
-    /// All 64 lower-case hexadecimal digits of the bytes so far.
+    /// The sha256 of the bytes so far: 64 lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
         let mut text = String::with_capacity(64);
         for byte in self.0.clone().finalize() {
@@ -67,8 +67,8 @@ pub fn sha256_of_file(path: &Path) -> Result<String> {
     Ok(hasher.hex())
 }
 
-/// The first digits of the sha256 that a file name carries between its last `-` and the `.` after it:
-/// `f37072fd` in `resnet18-f37072fd.pth`. `None` if it carries none.
+/// The leading sha256 digits in a file name, between its last `-` and the `.` after it: `f37072fd`
+/// in `resnet18-f37072fd.pth`. `None` if there are none.
 pub fn digits_in_name(file_name: &str) -> Option<&str> {
     let (_, tail) = file_name.rsplit_once('-')?;
     let (digits, _) = tail.split_once('.')?;

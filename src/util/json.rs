@@ -1,8 +1,8 @@
-//! JSON whose bytes depend on its values alone.
+//! Deterministic JSON: equal values give equal bytes.
 
 use serde_json::Value;
 
-/// The same value with the keys of every object in order, whatever map `serde_json` was built with.
+/// The same value with the keys of every object sorted, whatever map `serde_json` was built with.
 pub fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {

@@ -1,14 +1,15 @@
-//! A lock on what a process writes. The system frees it however the process ends, `kill -9` and a crash included.
+//! A lock on files that a process writes. The system frees it however the process ends, `kill -9`
+//! and a crash included.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// So often a lock is tried whose file goes away meanwhile.
+/// Attempts at a lock whose file disappears meanwhile.
 const TRIES: usize = 100;
 
-/// A lock that this process has. Dropped, it leaves no file.
+/// A lock held by this process. Dropping it removes its file.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -16,11 +17,11 @@ pub struct Lock {
     works: bool,
 }
 
-/// The process that has a lock, as far as it can be told.
+/// The process that holds a lock, as far as known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
     pid: Option<u32>,
-    /// The machine, where it is another one.
+    /// Its machine, if another one.
     host: Option<String>,
 }
 
@@ -36,10 +37,11 @@ impl fmt::Display for Holder {
 }
 
 impl Lock {
-    /// Takes the lock at `path`, without waiting; the file and its folders are made if need be. Inside is who has it.
+    /// Takes the lock at `path` without waiting, and writes its holder into the file. The file and
+    /// its folders are created if missing.
     ///
     /// # Errors
-    /// That the file cannot be made. A file system that knows no locks is no error: see [`Lock::works`].
+    /// If the file cannot be created. A file system without locks is no error: see [`Lock::works`].
     pub fn take(path: &Path) -> io::Result<Result<Lock, Holder>> {
         let mut tries = 0;
         loop {
@@ -47,29 +49,29 @@ impl Lock {
             path.parent().map_or(Ok(()), fs::create_dir_all)?;
             let opened = File::options().write(true).create(true).truncate(false).open(path);
             let mut file = match opened {
-                // The process that had it has just removed its folder.
+                // The previous holder has just removed its folder.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => continue,
                 opened => opened?,
             };
             let works = match file.try_lock() {
                 Ok(()) => true,
                 Err(TryLockError::WouldBlock) => return Ok(Err(Holder::of(path))),
-                // Some network file systems know no locks.
+                // Some network file systems have no locks.
                 Err(TryLockError::Error(_)) => false,
             };
-            // Between opening and locking, the process that had it may have removed the file.
+            // The previous holder may have removed the file between opening and locking.
             let still = is_still_at(&file, path);
             if !still && tries < TRIES {
                 continue;
             }
-            // For messages only: on a full disk the lock is as good.
+            // For messages only: the lock holds on a full disk too.
             let _ = file.set_len(0);
             let _ = file.write_all(format!("{} {}\n", std::process::id(), host()).as_bytes());
             return Ok(Ok(Lock { file, path: path.into(), works: works && still }));
         }
     }
 
-    /// Whether it keeps others out, which it does not on a file system that knows no locks.
+    /// Whether it excludes other processes: not so on a file system without locks.
     pub fn works(&self) -> bool {
         self.works
     }
@@ -77,7 +79,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Before it is freed, so that what is removed is never another process's.
+        // Before the lock is freed, so that another process's file is never removed.
         if is_still_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
         }
@@ -93,12 +95,12 @@ impl Holder {
     }
 }
 
-/// The name of this machine, or of its container; empty where the system does not say.
+/// The host name of this machine or container; empty if unknown.
 fn host() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
 }
 
-/// Whether `path` still means the open `file`.
+/// Whether `path` is still the open `file`.
 #[cfg(unix)]
 pub fn is_still_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -108,7 +110,7 @@ pub fn is_still_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether `path` still means the open `file`.
+/// Whether `path` is still the open `file`.
 #[cfg(not(unix))]
 pub fn is_still_at(_file: &File, path: &Path) -> bool {
     path.exists()
@@ -130,11 +132,11 @@ mod tests {
         assert_eq!(holder.to_string(), format!("another process (pid {})", std::process::id()));
         drop(lock);
         assert_eq!(fs::read_dir(folder.path().join("made")).unwrap().count(), 0);
-        // What a killed process has left is no lock.
+        // A file left by a killed process is no lock.
         fs::write(&path, "999999 elsewhere\n").unwrap();
         assert_eq!(Holder::of(&path).to_string(), "another process (pid 999999 on elsewhere)");
         let lock = Lock::take(&path).unwrap().unwrap();
-        // A file that another process has put there since is not ours to remove.
+        // A file that another process has since put there is not ours to remove.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
         drop(lock);

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as a question that long work asks between two steps.
+//! SIGINT and SIGTERM as a flag that long work polls between steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,12 +15,13 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts to listen. For the process's whole life, so once, from the command line's side.
+    /// Starts to listen for the rest of the process's life: call once, from the command line's
+    /// side.
     pub fn listen() -> Result<Self> {
         let signals = Signals::default();
         for signal in [SIGINT, SIGTERM] {
             let again = Arc::new(AtomicBool::new(false));
-            // In this order: the shutdown looks at what earlier signals have set.
+            // In this order: the shutdown checks the flag that earlier signals have set.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))
                 .and_then(|_| flag::register(signal, again))
                 .and_then(|_| flag::register_usize(signal, Arc::clone(&signals.received), signal as usize))
@@ -29,7 +30,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// The signal that has arrived, if one has.
+    /// The signal received, if any.
     pub fn received(&self) -> Option<i32> {
         match self.received.load(Ordering::Relaxed) {
             0 => None,
@@ -37,7 +38,7 @@ impl Signals {
         }
     }
 
-    /// An [`Error::Interrupted`] with `message` if a signal has arrived.
+    /// [`Error::Interrupted`] with `message` if a signal has been received.
     pub fn check(&self, message: &str) -> Result<()> {
         match self.received() {
             None => Ok(()),

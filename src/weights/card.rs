@@ -1,8 +1,8 @@
 //! The self-contained model file, `model.safetensors`.
 //!
-//! Weights under torchvision's keys, so that `load_state_dict(load_file(path), strict=True)` works, and
-//! one metadata entry, `tl`, that says all that prediction needs: the [`Card`]. It holds no path and no
-//! time: equal runs write equal bytes.
+//! Weights under torchvision's keys, so that `load_state_dict(load_file(path), strict=True)` works,
+//! and one metadata entry, `tl`, with everything that prediction needs: the [`Card`]. It contains
+//! no path and no time: equal runs write equal bytes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,43 +20,45 @@ use crate::util::json::sorted;
 pub const FORMAT: u32 = 1;
 /// The metadata key.
 pub(super) const KEY: &str = "tl";
-/// A safetensors header longer than this is refused, as the format's own library does.
+/// A longer safetensors header is refused, as by the format's own library.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// What a model file says about itself.
+/// Metadata of a model file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Card {
     /// The torchvision builder, such as `resnet18`.
     pub architecture: String,
-    /// The second of two models, where both are averaged.
+    /// The second model of an ensemble.
     #[serde(rename = "beside", default, skip_serializing_if = "Option::is_none")]
     pub partner: Option<Partner>,
     /// Class names, in the order of the logits.
     pub classes: Vec<String>,
-    /// How much of a JPEG the network was trained on.
+    /// JPEG decoding in training.
     #[serde(default, skip_serializing_if = "Decode::is_exact")]
     pub decode: Decode,
     /// The version of this record: [`FORMAT`].
     pub format: u32,
-    /// How an image becomes the network's input.
+    /// Preprocessing of the network's input.
     pub preprocessing: Preprocessing,
-    /// The stages that the head reads, where it reads more than the features ([`Network::read_stages`](crate::models::Network::read_stages)).
+    /// The stages that the head reads, if more than the features
+    /// ([`Network::read_stages`](crate::models::Network::read_stages)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reads: Vec<String>,
-    /// The recipe as it was typed, without `out`.
+    /// The recipe as typed, without `out`.
     pub recipe: Value,
-    /// Whether the network moves its input ([`Network::set_transform_input`](crate::models::Network::set_transform_input)).
+    /// Whether the network converts its input
+    /// ([`Network::set_transform_input`](crate::models::Network::set_transform_input)).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transform_input: bool,
 }
 
-/// A model that is averaged with another one: `(1 - s) · p + s · q` of the class probabilities `p` of the one and `q` of the one
-/// beside it.
+/// A model to average with: `(1 - s) · p + s · q` of the class probabilities `p` of this file's
+/// model and `q` of the partner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Partner {
     /// Its file, in the same folder.
     pub file: String,
-    /// What it counts, `s`: above 0 and below 1.
+    /// Its weight `s`: above 0 and below 1.
     #[serde(rename = "share")]
     pub weight: f64,
 }
@@ -65,14 +67,15 @@ impl Card {
     /// JSON with sorted keys.
     pub(super) fn to_json(&self) -> Result<String> {
         let unreadable = |error| Error::run(format!("cannot write the model's metadata: {error}"));
-        // Through text, because a float32 that becomes a `Value` directly grows a float64's tail of digits.
+        // Through text, because a float32 converted to a `Value` directly grows a float64's tail of
+        // digits.
         let text = serde_json::to_string(self).map_err(unreadable)?;
         let value: Value = serde_json::from_str(&text).map_err(unreadable)?;
         serde_json::to_string(&sorted(value)).map_err(unreadable)
     }
 }
 
-/// The card of a file that `tl` wrote, read from the file's head alone; `None` for any other file.
+/// The card of a file that `tl` wrote, from the file's header alone; `None` for any other file.
 pub fn read_card(path: &Path) -> Result<Option<Card>> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     let mut length = [0; 8];
@@ -129,7 +132,7 @@ fn parse_card(path: &Path, text: &str) -> Result<Card> {
             Some(Partner { weight, .. }) if !(*weight > 0. && *weight < 1.) => {
                 Some(format!("beside.share: expected a number between 0 and 1, found {weight}"))
             }
-            // A name that leads elsewhere is nothing that `tl` wrote.
+            // `tl` never writes a name that leads elsewhere.
             Some(Partner { file, .. }) if Path::new(file).file_name() != Some(file.as_ref()) => {
                 Some(format!("beside.file: expected the name of a file in the same folder, found `{file}`"))
             }

@@ -1,11 +1,11 @@
-//! Weight files: from the cache, or from the network into the cache.
+//! Weight files: from the cache, or downloaded into it.
 //!
-//! The cache is PyTorch's own folder with PyTorch's own file names, so that a file that either has
-//! fetched serves both. Every file is checked against the sha256 digits in its name, each time: a
-//! damaged file in the cache is fetched anew, and replaced only by a good one.
+//! The cache is PyTorch's own folder with PyTorch's own file names, so a file fetched by either
+//! serves both. Every file is checked against the sha256 digits in its name, each time: a damaged
+//! file in the cache is fetched again, and replaced only by a good one.
 //!
-//! A download grows in `NAME.partial`, which survives a broken connection, Ctrl-C and a power cut; the
-//! next run goes on from there. Two processes do not write to it at once.
+//! A download grows in `NAME.partial`, which survives a broken connection, Ctrl-C and a power cut;
+//! the next run resumes it. Two processes never write to it at once.
 
 mod cache;
 mod partial;
@@ -28,22 +28,23 @@ use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
 use crate::util::digest::{digits_in_name, sha256_of_file};
 
-/// Where torchvision's weights are published.
+/// The address of torchvision's weights.
 pub const BASE_URL: &str = "https://download.pytorch.org/models/";
 
 /// The environment variable that replaces [`BASE_URL`].
 pub const URL_VARIABLE: &str = "TL_WEIGHTS_URL";
 
-/// No torchvision file is a fifth of this; a server that never stops sending fills no disk.
+/// No torchvision file is a fifth of this; it keeps an endless response from filling the disk.
 const MAX_BYTES: u64 = 16 << 30;
 
-/// A try that brought this much was no failure: a bad line may break as often as it likes.
+/// A try that brought this much is no failure: a bad connection may break any number of times.
 const PROGRESS: u64 = 1 << 20;
 
-/// How long to be deaf to a signal.
+/// The longest time between two checks for a signal.
 const POLL: Duration = Duration::from_millis(100);
 
-/// PyTorch's cache of weight files: `${TORCH_HOME:-${XDG_CACHE_HOME:-~/.cache}/torch}/hub/checkpoints`.
+/// PyTorch's cache of weight files:
+/// `${TORCH_HOME:-${XDG_CACHE_HOME:-~/.cache}/torch}/hub/checkpoints`.
 ///
 /// # Errors
 /// [`Error::Run`] if neither variable is set and there is no home folder.
@@ -52,36 +53,36 @@ pub fn cache_dir() -> Result<PathBuf> {
     cache::folder(set("TORCH_HOME"), set("XDG_CACHE_HOME"), env::home_dir())
 }
 
-/// The path of a file in the cache, if a file of that name is there. Nothing is read or checked: for
+/// The path of a file in the cache, if one of that name is there. Nothing is read or checked: for
 /// listings.
 pub fn cached(file_name: &str) -> Option<PathBuf> {
     Some(cache_dir().ok()?.join(file_name)).filter(|path| path.is_file())
 }
 
-/// The path of a weight file in the cache, downloaded if need be, and checked in any case.
+/// The path of a weight file in the cache, downloaded if necessary, and always checked.
 ///
 /// `file_name` is a published name such as `resnet18-f37072fd.pth`. The address before it is
 /// [`BASE_URL`], or `TL_WEIGHTS_URL` (`http://`, `https://` or `file://`).
 ///
 /// # Errors
-/// [`Error::Usage`] for a name without digits or a wrong `TL_WEIGHTS_URL`, [`Error::Interrupted`] when
-/// `progress` says so, [`Error::Io`] or [`Error::File`] when the cache cannot be written, and
-/// [`Error::Run`], with the address and the place to put the file, when it cannot be had.
+/// [`Error::Usage`] for a name without digits or a wrong `TL_WEIGHTS_URL`, [`Error::Interrupted`]
+/// when `progress` asks for it, [`Error::Io`] or [`Error::File`] if the cache cannot be written,
+/// and [`Error::Run`], with the address and the place to put the file, if the download fails.
 pub fn fetch(file_name: &str, progress: &dyn DownloadProgress) -> Result<PathBuf> {
     let base = env::var(URL_VARIABLE).ok().filter(|base| !base.trim().is_empty());
     Source::new(base.as_deref().unwrap_or(BASE_URL), cache_dir()?)?.fetch(file_name, progress)
 }
 
-/// How long to wait, and how often to try.
+/// Time limits and retries.
 #[derive(Debug, Clone)]
 struct Patience {
     /// For a connection.
     connect: Duration,
     /// For the next byte.
     stall: Duration,
-    /// Tries in a row that brought nothing.
+    /// Tries in a row without progress.
     tries: u32,
-    /// After the first of them; doubled after each.
+    /// Wait after the first of them; doubled after each.
     pause: Duration,
 }
 
@@ -96,15 +97,15 @@ impl Default for Patience {
     }
 }
 
-/// Where files come from and where they go.
+/// Source and destination of files.
 struct Source {
-    /// With a slash at the end.
+    /// Ends with a slash.
     base: String,
     cache: PathBuf,
     patience: Patience,
 }
 
-/// One file on its way.
+/// One file being downloaded.
 struct DownloadJob<'a> {
     name: &'a str,
     digits: &'a str,
@@ -170,7 +171,7 @@ impl Source {
         if partial.len() > MAX_BYTES {
             partial.restart()?;
         }
-        // An earlier run may have been stopped just before it put the file in place.
+        // An earlier run may have stopped just before it put the file in place.
         if job.fits(&partial.hex()) {
             return partial.place(&job.target);
         }
@@ -184,7 +185,8 @@ impl Source {
             if job.fits(&hex) {
                 return partial.place(&job.target);
             }
-            // Parts of two answers may be parts of two files; only a whole one is known to be wrong.
+            // Parts of two responses may be parts of two files; only a file from one response is
+            // known to be wrong.
             if !partial.is_pieced() || started_over {
                 return Err(job.wrong_file(partial, &hex));
             }
@@ -194,7 +196,7 @@ impl Source {
         }
     }
 
-    /// Takes hold of the partial file, waiting for another process that has it. `None` if that process
+    /// Locks the partial file, waiting for another process that holds it. `None` if that process
     /// has put a good file in place.
     fn hold(&self, job: &DownloadJob) -> Result<Option<Partial>> {
         let path = self.cache.join(format!("{}.partial", job.name));
@@ -250,7 +252,7 @@ impl Source {
         }
     }
 
-    /// One request, from where the partial file ends.
+    /// One request, from the end of the partial file on.
     fn exchange(
         &self,
         agent: &ureq::Agent,
@@ -271,7 +273,7 @@ impl Source {
             match event {
                 Event::Head(head) => {
                     if head.start == 0 {
-                        // A server that does not do ranges; or nothing is there yet.
+                        // The server does not support ranges, or nothing is there yet.
                         partial.restart()?;
                     } else if head.start != partial.len() {
                         partial.restart()?;
@@ -310,19 +312,19 @@ impl Source {
     }
 }
 
-/// How a request ended.
+/// Outcome of a request.
 enum Exchange {
     Complete,
-    /// The partial file was longer than the server's: forgotten.
+    /// The partial file was longer than the server's, and was emptied.
     StartOver,
     Broken(Fault),
 }
 
-/// What is in the cache under a name.
+/// State of a file in the cache.
 enum Cached {
     Missing,
     Good,
-    /// With the digest that it has.
+    /// With its actual digest.
     Damaged(String),
 }
 
@@ -347,7 +349,7 @@ impl DownloadJob<'_> {
         Ok(if self.fits(&hex) { Cached::Good } else { Cached::Damaged(hex) })
     }
 
-    /// Takes the file from a folder.
+    /// Copies the file from a folder.
     fn copy(&self, from: &Path, partial: &mut Partial) -> Result<()> {
         partial.restart()?;
         let mut file = File::open(from).map_err(Error::io("read", from))?;
@@ -380,7 +382,7 @@ impl DownloadJob<'_> {
         }
     }
 
-    /// Sleeps, but not through a signal.
+    /// Sleeps, interrupted by a signal.
     fn pause(&self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         loop {
@@ -422,7 +424,7 @@ impl DownloadJob<'_> {
     }
 }
 
-/// An address as it may be shown: `https://user:secret@host/` without `user:secret@`.
+/// An address without credentials: `https://user:secret@host/` without `user:secret@`.
 fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_string();

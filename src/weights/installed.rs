@@ -1,4 +1,5 @@
-//! Weight files that `tl` does not download: `make weights` or the user puts them into PyTorch's cache folder.
+//! Weight files that `tl` does not download: `make weights` or the user puts them into PyTorch's
+//! cache folder.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -12,7 +13,8 @@ use crate::util::digest::sha256_of_file;
 /// The path of an entry's file in the cache, checked against the digits in its name.
 ///
 /// # Errors
-/// [`Error::Run`] with the way to get it if it is not there or not what its name says, [`Error::Io`] if it cannot be read.
+/// [`Error::Run`] with the remedy if it is missing or does not match its name, [`Error::Io`] if it
+/// cannot be read.
 pub(super) fn find(architecture: &Architecture, entry: &WeightEntry) -> Result<PathBuf> {
     let path = cache_dir()?.join(entry.file);
     match std::fs::metadata(&path) {
@@ -38,7 +40,7 @@ pub(super) fn find(architecture: &Architecture, entry: &WeightEntry) -> Result<P
     Ok(path)
 }
 
-/// How the file gets there, after a colon.
+/// How to get the file there, after a colon.
 fn remedy(architecture: &Architecture, entry: &WeightEntry) -> String {
     match entry.origin {
         Origin::Package(package) => format!(

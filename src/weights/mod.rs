@@ -1,8 +1,8 @@
-//! Pretrained weights: where they come from, and how they get into a network.
+//! Pretrained weights: their sources, and loading into a network.
 //!
-//! [`source`] says what `--model` and `--weights` stand for, [`download`] brings torchvision's files into
-//! PyTorch's cache, `installed` finds there what others have put into it, [`checkpoint`] reads the containers that PyTorch writes, and [`load`] puts a state
-//! dict into a [`Network`] or says everything that does not fit.
+//! [`source`] resolves `--model` and `--weights`. [`download`] brings torchvision's files into
+//! PyTorch's cache, and `installed` finds other files there. [`checkpoint`] reads the containers
+//! that PyTorch writes. [`load`] copies a state dict into a [`Network`] or reports every mismatch.
 
 pub mod card;
 pub mod checkpoint;
@@ -25,18 +25,19 @@ use crate::models::{self, Architecture, Fill, Keys, Network, Role, Var};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
 
-/// What becomes of the classifier in a file.
+/// Treatment of the classifier in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// It is loaded, and must have the network's number of classes.
+    /// Loaded; it must have the network's number of classes.
     Load,
-    /// It is left out: the network has a new one, for classes of its own.
+    /// Left out: the network has a new one, for its own classes.
     Replace,
-    /// It is not valid, nor is anything else below [`CLASSIFIER`]: the network is for features only.
+    /// Not valid, and neither is anything else below [`CLASSIFIER`]: the network is for features
+    /// only.
     Absent,
 }
 
-/// Where the fully connected layers are that weights for features lack.
+/// Prefix of the fully connected layers that features-only weights lack.
 pub const CLASSIFIER: &str = "classifier.";
 
 /// Whether a file's values for `key` are left out.
@@ -51,9 +52,9 @@ fn is_left_out(network: &Network, key: &str, head: Head) -> bool {
 /// Keys shown for each kind of mismatch; the rest is a number.
 const SHOWN: usize = 5;
 
-/// Copies `checkpoint`, which was read from `path`, into `network`. Every key must be there with exactly
-/// the network's shape, and no other: all that does not fit is said at once, and then nothing is loaded. An
-/// embedding of positions may be for images of another size ([`positions`]).
+/// Copies `checkpoint`, which was read from `path`, into `network`. Keys and shapes must match the
+/// network's exactly: all mismatches are reported at once, and then nothing is loaded. A position
+/// embedding may be for images of another size ([`positions`]).
 pub fn load(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
     check(network, path, checkpoint, head)?;
     copy(network, path, checkpoint, head)
@@ -67,7 +68,7 @@ fn copy(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> 
     Ok(())
 }
 
-/// Whether [`load`] would succeed; for this a network of shapes alone will do.
+/// Whether [`load`] would succeed; a network of shapes alone is enough.
 pub fn check(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head) -> Result<()> {
     let tensors: Vec<_> = checkpoint.tensors.iter().map(|(key, raw)| (key.as_str(), raw)).collect();
     let mismatch = Mismatch::between(network, &tensors, head);
@@ -92,7 +93,7 @@ pub fn check(network: &Network, path: &Path, checkpoint: &Checkpoint, head: Head
     Ok(())
 }
 
-/// The variables that a checkpoint has values for, with these.
+/// The variables that a checkpoint has values for, with the values.
 fn pairs<'a>(network: &'a Network, checkpoint: &'a Checkpoint, head: Head) -> Vec<(&'a Var, &'a RawTensor)> {
     let found: HashMap<&str, &RawTensor> =
         checkpoint.tensors.iter().map(|(key, tensor)| (key.as_str(), tensor)).collect();
@@ -101,8 +102,8 @@ fn pairs<'a>(network: &'a Network, checkpoint: &'a Checkpoint, head: Head) -> Ve
     network.vars().iter().filter(loaded).filter_map(with_values).collect()
 }
 
-/// Copies what `checkpoint` has for the network's auxiliary classifiers, where it is there and fits: they
-/// help in training only, and can begin with initial values.
+/// Copies the values in `checkpoint` for the network's auxiliary classifiers, if present and
+/// fitting: they help only in training, and can start from initial values.
 fn copy_auxiliaries(network: &Network, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let found: HashMap<&str, &RawTensor> =
         checkpoint.tensors.iter().map(|(key, tensor)| (key.as_str(), tensor)).collect();
@@ -116,7 +117,7 @@ fn copy_auxiliaries(network: &Network, path: &Path, checkpoint: &Checkpoint) -> 
     Ok(())
 }
 
-/// A file's values for `var` at the network's own size: see [`positions`].
+/// A file's values for `var`, resized for the network's image size: see [`positions`].
 fn fitting_values(network: &Network, var: &Var, raw: &RawTensor, path: &Path) -> Result<Tensor> {
     let values = values(var, raw, path)?;
     match positions::grid_of(&var.tensor.size()) {
@@ -131,7 +132,7 @@ fn values(var: &Var, raw: &RawTensor, path: &Path) -> Result<Tensor> {
     to_tensor(raw).map_err(Error::torch(format!("take `{}` over from {}", var.key, path_text(path))))
 }
 
-/// Copies values into a variable, in place: the layers share it.
+/// Copies values into a variable in place, because the layers share it.
 pub fn assign(var: &Var, values: &Tensor) -> Result<()> {
     tch::no_grad(|| var.tensor.shallow_clone().f_copy_(values))
         .map_err(Error::torch(format!("load `{}`", var.key)))
@@ -169,7 +170,7 @@ pub fn to_tensor(raw: &RawTensor) -> Result<Tensor, tch::TchError> {
     Tensor::f_from_data_size(&raw.bytes, &shape, kind)?.f_to_kind(target)
 }
 
-/// What keeps a state dict from fitting a network.
+/// All mismatches of a state dict with a network.
 struct Mismatch {
     missing: Vec<String>,
     unexpected: Vec<String>,
@@ -184,14 +185,14 @@ impl Mismatch {
         for var in network.vars() {
             let expected: Vec<usize> = var.tensor.size().iter().map(|&side| side as usize).collect();
             match rest.remove(var.key.as_str()) {
-                // PyTorch before 0.4.1 did not write the counts, and inference does not need them.
+                // PyTorch before 0.4.1 wrote no counts, and inference does not need them.
                 None if var.role == Role::BatchCount => {}
                 None if is_left_out(network, &var.key, head) => {}
                 None => mismatch.missing.push(format!("`{}`", var.key)),
                 Some(raw) => mismatch.compare(network, var, raw, &expected, head),
             }
         }
-        // In the file's order, which is the order in which the layers run.
+        // In the file's order, which is the layers' order of execution.
         for (key, _) in tensors {
             if rest.contains_key(key) && !network.architecture.auxiliaries.own(key) {
                 mismatch.unexpected.push(format!("`{key}`"));
@@ -206,12 +207,12 @@ impl Mismatch {
             network.architecture.positions == Some(var.key.as_str())
                 && positions::can_become(&raw.shape, expected)
         };
-        // A head that is replaced may have had any number of classes, but not another kind of input.
+        // A head to be replaced may have any number of classes, but not another input size.
         let fits = match replaced {
             true => raw.shape.len() == expected.len() && raw.shape[1..] == expected[1..],
             false => raw.shape == expected || resampled(),
         };
-        // A count may be of any kind: who casts a whole state dict to half precision casts it too.
+        // A count may have any dtype: casting a whole state dict to half precision casts it too.
         if !fits {
             self.misshapen.push(format!("`{}` is {:?}, expected {expected:?}", var.key, raw.shape));
         } else if !raw.dtype.is_float() && !matches!(var.role, Role::BatchCount | Role::Constant) {
@@ -244,7 +245,7 @@ impl Mismatch {
     }
 }
 
-/// The first few of a list, and how many more there are.
+/// The first few of a list, and the number of the others.
 fn some_of(items: &[String]) -> String {
     let mut text = items[..items.len().min(SHOWN)].join(", ");
     if items.len() > SHOWN {
@@ -253,7 +254,7 @@ fn some_of(items: &[String]) -> String {
     text
 }
 
-/// Whose file it is, if it can be told.
+/// The architecture that the file belongs to, if it can be told.
 fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     let own = network.architecture;
     if let Some(classes) = classes_if_fits(own, checkpoint) {
@@ -276,7 +277,7 @@ fn hint(network: &Network, checkpoint: &Checkpoint) -> Option<String> {
     }
 }
 
-/// What to say of a file for an older network of the same name.
+/// Advice on a file for an older network of the same name.
 fn older(network: &Network, checkpoint: &Checkpoint) -> Option<&'static str> {
     let older = network.architecture.older?;
     let (_, found) = checkpoint.tensors.iter().find(|(key, _)| key == older.key)?;
@@ -285,9 +286,9 @@ fn older(network: &Network, checkpoint: &Checkpoint) -> Option<&'static str> {
     (found.shape == older.shape && !is_own).then_some(older.advice)
 }
 
-/// The number of classes with which `checkpoint` is exactly an `architecture`.
+/// The number of classes with which `checkpoint` exactly fits `architecture`.
 fn classes_if_fits(architecture: &'static Architecture, checkpoint: &Checkpoint) -> Option<usize> {
-    // Under the names that this architecture knows, which need not be those of the one that was asked for.
+    // With this architecture's key renames, which may differ from those of the requested one.
     let keys = Keys::of(architecture).ok()?;
     let tensors: Vec<_> = checkpoint.as_in_file().map(|(key, raw)| (keys.current(key), raw)).collect();
     let tensors: Vec<_> = tensors.iter().map(|(key, raw)| (key.as_str(), *raw)).collect();

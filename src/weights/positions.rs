@@ -1,15 +1,15 @@
-//! Embeddings of positions for another size of image than a file was made for.
+//! Position embeddings for images of another size than the file's.
 //!
-//! A vision transformer learns a vector for each patch of its images, so the embedding has one shape for each
-//! size of image. torchvision resamples it (`interpolate_embeddings` in `models/vision_transformer.py`): the
-//! class token stays, the patches are a grid that is interpolated.
+//! A vision transformer learns a vector for each patch of its images, so the embedding's shape
+//! depends on the image size. torchvision resamples it (`interpolate_embeddings` in
+//! `models/vision_transformer.py`): the class token stays, the patches are interpolated as a grid.
 
 use tch::Tensor;
 
 use crate::error::{Error, Result};
 use crate::models::Architecture;
 
-/// The side of the grid that an embedding of this shape, `[1, 1 + side², D]`, belongs to.
+/// The side of the grid of an embedding of this shape, `[1, 1 + side², D]`.
 pub fn grid_of<T: TryInto<u64> + Copy>(shape: &[T]) -> Option<u32> {
     let &[one, tokens, _] = shape else { return None };
     let patches = tokens.try_into().ok()?.checked_sub(1)?;
@@ -17,13 +17,13 @@ pub fn grid_of<T: TryInto<u64> + Copy>(shape: &[T]) -> Option<u32> {
     (one.try_into().ok()? == 1 && side > 0 && side * side == patches).then(|| side.try_into().ok())?
 }
 
-/// Whether an embedding of the shape `found` can be made one of the shape `expected`.
+/// Whether an embedding of shape `found` can be resampled to shape `expected`.
 pub fn can_become(found: &[usize], expected: &[usize]) -> bool {
     grid_of(found).is_some() && grid_of(expected).is_some() && found[2] == expected[2]
 }
 
-/// The `embedding` `[1, 1 + n², D]` of a class token and n × n patches for `side` × `side` patches:
-/// `[1, 1 + side², D]`. Bicubic, with the corners of both grids in the same place.
+/// Resamples the `embedding` `[1, 1 + n², D]` of a class token and n × n patches to `side` × `side`
+/// patches: `[1, 1 + side², D]`. Bicubic, with aligned corners.
 ///
 /// # Errors
 /// If the embedding is not that of a square grid.
@@ -46,8 +46,8 @@ pub fn resample(embedding: &Tensor, side: u32) -> Result<Tensor> {
     resampled().map_err(Error::torch(format!("interpolate positions from {old}×{old} to {side}×{side}")))
 }
 
-/// What to tell the user of an embedding for `old` × `old` patches where the images have `side` pixels; nothing
-/// if it stays as it is.
+/// A note for the user on resampling an embedding of `old` × `old` patches for images of `side`
+/// pixels; `None` if it stays unchanged.
 pub fn note(architecture: &Architecture, old: u32, side: u32) -> Option<String> {
     let new = side / architecture.multiple;
     (old != new).then(|| {

@@ -1,4 +1,4 @@
-//! What `--model` and `--weights` (a recipe's `model:` and `weights:`) stand for.
+//! Resolves `--model` and `--weights` (a recipe's `model:` and `weights:`).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ const IMAGENET_CLASSES: usize = 1000;
 /// The model file in a run folder.
 pub const MODEL_FILE: &str = "model.safetensors";
 
-/// Where the first values of a network come from.
+/// Source of a network's initial values.
 #[derive(Clone, Debug)]
 pub enum Weights {
-    /// Nowhere: torchvision's initial distributions.
+    /// torchvision's initial distributions.
     None,
     /// A published entry, from the cache or the network.
     Entry(&'static WeightEntry),
     /// A file of weights.
     File(PathBuf),
-    /// A model file that `tl` wrote, given as the model: its classes are meant too.
+    /// A model file that `tl` wrote, given as the model: its classes are used too.
     Model(PathBuf),
 }
 
@@ -38,19 +38,19 @@ pub enum Weights {
 pub struct Source {
     /// The network to build.
     pub architecture: &'static Architecture,
-    /// What goes into it.
+    /// Its weights.
     pub weights: Weights,
 }
 
-/// A source whose file, if it has one, has been read.
+/// A source whose file, if any, has been read.
 pub struct Opened {
     /// The network to build.
     pub architecture: &'static Architecture,
     /// The file and its tensors; `None` for `weights: none`.
     pub file: Option<(PathBuf, Checkpoint)>,
-    /// What the file says of itself, if `tl` wrote it.
+    /// The file's card, if `tl` wrote it.
     pub card: Option<Card>,
-    /// How the weights want their images.
+    /// The preprocessing that the weights expect.
     pub preprocessing: Preprocessing,
     /// Whether the file has no valid classifier.
     features_only: bool,
@@ -87,7 +87,7 @@ impl Source {
             ));
         }
         if !path.is_file() {
-            // A name without any sign of a path is a slip in a model's name.
+            // A name that does not look like a path is a typo in a model's name.
             let looks_like_path = model.contains('/') || model.contains('.');
             return Err(match looks_like_path {
                 true => format!("there is no model file at {}", path_text(&path)),
@@ -114,7 +114,7 @@ impl Source {
         Ok(Source { architecture, weights: Weights::Model(path) })
     }
 
-    /// Reads the file, downloading it first where it has to.
+    /// Reads the file, downloading it first if necessary.
     pub fn open(&self, progress: &dyn download::DownloadProgress) -> Result<Opened> {
         let path = match &self.weights {
             Weights::None => None,
@@ -152,7 +152,7 @@ impl Source {
         })
     }
 
-    /// A bare file may be one of torchvision's under another name: its digest tells.
+    /// A bare file may be a renamed torchvision file: its digest tells.
     fn preprocessing_of(&self, sha256: &str) -> Preprocessing {
         let known = self.architecture.weights().iter().find(|entry| sha256.starts_with(entry.digits()));
         known.map_or_else(|| self.architecture.preprocessing(), |entry| entry.preprocessing.clone())
@@ -163,14 +163,14 @@ impl Source {
         matches!(self.weights, Weights::Entry(entry) if entry.features_only())
     }
 
-    /// [`Opened::note`] before the file is there: for weights of torchvision's, whose size is known.
+    /// [`Opened::note`] before the file is there: for torchvision's weights, whose size is known.
     pub fn note(&self, side: u32) -> Option<String> {
         self.architecture.positions?;
         let Weights::Entry(entry) = self.weights else { return None };
         positions::note(self.architecture, entry.preprocessing.crop_size / self.architecture.multiple, side)
     }
 
-    /// Why weights without a classifier are refused.
+    /// The error message for weights without a classifier.
     pub fn features_only_refusal(&self) -> String {
         format!(
             "{} have no classifier (torchvision's file holds NaN there): they serve `tl extract` with a `--stage` \
@@ -179,7 +179,7 @@ impl Source {
         )
     }
 
-    /// Where the weights come from, in words.
+    /// The source of the weights, in words.
     pub fn describe(&self) -> String {
         match &self.weights {
             Weights::None => "none: torchvision's initial distributions".into(),
@@ -191,7 +191,7 @@ impl Source {
     }
 }
 
-/// A preprocessing by the tag of the weights that it belongs to.
+/// The preprocessing of the weights with this tag.
 pub fn preprocessing_by_tag(architecture: &Architecture, tag: &str) -> Result<Preprocessing, String> {
     let entry = architecture.entry(tag).ok_or_else(|| unknown_tag(architecture, tag))?;
     Ok(entry.preprocessing.clone())
@@ -246,8 +246,8 @@ fn weights_file(architecture: &Architecture, name: &str, path: &Path) -> Result<
 }
 
 impl Opened {
-    /// The network with the file's own head for images of `side` pixels, and the names of its classes: for
-    /// inference.
+    /// The network with the file's own head, for inference on images of `side` pixels, and the
+    /// names of its classes.
     pub fn into_classifier(self, side: u32, device: Device, seed: u64) -> Result<(Network, Vec<String>)> {
         let classes = match &self.card {
             Some(card) => card.classes.clone(),
@@ -258,12 +258,13 @@ impl Opened {
         Ok((network, classes))
     }
 
-    /// The network with a new head for `classes`: for learning them.
+    /// The network with a new head for `classes`, to be trained.
     pub fn with_new_head(&self, classes: usize, side: u32, device: Device, seed: u64) -> Result<Network> {
         self.build(classes, side, device, Head::Replace, Fill::Initial { seed })
     }
 
-    /// For each of `classes` the row of the file's head that is of the same name; none where the file names no classes.
+    /// For each of `classes`, the row of the file's head with the same name; all `None` if the file
+    /// names no classes.
     pub fn head_rows(&self, classes: &[String]) -> Vec<Option<usize>> {
         let known: HashMap<&str, usize> = match &self.card {
             Some(card) => card.classes.iter().enumerate().map(|(row, name)| (name.as_str(), row)).collect(),
@@ -272,11 +273,11 @@ impl Opened {
         classes.iter().map(|class| known.get(class.as_str()).copied()).collect()
     }
 
-    /// Gives the head of `network`, which is for `classes`, the file's rows for those that it knows by name; the others stay as
-    /// they are.
+    /// Copies into the head of `network`, which is for `classes`, the file's rows of the classes
+    /// with the same names; the others stay unchanged.
     ///
     /// # Errors
-    /// [`Error::File`] for a head that is not the network's, or has values that are no numbers.
+    /// [`Error::File`] for a head that is not the network's, or has non-finite values.
     pub fn load_head_rows(&self, network: &Network, classes: &[String]) -> Result<()> {
         let Some((path, checkpoint)) = &self.file else { return Ok(()) };
         let (to, from): (Vec<i64>, Vec<i64>) = self
@@ -310,8 +311,7 @@ impl Opened {
         Ok(())
     }
 
-    /// The network with the head that the file has, whatever its classes are: for looking at images as the
-    /// source did.
+    /// The network with the file's head, whatever its classes are: the source's view of images.
     pub fn with_own_head(&self, side: u32, device: Device, seed: u64) -> Result<Network> {
         let shapes = self.network(1, side, Device::Cpu, Fill::Shapes)?;
         let weight = format!("{}.weight", shapes.head_key());
@@ -322,7 +322,8 @@ impl Opened {
         self.build(found.unwrap_or(IMAGENET_CLASSES), side, device, head, Fill::Initial { seed })
     }
 
-    /// Gives the auxiliary classifiers of `network` the file's values, where it has any that fit.
+    /// Copies the file's values into the auxiliary classifiers of `network`, where present and
+    /// fitting.
     pub fn load_auxiliaries(&self, network: &Network) -> Result<()> {
         match &self.file {
             Some((path, checkpoint)) => copy_auxiliaries(network, path, checkpoint),
@@ -330,8 +331,8 @@ impl Opened {
         }
     }
 
-    /// Whether `tl` trained these weights itself, from random ones: they have seen thousands of images, where published ones have
-    /// seen a million.
+    /// Whether `tl` trained these weights from random ones: they have seen thousands of images,
+    /// published ones a million.
     pub fn begun_at_random(&self) -> bool {
         self.card.as_ref().is_some_and(|card| {
             let typed = |pointer: &str| card.recipe.pointer(pointer).and_then(serde_json::Value::as_str);
@@ -339,13 +340,13 @@ impl Opened {
         })
     }
 
-    /// What the user should know although the file was read, a sentence each.
+    /// Warnings about a file that was read, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let Some((path, checkpoint)) = &self.file else { return Vec::new() };
         checkpoint.warnings.iter().map(|warning| format!("{}: {warning}", path_text(path))).collect()
     }
 
-    /// That the file is one of two models that `tl predict` averages, where only it is read: a sentence.
+    /// A note if the file is one model of an ensemble and is read alone: a sentence.
     pub fn note_of_two(&self) -> Option<String> {
         let (path, _) = self.file.as_ref()?;
         let partner = self.card.as_ref()?.partner.as_ref()?;
@@ -356,7 +357,7 @@ impl Opened {
         ))
     }
 
-    /// What has to change in the file's values for images of `side` pixels, a sentence.
+    /// A note on values that change for images of `side` pixels: a sentence.
     pub fn note(&self, side: u32) -> Option<String> {
         let key = self.architecture.positions?;
         let (_, checkpoint) = self.file.as_ref()?;
@@ -367,7 +368,7 @@ impl Opened {
     /// Whether [`Opened::with_new_head`] would succeed, without the memory and time of a network.
     ///
     /// # Errors
-    /// [`Error::File`] with all that does not fit.
+    /// [`Error::File`] with all mismatches.
     pub fn check(&self, head: Head, side: u32) -> Result<()> {
         let Some((path, checkpoint)) = &self.file else { return Ok(()) };
         let mut classes = 1;
@@ -387,7 +388,8 @@ impl Opened {
         check(&shapes, path, checkpoint, head)
     }
 
-    /// The network that the file is of, with these values: a head on several stages shortens the chain.
+    /// The file's network, with initial values by `fill`: a head on several stages shortens the
+    /// chain.
     pub fn network(&self, classes: usize, side: u32, device: Device, fill: Fill) -> Result<Network> {
         let mut network = Network::sized(self.architecture, classes, side.into(), device, fill)?;
         let reads = self.card.as_ref().map_or(&[][..], |card| &card.reads[..]);
@@ -404,14 +406,16 @@ impl Opened {
 
     fn build(&self, classes: usize, side: u32, device: Device, head: Head, initial: Fill) -> Result<Network> {
         self.check(head, side)?;
-        // A new head on pretrained weights begins with zeros, which lets the features speak first (BiT,
-        // Kolesnikov et al. 2020). Not SqueezeNet's: a ReLU stands behind it, whose gradient at 0 is 0 for ever.
+        // A new head on pretrained weights starts at zero, so that the features decide first (BiT,
+        // Kolesnikov et al. 2020). Not SqueezeNet's: the ReLU behind it has gradient 0 at 0 for
+        // ever.
         let shapes = self.network(classes, side, Device::Cpu, Fill::Shapes)?;
         let linear = matches!(shapes.classifier(), Classifier::Linear(_));
         let fill = if self.file.is_some() && linear { Fill::Zeros } else { initial };
         let mut network = self.network(classes, side, device, fill)?;
         if let Some((path, checkpoint)) = &self.file {
-            // A file that `tl` wrote may have been trained without; any other is taken for torchvision's.
+            // A file that `tl` wrote may have been trained without it; any other is taken for
+            // torchvision's.
             let wanted = self.card.as_ref().is_none_or(|card| card.transform_input);
             network.set_transform_input(wanted && self.architecture.transform_input)?;
             copy(&network, path, checkpoint, head)?;
@@ -469,7 +473,7 @@ mod tests {
         assert_eq!(source.preprocessing_of(&renamed), second.preprocessing);
         assert_eq!(source.preprocessing_of(&"0".repeat(64)), first.preprocessing);
         for architecture in models::architectures() {
-            // An entry without digits would take every file for its own.
+            // An entry without digits would match every file.
             assert!(
                 architecture.weights().iter().all(|entry| entry.digits().len() >= 8),
                 "{}",

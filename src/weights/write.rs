@@ -1,4 +1,4 @@
-//! Writing a model file, and any other file of named tensors.
+//! Writes model files, and other files of named tensors.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

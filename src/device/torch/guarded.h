@@ -1,4 +1,5 @@
-// No exception of libtorch's may reach Rust: it becomes a message, which the caller frees with tl_free.
+// No exception of libtorch may reach Rust: it becomes a message, which the caller frees with
+// tl_free.
 
 #pragma once
 

@@ -1,4 +1,5 @@
-//! What tl needs of libtorch and `tch` does not offer, from `shim.cpp`: each function safe, each error a message.
+//! Functions of libtorch that `tch` lacks, through `shim.cpp`: each function is safe, each error a
+//! message.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -32,12 +33,12 @@ unsafe extern "C" {
     fn tl_peak_memory(index: c_int, bytes: *mut i64) -> *mut c_char;
 }
 
-/// A message of tl's own C++ as an error; null is none.
+/// Turns an error message of tl's own C++ into an error; null means success.
 pub(crate) fn checked(words: *mut c_char) -> Result<(), TchError> {
     if words.is_null() {
         return Ok(());
     }
-    // SAFETY: a message is a string of strdup's, which nobody else holds.
+    // SAFETY: the message is a string from strdup, owned by nobody else.
     let message = unsafe {
         let message = CStr::from_ptr(words).to_string_lossy().into_owned();
         tl_free(words);
@@ -46,14 +47,14 @@ pub(crate) fn checked(words: *mut c_char) -> Result<(), TchError> {
     Err(TchError::Torch(message))
 }
 
-/// What autocast was on a device before.
+/// Previous autocast state of a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
     enabled: c_int,
     kind: c_int,
 }
 
-/// libtorch's number of a kind (`c10/core/ScalarType.h`), of those that autocast may compute in.
+/// libtorch's number of a dtype (`c10/core/ScalarType.h`), for the dtypes of autocast.
 fn number(kind: Kind) -> c_int {
     match kind {
         Kind::Half => 5,
@@ -62,33 +63,35 @@ fn number(kind: Kind) -> c_int {
     }
 }
 
-/// Begins autocast to `kind` on this thread for `device`'s operations, as `torch.autocast.__enter__` does.
+/// Starts autocast to `kind` on this thread for `device`'s operations, as
+/// `torch.autocast.__enter__` does.
 pub fn autocast_enter(device: Device, kind: Kind) -> Result<Before, TchError> {
     let mut before = Before { enabled: 0, kind: 0 };
-    // SAFETY: both places outlive the call.
+    // SAFETY: both out pointers outlive the call.
     checked(unsafe {
         tl_autocast_enter(c_int::from(device.is_cuda()), number(kind), &mut before.enabled, &mut before.kind)
     })?;
     Ok(before)
 }
 
-/// Ends what [`autocast_enter`] has begun.
+/// Ends what [`autocast_enter`] started.
 pub fn autocast_leave(device: Device, before: Before) -> Result<(), TchError> {
-    // SAFETY: plain numbers.
+    // SAFETY: plain integers.
     checked(unsafe { tl_autocast_leave(c_int::from(device.is_cuda()), before.enabled, before.kind) })
 }
 
-/// Multiplies `gradients` by the float `inverse`, and sets the float `found` to 1 if one of them is not finite.
+/// Multiplies `gradients` by the float `inverse`, and sets the float `found` to 1 if one of them is
+/// not finite.
 pub fn unscale(gradients: &[Tensor], found: &mut Tensor, inverse: &Tensor) -> Result<(), TchError> {
     let pointers: Vec<*const C_tensor> = gradients.iter().map(Tensor::as_ptr).collect();
-    // SAFETY: all tensors outlive the call; `C_tensor` is what `at::Tensor` is called here.
+    // SAFETY: all tensors outlive the call; `C_tensor` is `at::Tensor` here.
     checked(unsafe { tl_unscale(pointers.as_ptr(), pointers.len(), found.as_mut_ptr(), inverse.as_ptr()) })
 }
 
-/// A copy of a CPU tensor on the GPU `index`, without waiting for it.
+/// An asynchronous copy of a CPU tensor on the GPU `index`.
 pub fn upload(host: &Tensor, index: usize) -> Result<Tensor, TchError> {
     let mut result = std::ptr::null_mut();
-    // SAFETY: `result` outlives the call, and on success is a new tensor that becomes ours.
+    // SAFETY: `result` outlives the call, and on success is a new tensor that we own.
     unsafe {
         checked(tl_upload(host.as_ptr(), index as c_int, &mut result))?;
         Ok(Tensor::from_ptr(result))
@@ -97,29 +100,31 @@ pub fn upload(host: &Tensor, index: usize) -> Result<Tensor, TchError> {
 
 /// A copy to the CPU under way.
 pub struct Download {
-    /// None of its values may be read before the wait.
+    /// Not to be read before the wait.
     host: Tensor,
     waiting: *mut RawDownload,
 }
 
-// SAFETY: an event may be waited for and freed by any thread, and a tensor moves between threads as all of tch's do.
+// SAFETY: any thread may wait for and free an event, and a tensor moves between threads as all of
+// tch's do.
 unsafe impl Send for Download {}
 
 impl Download {
     /// Begins to copy a GPU's tensor.
     pub fn begin(values: &Tensor) -> Result<Download, TchError> {
         let (mut host, mut waiting) = (std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: both places outlive the call; on success they hold a new tensor and a new download, now ours.
+        // SAFETY: both out pointers outlive the call; on success they hold a new tensor and a new
+        // download that we own.
         unsafe {
             checked(tl_download(values.as_ptr(), &mut host, &mut waiting))?;
             Ok(Download { host: Tensor::from_ptr(host), waiting })
         }
     }
 
-    /// The values, when they have arrived.
+    /// Waits for the values.
     pub fn wait(mut self) -> Result<Tensor, TchError> {
         let waiting = std::mem::replace(&mut self.waiting, std::ptr::null_mut());
-        // SAFETY: the download is ours, and freed by this call only.
+        // SAFETY: the download is ours, and only this call frees it.
         checked(unsafe { tl_download_wait(waiting) })?;
         Ok(self.host.shallow_clone())
     }
@@ -134,16 +139,16 @@ impl Drop for Download {
     }
 }
 
-/// Gives GPU memory that no tensor holds back to the driver.
+/// Returns unused cached GPU memory to the driver.
 pub fn empty_cache() -> Result<(), TchError> {
     // SAFETY: no arguments.
     checked(unsafe { tl_empty_cache() })
 }
 
-/// The most bytes that tensors have taken of the GPU `index` at once since the last call.
+/// Peak bytes of tensors on the GPU `index` since the last call.
 pub fn peak_memory(index: usize) -> Result<u64, TchError> {
     let mut bytes = 0;
-    // SAFETY: the place outlives the call.
+    // SAFETY: the out pointer outlives the call.
     checked(unsafe { tl_peak_memory(index as c_int, &mut bytes) })?;
     Ok(bytes.max(0) as u64)
 }

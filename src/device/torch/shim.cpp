@@ -1,8 +1,8 @@
-// What tl needs of libtorch and tch does not offer. No exception crosses this file's boundary: each function gives
-// null, or a message that the caller frees with tl_free.
+// Functions of libtorch that tl needs and tch lacks. No exception leaves this file: each function
+// returns null, or a message that the caller frees with tl_free.
 //
-// Nothing here is linked to CUDA: streams, events and the allocator are reached through c10's device interfaces, which
-// libtorch_cuda.so fills in when it is loaded.
+// Nothing here links to CUDA: streams, events and the allocator are used through c10's device
+// interfaces, which libtorch_cuda.so implements when it is loaded.
 
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
@@ -26,7 +26,7 @@ using c10::DeviceType;
 
 DeviceType type_of(int cuda) { return cuda != 0 ? DeviceType::CUDA : DeviceType::CPU; }
 
-// The stream that carries images to a GPU beside the one that computes; one a thread and device.
+// The stream that copies images to a GPU in parallel to computation; one a thread and device.
 c10::Stream copy_stream(const c10::impl::VirtualGuardImpl &impl, Device device) {
     thread_local std::unordered_map<int, c10::Stream> streams;
     auto known = streams.find(device.index());
@@ -46,7 +46,8 @@ extern "C" {
 
 void tl_free(char *words) { std::free(words); }
 
-// Begins what torch.autocast(device, dtype) begins on this thread; `enabled` and `kind` are what was before.
+// Starts autocast on this thread as torch.autocast(device, dtype) does; `enabled` and `kind`
+// receive the previous state.
 char *tl_autocast_enter(int cuda, int dtype, int *enabled, int *kind) {
     return guarded([&] {
         const auto device = type_of(cuda);
@@ -81,8 +82,8 @@ char *tl_unscale(at::Tensor *const *gradients, size_t count, at::Tensor *found, 
     });
 }
 
-// A copy of a CPU tensor on a GPU: from pinned memory, on a stream of its own, so that it overlaps with what the GPU
-// computes meanwhile. What is computed from it later waits for it, on the device.
+// Copies a CPU tensor to a GPU: from pinned memory, on its own stream, so that it overlaps with
+// computation. Later work on the copy waits for it, on the device.
 char *tl_upload(const at::Tensor *host, int index, at::Tensor **result) {
     return guarded([&] {
         const Device device(DeviceType::CUDA, static_cast<DeviceIndex>(index));
@@ -93,19 +94,19 @@ char *tl_upload(const at::Tensor *host, int index, at::Tensor **result) {
         at::Tensor copy;
         {
             const c10::StreamGuard guard(beside);
-            // The pinned memory is not used again before the copy is done: its allocator sees to that.
+            // Its allocator does not reuse the pinned memory before the copy is done.
             copy = pinned.to(device, pinned.scalar_type(), /*non_blocking=*/true, /*copy=*/true);
         }
         c10::Event arrived(DeviceType::CUDA);
         arrived.record(beside);
         arrived.block(current);
-        // Its memory belongs to the stream beside, and must not be given away while the other one reads it.
+        // Its memory belongs to the copy stream: no reuse while the other stream reads it.
         copy.record_stream(current);
         *result = new at::Tensor(std::move(copy));
     });
 }
 
-// Begins to copy a GPU tensor to pinned memory; the values are there after tl_download_wait.
+// Begins to copy a GPU tensor to pinned memory; the values are valid after tl_download_wait.
 char *tl_download(const at::Tensor *values, at::Tensor **result, Download **download) {
     return guarded([&] {
         const c10::impl::VirtualGuardImpl impl(DeviceType::CUDA);
@@ -130,12 +131,12 @@ char *tl_download_wait(Download *download) {
 
 void tl_download_drop(Download *download) { delete download; }
 
-// Gives the memory that the allocator of the GPUs holds back to the driver.
+// Returns the GPU allocator's cached memory to the driver.
 char *tl_empty_cache() {
     return guarded([&] { c10::getDeviceAllocator(DeviceType::CUDA)->emptyCache(); });
 }
 
-// The most bytes of a GPU that tensors have taken at once since the last call.
+// Peak bytes of tensors on a GPU since the last call.
 char *tl_peak_memory(int index, int64_t *bytes) {
     return guarded([&] {
         auto *allocator = c10::getDeviceAllocator(DeviceType::CUDA);

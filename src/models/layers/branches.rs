@@ -1,11 +1,11 @@
-//! Branches that see the same input (Szegedy et al., "Going Deeper with Convolutions", CVPR 2015).
+//! Branches on the same input (Szegedy et al., "Going Deeper with Convolutions", CVPR 2015).
 
 use tch::Tensor;
 
 use super::{Layer, Mode, trace};
 use crate::error::{Error, Result};
 
-/// Layers that run side by side; their outputs are joined along the channels.
+/// Layers that run side by side; their outputs are concatenated along the channels.
 pub struct Branches(pub Vec<Box<dyn Layer>>);
 
 impl Layer for Branches {

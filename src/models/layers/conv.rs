@@ -9,29 +9,29 @@ use super::{Activation, Layer, Mode, trace};
 use crate::error::{Error, Result};
 use crate::models::vars::{Init, Path, Role};
 
-/// The zeros around the input of a convolution.
+/// Zero padding around the input of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
-    /// So many above and below, and so many on the left and on the right, as `nn.Conv2d` has it.
+    /// This many above and below, and left and right, as in `nn.Conv2d`.
     Even([i64; 2]),
-    /// As few as give `⌈side / stride⌉` outputs: TensorFlow's `SAME`. How many these are depends on the size of
-    /// the input, and an odd one stands below or on the right, so that networks trained with it see other windows
-    /// where the stride is 2.
+    /// As few as give `⌈side / stride⌉` outputs: TensorFlow's `SAME`. The number depends on the
+    /// size of the input, and an odd zero is below or on the right, so that networks trained with
+    /// it see other windows where the stride is 2.
     Same,
 }
 
-/// What PyTorch's `nn.Conv2d` takes besides channels; pairs are height and width.
+/// Parameters of PyTorch's `nn.Conv2d` besides channels; pairs are height and width.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvConfig {
     /// Sides of the kernel.
     pub kernel: [i64; 2],
     /// Step between outputs.
     pub stride: i64,
-    /// What stands around the input.
+    /// Padding around the input.
     pub padding: Padding,
     /// Step between the inputs of one output.
     pub dilation: i64,
-    /// Groups of channels that do not see each other.
+    /// Groups of channels, convolved separately.
     pub groups: i64,
     /// Whether there is a bias.
     pub bias: bool,
@@ -60,7 +60,7 @@ impl ConvConfig {
     pub const fn stride(self, stride: i64) -> Self {
         ConvConfig { stride, ..self }
     }
-    /// The same with so many zeros on all sides.
+    /// The same with this many zeros on all sides.
     pub const fn padding(self, padding: i64) -> Self {
         self.padded(Padding::Even([padding, padding]))
     }
@@ -89,8 +89,8 @@ pub enum ConvInit {
     Default,
     /// `kaiming_normal_(mode="fan_out", nonlinearity="relu")` (He et al., 2015); biases 0.
     KaimingFanOut,
-    /// The same where the outputs of one group alone count, as TensorFlow has it: a depthwise kernel begins with
-    /// weights of the size of its own few.
+    /// The same with the outputs of one group only, as in TensorFlow: a depthwise kernel starts
+    /// with larger weights.
     KaimingFanOutOfGroup,
     /// As [`ConvInit::KaimingFanOut`], with `nn.Conv2d`'s own biases.
     KaimingFanOutDefaultBias,
@@ -111,7 +111,7 @@ pub struct Conv2d {
     /// `[outputs]`
     pub bias: Option<Tensor>,
     pub(in crate::models) config: ConvConfig,
-    /// Whether it goes to oneDNN without PyTorch's own choice: see [`crate::models::InferenceNetwork`].
+    /// Whether it calls oneDNN directly: see [`crate::models::InferenceNetwork`].
     pub(in crate::models) direct: bool,
 }
 
@@ -124,11 +124,11 @@ pub fn conv2d(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Res
     }
 }
 
-/// The same as it is trained.
+/// The same in its training form.
 fn own_conv2d(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Result<Conv2d> {
     let ConvConfig { kernel: [height, width], groups, .. } = config;
     let fan_in = (inputs / groups * height * width) as f64;
-    // As PyTorch counts it: the groups do not shrink it.
+    // As PyTorch counts it: not divided by the groups.
     let fan_out = (outputs * height * width) as f64;
     let default = Init::Uniform(fan_in.sqrt().recip());
     let (init, bias_init) = match config.init {
@@ -152,21 +152,21 @@ fn own_conv2d(path: &Path, inputs: i64, outputs: i64, config: ConvConfig) -> Res
 }
 
 impl Conv2d {
-    /// Whether the kernel fits everywhere into an input with so many zeros around it; libtorch says it where it does
-    /// not.
+    /// Whether the kernel fits everywhere into an input with this padding; otherwise libtorch
+    /// reports it.
     fn fits(&self, xs: &Tensor, padding: [i64; 2]) -> bool {
         let ConvConfig { kernel, dilation, .. } = self.config;
         let sides = &xs.size()[2..];
         xs.dim() == 4 && (0..2).all(|side| sides[side] + 2 * padding[side] > dilation * (kernel[side] - 1))
     }
 
-    /// The input, with zeros of its own where they are not the same on both sides, and the zeros that the
-    /// convolution adds. What is channels-last stays so.
+    /// The input, zero-padded here if the two sides differ, and the padding left to the
+    /// convolution. The memory format is kept.
     fn padded(&self, xs: &Tensor) -> Result<(Tensor, [i64; 2])> {
         let zeros = match (self.config.padding, xs.dim()) {
             (Padding::Even(padding), _) => return Ok((xs.shallow_clone(), padding)),
             (Padding::Same, 4) => same_padding(&self.config, &xs.size()[2..]),
-            // No image: libtorch says so.
+            // No image: libtorch reports it.
             (Padding::Same, _) => return Ok((xs.shallow_clone(), [0, 0])),
         };
         let [[top, bottom], [left, right]] = zeros;
@@ -178,7 +178,8 @@ impl Conv2d {
     }
 }
 
-/// TensorFlow's `SAME` for an input of these sides: the zeros before and behind it, in height and width.
+/// TensorFlow's `SAME` padding for an input of these sides: the zeros before and behind it, in
+/// height and width.
 fn same_padding(config: &ConvConfig, sides: &[i64]) -> [[i64; 2]; 2] {
     let ConvConfig { kernel, stride, dilation, .. } = *config;
     [0, 1].map(|side| {
@@ -207,7 +208,7 @@ impl Layer for Conv2d {
     }
 }
 
-/// libtorch's message names its own kernel sizes; a user's mistake is the size of the input.
+/// libtorch's message names its own kernel sizes; the user's mistake is the size of the input.
 fn input_too_small(error: tch::TchError, xs: &Tensor, kernel: i64) -> Error {
     if error.to_string().contains("Kernel size can't be greater") {
         let side = xs.size().last().copied().unwrap_or_default();
@@ -219,16 +220,16 @@ fn input_too_small(error: tch::TchError, xs: &Tensor, kernel: i64) -> Error {
     Error::torch("run a convolution")(error)
 }
 
-/// A convolution, its batch normalisation and its activation: the unit that most convolutional families
-/// are made of.
+/// A convolution, its batch normalisation and its activation: the basic unit of most convolutional
+/// families.
 pub struct ConvNorm {
     conv: Conv2d,
-    /// Nothing where it is folded into the convolution.
+    /// `None` if folded into the convolution.
     norm: Option<BatchNorm2d>,
     activation: Activation,
 }
 
-/// A convolution at `conv` and its normalisation at `norm`: families differ in how they name the two.
+/// A convolution at `conv` and its normalisation at `norm`: their names differ between families.
 pub fn conv_norm<'a, P: Borrow<Path<'a>>>(
     [conv, norm]: [P; 2],
     inputs: i64,
@@ -275,8 +276,8 @@ mod tests {
         height
     }
 
-    /// `tf.nn`'s documentation, "Padding": with stride s, kernel k and side n, `max(k - s, 0)` zeros where s divides n,
-    /// else `max(k - n mod s, 0)`; the odd one behind.
+    /// `tf.nn`'s documentation, "Padding": with stride s, kernel k and side n, `max(k - s, 0)`
+    /// zeros where s divides n, else `max(k - n mod s, 0)`; the odd one behind.
     #[test]
     fn same_pads_as_tensorflow_does() {
         assert_eq!(same(3, 1, 7), [1, 1]);
@@ -303,7 +304,7 @@ mod tests {
         a.iter().flat_map(move |&a| b.iter().flat_map(move |&b| c.iter().map(move |&c| (a, b, c))))
     }
 
-    /// By PyTorch and by oneDNN, in images that are not square; the order in memory stays.
+    /// By PyTorch and by oneDNN, in images that are not square; the memory format is kept.
     #[test]
     fn same_gives_a_value_for_each_step_and_an_odd_zero_stands_behind() {
         let ramp = Tensor::arange(4 * 7, (Kind::Float, Device::Cpu)).reshape([1, 1, 4, 7]);
@@ -316,7 +317,8 @@ mod tests {
             let out = conv.forward(&images, Mode::INFERENCE).unwrap();
             assert_eq!(out.size(), [1, 2, 2, 4]);
             assert!(is_channels_last(&out));
-            // Rows 0 to 2, then 2 to 3 and zeros; columns -1 to 1, 1 to 3, 3 to 5, 5 to 7 of 0 to 6.
+            // Rows 0 to 2, then 2 to 3 and zeros; columns -1 to 1, 1 to 3, 3 to 5, 5 to 7 of 0 to
+            // 6.
             let rows = |from: i64, to: i64, left: i64, right: i64| {
                 ramp.slice(2, from, to, 1).slice(3, left, right, 1).sum(Kind::Float).double_value(&[])
             };

@@ -1,15 +1,15 @@
-//! What drops at random in training: dropout and stochastic depth.
+//! Random dropping in training: dropout and stochastic depth.
 
 use tch::Tensor;
 
 use super::{Layer, Mode, trace};
 use crate::error::{Error, Result};
 
-/// A layer that drops with a probability, and scales up what it keeps so that the mean stays. It does
-/// nothing unless [`Mode::dropout`] is set.
+/// A layer that drops with a probability, and scales up the rest to keep the mean. It does nothing
+/// unless [`Mode::dropout`] is set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Dropping {
-    /// Each number by itself (Srivastava et al., JMLR 2014; `nn.Dropout`).
+    /// Each number independently (Srivastava et al., JMLR 2014; `nn.Dropout`).
     Numbers(f64),
     /// The whole branch of an image (stochastic depth: Huang et al., ECCV 2016; torchvision
     /// `ops/stochastic_depth.py`, mode `row`).

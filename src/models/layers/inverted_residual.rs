@@ -1,5 +1,5 @@
-//! The block of the mobile networks (Sandler et al., "MobileNetV2", CVPR 2018): channels are expanded, filtered one
-//! by one and projected back. MnasNet, MobileNetV3 and EfficientNet vary it.
+//! The block of the mobile networks (Sandler et al., "MobileNetV2", CVPR 2018): channels are
+//! expanded, filtered one by one and projected back. MnasNet, MobileNetV3 and EfficientNet vary it.
 
 use super::{
     Activation, ConvConfig, ConvInit, Layer, NormConfig, Padding, Residual, Sequential, conv_norm,
@@ -8,17 +8,18 @@ use super::{
 use crate::error::{Error, Result};
 use crate::models::vars::Path;
 
-/// How a family numbers the convolutions of a block, and their normalisations, in the state dict.
+/// A family's numbering of a block's convolutions and normalisations in the state dict.
 #[derive(Clone, Copy, Debug)]
 pub enum BlockKeys {
     /// `0.0` and `0.1`, `1.0` and `1.1`, …
     Nested,
-    /// The same, but the projection's pair stands directly in the block: `2` and `3`.
+    /// The same, but the projection's pair is directly in the block: `2` and `3`.
     NestedButProjection,
-    /// Each convolution, normalisation and activation counts by itself, from this number on: `0` and `1`, `3` and
-    /// `4`, …
+    /// Each convolution, normalisation and activation has its own number, from this one on: `0` and
+    /// `1`, `3` and `4`, …
     Flat(usize),
-    /// Names for the expansion, the depthwise convolution and the projection, each with that of its normalisation.
+    /// Names of the expansion, the depthwise convolution and the projection, each with its
+    /// normalisation's.
     Named([[&'static str; 2]; 3]),
 }
 
@@ -27,36 +28,36 @@ pub enum BlockKeys {
 pub struct InvertedResidualConfig {
     /// Channels of the input.
     pub inputs: i64,
-    /// Channels between the convolutions; where they are as many as the inputs, nothing is expanded.
+    /// Channels between the convolutions; if equal to the inputs, nothing is expanded.
     pub expanded: i64,
     /// Channels of the output.
     pub outputs: i64,
     /// Side of the depthwise kernel, or of the fused one.
     pub kernel: i64,
-    /// Step of the same convolution.
+    /// Stride of the same convolution.
     pub stride: i64,
-    /// Whether one full convolution stands for the expansion and the depthwise convolution (EfficientNetV2's
-    /// `FusedMBConv`).
+    /// Whether one full convolution replaces the expansion and the depthwise convolution
+    /// (EfficientNetV2's `FusedMBConv`).
     pub fused: bool,
-    /// Channels that squeeze-and-excitation goes through, its activation and its gate.
+    /// Channels of the squeeze-and-excitation, its activation and its gate.
     pub squeeze: Option<(i64, [Activation; 2])>,
     /// Behind every convolution but the projection.
     pub activation: Activation,
     /// Of every normalisation.
     pub norm: NormConfig,
-    /// Around the input of the depthwise or the fused convolution, where that is not as many zeros on all sides as
-    /// keep the size.
+    /// Padding of the depthwise or the fused convolution, unless it is the even one that keeps the
+    /// size.
     pub padding: Option<Padding>,
     /// The initial distribution of every convolution.
     pub init: ConvInit,
-    /// The probability with which stochastic depth drops the block.
+    /// The drop probability of stochastic depth.
     pub drop: f64,
     /// The names in the state dict.
     pub keys: BlockKeys,
 }
 
 impl InvertedResidualConfig {
-    /// The plainest block, without channels; each family replaces what is its own.
+    /// The plainest block, without channels; families override it.
     pub const BASE: InvertedResidualConfig = InvertedResidualConfig {
         inputs: 0,
         expanded: 0,
@@ -74,8 +75,8 @@ impl InvertedResidualConfig {
     };
 }
 
-/// An inverted residual at `path`, below which its convolutions are numbered. The input is added to the output
-/// where the two have the same shape.
+/// An inverted residual at `path`, below which its convolutions are numbered. The input is added to
+/// an output of the same shape.
 pub fn inverted_residual(path: &Path, config: InvertedResidualConfig) -> Result<Box<dyn Layer>> {
     let InvertedResidualConfig { inputs, expanded, outputs, kernel, stride, activation, .. } = config;
     let expands = expanded != inputs;
@@ -119,16 +120,16 @@ pub fn inverted_residual(path: &Path, config: InvertedResidualConfig) -> Result<
     Ok(Box::new(Residual::plain(layers)))
 }
 
-/// What a convolution is to its block.
+/// Role of a convolution in its block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// The fused convolution too.
+    /// Or the fused convolution.
     Expansion,
     Depthwise,
     Projection,
 }
 
-/// Where the convolution and the normalisation at `index` of the block are.
+/// The paths of the convolution and the normalisation at `index` of the block.
 fn paths<'a>(path: &Path<'a>, keys: BlockKeys, index: usize, part: Part) -> [Path<'a>; 2] {
     match keys {
         BlockKeys::NestedButProjection if part == Part::Projection => [path / index, path / (index + 1)],
@@ -138,7 +139,8 @@ fn paths<'a>(path: &Path<'a>, keys: BlockKeys, index: usize, part: Part) -> [Pat
     }
 }
 
-/// `channels` to the nearest multiple of 8, but not more than a tenth below (torchvision's `_make_divisible`).
+/// `channels` to the nearest multiple of 8, but at most a tenth below (torchvision's
+/// `_make_divisible`).
 pub fn divisible(channels: f64) -> i64 {
     let rounded = (((channels + 4.) as i64) / 8 * 8).max(8);
     if (rounded as f64) < 0.9 * channels { rounded + 8 } else { rounded }

@@ -12,15 +12,15 @@ pub struct Linear {
     pub weight: Tensor,
     /// `[outputs]`
     pub bias: Option<Tensor>,
-    /// Whether it goes to oneDNN: see [`crate::models::InferenceNetwork`].
+    /// Whether it calls oneDNN directly: see [`crate::models::InferenceNetwork`].
     direct: bool,
 }
 
-/// Fewer rows than this are left to libtorch's matrix product: oneDNN first lays the weights out anew, which is then
-/// most of the work.
+/// With fewer rows libtorch's matrix product is used: oneDNN first reorders the weights, which is
+/// then most of the work.
 const DIRECT_ROWS: i64 = 64;
 
-/// The initial values of a fully connected layer: its weights', its bias's.
+/// The initial distributions of a fully connected layer.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearInit {
     /// The distribution of the weights.
@@ -30,7 +30,7 @@ pub struct LinearInit {
 }
 
 impl LinearInit {
-    /// `nn.Linear`'s own: uniform in ±1/√inputs.
+    /// `nn.Linear`'s default: uniform in ±1/√inputs.
     pub fn default(inputs: i64) -> Self {
         let init = Init::Uniform((inputs as f64).sqrt().recip());
         LinearInit { weight: init, bias: Some(init) }
@@ -60,12 +60,12 @@ pub fn linear(path: &Path, inputs: i64, outputs: i64, init: LinearInit) -> Resul
 }
 
 impl Linear {
-    /// The layer of a weight and a bias that are registered below `path`.
+    /// The layer of a weight and a bias registered below `path`.
     pub fn over(path: &Path, weight: Tensor, bias: Option<Tensor>) -> Self {
         Linear { weight, bias, direct: path.prepared().is_some_and(|prepared| prepared.direct) }
     }
 
-    /// The layer with another bias in the place of its own.
+    /// The layer with another bias.
     pub fn with_bias(&self, xs: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let inputs = self.weight.size()[1];
         let rows = xs.numel() as i64 / inputs.max(1);
@@ -78,7 +78,7 @@ impl Linear {
         Ok(out)
     }
 
-    /// The rows are the places of an image whose channels lie together: a 1×1 convolution, and no copy.
+    /// The rows are the positions of a channels-last image: a 1×1 convolution, and no copy.
     fn as_convolution(&self, xs: &Tensor, bias: Option<&Tensor>, rows: i64) -> Result<Tensor, tch::TchError> {
         let (outputs, inputs) = self.weight.size2()?;
         let mut shape = xs.size();

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::{Func, Layer, trace};
 
-/// Channels that normalise each other: the paper's n.
+/// Size of the neighbourhood of channels: the paper's n.
 const SIZE: i64 = 5;
 /// The paper's α, which PyTorch's `LocalResponseNorm` divides by the size: there it is 5e-4.
 const ALPHA: f64 = 1e-4;
@@ -13,8 +13,8 @@ const BETA: f64 = 0.75;
 /// The paper's k.
 const K: f64 = 2.;
 
-/// Each activation divided by `(k + α Σ x²)^β` over the neighbouring channels at its place, with the paper's
-/// numbers.
+/// Each activation divided by `(k + α Σ x²)^β` over the neighbouring channels at its position, with
+/// the paper's constants.
 pub fn local_response_norm() -> Box<dyn Layer> {
     Box::new(Func(|xs: &Tensor, _| {
         let squares = xs.f_square()?.f_unsqueeze(1)?.f_constant_pad_nd([0, 0, 0, 0, SIZE / 2, SIZE / 2])?;

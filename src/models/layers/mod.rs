@@ -1,7 +1,7 @@
 //! The layers that the families share.
 //!
-//! A layer is built at a path of the state dict, which names its variables as torchvision does, and is a function of
-//! a tensor and a [`Mode`]. All errors of libtorch come back as errors.
+//! A layer is built at a path of the state dict, with torchvision's names of its variables, and is
+//! a function of a tensor and a [`Mode`]. All errors of libtorch are returned as errors.
 
 mod attention;
 mod branches;
@@ -32,12 +32,12 @@ use tch::Tensor;
 
 use crate::error::{Error, Result};
 
-/// What a layer does beyond its formula.
+/// Training behaviour of layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode {
-    /// Dropout drops.
+    /// Whether dropout is active.
     pub dropout: bool,
-    /// BatchNorm normalises by the batch's own statistics and moves its running ones.
+    /// Whether BatchNorm normalises by the batch's own statistics and updates its running ones.
     pub batch_statistics: bool,
 }
 
@@ -63,7 +63,7 @@ impl<F: Fn(&Tensor, Mode) -> Result<Tensor, tch::TchError> + Send> Layer for Fun
     }
 }
 
-/// Layers one after the other.
+/// Layers in sequence.
 pub struct Sequential(pub Vec<Box<dyn Layer>>);
 
 impl Layer for Sequential {
@@ -84,7 +84,7 @@ impl Layer for Box<dyn Layer> {
     }
 }
 
-/// The functions between layers.
+/// Activation functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// None: the input as it is.
@@ -97,7 +97,7 @@ pub enum Activation {
     Silu,
     /// `nn.Hardswish`
     Hardswish,
-    /// `nn.GELU`, by the error function
+    /// `nn.GELU`, with the error function
     Gelu,
     /// `nn.Sigmoid`
     Sigmoid,
@@ -124,13 +124,13 @@ impl Activation {
         .map_err(Error::torch("run an activation"))
     }
 
-    /// The same in the memory of `xs`, where no gradient needs what stood there: behind a normalisation or a
+    /// The same in the memory of `xs`, if no gradient needs its values: behind a normalisation or a
     /// convolution, which keep their inputs and not their outputs.
     pub fn apply_in_place(self, mut xs: Tensor) -> Result<Tensor> {
         let in_place = match self {
             Activation::Identity => return Ok(xs),
             Activation::Relu => xs.f_relu_(),
-            // The gradient of a ReLU follows from its output, that of the others from their input.
+            // The gradient of a ReLU needs only its output, that of the others their input.
             other if xs.requires_grad() => return other.apply(&xs),
             Activation::Relu6 => xs.f_clamp_(0., 6.),
             Activation::Silu => xs.f_silu_(),
@@ -173,7 +173,7 @@ struct MaxPool2d {
     kernel: i64,
     stride: i64,
     padding: i64,
-    /// Whether a window may reach over the edge.
+    /// Whether a window may extend over the edge.
     ceil: bool,
 }
 
@@ -181,7 +181,7 @@ impl Layer for MaxPool2d {
     fn forward(&self, xs: &Tensor, _: Mode) -> Result<Tensor> {
         let MaxPool2d { kernel, stride, padding, ceil } = *self;
         let side = xs.size().last().copied().unwrap_or_default();
-        // A window that may reach over the edge needs less: its first position within.
+        // A window that may extend over the edge needs less: only its first position inside.
         let beyond = if ceil { stride - 1 } else { 0 };
         if side + 2 * padding + beyond < kernel {
             return Err(Error::run(format!(

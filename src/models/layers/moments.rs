@@ -1,6 +1,8 @@
-//! What the BatchNorm layers of a network see of some images, beside what they saw of the source's.
+//! Input statistics of a network's BatchNorm layers on some images, beside those of the source
+//! data.
 //!
-//! Layers note themselves while moments are being taken on their thread, and only then, as in [`super::trace`].
+//! Layers record themselves only while moments are being taken on their thread, as in
+//! [`super::trace`].
 
 use std::cell::RefCell;
 
@@ -9,9 +11,9 @@ use tch::{Kind, TchError, Tensor};
 /// The inputs of one BatchNorm layer, channel by channel: float64 `[C]` each.
 #[derive(Debug)]
 pub struct Moments {
-    /// Where its running mean lies in memory, which tells the layers apart.
+    /// The address of its running mean, which identifies the layer.
     layer: usize,
-    /// Numbers a channel.
+    /// Number of values a channel.
     count: f64,
     sum: Tensor,
     squares: Tensor,
@@ -26,7 +28,7 @@ thread_local! {
     static MOMENTS: RefCell<Option<Vec<Moments>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work` and returns what it returned, with the moments of each BatchNorm layer over all of it.
+/// Runs `work`; returns its result, with the moments of each BatchNorm layer over all of it.
 pub fn moments<T>(work: impl FnOnce() -> T) -> (T, Vec<Moments>) {
     MOMENTS.with_borrow_mut(|moments| *moments = Some(Vec::new()));
     let result = work();
@@ -34,14 +36,14 @@ pub fn moments<T>(work: impl FnOnce() -> T) -> (T, Vec<Moments>) {
     (result, moments.unwrap_or_default())
 }
 
-/// Notes the input `xs` (`[N, C, H, W]`) of a layer, if moments are being taken.
+/// Records the input `xs` (`[N, C, H, W]`) of a layer, if moments are being taken.
 pub(super) fn note(xs: &Tensor, mean: &Tensor, var: &Tensor, eps: f64) -> Result<(), TchError> {
     MOMENTS.with_borrow_mut(|moments| {
         let Some(moments) = moments else { return Ok(()) };
         let layer = mean.data_ptr() as usize;
         let sides: &[i64] = &[0, 2, 3];
         let sum = xs.f_sum_dim_intlist(sides, false, Kind::Double)?;
-        // Squares of float32 in float32: their mean is needed to a few digits.
+        // Float32 squares: their mean is needed to a few digits.
         let squares = xs.f_square()?.f_sum_dim_intlist(sides, false, Kind::Double)?;
         let count = (xs.numel() as i64 / sum.size()[0].max(1)) as f64;
         let seen = Moments {
@@ -57,7 +59,7 @@ pub(super) fn note(xs: &Tensor, mean: &Tensor, var: &Tensor, eps: f64) -> Result
     })
 }
 
-/// Adds what more images have shown to `known`, layer by layer.
+/// Adds the moments of more images to `known`, layer by layer.
 pub fn merge(known: &mut Vec<Moments>, seen: Vec<Moments>) -> Result<(), TchError> {
     for Moments { layer, count, sum, squares, .. } in &seen {
         if let Some(known) = known.iter_mut().find(|known| known.layer == *layer) {
@@ -73,10 +75,10 @@ pub fn merge(known: &mut Vec<Moments>, seen: Vec<Moments>) -> Result<(), TchErro
 }
 
 impl Moments {
-    /// How far the images are from the source data in this layer: the median over its channels of the
-    /// Kullback-Leibler divergence of two normal distributions, in nats, the images' from the running
-    /// statistics. The median, because a channel that was hardly ever active on the source data would
-    /// outweigh all others.
+    /// Distance of the images from the source data in this layer, in nats: the median over its
+    /// channels of the Kullback-Leibler divergence of two normal distributions, the images' from
+    /// the running statistics. The median, because a channel that was hardly ever active on the
+    /// source data would outweigh all others.
     pub fn divergence(&self) -> Result<f64, TchError> {
         let mean = self.sum.f_div_scalar(self.count)?;
         let var = self.squares.f_div_scalar(self.count)?.f_sub(&mean.f_square()?)?;

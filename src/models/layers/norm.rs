@@ -6,7 +6,7 @@ use super::{Layer, Mode, moments, trace};
 use crate::error::{Error, Result};
 use crate::models::vars::{Init, Path, Role};
 
-/// The numbers of a batch normalisation.
+/// Parameters of a batch normalisation.
 #[derive(Clone, Copy, Debug)]
 pub struct NormConfig {
     /// Added to the variance.
@@ -47,14 +47,14 @@ impl Layer for BatchNorm2d {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
         let training = mode.batch_statistics;
         if training {
-            // One value has no variance; PyTorch refuses it too, in Python.
+            // One value has no variance; PyTorch rejects it too, in Python.
             if xs.numel() as i64 == xs.size().get(1).copied().unwrap_or(1) {
                 return Err(Error::run(
                     "a batch normalisation was given one value for each channel: raise `train.batch_size` or \
                      the image size (`preprocess`), or set `train.batch_norm: inference`",
                 ));
             }
-            // A copy of the handle: the count itself is shared, and in-place methods want `&mut`.
+            // A copy of the handle: the count is shared, and in-place methods need `&mut`.
             let _ = tch::no_grad(|| self.batches.shallow_clone().f_add_scalar_(1))?;
         }
         moments::note(xs, &self.running_mean, &self.running_var, self.config.eps)?;

@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::{Activation, Layer, Mode, Sequential};
 use crate::error::{Error, Result};
 
-/// The sum of a branch and the input, or of what a shortcut makes of the input.
+/// The sum of a branch and the input, or the shortcut's output.
 pub struct Residual {
     main: Sequential,
     shortcut: Option<Box<dyn Layer>>,
@@ -13,12 +13,12 @@ pub struct Residual {
 }
 
 impl Residual {
-    /// A branch to which the input is added as it is; without layers that work in place on the input.
+    /// A branch plus its unchanged input; the branch must not modify the input in place.
     pub fn plain(main: Vec<Box<dyn Layer>>) -> Self {
         Residual { main: Sequential(main), shortcut: None, activation: Activation::Identity }
     }
 
-    /// A branch, what stands beside it where the shape changes, and the activation of the sum.
+    /// A branch, the shortcut where the shape changes, and the activation of the sum.
     pub fn new<S: Layer + 'static>(main: Sequential, shortcut: Option<S>, activation: Activation) -> Self {
         Residual { main, shortcut: shortcut.map(|shortcut| Box::new(shortcut) as _), activation }
     }

@@ -7,7 +7,7 @@ use super::{Activation, Layer, Mode};
 use crate::error::Result;
 use crate::models::vars::Path;
 
-/// Channels scaled by what two 1×1 convolutions make of their means.
+/// Channels scaled by two 1×1 convolutions of their means.
 pub struct SqueezeExcitation {
     fc1: Conv2d,
     fc2: Conv2d,
@@ -15,7 +15,8 @@ pub struct SqueezeExcitation {
     gate: Activation,
 }
 
-/// A squeeze-and-excitation of `channels` through `squeezed` ones at `path`, with the keys `fc1` and `fc2`.
+/// A squeeze-and-excitation of `channels` through `squeezed` ones at `path`, with the keys `fc1`
+/// and `fc2`.
 pub fn squeeze_excitation(
     path: &Path,
     channels: i64,

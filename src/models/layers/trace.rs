@@ -1,8 +1,8 @@
-//! What the layers of one forward pass were: for `tl inspect`, and for the tests of what is dropped.
+//! The layers of one forward pass: for `tl inspect`, and for tests of dropout.
 //!
-//! Layers note themselves while a trace is being taken on their thread, and only then. The layer list of a
-//! network cannot be read off its structure, because blocks are code; a pass through it shows what runs,
-//! with the shapes that it runs on.
+//! Layers record themselves only while a trace is being taken on their thread. The layer list of a
+//! network cannot be read off its structure, because blocks are code; a forward pass shows the
+//! layers that run, with their shapes.
 
 use std::cell::RefCell;
 
@@ -10,12 +10,12 @@ use tch::{TchError, Tensor};
 
 use super::Dropping;
 
-/// One layer as it ran.
+/// A layer that ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traced {
-    /// What it is, such as `Conv2d 3×3`.
+    /// Its type, such as `Conv2d 3×3`.
     pub kind: String,
-    /// Where its weight lies in memory, which tells its key.
+    /// The address of its weight, which gives its key.
     pub weight: Option<usize>,
     /// The shape of its output.
     pub output: Vec<i64>,
@@ -23,14 +23,14 @@ pub struct Traced {
     pub multiply_adds: u64,
 }
 
-/// A layer that drops at random, as it ran.
+/// A randomly dropping layer that ran.
 #[derive(Debug)]
 pub struct Dropped {
     /// The layer itself.
     pub layer: Dropping,
-    /// A copy of what went in.
+    /// A copy of its input.
     pub input: Tensor,
-    /// A copy of what came out.
+    /// A copy of its output.
     pub output: Tensor,
 }
 
@@ -39,7 +39,7 @@ thread_local! {
     static DROPPED: RefCell<Option<Vec<Dropped>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work` and returns what it returned, with the layers that ran in it, in order.
+/// Runs `work`; returns its result, with the layers that ran in it, in order.
 pub fn traced<T>(work: impl FnOnce() -> T) -> (T, Vec<Traced>) {
     TRACE.with_borrow_mut(|trace| *trace = Some(Vec::new()));
     let result = work();
@@ -47,7 +47,8 @@ pub fn traced<T>(work: impl FnOnce() -> T) -> (T, Vec<Traced>) {
     (result, layers.unwrap_or_default())
 }
 
-/// Notes a layer, if a trace is being taken. `per_output` are the multiply-adds for each output number.
+/// Records a layer, if a trace is being taken. `per_output` is the number of multiply-adds for each
+/// output number.
 pub(in crate::models) fn note(
     kind: impl FnOnce() -> String,
     weight: Option<&Tensor>,
@@ -66,7 +67,7 @@ pub(in crate::models) fn note(
     });
 }
 
-/// Runs `work` and returns what it returned, with the layers that may drop at random, in order.
+/// Runs `work`; returns its result, with the layers that may drop at random, in order.
 pub fn dropped<T>(work: impl FnOnce() -> T) -> (T, Vec<Dropped>) {
     DROPPED.with_borrow_mut(|dropped| *dropped = Some(Vec::new()));
     let result = work();
@@ -74,7 +75,8 @@ pub fn dropped<T>(work: impl FnOnce() -> T) -> (T, Vec<Dropped>) {
     (result, layers.unwrap_or_default())
 }
 
-/// Notes a layer that may drop, if [`dropped`] is under way. What follows may write into `output`: it is copied.
+/// Records a layer that may drop, inside [`dropped`]. Later layers may overwrite `output`: it is
+/// copied.
 pub(super) fn note_dropping(layer: Dropping, input: &Tensor, output: &Tensor) -> Result<(), TchError> {
     DROPPED.with_borrow_mut(|dropped| {
         if let Some(layers) = dropped {

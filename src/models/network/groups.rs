@@ -7,17 +7,17 @@ use super::{Network, Var};
 /// Consecutive stages that are treated alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageGroup {
-    /// What to call it: `layer4`, or `layer4.1` where that is all of it that is trained.
+    /// Its name: `layer4`, or `layer4.1` if only that is trained.
     pub name: String,
     /// Its stages.
     pub stages: Range<usize>,
 }
 
 impl Network {
-    /// The trained stages in groups, first to last: stages with the same name up to the first dot, such as
-    /// `layer4.0` and `layer4.1`. So a network of fifty blocks has a handful of groups, and a rate that falls
-    /// from group to group does not vanish. In a network whose blocks are all of one group (vision
-    /// transformers) each block is one.
+    /// The trained stages in groups, first to last: stages with the same name up to the first dot,
+    /// such as `layer4.0` and `layer4.1`. So a network of fifty blocks has a handful of groups, and
+    /// a rate that falls from group to group does not vanish. In a network whose blocks are all in
+    /// one group (vision transformers) each block is one.
     pub fn trained_groups(&self) -> Vec<StageGroup> {
         let group_of = |name: &str| name.split('.').next().unwrap_or_default().to_string();
         let all = runs(self.stage_names().map(group_of));
@@ -49,8 +49,9 @@ impl Network {
         }
     }
 
-    /// The parameters that training moves, with the index of their stage; none for those of the head and of
-    /// auxiliary classifiers. What stands between the last stage and the classifier counts to that stage.
+    /// The parameters that training updates, with the index of their stage; `None` for those of the
+    /// head and of auxiliary classifiers. Parameters between the last stage and the classifier
+    /// count to that stage.
     pub fn trained_by_stage(&self) -> impl Iterator<Item = (&Var, Option<usize>)> {
         let first = self.first_trained_var();
         let stage_of = |index: usize| {
@@ -69,7 +70,7 @@ impl Network {
     }
 }
 
-/// Runs of equal names, with their places.
+/// Runs of equal names, with their ranges.
 fn runs(names: impl Iterator<Item = String>) -> Vec<(String, Range<usize>)> {
     let mut runs: Vec<(String, Range<usize>)> = Vec::new();
     for (index, name) in names.enumerate() {
@@ -96,7 +97,8 @@ mod tests {
     #[test]
     fn blocks_of_a_layer_are_a_group_and_a_transformers_are_each_their_own() {
         assert_eq!(groups("resnet50", 0), ["conv1", "layer1", "layer2", "layer3", "layer4"]);
-        // Within a group only what is trained counts: conv1, 3 + 4 + 6 blocks, then the first of layer4.
+        // Within a group only trained stages count: conv1, 3 + 4 + 6 blocks, then the first of
+        // layer4.
         assert_eq!(groups("resnet50", 14), ["layer4"]);
         assert_eq!(groups("resnet50", 15), ["layer4.1 to layer4.2"]);
         assert_eq!(groups("resnet50", 16), ["layer4.2"]);

@@ -1,23 +1,24 @@
-//! The chain cut in two: what its first stages make of images, and what the rest makes of that.
+//! The chain cut in two: the output of its first stages, and the rest of the network on it.
 //!
-//! A frozen prefix computes the same in every epoch, so its output can be kept and the rest run alone.
+//! A frozen prefix computes the same in every epoch, so its output can be cached and the rest run
+//! alone.
 
 use tch::Tensor;
 
 use super::{Mode, Network, Tap};
 use crate::error::Result;
 
-/// What the first stages of a network have made of a batch of images.
+/// Output of a network's first stages for a batch of images.
 #[derive(Debug)]
 pub struct Activations {
-    /// How many stages; after none of them these are the images as the first stage takes them.
+    /// Number of stages; with none of them, the first stage's input.
     pub stages: usize,
     /// `[N, …]`, on the network's device.
     pub values: Tensor,
 }
 
 impl Activations {
-    /// Other values of the same stages: a part of the batch.
+    /// Other values at the same stage: a part of the batch.
     pub fn with(&self, values: &Tensor) -> Activations {
         Activations { stages: self.stages, values: values.shallow_clone() }
     }
@@ -29,7 +30,8 @@ impl Network {
         Ok(Activations { stages: 0, values: self.transformed(images)? })
     }
 
-    /// What the frozen stages make of images `[N, 3, H, W]`: in inference mode and without gradients.
+    /// The output of the frozen stages for images `[N, 3, H, W]`, in inference mode and without
+    /// gradients.
     pub fn prefix(&self, images: &Tensor) -> Result<Activations> {
         tch::no_grad(|| {
             let values = self.run(0..self.frozen, &self.transformed(images)?, Mode::INFERENCE)?;
@@ -37,9 +39,9 @@ impl Network {
         })
     }
 
-    /// The logits `[N, K]`, and those of each auxiliary classifier that reads a stage behind the first `held`:
-    /// so many stages run without gradients and in inference mode (never fewer than are frozen), the rest
-    /// in `mode`.
+    /// The logits `[N, K]`, and those of each auxiliary classifier on a stage behind the first
+    /// `held`. These `held` stages run without gradients and in inference mode (never fewer than
+    /// are frozen), the rest in `mode`.
     pub fn forward_from(&self, xs: &Activations, held: usize, mode: Mode) -> Result<(Tensor, Vec<Tensor>)> {
         let held = held.clamp(self.frozen, self.stages.len()).max(xs.stages);
         if !self.head.reads.is_empty() {
@@ -57,7 +59,8 @@ impl Network {
         Ok((self.head.read(&values, Tap::Logits, mode)?, logits))
     }
 
-    /// The logits `[N, K]`, in inference mode and without gradients; no auxiliary classifier is run.
+    /// The logits `[N, K]`, in inference mode and without gradients; no auxiliary classifier is
+    /// run.
     pub fn logits_from(&self, xs: &Activations) -> Result<Tensor> {
         self.read_from(xs, Tap::Logits)
     }

@@ -1,11 +1,12 @@
 //! Parquet, through Arrow, so that `features` reads back as a fixed-size list.
 //!
-//! A row group is closed every 8 MB: that much is held in memory, and a reader can take the file in
-//! pieces of that size. Text is compressed (snappy); feature values do not compress and are left plain.
+//! A row group is closed every 8 MB: that much is held in memory, and a reader can read the file in
+//! pieces of that size. Text is compressed (snappy); feature values do not compress and are left
+//! plain.
 //!
-//! A row group is written whole, so the rows of the open one wait in a file, from which it is then encoded.
-//! A Parquet file ends with a list of its row groups; until the end, what it will say of each is kept in
-//! another file. So a run that goes on needs to read neither of the groups before.
+//! A row group is written at once, so the rows of the open one are kept in a file, from which it is
+//! then encoded. A Parquet file ends with a list of its row groups; until the end, the metadata of
+//! each is kept in another file. So a resumed run reads none of the earlier groups.
 
 mod features;
 mod predictions;
@@ -39,7 +40,7 @@ const ROW_GROUP: u64 = 8 << 20;
 /// Bytes of values encoded at a time.
 const BATCH: usize = 1 << 20;
 
-/// What a Parquet file begins and ends with.
+/// The magic bytes at both ends of a Parquet file.
 const MAGIC: &[u8] = b"PAR1";
 
 /// Reads waiting rows back as columns, about [`BATCH`] bytes of them; `None` at their end.
@@ -50,16 +51,17 @@ pub(super) struct ParquetFile {
     data: Part,
     /// The rows of the open group.
     rows: Part,
-    /// What the file's end will say of each group: a length in 8 bytes, then that much of Parquet metadata.
+    /// Metadata of each group for the footer: a length in 8 bytes, then that much of Parquet
+    /// metadata.
     groups: Part,
     schema: SchemaRef,
     properties: WriterProperties,
     columns: Columns,
-    /// Whether the rows are in a group already, and can go once that is noted.
+    /// Whether the rows are in a group already, and can be removed once that is recorded.
     closed: bool,
 }
 
-/// Takes the row group out of what Parquet writes: not the file's first bytes, and not its end.
+/// Extracts the row group from Parquet's output: without the file's first bytes and its footer.
 struct Splice<'a> {
     data: &'a mut Part,
     skip: usize,
@@ -83,10 +85,10 @@ impl ParquetFile {
     fn open(partial: &Partial, fields: Vec<Field>, plain: Option<&[&str]>, columns: Columns) -> Result<Self> {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            // A page index would stand after the groups, where the next group goes.
+            // A page index would follow the groups, where the next group goes.
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_offset_index_disabled(true)
-            // A group ends where it is told to.
+            // Groups are closed explicitly.
             .set_max_row_group_row_count(None);
         if let Some(column) = plain {
             let column = ColumnPath::new(column.iter().map(ToString::to_string).collect());
@@ -164,12 +166,12 @@ impl RowFile for ParquetFile {
         Ok(true)
     }
 
-    /// The journal knows of the group: its rows need not be kept.
+    /// The journal records the group: its rows are no longer needed.
     fn committed(&mut self) -> Result<()> {
         if std::mem::take(&mut self.closed) { self.rows.empty() } else { Ok(()) }
     }
 
-    /// Closes the last group and writes the end of the file.
+    /// Closes the last group and writes the footer.
     fn finish(&mut self, _: u64, places: &mut Places) -> Result<()> {
         if !self.closed && self.rows.length() > 0 {
             self.close_group()?;
@@ -194,7 +196,7 @@ impl RowFile for ParquetFile {
         }
         let file = match file {
             Some(file) => file,
-            // No row at all: a file of nothing tells what an end looks like.
+            // No rows at all: an empty file shows what the footer looks like.
             None => {
                 let (schema, properties) = (Arc::clone(&self.schema), self.properties.clone());
                 let writer = ArrowWriter::try_new(io::sink(), schema, Some(properties)).map_err(failed)?;
@@ -210,7 +212,7 @@ impl RowFile for ParquetFile {
     }
 }
 
-/// A row group that stands `shift` bytes further on.
+/// A row group shifted by `shift` bytes.
 fn shifted(group: &RowGroupMetaData, shift: i64) -> Result<RowGroupMetaData, ParquetError> {
     let columns = group.columns().iter().map(|column| {
         let dictionary = column.dictionary_page_offset().map(|offset| offset + shift);
@@ -229,11 +231,11 @@ fn shifted(group: &RowGroupMetaData, shift: i64) -> Result<RowGroupMetaData, Par
     }
 }
 
-/// The metadata of a file with these row groups, as its end has them.
+/// The footer metadata of a file with these row groups.
 fn end(file: FileMetaData, groups: Vec<RowGroupMetaData>) -> Result<Vec<u8>, ParquetError> {
     let mut numbered = Vec::with_capacity(groups.len());
     for (ordinal, group) in groups.into_iter().enumerate() {
-        // A file of more than 32,767 row groups leaves the numbers out.
+        // A file with more than 32,767 row groups omits the numbers.
         let builder = group.into_builder();
         numbered.push(match i16::try_from(ordinal) {
             Ok(ordinal) => builder.set_ordinal(ordinal.into()).build()?,
@@ -251,12 +253,12 @@ fn end(file: FileMetaData, groups: Vec<RowGroupMetaData>) -> Result<Vec<u8>, Par
     );
     let mut bytes = Vec::new();
     ParquetMetaDataWriter::new(&mut bytes, &ParquetMetaData::new(file, numbered)).finish()?;
-    // Its length and the magic follow; they are the caller's to write.
+    // Its length and the magic follow; the caller writes them.
     bytes.truncate(bytes.len() - 8);
     Ok(bytes)
 }
 
-/// Parquet wraps what the disk said; the user wants to know what the disk said.
+/// Unwraps the disk's error from Parquet's, for the user.
 fn failed(path: &Path, error: ParquetError) -> Error {
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     let error = match source {

@@ -1,18 +1,21 @@
-//! Shears, translations and rotations: torchvision's `affine` and `rotate` on a Pillow image, byte for byte.
+//! Shears, translations and rotations: torchvision's `affine` and `rotate` on a Pillow image, byte
+//! for byte.
 //!
-//! Nearest neighbour, black outside, the size unchanged: the defaults of torchvision's policies. The matrices
-//! are those of `functional.py` (`_get_inverse_affine_matrix`) and of Pillow's `Image.rotate`, in double
-//! precision. What Pillow's `src/libImaging/Geometry.c` makes of them decides the bytes: 16.16 fixed point, or
-//! double precision where the matrix only moves and scales. Its third way, for coordinates from 32768 up,
-//! is out of reach of images of at most [`Preprocessing::MAX_SIZE`](super::Preprocessing::MAX_SIZE).
+//! Nearest neighbour, black outside, the size unchanged: the defaults of torchvision's policies.
+//! The matrices are those of `functional.py` (`_get_inverse_affine_matrix`) and of Pillow's
+//! `Image.rotate`, in double precision. Pillow's `src/libImaging/Geometry.c` determines the bytes:
+//! 16.16 fixed point, or double precision where the matrix only moves and scales. Its third way,
+//! for coordinates from 32768 up, is not reached by images of at most
+//! [`Preprocessing::MAX_SIZE`](super::Preprocessing::MAX_SIZE).
 
 use super::RgbImage;
 
-/// From a pixel of the output to the place in the input that it shows: `x' = m0 x + m1 y + m2`,
-/// `y' = m3 x + m4 y + m5`, pixels' centres at one half.
+/// Maps an output pixel to its position in the input: `x' = m0 x + m1 y + m2`, `y' = m3 x + m4 y +
+/// m5`, with pixel centres at one half.
 type Matrix = [f64; 6];
 
-/// Moves each row along by `level` times its distance from the top; positive is to the right of what is below.
+/// Shifts each row by `level` times its distance from the top; positive shifts upper rows to the
+/// right of lower ones.
 pub(super) fn shear_x(image: &RgbImage, level: f64) -> RgbImage {
     transform(image, inverse([0.0; 2], [0.0; 2], [level.atan().to_degrees(), 0.0]))
 }
@@ -22,17 +25,17 @@ pub(super) fn shear_y(image: &RgbImage, level: f64) -> RgbImage {
     transform(image, inverse([0.0; 2], [0.0; 2], [0.0, level.atan().to_degrees()]))
 }
 
-/// Moves the image by whole pixels, to the right and down.
+/// Shifts the image by whole pixels, to the right and down.
 pub(super) fn translate(image: &RgbImage, right: f64, down: f64) -> RgbImage {
     transform(image, inverse(centre(image), [right, down], [0.0; 2]))
 }
 
-/// Turns the image counterclockwise around its centre.
+/// Rotates the image counterclockwise around its centre.
 pub(super) fn rotate(image: &RgbImage, degrees: f64) -> RgbImage {
     let degrees = degrees.rem_euclid(360.0);
     let (width, height) = (image.width as usize, image.height as usize);
     let square = width == height;
-    // Pillow turns by right angles without a matrix.
+    // Pillow rotates by right angles without a matrix.
     match degrees {
         0.0 => return image.clone(),
         180.0 => return gather(image, |x, y| Some((width - 1 - x, height - 1 - y))),
@@ -56,7 +59,8 @@ fn round_15(x: f64) -> f64 {
     format!("{x:.15}").parse().unwrap_or(x)
 }
 
-/// torchvision's `_get_inverse_affine_matrix` at an angle of 0 and a scale of 1; the shear in degrees.
+/// torchvision's `_get_inverse_affine_matrix` at an angle of 0 and a scale of 1; the shear in
+/// degrees.
 fn inverse([cx, cy]: [f64; 2], [tx, ty]: [f64; 2], shear: [f64; 2]) -> Matrix {
     let [sx, sy] = shear.map(f64::to_radians);
     let rotation = 0.0f64;
@@ -77,7 +81,7 @@ fn transform(image: &RgbImage, matrix: Matrix) -> RgbImage {
     if matrix[1] == 0.0 && matrix[3] == 0.0 { scale(image, matrix) } else { fixed(image, matrix) }
 }
 
-/// `ImagingScaleAffine`: positions add up in double precision.
+/// `ImagingScaleAffine`: positions accumulate in double precision.
 fn scale(image: &RgbImage, matrix: Matrix) -> RgbImage {
     let positions = |start: f64, step: f64, count: u32| -> Vec<Option<usize>> {
         let mut at = start + step * 0.5;
@@ -93,7 +97,7 @@ fn scale(image: &RgbImage, matrix: Matrix) -> RgbImage {
     gather(image, |x, y| columns[x].zip(rows[y]))
 }
 
-/// `affine_fixed`: 16 bits behind the point.
+/// `affine_fixed`: 16 fractional bits.
 fn fixed(image: &RgbImage, m: Matrix) -> RgbImage {
     let fix = |number: f64| (number * 65536.0 + 0.5).floor() as i64;
     let [a0, a1, a3, a4] = [m[0], m[1], m[3], m[4]].map(fix);

@@ -1,8 +1,8 @@
-//! Colours: Pillow's `ImageEnhance` and torchvision's `adjust_hue` on a Pillow image, byte for byte, and
-//! torchvision's `ColorJitter` of them.
+//! Colours: Pillow's `ImageEnhance` and torchvision's `adjust_hue` on a Pillow image, byte for
+//! byte, and torchvision's `ColorJitter` made of them.
 //!
-//! Facts of Pillow: `Image.blend` (`src/libImaging/Blend.c`) computes in single precision and cuts off
-//! what is behind the point; grey is `(19595 r + 38470 g + 7471 b + 32768) >> 16`, and HSV
+//! Facts of Pillow: `Image.blend` (`src/libImaging/Blend.c`) computes in single precision and
+//! truncates; grey is `(19595 r + 38470 g + 7471 b + 32768) >> 16`, and HSV
 //! (`src/libImaging/Convert.c`) mixes single and double precision as C does.
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::RgbImage;
 use super::draws::Draws;
 
-/// torchvision's `ColorJitter`: how far each property may go. 0 leaves it alone.
+/// torchvision's `ColorJitter`: the strength of each change. 0 leaves a property alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ColorJitter {
@@ -30,7 +30,7 @@ impl ColorJitter {
         *self == ColorJitter::default()
     }
 
-    /// What is wrong with the numbers, a message each.
+    /// Invalid settings, a message each.
     pub(super) fn mistakes(&self) -> Vec<String> {
         let amounts =
             [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)];
@@ -58,8 +58,8 @@ impl ColorJitter {
         }
     }
 
-    /// `ColorJitter.get_params`. All numbers are drawn, whether they are wanted or not, so that one property
-    /// more or less leaves the others as they were.
+    /// `ColorJitter.get_params`. All numbers are always drawn, so that enabling one property does
+    /// not change the others.
     pub(super) fn draw(&self, draws: &mut Draws) -> Vec<Change> {
         let mut order = [0, 1, 2, 3];
         for last in (1..4usize).rev() {
@@ -118,9 +118,9 @@ pub(super) fn sharpness(image: &mut RgbImage, factor: f64) {
     }
 }
 
-/// `Image.blend`: `from` at a factor of 0, `to` at 1, beyond them outside.
+/// `Image.blend`: `from` at a factor of 0, `to` at 1, extrapolated outside.
 fn blend(from: u8, to: u8, factor: f64) -> u8 {
-    // The cast cuts off and saturates, as Pillow does by comparing.
+    // The cast truncates and saturates, as Pillow does by comparing.
     (f32::from(from) + factor as f32 * (f32::from(to) - f32::from(from))) as u8
 }
 
@@ -130,8 +130,8 @@ fn grey(pixel: &[u8]) -> u8 {
     ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
 }
 
-/// `filter(ImageFilter.SMOOTH)`: `src/libImaging/Filter.c` in single precision, row below first. The
-/// outermost pixels stay as they are.
+/// `filter(ImageFilter.SMOOTH)`: `src/libImaging/Filter.c` in single precision, row below first.
+/// The outermost pixels are unchanged.
 fn smoothed(image: &RgbImage) -> RgbImage {
     let mut out = image.clone();
     let (width, height) = (image.width as usize, image.height as usize);
@@ -157,7 +157,8 @@ fn smoothed(image: &RgbImage) -> RgbImage {
     out
 }
 
-/// torchvision's `adjust_hue`: the hue of Pillow's HSV, a byte, moved by `turns` × 255 without its fraction.
+/// torchvision's `adjust_hue`: the hue of Pillow's HSV, a byte, shifted by `turns` × 255,
+/// truncated.
 pub(super) fn hue(image: &mut RgbImage, turns: f64) {
     let shift = (turns * 255.0) as i32 as u8;
     for pixel in image.data.chunks_exact_mut(3) {

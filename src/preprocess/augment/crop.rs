@@ -1,8 +1,9 @@
-//! What part of an image training sees: torchvision's `RandomResizedCrop`, or `Resize` to a random size and
+//! Training crops: torchvision's `RandomResizedCrop`, or `Resize` to a random size and
 //! `RandomCrop`, which is VGG's scale jitter (Simonyan and Zisserman 2015, section 3.1).
 //!
-//! Where evaluation squashes or pads the whole image, training squashes or pads the part in the same way, and random
-//! rectangles have about the image's shape: the network learns from what it will be shown, at other sizes.
+//! Where evaluation squashes or pads the whole image, training does the same to the crop, and
+//! random rectangles have about the image's shape: the network trains on what evaluation will show
+//! it, at other sizes.
 
 use std::ops::RangeInclusive;
 
@@ -26,25 +27,27 @@ pub struct CropBox {
 }
 
 impl Preprocessing {
-    /// torchvision's `resized_crop`: cut `crop` out of `image`, then resize it to `crop_size` squared.
+    /// torchvision's `resized_crop`: cut `crop` out of `image`, then resize it to `crop_size`
+    /// squared.
     ///
-    /// The filter does not look beyond the rectangle. A rectangle that reaches outside the image is cut
-    /// at its edges. With [`Fit::Pad`] it keeps its proportions, between margins.
+    /// The filter does not read beyond the rectangle. A rectangle that reaches outside the image is
+    /// clipped to it. With [`Fit::Pad`] it keeps its proportions, between margins.
     pub fn resized_crop(&self, image: &RgbImage, crop: CropBox) -> RgbImage {
         let (target, place) = self.resized_crop_target((image.width, image.height), crop);
         self.padded(resize(image, &target), place)
     }
 
-    /// What [`Preprocessing::resized_crop`] makes of an image of so many columns and rows, and its place.
+    /// The target of [`Preprocessing::resized_crop`] for an image of this size, and its place.
     pub(super) fn resized_crop_target(&self, image: (u32, u32), crop: CropBox) -> (Target, Place) {
         self.region_target(rectangle(image, crop.left, crop.top, crop.width, crop.height))
     }
 
-    /// torchvision's `Resize(scale)`, then the `crop_size` squared at (`left`, `top`) of what that gives. `scale` is the
-    /// shorter side, with another [`Fit`] that of the square; a padded image that is shorter than
-    /// the crop stands in the middle of it.
+    /// torchvision's `Resize(scale)`, then the `crop_size` squared at (`left`, `top`) of the
+    /// result. `scale` is the shorter side, or with another [`Fit`] the side of the square; a
+    /// padded image that is shorter than the crop is centred in it.
     ///
-    /// A `scale` below `crop_size` is raised to it, and a place that reaches outside is moved inside.
+    /// A `scale` below `crop_size` is raised to it, and a position that reaches outside is moved
+    /// inside.
     pub fn scaled_crop(&self, image: &RgbImage, scale: u32, left: u64, top: u64) -> RgbImage {
         let (target, place) = self.scaled_crop_target((image.width, image.height), scale, left, top);
         self.padded(resize(image, &target), place)
@@ -63,7 +66,7 @@ impl Preprocessing {
         (Target { region, size, columns, rows, interpolation }, (left, top))
     }
 
-    /// The scale jitter of a stream: the scale, then the place.
+    /// The scale jitter of a stream: the scale, then the position.
     pub(super) fn jittered_crop(
         &self,
         image: (u32, u32),
@@ -78,8 +81,9 @@ impl Preprocessing {
         self.scaled_crop_target(image, scale, left, top)
     }
 
-    /// The ratios of random rectangles of an image: those of the squashed or padded image are relative to the image's
-    /// own, so that the whole image is one of them, and what they show has the shape that evaluation gives it.
+    /// The aspect ratios of random rectangles of an image. Those of a squashed or padded image are
+    /// relative to its own, so that the whole image is one of them, and crops have the shape of
+    /// evaluation.
     pub(super) fn ratios(&self, [least, most]: [f64; 2], (width, height): (u32, u32)) -> [f64; 2] {
         match self.fit {
             Fit::Crop => [least, most],
@@ -92,7 +96,8 @@ impl Preprocessing {
 }
 
 impl Draws {
-    /// `RandomResizedCrop.get_params`: ten tries, then the largest central rectangle within the ratios.
+    /// `RandomResizedCrop.get_params`: ten tries, then the largest central rectangle within the
+    /// ratios.
     pub(super) fn crop_box(
         &mut self,
         scale: [f64; 2],
@@ -119,7 +124,7 @@ impl Draws {
 
 fn central_box(width: u32, height: u32, ratios: RangeInclusive<f64>) -> CropBox {
     let ratio = f64::from(width) / f64::from(height);
-    // The casts saturate, and a side is at least one pixel.
+    // The casts saturate, and a side has at least one pixel.
     let (crop_width, crop_height) = if ratio < *ratios.start() {
         (width, (f64::from(width) / ratios.start()).round_ties_even() as u32)
     } else if ratio > *ratios.end() {

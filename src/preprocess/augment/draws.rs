@@ -6,8 +6,8 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::DrawKey;
 
-/// What random numbers are for. Each purpose has a stream of its own, so that turning one change on leaves
-/// the draws of the others as they were.
+/// Purposes of random numbers. Each has its own stream, so that enabling one change leaves the
+/// draws of the others unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The horizontal flip, then the crop.
@@ -34,7 +34,7 @@ impl Purpose {
 pub(super) struct Draws(ChaCha8Rng);
 
 impl Draws {
-    /// The key is the cipher's key as it is: streams of different keys are independent.
+    /// The key is used directly as the cipher's key: streams of different keys are independent.
     pub(super) fn new(key: DrawKey, purpose: Purpose) -> Self {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&key.seed.to_le_bytes());
@@ -59,7 +59,7 @@ impl Draws {
         ((u128::from(self.0.next_u64()) * (u128::from(most) + 1)) >> 64) as u64
     }
 
-    /// From the normal distribution with mean 0 and deviation 1.
+    /// From the normal distribution with mean 0 and standard deviation 1.
     pub(super) fn normal(&mut self) -> f64 {
         StandardNormal.sample(&mut self.0)
     }

@@ -1,12 +1,12 @@
-//! Training's random pixels, each change as torchvision or the paper has it.
+//! Training augmentation, each change as in torchvision or the paper.
 //!
 //! In this order: a random part of the image ([`Augmentation::random_resized_crop`] or
-//! [`Augmentation::scale_jitter`], else the crop of evaluation), flips, a [`Policy`], [`ColorJitter`], and
-//! AlexNet's shift of colours. Given what was drawn, the bytes are torchvision's.
+//! [`Augmentation::scale_jitter`], else the crop of evaluation), flips, a [`Policy`],
+//! [`ColorJitter`], and AlexNet's colour shift. Given the draws, the bytes are torchvision's.
 //!
-//! What is drawn is a function of the run's seed, the epoch and the image, so neither the number of
-//! threads nor the order in which images are decoded can change it, and a resumed run draws what the
-//! undisturbed run would have drawn.
+//! Draws are a function of the run's seed, the epoch and the image. So neither the number of
+//! threads nor the order of decoding can change them, and a resumed run draws the same as an
+//! uninterrupted one.
 
 mod affine;
 mod color;
@@ -32,19 +32,19 @@ pub use color::ColorJitter;
 pub use crop::CropBox;
 pub use policy::Policy;
 
-/// What training does to an image at random.
+/// Random changes to training images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augmentation {
-    /// Cut out a random rectangle and resize it to the crop size; otherwise, and without `scale_jitter`, the
-    /// image is resized and centre-cropped as in evaluation.
+    /// Crop a random rectangle and resize it to the crop size; otherwise, and without
+    /// `scale_jitter`, the image is resized and centre-cropped as in evaluation.
     pub random_resized_crop: bool,
-    /// The rectangle's share of the image's area: the least and the greatest.
+    /// The rectangle's share of the image's area: minimum and maximum.
     pub scale: [f64; 2],
-    /// The rectangle's width over its height: the least and the greatest.
+    /// The rectangle's width over its height: minimum and maximum.
     pub ratio: [f64; 2],
-    /// Instead of `random_resized_crop`: resize the shorter side to a random number of pixels from the first
-    /// to the second, then cut out a random square of the crop size.
+    /// Instead of `random_resized_crop`: resize the shorter side to a random number of pixels in
+    /// this range, then take a random square crop of the crop size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_jitter: Option<[u32; 2]>,
     /// The probability of a horizontal flip.
@@ -58,7 +58,7 @@ pub struct Augmentation {
     /// Random brightness, contrast, saturation and hue.
     #[serde(skip_serializing_if = "ColorJitter::is_none")]
     pub color_jitter: ColorJitter,
-    /// The deviation of AlexNet's shift of colours; 0 for none.
+    /// The standard deviation of AlexNet's colour shift; 0 for none.
     #[serde(skip_serializing_if = "is_zero")]
     pub pca_color: f64,
 }
@@ -68,7 +68,7 @@ fn is_zero(number: &f64) -> bool {
 }
 
 impl Default for Augmentation {
-    /// torchvision's defaults of a random crop and a horizontal flip, and nothing else.
+    /// torchvision's defaults of a random crop and a horizontal flip.
     fn default() -> Self {
         Augmentation {
             random_resized_crop: true,
@@ -85,7 +85,7 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// Nothing at random: training sees what evaluation sees.
+    /// Nothing random: training sees the same pixels as evaluation.
     pub fn none() -> Self {
         Augmentation { random_resized_crop: false, flip: 0.0, ..Augmentation::default() }
     }
@@ -111,7 +111,7 @@ impl Augmentation {
             && [flip, vertical_flip, pca_color].into_iter().all(is_zero)
     }
 
-    /// What is wrong with the numbers, for crops of `crop_size` pixels: a message each, `scale: …`.
+    /// Invalid settings for crops of `crop_size` pixels: a message each, `scale: …`.
     pub fn mistakes(&self, crop_size: u32) -> Vec<String> {
         let mut mistakes = Vec::new();
         let mut range = |key: &str, [low, high]: [f64; 2], most: f64, meaning: &str| {
@@ -151,7 +151,7 @@ impl Augmentation {
     }
 }
 
-/// What decides every random draw for one image in one epoch.
+/// Key of every random draw for one image in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DrawKey {
     /// The run's seed.
@@ -163,12 +163,12 @@ pub struct DrawKey {
 }
 
 impl Preprocessing {
-    /// `image` as training's input: [`Preprocessing::train_pixels`], and a shift of colours with them.
+    /// `image` as training's input: [`Preprocessing::train_pixels`], and a colour shift.
     pub fn train_input(&self, augmentation: &Augmentation, image: &RgbImage, key: DrawKey) -> Input {
         self.shifted(augmentation, self.train_pixels(augmentation, image, key), key)
     }
 
-    /// The same of a stored image, of which no more is decoded than is needed.
+    /// The same of a stored image, decoding no more than needed.
     ///
     /// # Errors
     /// Those of [`decode_file`](super::decode_file).
@@ -203,7 +203,7 @@ impl Preprocessing {
         self.varied(augmentation, self.padded(resize(image, &target), place), key)
     }
 
-    /// What training sees of an image of so many columns and rows, and its place in the crop.
+    /// The training target for an image of this size, and its place in the crop.
     fn train_target(&self, augmentation: &Augmentation, image: (u32, u32), key: DrawKey) -> (Target, Place) {
         let mut draws = Draws::new(key, Purpose::Crop);
         // The flip's draw comes first.
@@ -219,7 +219,7 @@ impl Preprocessing {
         }
     }
 
-    /// All that comes after the crop, in pixels.
+    /// Applies everything after the crop that changes pixels.
     fn varied(&self, augmentation: &Augmentation, mut pixels: RgbImage, key: DrawKey) -> RgbImage {
         let flip = Draws::new(key, Purpose::Crop).unit() < augmentation.flip;
         if flip {
@@ -238,7 +238,8 @@ impl Preprocessing {
     }
 }
 
-/// The rectangle that `key` draws from a `width` × `height` image; what [`Preprocessing::train_pixels`] uses.
+/// The rectangle that `key` draws from a `width` × `height` image, as used by
+/// [`Preprocessing::train_pixels`].
 #[cfg(test)]
 pub(super) fn draw_crop_box(augmentation: &Augmentation, width: u32, height: u32, key: DrawKey) -> CropBox {
     let mut draws = Draws::new(key, Purpose::Crop);

@@ -1,12 +1,12 @@
-//! The operations that policies are made of: torchvision's `_apply_op` on Pillow images, byte for byte given
-//! the magnitude, and its tables of magnitudes (`transforms/autoaugment.py`).
+//! Operations of policies: torchvision's `_apply_op` on Pillow images, byte for byte given the
+//! magnitude, and its tables of magnitudes (`transforms/autoaugment.py`).
 
 use super::{RgbImage, affine, color, tables};
 
 /// torchvision's `num_magnitude_bins`: the magnitudes of `RandAugment` and `TrivialAugmentWide`.
 pub(super) const BINS: u32 = 31;
 
-/// What a policy does to an image, by torchvision's names.
+/// An operation of a policy, by torchvision's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Identity,
@@ -26,7 +26,7 @@ pub(super) enum Operation {
     Invert,
 }
 
-/// Those that `RandAugment` and `TrivialAugmentWide` choose among, in torchvision's order.
+/// The choices of `RandAugment` and `TrivialAugmentWide`, in torchvision's order.
 pub(super) const CHOICES: [Operation; 14] = {
     use Operation::*;
     [
@@ -107,8 +107,8 @@ impl Operation {
     }
 }
 
-/// `torch.linspace(start, end, bins)[bin]`, in single precision. In the last bit PyTorch's own depends on how
-/// many numbers the processor takes at once; this is `start + step * i`, counted from the nearer end.
+/// `torch.linspace(start, end, bins)[bin]`, in single precision. PyTorch's last bit depends on the
+/// processor's vector width; this is `start + step * i`, counted from the nearer end.
 fn line(start: f64, end: f64, bin: u32, bins: u32) -> f64 {
     let (start, end, last) = (start as f32, end as f32, bins - 1);
     let step = (end - start) / last as f32;

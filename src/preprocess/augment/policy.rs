@@ -1,5 +1,6 @@
 //! torchvision's `AutoAugment` for ImageNet, `RandAugment` and `TrivialAugmentWide`
-//! (`transforms/autoaugment.py`) on Pillow images: nearest neighbour and black outside, its defaults.
+//! (`transforms/autoaugment.py`) on Pillow images: nearest neighbour and black outside, its
+//! defaults.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +12,9 @@ use super::operation::{BINS, CHOICES, Operation};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Policy {
-    /// One of 25 pairs of operations that were learned on ImageNet (Cubuk et al. 2019).
+    /// One of 25 pairs of operations learned on ImageNet (Cubuk et al. 2019).
     AutoAugment,
-    /// So many random operations, all of one magnitude (Cubuk et al. 2020).
+    /// A number of random operations, all of one magnitude (Cubuk et al. 2020).
     RandAugment {
         /// Operations in a row, from 1 up.
         num_ops: u32,
@@ -25,12 +26,12 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// The most operations in a row.
+    /// Operations in a row at most.
     pub const MAX_OPS: u32 = 16;
     /// The greatest magnitude.
     pub const MAX_MAGNITUDE: u32 = BINS - 1;
 
-    /// What is wrong with the numbers, if anything.
+    /// The error in the settings, if any.
     pub(super) fn mistake(&self) -> Option<String> {
         let Policy::RandAugment { num_ops, magnitude } = *self else { return None };
         if !(1..=Policy::MAX_OPS).contains(&num_ops) {
@@ -81,10 +82,11 @@ impl Policy {
     }
 }
 
-/// The magnitudes that [`PAIRS`] counts in.
+/// The number of magnitudes in [`PAIRS`].
 pub(super) const PAIR_BINS: u32 = 10;
 
-/// `AutoAugmentPolicy.IMAGENET`: operation, probability in tenths, magnitude (0 where there is none).
+/// `AutoAugmentPolicy.IMAGENET`: operation, probability in tenths, magnitude (0 where there is
+/// none).
 #[rustfmt::skip]
 pub(super) const PAIRS: [[(Operation, u8, u32); 2]; 25] = {
     use Operation::*;

@@ -1,4 +1,4 @@
-//! Changes that send each value of a channel to another: Pillow's `ImageOps`, byte for byte.
+//! Lookup-table changes of channel values: Pillow's `ImageOps`, byte for byte.
 
 use super::RgbImage;
 
@@ -22,7 +22,8 @@ pub(super) fn solarize(image: &mut RgbImage, threshold: f64) {
     }
 }
 
-/// `ImageOps.autocontrast`: stretches each channel so that its darkest value becomes 0, its lightest 255.
+/// `ImageOps.autocontrast`: stretches each channel so that its darkest value becomes 0, its
+/// lightest 255.
 pub(super) fn autocontrast(image: &mut RgbImage) {
     by_histogram(image, |counts| {
         let lowest = counts.iter().position(|&count| count > 0)?;
@@ -32,12 +33,12 @@ pub(super) fn autocontrast(image: &mut RgbImage) {
         }
         let scale = 255.0 / (highest - lowest) as f64;
         let offset = -(lowest as f64) * scale;
-        // The cast cuts off and saturates.
+        // The cast truncates and saturates.
         Some(std::array::from_fn(|value| (value as f64 * scale + offset) as u8))
     });
 }
 
-/// `ImageOps.equalize`: makes the histogram of each channel as even as it can be.
+/// `ImageOps.equalize`: makes the histogram of each channel as even as possible.
 pub(super) fn equalize(image: &mut RgbImage) {
     by_histogram(image, |counts| {
         let last = counts.iter().rfind(|&&count| count > 0)?;
@@ -54,7 +55,7 @@ pub(super) fn equalize(image: &mut RgbImage) {
     });
 }
 
-/// Sends each channel through the table that its histogram gives; without a table it stays.
+/// Maps each channel through a table computed from its histogram; without a table it stays.
 fn by_histogram(image: &mut RgbImage, table: impl Fn(&[u64; 256]) -> Option<[u8; 256]>) {
     for channel in 0..3 {
         let mut counts = [0; 256];

@@ -1,4 +1,4 @@
-//! Against torchvision, through the files that `tests/oracle/augment.py` wrote.
+//! Against torchvision's results (`tests/oracle/augment.py`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -79,7 +79,8 @@ fn operations_equal_torchvisions_to_the_byte() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
 }
 
-/// The tolerance is PyTorch's own: its `linspace` differs by one unit in the last place between processors.
+/// The tolerance is PyTorch's own: its `linspace` differs by one unit in the last place between
+/// processors.
 #[test]
 fn magnitudes_are_torchvisions() {
     for row in rows("magnitudes.csv") {
@@ -185,7 +186,7 @@ fn key(image: u64) -> DrawKey {
     DrawKey { seed: 5, epoch: 2, image }
 }
 
-/// What these keys have drawn since the first version: checksums of whole crops, flips among them.
+/// Pinned draws of these keys: checksums of whole crops, flips among them.
 #[test]
 fn draws_of_crops_and_flips_stay_as_they_were() {
     let preset = preset(20, Interpolation::Bilinear);
@@ -193,7 +194,7 @@ fn draws_of_crops_and_flips_stay_as_they_were() {
         .map(|image| crc(&preset.train_pixels(&Augmentation::default(), &open("wide"), key(image))))
         .collect();
     assert_eq!(drawn, PINNED);
-    // More changes behind them draw from streams of their own.
+    // Later changes have their own streams.
     let boxes = |augmentation: &Augmentation| {
         (0..6).map(|i| draw_crop_box(augmentation, 57, 41, key(i))).collect::<Vec<_>>()
     };
@@ -204,7 +205,7 @@ fn draws_of_crops_and_flips_stay_as_they_were() {
 
 const PINNED: [&str; 6] = ["5dccbb11", "99a55aa7", "ff38b251", "a8cab09f", "5daf6899", "919e6975"];
 
-/// Each change alone: it changes pixels, differently in different epochs, and is a function of the key.
+/// Each change alone: it changes pixels, differently in different epochs, as a function of the key.
 #[test]
 fn every_change_is_random_and_a_function_of_its_key() {
     let none = Augmentation::none();
@@ -244,14 +245,14 @@ fn every_change_is_random_and_a_function_of_its_key() {
 fn scale_jitter_draws_every_size_and_place() {
     let preset = preset(20, Interpolation::Bilinear);
     let augmentation = Augmentation { scale_jitter: Some([20, 22]), flip: 0.0, ..Augmentation::none() };
-    // A gradient from left to right tells the place, its steepness the size.
+    // In a gradient from left to right, the values give the position, and the steepness the size.
     let data: Vec<u8> = (0..48u32 * 48).flat_map(|i| [(i % 48 * 5) as u8, (i / 48 * 5) as u8, 0]).collect();
     let image = RgbImage { width: 48, height: 48, data };
     let mut seen = std::collections::BTreeMap::new();
     for index in 0..900 {
         *seen.entry(preset.train_pixels(&augmentation, &image, key(index)).data).or_insert(0usize) += 1;
     }
-    // 20: one place; 21: two by two; 22: three by three.
+    // 20: one position; 21: two by two; 22: three by three.
     assert_eq!(seen.len(), 1 + 4 + 9);
     let mut counts: Vec<usize> = seen.into_values().collect();
     counts.sort();
@@ -261,7 +262,8 @@ fn scale_jitter_draws_every_size_and_place() {
     assert!(counts[..9].iter().all(|count| (5..62).contains(count)), "{counts:?}");
 }
 
-/// torchvision's distributions of `ColorJitter`: uniform factors, each of 24 orders as often as the others.
+/// torchvision's distributions of `ColorJitter`: uniform factors, each of 24 orders as often as the
+/// others.
 #[test]
 fn colour_jitter_draws_uniform_factors_in_any_order() {
     const DRAWS: u64 = 12_000;
@@ -340,7 +342,7 @@ fn every_wrong_number_is_told() {
     assert_eq!([jitter([20, 20]), jitter([30, 25]), jitter([20, 5000])], [0, 1, 1]);
 }
 
-/// The plan of a recipe that uses none of the new changes reads as it did, and goes into a run folder as it did.
+/// The plan of a recipe without the new changes reads the same, and so does its run folder.
 #[test]
 fn what_is_off_is_not_written() {
     let text = serde_json::to_string(&Augmentation::default()).unwrap();

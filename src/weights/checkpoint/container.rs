@@ -1,12 +1,12 @@
-//! Which container a file is, told by its first bytes.
+//! The container of a file, by its first bytes.
 
 use super::pickle;
 use crate::text::words::counted;
 
-/// How much of a file [`Container::of`] wants to see: a tar's first header.
+/// Bytes that [`Container::of`] needs: a tar's first header.
 pub(super) const HEAD_BYTES: u64 = 512;
 
-/// The containers that hold weights.
+/// Containers of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Container {
     /// PyTorch 1.6 and later.
@@ -20,11 +20,12 @@ pub(super) enum Container {
 }
 
 impl Container {
-    /// The container of a file that begins with `head` (the whole file if it is shorter than [`HEAD_BYTES`]).
+    /// The container of a file that begins with `head` (the whole file if it is shorter than
+    /// [`HEAD_BYTES`]).
     ///
     /// # Errors
     ///
-    /// What the file is instead, if that can be told.
+    /// A description of the file instead, if it can be told.
     pub(super) fn of(head: &[u8]) -> Result<Self, String> {
         if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
             return Ok(Container::Zip);
@@ -32,8 +33,9 @@ impl Container {
         if head.get(257..262) == Some(b"ustar") {
             return Ok(Container::Tar);
         }
-        // The header's length comes first. No real header reaches 2^40 bytes, so no text is taken for one; and no pickle, whose
-        // first bytes a length such as 0x580 has too.
+        // The header's length comes first. No real header reaches 2^40 bytes, so text is not
+        // mistaken for one; nor is a pickle, whose first bytes are also those of lengths such as
+        // 0x580.
         if head.len() > 8 && head[8] == b'{' && head[5..8] == [0, 0, 0] {
             return Ok(Container::Safetensors);
         }
@@ -48,7 +50,7 @@ impl Container {
     }
 }
 
-/// Names what a file is that holds no weights.
+/// Describes a file that holds no weights.
 fn what_else(head: &[u8]) -> String {
     let expected = "expected PyTorch weights (.pth, .pt) or safetensors";
     if head.is_empty() {
@@ -99,14 +101,14 @@ fn what_else(head: &[u8]) -> String {
         }
         return format!("is a text file, not a weights file; {expected}");
     }
-    // A tar is known by the end of its first header only.
+    // A tar is recognised only by the end of its first header.
     if (head.len() as u64) < HEAD_BYTES {
         return short;
     }
     format!("is no weights file that is known here; {expected}")
 }
 
-/// The bytes as text if they are printable UTF-8, up to a character that the head's end cuts.
+/// The bytes as text if they are printable UTF-8, up to a character cut off by the head's end.
 fn as_text(head: &[u8]) -> Option<&str> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
@@ -132,7 +134,7 @@ mod tests {
         assert_eq!(Container::of(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."), Ok(Container::Legacy));
         assert_eq!(Container::of(b"L119547037146038801333356L\n."), Ok(Container::Legacy));
         assert_eq!(Container::of(b"\x02\0\0\0\0\0\0\0{}"), Ok(Container::Safetensors));
-        // A header of 1408 bytes: its length begins as a pickle of protocol 5 does.
+        // A header of 1408 bytes: its length starts with the same bytes as a pickle of protocol 5.
         assert_eq!(Container::of(b"\x80\x05\0\0\0\0\0\0{\"a"), Ok(Container::Safetensors));
         assert_eq!(Container::of(b"\x80\x04\x95{\0\0\0\0\0\0\0}"), Ok(Container::Legacy));
     }

@@ -44,7 +44,7 @@ fn plain_pickle(pickle: &Pickle) -> String {
     })
 }
 
-/// Reads `sys_info`, which the legacy stream and the tar have.
+/// Reads `sys_info`, present in the legacy stream and the tar.
 pub(super) fn check_byte_order(info: &Pickle) -> Parsed<()> {
     let entries =
         info.mapping(info.root).ok_or_else(|| damaged("it does not say how its numbers are stored"))?;
@@ -58,7 +58,7 @@ pub(super) fn check_byte_order(info: &Pickle) -> Parsed<()> {
     }
 }
 
-/// A file read from front to back.
+/// A file read sequentially.
 pub(super) struct Stream<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
@@ -72,7 +72,7 @@ impl<'a> Stream<'a> {
         Ok(pickle)
     }
 
-    /// The next storage: its length in elements, then the elements. `None` if the file ends before.
+    /// The next storage: its length in elements, then the elements. `None` if the file ends first.
     pub(super) fn storage(&mut self, element: usize) -> Option<&'a [u8]> {
         let numel = u64_at(self.bytes, self.at)?;
         let count = usize::try_from(numel).ok()?.checked_mul(element)?;
@@ -82,9 +82,9 @@ impl<'a> Stream<'a> {
         Some(storage)
     }
 
-    /// The list of keys, then the storages in its order.
+    /// The list of keys, then the storages in that order.
     fn storages(&mut self, object: &Pickle<'a>) -> Parsed<Keyed<'a>> {
-        // How large an element is stands only in the references to a storage.
+        // The size of an element is known only from references to a storage.
         let mut elements = HashMap::new();
         for reference in object.objects() {
             let Object::Persistent(id) = reference else { continue };

@@ -1,15 +1,15 @@
-//! Checkpoint files: the tensors that PyTorch or a safetensors writer put into a file.
+//! Checkpoint files: reads tensors written by PyTorch or a safetensors writer.
 //!
-//! The container is told by content, never by name: PyTorch's zip, its legacy stream, its oldest
-//! tar, or safetensors (`container`). The three of PyTorch hold a pickle, a program for a small
-//! stack machine that may ask for any Python function to be called. The machine here (`pickle`)
-//! records what it is asked for and calls nothing; the few recorded calls that rebuild a tensor are
-//! then understood by `rebuild`, and `state_dict` picks out the one dictionary that matters.
-//! Whatever else a training checkpoint holds (an optimizer's state, arguments, dates) is never looked at.
+//! The container is detected by content, never by name: PyTorch's zip, its legacy stream, its
+//! oldest tar, or safetensors (`container`). PyTorch's three hold a pickle, a program for a small
+//! stack machine that can request a call of any Python function. The machine here (`pickle`)
+//! records calls and makes none. `rebuild` then interprets the few recorded calls that rebuild a
+//! tensor, and `state_dict` finds the one dictionary that matters. Everything else in a training
+//! checkpoint (an optimizer's state, arguments, dates) is ignored.
 //!
-//! No length in a file is believed before it is compared with what the file holds, nothing recurses
-//! on nested data, and memory is bounded by three times the file's size and 300 MB (which only a
-//! hostile description of the tensors takes).
+//! Every length in a file is checked against the file's contents, nothing recurses on nested data,
+//! and memory is bounded by three times the file's size and 300 MB (which only a hostile
+//! description of the tensors takes).
 
 mod container;
 mod legacy;
@@ -35,31 +35,31 @@ use container::Container;
 
 pub use tensor::{Dtype, RawTensor};
 
-/// Files beyond this are refused unread. The largest torchvision file is 2.6 GB; with an optimizer's
+/// Larger files are refused unread. The largest torchvision file is 2.6 GB; with an optimizer's
 /// state in it, three times that.
 const MAX_FILE_BYTES: u64 = 16 << 30;
 
-/// `Result` of the parsers, whose errors are the words after `{path}: `.
+/// `Result` of the parsers; errors are the text after `{path}: `.
 type Parsed<T> = std::result::Result<T, String>;
 
-/// What a checkpoint file holds.
+/// Contents of a checkpoint file.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoint {
     /// Names and tensors in the file's order, each name once. Wrappers (`state_dict`, `module.` and
-    /// the like) are taken off.
+    /// the like) are removed.
     pub tensors: Vec<(String, RawTensor)>,
-    /// The names as the file has them, where [`Checkpoint::rename`] has changed any.
+    /// The names in the file, if [`Checkpoint::rename`] has changed any.
     pub own_names: Option<Vec<String>>,
     /// The `__metadata__` of a safetensors file; empty for PyTorch's containers.
     pub metadata: BTreeMap<String, String>,
-    /// What the user should know although the file was read: whole sentences without the path.
+    /// Warnings for the user about a file that was read: whole sentences without the path.
     pub warnings: Vec<String>,
     /// The sha256 of the whole file, as 64 lower-case hex digits.
     pub sha256: String,
 }
 
 impl Checkpoint {
-    /// Gives the tensors other names.
+    /// Renames the tensors.
     pub fn rename(&mut self, name: impl Fn(&str) -> String) {
         let names = self.tensors.iter().map(|(own, _)| name(own));
         let names: Vec<String> = names.collect();
@@ -70,7 +70,7 @@ impl Checkpoint {
         self.own_names = Some(pairs.map(|((own, _), name)| std::mem::replace(own, name)).collect());
     }
 
-    /// The tensors under the names that the file gives them.
+    /// The tensors under their names in the file.
     pub fn as_in_file(&self) -> impl Iterator<Item = (&str, &RawTensor)> {
         let own = |index: usize| self.own_names.as_ref().map(|names| names[index].as_str());
         let tensors = self.tensors.iter().enumerate();
@@ -78,12 +78,12 @@ impl Checkpoint {
     }
 }
 
-/// Reads a checkpoint file whole.
+/// Reads a whole checkpoint file.
 ///
 /// # Errors
 ///
 /// [`Error::Io`] if the system refuses; [`Error::File`] with one sentence or two if the file is no
-/// checkpoint, is cut short, damaged or hostile, or holds something else than a state dict.
+/// checkpoint, is cut short, damaged or hostile, or holds something other than a state dict.
 pub fn read_checkpoint(path: &Path) -> Result<Checkpoint> {
     let about = fs::metadata(path).map_err(Error::io("read", path))?;
     if !about.is_file() {
@@ -97,7 +97,7 @@ pub fn read_checkpoint(path: &Path) -> Result<Checkpoint> {
         ));
     }
     let mut file = File::open(path).map_err(Error::io("read", path))?;
-    // The head decides, so that a film named `x.pth` is not read whole to be refused.
+    // The head decides, so that a film named `x.pth` is refused without reading all of it.
     let mut bytes = Vec::new();
     file.by_ref().take(container::HEAD_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     let container = Container::of(&bytes).map_err(|message| Error::file(path, message))?;
@@ -107,7 +107,7 @@ pub fn read_checkpoint(path: &Path) -> Result<Checkpoint> {
     };
     file.take(rest).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
 
-    // The digest takes as long as all the rest together, so it runs beside it.
+    // The digest takes as long as everything else together, so it runs in parallel.
     std::thread::scope(|scope| {
         let digest = std::thread::Builder::new().spawn_scoped(scope, || sha256(&bytes));
         let checkpoint = parse(container, &bytes).map_err(|message| Error::file(path, message));
@@ -119,7 +119,7 @@ pub fn read_checkpoint(path: &Path) -> Result<Checkpoint> {
     })
 }
 
-/// Everything but the digest, from the file's bytes.
+/// Parses everything but the digest from the file's bytes.
 fn parse(container: Container, bytes: &[u8]) -> Parsed<Checkpoint> {
     match container {
         Container::Zip => zip::read(bytes),
@@ -133,7 +133,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The error for a file that ends before it should: by far the most common damage, with one remedy.
+/// The error for a file that ends too early: by far the most common damage, with one remedy.
 fn cut_short(what: impl std::fmt::Display) -> String {
     format!("is cut short: {what}; download or copy it again")
 }
@@ -153,7 +153,7 @@ fn quoted(name: &str) -> String {
     format!("`{shown}`")
 }
 
-/// The first few of several names, each quoted, and how many more there are.
+/// The first few of several names, each quoted, and the number of the others.
 fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 5;
     let more = names.len().saturating_sub(SHOWN);
@@ -164,7 +164,7 @@ fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     text
 }
 
-/// `count` little-endian bytes at `at`, if they are there.
+/// `count` little-endian bytes at `at`, if present.
 fn slice_at(bytes: &[u8], at: usize, count: usize) -> Option<&[u8]> {
     bytes.get(at..at.checked_add(count)?)
 }

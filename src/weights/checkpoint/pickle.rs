@@ -1,5 +1,5 @@
-//! What a pickle describes (a checkpoint's, or one of CIFAR's), as data: a flat list of objects that refer to
-//! one another by number.
+//! A parsed pickle (a checkpoint's, or one of CIFAR's): a flat list of objects that refer to one
+//! another by number.
 //!
 //! Flat, because a hostile pickle nests as deep as it is long: neither reading nor dropping may
 //! recurse. Strings are slices of the file. Calls are recorded, never made.
@@ -10,14 +10,14 @@ use super::quoted;
 
 pub(crate) use machine::read;
 
-/// The number 0x1950A86A20F9469CFC6C, with which PyTorch's legacy stream begins, as LONG1's bytes.
+/// PyTorch's magic number 0x1950A86A20F9469CFC6C, which starts the legacy stream, as LONG1's bytes.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 /// The same, as protocols 0 and 1 write it.
 const MAGIC_AS_TEXT: &[u8] = b"119547037146038801333356";
 /// The beginning of a legacy stream of protocol 0 or 1.
 pub(crate) const MAGIC_AS_TEXT_OPCODE: &[u8] = b"L119547037146038801333356L\n";
 
-/// A value: a small one itself, or the number of an object.
+/// A value: a small one inline, or the number of an object.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Value<'a> {
     None,
@@ -25,19 +25,19 @@ pub(crate) enum Value<'a> {
     Int(i64),
     /// An integer beyond 64 bits: little-endian bytes, or decimal digits in protocols 0 and 1.
     BigInt(&'a [u8]),
-    /// Never looked at, so never decoded.
+    /// Never used, so never decoded.
     Float,
     Str(&'a str),
     Bytes(&'a [u8]),
     Object(u32),
 }
 
-/// An object. Lists and sets are one kind: nothing here tells them apart.
+/// An object. Lists and sets are the same here: nothing needs to tell them apart.
 #[derive(Debug)]
 pub(crate) enum Object<'a> {
     List(Vec<Value<'a>>),
     Tuple(Vec<Value<'a>>),
-    /// In the file's order, with the keys that occur twice.
+    /// In the file's order, duplicate keys included.
     Dict(Vec<(Value<'a>, Value<'a>)>),
     /// A class or function by name.
     Global {
@@ -48,29 +48,29 @@ pub(crate) enum Object<'a> {
     Call {
         callee: Value<'a>,
         args: Value<'a>,
-        /// Whether the file asks for a new object of a class (and not for any callable to be called).
+        /// Whether the file requests a new object of a class (rather than a call of any callable).
         instance: bool,
-        /// What was put in with `object[key] = value`.
+        /// Items set by `object[key] = value`.
         items: Vec<(Value<'a>, Value<'a>)>,
-        /// What its attributes were set from.
+        /// The state its attributes were set from.
         state: Value<'a>,
     },
-    /// What only the container can resolve: a storage.
+    /// A storage, which only the container can resolve.
     Persistent(Value<'a>),
 }
 
-/// A pickle that was read to its end.
+/// A pickle read to its end.
 #[derive(Debug)]
 pub(crate) struct Pickle<'a> {
     objects: Vec<Object<'a>>,
-    /// What it describes.
+    /// Its value.
     pub(crate) root: Value<'a>,
-    /// How many bytes it took.
+    /// Its length in bytes.
     pub(crate) len: usize,
 }
 
 impl<'a> Pickle<'a> {
-    /// The object that a value stands for.
+    /// The object of a value.
     pub(crate) fn object(&self, value: Value<'a>) -> Option<&Object<'a>> {
         match value {
             Value::Object(index) => self.objects.get(index as usize),
@@ -78,7 +78,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// All objects, in the order in which they were made.
+    /// All objects, in order of creation.
     pub(crate) fn objects(&self) -> &[Object<'a>] {
         &self.objects
     }
@@ -97,7 +97,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The elements of an argument tuple; none if it is no tuple.
+    /// The elements of an argument tuple; empty if it is no tuple.
     pub(crate) fn arguments(&self, value: Value<'a>) -> &[Value<'a>] {
         match self.object(value) {
             Some(Object::Tuple(items)) => items,
@@ -113,7 +113,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The entries of a dictionary of whatever kind, in order.
+    /// The entries of any kind of dictionary, in order.
     pub(crate) fn mapping(&self, value: Value<'a>) -> Option<Vec<(Value<'a>, Value<'a>)>> {
         match self.object(value)? {
             Object::Dict(items) => Some(items.clone()),
@@ -127,7 +127,7 @@ impl<'a> Pickle<'a> {
                 if !dictionary.contains(&self.global(*callee)?) {
                     return None;
                 }
-                // Python 2 gave OrderedDict its entries as an argument: a list of pairs.
+                // Python 2 passed an OrderedDict's entries as an argument: a list of pairs.
                 let mut entries = Vec::new();
                 let pairs = self.arguments(*args).iter().filter_map(|&arg| self.sequence(arg));
                 for pair in pairs.flatten() {
@@ -141,7 +141,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// What a value is, for a message.
+    /// A description of a value, for a message.
     pub(crate) fn describe(&self, value: Value<'a>) -> String {
         let Value::Object(_) = value else {
             let word = match value {
@@ -166,7 +166,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The dotted name of what a call calls.
+    /// The dotted name of a call's target.
     pub(crate) fn callee(&self, callee: Value<'a>) -> String {
         match self.object(callee) {
             Some(Object::Global { module, name }) => format!("{module}.{name}"),
@@ -199,7 +199,7 @@ impl<'a> Pickle<'a> {
     }
 }
 
-/// Whether no honest checkpoint has a reason to call this. Only the wording depends on it: nothing is called anyway.
+/// Whether no honest checkpoint calls this. Only the wording depends on it: nothing is ever called.
 pub(crate) fn is_dangerous(module: &str, name: &str) -> bool {
     let package = module.split('.').next().unwrap_or(module);
     match package {
@@ -237,7 +237,7 @@ pub(crate) fn is_dangerous(module: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a value is the number with which PyTorch's legacy stream begins.
+/// Whether a value is the magic number of PyTorch's legacy stream.
 pub(crate) fn is_magic(value: Value) -> bool {
     matches!(value, Value::BigInt(digits) if digits == MAGIC || digits == MAGIC_AS_TEXT)
 }

@@ -1,30 +1,30 @@
-//! From the recorded call that rebuilds a tensor to its bytes.
+//! From a tensor's recorded rebuild call to its bytes.
 //!
-//! The calls are those of `torch/_utils.py`. Errors are the words after "the tensor `key` ".
+//! The calls are those of `torch/_utils.py`. Errors are the text after "the tensor `key` ".
 
 use super::pickle::{Object, Pickle, Value};
 use super::tensor::{Dtype, RawTensor};
 use super::{Parsed, quoted};
 
-/// A parameter around a tensor of a subclass is two wrappers; nothing honest has more.
+/// A parameter around a tensor subclass has two wrappers; no honest file has more.
 const MAX_WRAPPERS: usize = 8;
 /// PyTorch's own limit.
 const MAX_DIMENSIONS: usize = 64;
-/// What small files may need beyond a multiple of their size: expanded scalars, say.
+/// Extra budget of small files beyond a multiple of their size: for expanded scalars, say.
 const SPARE_BYTES: usize = 1 << 20;
 
-/// Where a container keeps its storages, and its tensors if they have their own table (tar).
+/// A container's storages, and its tensors if they have their own table (tar).
 pub(super) trait Storages<'a> {
     /// The bytes of the storage with this key.
     fn storage(&self, key: &str) -> Option<&'a [u8]>;
 
-    /// The tensor that a persistent id stands for.
+    /// The tensor of a persistent id.
     fn tensor(&self, _id: Value<'a>) -> Option<Parsed<View<'a>>> {
         None
     }
 }
 
-/// A tensor as PyTorch sees it: sizes and strides over a storage, in elements.
+/// A tensor in PyTorch's form: sizes and strides over a storage, in elements.
 #[derive(Debug, Clone)]
 pub(super) struct View<'a> {
     pub(super) storage: &'a [u8],
@@ -34,8 +34,8 @@ pub(super) struct View<'a> {
     pub(super) stride: Vec<u64>,
 }
 
-/// How many bytes the tensors of a file may take. Views share storages, and a stride of 0 makes a
-/// tensor of any size out of one element: without a limit 1 KB could ask for a terabyte.
+/// Limit on the bytes of a file's tensors. Views share storages, and a stride of 0 makes a tensor
+/// of any size out of one element: without a limit 1 KB could request a terabyte.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: usize,
@@ -56,15 +56,15 @@ pub(super) struct StorageRef<'a> {
     pub(super) numel: u64,
     /// Bytes an element.
     pub(super) element: usize,
-    /// `None` for kinds that are known but cannot be read: complex, quantised.
+    /// `None` for known dtypes that cannot be read: complex, quantised.
     dtype: Option<Dtype>,
     class: &'a str,
-    /// Offset and length in elements of the part that is meant (legacy stream only).
+    /// Offset and length in elements of the referenced part (legacy stream only).
     part: Option<(u64, u64)>,
 }
 
 impl<'a> StorageRef<'a> {
-    /// Reads a persistent id; `None` if it is no storage of a known kind.
+    /// Reads a persistent id; `None` if it is no storage of a known dtype.
     pub(super) fn of(pickle: &Pickle<'a>, id: Value<'a>) -> Option<Self> {
         let [Value::Str("storage"), class, Value::Str(key), _location, Value::Int(numel), view @ ..] =
             pickle.sequence(id)?
@@ -86,7 +86,7 @@ impl<'a> StorageRef<'a> {
     }
 }
 
-/// Kind of element and its size, by the name of PyTorch's storage class.
+/// Dtype and element size, by the name of PyTorch's storage class.
 pub(super) fn storage_class(name: &str) -> Option<(Option<Dtype>, usize)> {
     let dtype = match name {
         "DoubleStorage" => Dtype::F64,
@@ -108,13 +108,13 @@ pub(super) fn storage_class(name: &str) -> Option<(Option<Dtype>, usize)> {
     Some((Some(dtype), dtype.size()))
 }
 
-/// Kind of element by `torch.dtype`'s name.
+/// Dtype by `torch.dtype`'s name.
 fn dtype_named(name: &str) -> Option<Dtype> {
     use Dtype::*;
     [F64, F32, F16, BF16, I64, I32, I16, I8, U8, Bool].into_iter().find(|dtype| dtype.name() == name)
 }
 
-/// Whether a value stands for a tensor, of whatever kind.
+/// Whether a value is a tensor of any kind.
 pub(super) fn is_tensor<'a>(pickle: &Pickle<'a>, storages: &impl Storages<'a>, value: Value<'a>) -> bool {
     match pickle.object(value) {
         Some(Object::Persistent(id)) => storages.tensor(*id).is_some(),
@@ -257,7 +257,7 @@ fn strided<'a>(
     })
 }
 
-/// The bytes from `start` on, if they are there.
+/// The bytes from `start` on, if present.
 pub(super) fn part(bytes: &[u8], start: u64, count: u64) -> Option<&[u8]> {
     let start = usize::try_from(start).ok()?;
     bytes.get(start..start.checked_add(usize::try_from(count).ok()?)?)
@@ -285,7 +285,7 @@ pub(super) fn materialise(view: &View, budget: &mut Budget) -> Parsed<RawTensor>
     let whole = |size: &u64| usize::try_from(*size).map_err(|_| beyond());
     let sizes = shape.iter().map(whole).collect::<Parsed<Vec<_>>>()?;
     let mut strides = stride.iter().map(whole).collect::<Parsed<Vec<_>>>()?;
-    // The stride of a single element is never walked, and may be any number.
+    // The stride of a dimension of size 1 is never used, and may be any number.
     for (stride, _) in strides.iter_mut().zip(&sizes).filter(|(_, size)| **size == 1) {
         *stride = 0;
     }
@@ -294,7 +294,7 @@ pub(super) fn materialise(view: &View, budget: &mut Budget) -> Parsed<RawTensor>
         return Ok(RawTensor { dtype: *dtype, shape: sizes, bytes: Vec::new() });
     }
 
-    // The last element's place and the number of elements, both of which may overflow.
+    // The last element's position and the number of elements, both of which may overflow.
     let last = sizes
         .iter()
         .zip(&strides)
@@ -321,7 +321,8 @@ pub(super) fn materialise(view: &View, budget: &mut Budget) -> Parsed<RawTensor>
     Ok(RawTensor { dtype: *dtype, shape: sizes, bytes })
 }
 
-/// Whether the elements lie one after another in row-major order. Strides of sizes of 1 do not matter.
+/// Whether the elements are contiguous in row-major order. Strides of dimensions of size 1 do not
+/// matter.
 fn is_contiguous(sizes: &[usize], strides: &[usize]) -> bool {
     let mut expected = 1;
     sizes.iter().zip(strides).rev().all(|(&size, &stride)| {
@@ -331,7 +332,7 @@ fn is_contiguous(sizes: &[usize], strides: &[usize]) -> bool {
     })
 }
 
-/// Collects a view's elements in row-major order; its last element lies inside of `storage`.
+/// Collects a view's elements in row-major order; its last element lies inside `storage`.
 fn gather(storage: &[u8], element: usize, count: usize, sizes: &[usize], strides: &[usize]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(count);
     let mut index = vec![0; sizes.len()];

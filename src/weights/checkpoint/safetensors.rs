@@ -1,7 +1,7 @@
-//! The safetensors format: a JSON header with kinds, sizes and places, then the bytes.
+//! The safetensors format: a JSON header with dtypes, shapes and offsets, then the bytes.
 //!
-//! The crate checks that the tensors fill the file without gaps or overlaps and have the sizes that
-//! they say. It does not see keys that occur twice, nor does it keep their order: those are ours.
+//! The crate checks that the tensors fill the file without gaps or overlaps and match their
+//! declared sizes. It does not detect duplicate keys or keep their order; this module does.
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
@@ -25,7 +25,7 @@ const METADATA: &str = "__metadata__";
 ///
 /// # Errors
 ///
-/// If it is cut short, damaged, has a key twice, or holds kinds of numbers that no model uses.
+/// If it is cut short, damaged, has a duplicate key, or holds dtypes that no model uses.
 pub(super) fn read(bytes: &[u8]) -> Parsed<Checkpoint> {
     let length = u64_at(bytes, 0).and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
     if length > MAX_HEADER {
@@ -74,7 +74,7 @@ fn dtype(kind: Kind) -> Option<Dtype> {
     })
 }
 
-/// Why the crate refused: the file's length says whether its end is missing.
+/// Why the crate refused the file: its length shows whether the end is missing.
 fn refusal(bytes: &[u8], header: usize, error: &::safetensors::SafeTensorError) -> String {
     use ::safetensors::SafeTensorError as E;
     let present = bytes.len().saturating_sub(LENGTH + header);
@@ -110,9 +110,9 @@ fn keys(header: &[u8]) -> Parsed<Vec<String>> {
     }
 }
 
-/// Collects the keys of a map, twice if they are there twice.
+/// Collects the keys of a map, duplicates included.
 struct Keys {
-    /// Whether to look into the metadata, where a key must not occur twice either.
+    /// Whether to check the metadata for duplicate keys too.
     nested: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The state dict inside of whatever was saved: at the top, or under a wrapper's key.
+//! Finds the state dict in a pickle: at the top, or under a wrapper's key.
 
 use std::collections::HashSet;
 
@@ -7,20 +7,20 @@ use super::rebuild::{self, Budget, Storages};
 use super::tensor::RawTensor;
 use super::{Checkpoint, Parsed, listed, quoted};
 
-/// The keys under which training scripts keep the state dict, the most telling first.
+/// Training scripts' keys of the state dict, the most specific first.
 const WRAPPERS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 /// `{"model": {"state_dict": ..}}` exists; deeper nesting does not.
 const MAX_WRAPPERS: usize = 2;
-/// What DataParallel puts before every key.
+/// DataParallel's prefix of every key.
 const DATA_PARALLEL: &str = "module.";
 
 const REMEDY: &str = "in Python: torch.save(model.state_dict(), ...)";
 
-/// The tensors of a pickle's state dict, with wrappers taken off.
+/// The tensors of a pickle's state dict, without wrappers.
 ///
 /// # Errors
 ///
-/// If the pickle holds something else, a key occurs twice, or a tensor does not lie inside of its storage.
+/// If the pickle holds something else, a key occurs twice, or a tensor is not inside its storage.
 pub(super) fn read<'a>(
     pickle: &Pickle<'a>,
     storages: &impl Storages<'a>,
@@ -41,7 +41,7 @@ pub(super) fn read<'a>(
             return Err(duplicate(key));
         }
         if !rebuild::is_tensor(pickle, storages, value) {
-            // What a module computes for itself (`get_extra_state`); no tensor, and not ours to read.
+            // A module's own state (`get_extra_state`); no tensor, and not for us to read.
             if key.ends_with("_extra_state") && call_of(pickle, value).is_none_or(|call| !call.dangerous) {
                 warnings.push(format!("the entry {} is not a tensor and was left out", quoted(key)));
                 continue;
@@ -53,7 +53,7 @@ pub(super) fn read<'a>(
             .map_err(|problem| format!("the tensor {} {problem}", quoted(key)))?;
         tensors.push((key.to_owned(), tensor));
     }
-    // Reached only if no call stands where tensors should be.
+    // Reached only if no call is in a tensor's place.
     for name in pickle.dangerous_calls() {
         warnings.push(format!(
             "besides its tensors the file asks Python to run {}; that was ignored here, but torch.load may obey it",
@@ -64,7 +64,7 @@ pub(super) fn read<'a>(
     Ok(Checkpoint { tensors, warnings, ..Checkpoint::default() })
 }
 
-/// Takes `module.` off, if every key has it.
+/// Removes `module.`, if every key has it.
 pub(super) fn strip_data_parallel(tensors: &mut [(String, RawTensor)]) {
     if tensors.iter().all(|(key, _)| key.len() > DATA_PARALLEL.len() && key.starts_with(DATA_PARALLEL)) {
         for (key, _) in tensors {
@@ -97,7 +97,7 @@ fn find<'a>(pickle: &Pickle<'a>, storages: &impl Storages<'a>) -> Parsed<Entries
     if entries.is_empty() {
         return Err(format!("holds an empty dictionary, not a state dict; {REMEDY}"));
     }
-    // A hostile call is worth naming, wherever it stands.
+    // A hostile call is worth naming, wherever it is.
     if let Some((_, value)) =
         entries.iter().find(|(_, value)| call_of(pickle, *value).is_some_and(|c| c.dangerous))
     {
@@ -117,7 +117,7 @@ fn find<'a>(pickle: &Pickle<'a>, storages: &impl Storages<'a>) -> Parsed<Entries
     ))
 }
 
-/// The dictionary under a wrapper's key. A tensor or a plain value under it makes it no wrapper.
+/// The dictionary under a wrapper's key. With a tensor or a plain value under it, it is no wrapper.
 fn wrapped<'a>(
     pickle: &Pickle<'a>,
     storages: &impl Storages<'a>,
@@ -146,7 +146,7 @@ fn wrapped<'a>(
 struct Call {
     name: String,
     dangerous: bool,
-    /// Whether a function of an unknown package would be run, rather than an object of a class made.
+    /// Whether it calls a function of an unknown package, rather than creating an object.
     foreign_function: bool,
 }
 
@@ -161,7 +161,7 @@ fn call_of<'a>(pickle: &Pickle<'a>, value: Value<'a>) -> Option<Call> {
     Some(Call { dangerous, foreign_function: !instance && !known && !is_class, name })
 }
 
-/// The error for a call that no weights file has reason to ask for; `place` follows the function's name.
+/// The error for a call that no weights file needs; `place` follows the function's name.
 pub(super) fn attack<'a>(pickle: &Pickle<'a>, value: Value<'a>, place: &str) -> Option<String> {
     let call = call_of(pickle, value).filter(|call| call.dangerous || call.foreign_function)?;
     Some(format!(
@@ -170,7 +170,7 @@ pub(super) fn attack<'a>(pickle: &Pickle<'a>, value: Value<'a>, place: &str) -> 
     ))
 }
 
-/// The error for a value that should be a dictionary: the top, or what stands under a wrapper's key.
+/// The error for a value that should be a dictionary: the top, or the value under a wrapper's key.
 fn not_a_dict<'a>(pickle: &Pickle<'a>, value: Value<'a>, under: Option<&str>) -> String {
     let place = under.map(|key| format!(" under {}", quoted(key))).unwrap_or_default();
     attack(pickle, value, &place).unwrap_or_else(|| match call_of(pickle, value) {

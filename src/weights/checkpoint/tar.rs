@@ -36,7 +36,7 @@ impl<'a> Members<'a> {
         for entry in entries {
             let entry = entry.map_err(|error| unreadable(bytes, &error))?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
-            // The reader skips over what a member should hold without looking whether it is there.
+            // The reader skips a member's data without checking that it is there.
             let data = rebuild::part(bytes, entry.raw_file_position(), entry.size())
                 .ok_or_else(|| cut_short(format!("its member {} is not complete", quoted(&name))))?;
             if entry.header().entry_type().is_file() {
@@ -55,7 +55,7 @@ impl<'a> Members<'a> {
     fn get(&self, name: &str) -> Parsed<&'a [u8]> {
         let member = self.0.iter().find(|(known, _)| known == name).map(|(_, data)| *data);
         member.ok_or_else(|| {
-            // A tar that has the beginning of what PyTorch wrote has lost its end.
+            // A tar that begins as PyTorch's files do has lost its end.
             let ours = ["sys_info", "storages", "tensors", "pickle"];
             match self.0.iter().all(|(known, _)| ours.contains(&known.as_str())) {
                 true => cut_short(format!("its member {} is missing", quoted(name))),
@@ -76,18 +76,18 @@ fn not_torch(members: &[(String, &[u8])]) -> String {
 }
 
 fn unreadable(bytes: &[u8], error: &std::io::Error) -> String {
-    // A tar is made of whole blocks.
+    // A tar consists of whole blocks.
     match bytes.len().is_multiple_of(512) {
         true => damaged(format!("its tar headers cannot be read ({error})")),
         false => cut_short("it ends in the middle of a block"),
     }
 }
 
-/// A storage and its kind, `None` if that cannot be read.
+/// A storage and its dtype, `None` if that cannot be read.
 type Typed<'a> = (&'a [u8], Option<Dtype>);
 
-/// Their number; then for each `(key, device, class)`, its length and its bytes; then a list of views
-/// `(key, key of the root, offset, elements)`.
+/// Their number; then for each `(key, device, class)`, its length and its bytes; then a list of
+/// views `(key, key of the root, offset, elements)`.
 fn storages(bytes: &[u8]) -> Parsed<HashMap<i64, Typed<'_>>> {
     let wrong = || damaged("the table of its storages makes no sense");
     let mut stream = Stream { bytes, at: 0 };
@@ -175,7 +175,7 @@ struct Tables<'a> {
 }
 
 impl<'a> Storages<'a> for Tables<'a> {
-    /// Only tensors are referred to.
+    /// Only tensors are referenced.
     fn storage(&self, _key: &str) -> Option<&'a [u8]> {
         None
     }

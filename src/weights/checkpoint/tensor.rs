@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-/// The kinds of number that a weights file may hold.
+/// Dtypes of a weights file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// 64-bit float.
@@ -23,7 +23,7 @@ pub enum Dtype {
     I8,
     /// Unsigned 8-bit.
     U8,
-    /// One byte a truth value.
+    /// One byte a boolean.
     Bool,
 }
 
@@ -38,7 +38,7 @@ impl Dtype {
         }
     }
 
-    /// Whether it is a floating-point kind, which [`RawTensor::to_f32`] converts.
+    /// Whether it is a floating-point dtype, which [`RawTensor::to_f32`] converts.
     pub fn is_float(self) -> bool {
         matches!(self, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
     }
@@ -63,21 +63,21 @@ impl Dtype {
 /// One tensor, contiguous and row-major.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawTensor {
-    /// The kind of its elements.
+    /// The dtype of its elements.
     pub dtype: Dtype,
     /// Its sizes; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Its elements, little-endian: the product of `shape` times the kind's size.
+    /// Its elements, little-endian: the product of `shape` times the dtype's size.
     pub bytes: Vec<u8>,
 }
 
 impl RawTensor {
-    /// How many elements it has.
+    /// Number of elements.
     pub fn numel(&self) -> usize {
         self.bytes.len() / self.dtype.size()
     }
 
-    /// The elements as 32-bit floats (float64 is rounded); `None` for integers and truth values.
+    /// The elements as 32-bit floats (float64 is rounded); `None` for integers and booleans.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
         let bytes = &self.bytes;
         Some(match self.dtype {
@@ -91,9 +91,9 @@ impl RawTensor {
 }
 
 impl RawTensor {
-    /// Whether each element is a number, and stays one as a 32-bit float.
+    /// Whether every element is finite, also as a 32-bit float.
     pub fn is_finite(&self) -> bool {
-        // All bits of the exponent are set in what is no number.
+        // The exponent bits of a non-finite number are all set.
         const F32: u32 = 0x7f80_0000;
         const F16: u16 = 0x7c00;
         const BF16: u16 = 0x7f80;
@@ -108,7 +108,8 @@ impl RawTensor {
     }
 }
 
-/// Whether one element at least is as `what` says. All are looked at, many at a time: nearly always none is.
+/// Whether `what` holds for at least one element. All are checked, many at a time, as it nearly
+/// always holds for none.
 fn any<const N: usize>(bytes: &[u8], what: impl Fn([u8; N]) -> bool) -> bool {
     bytes.as_chunks::<N>().0.iter().fold(false, |found, chunk| found | what(*chunk))
 }

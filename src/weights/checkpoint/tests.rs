@@ -1,4 +1,4 @@
-//! Files that PyTorch wrote (`tests/oracle/checkpoints.py`), and below them damaged and hostile ones.
+//! PyTorch's own files (`tests/oracle/checkpoints.py`), then damaged and hostile ones.
 
 mod containers;
 mod damage;
@@ -34,7 +34,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(fixtures().join(name)).expect("the fixture is committed")
 }
 
-/// Everything that `read_checkpoint` does but open the file and hash it.
+/// `read_checkpoint` without opening the file and hashing it.
 fn read(bytes: &[u8]) -> Result<Checkpoint, String> {
     let head = &bytes[..bytes.len().min(HEAD_BYTES as usize)];
     parse(Container::of(head)?, bytes)

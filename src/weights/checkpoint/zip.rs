@@ -1,8 +1,8 @@
 //! The container of PyTorch 1.6 and later: a zip of stored entries below one folder.
 //!
-//! Our own reader, because it has to be stricter than a general one: entries that overlap, lie outside
-//! of the file or occur twice are refused, and PyTorch's way of writing no checksums is understood.
-//! The format is PKWARE's APPNOTE 6.3.
+//! Our own reader, because it must be stricter than a general one: entries that overlap, lie
+//! outside the file or occur twice are refused, and PyTorch's files without checksums are
+//! understood. The format is PKWARE's APPNOTE 6.3.
 
 use std::collections::HashMap;
 
@@ -22,14 +22,14 @@ const MAX_COMMENT: usize = 0xffff;
 /// Flag: checksum and sizes follow the data, and may be 0 in the local header.
 const SIZES_FOLLOW: u16 = 1 << 3;
 const ENCRYPTED: u16 = 1;
-/// The method of entries that are not compressed.
+/// The method of uncompressed entries.
 const STORED: u16 = 0;
 
 /// Reads PyTorch's zip.
 ///
 /// # Errors
 ///
-/// If it is another zip, cut short, damaged (the checksums tell), or holds no state dict.
+/// If it is another zip, cut short, damaged (by the checksums), or holds no state dict.
 pub(super) fn read(bytes: &[u8]) -> Parsed<Checkpoint> {
     let archive = Archive::of(bytes)?;
     let folder = archive.torch_folder()?;
@@ -53,7 +53,7 @@ pub(super) fn read(bytes: &[u8]) -> Parsed<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// Where PyTorch's files lie in the archive: the folder's name is anything.
+/// The folder of PyTorch's files in the archive: it may have any name.
 struct Folder<'a, 'b> {
     archive: &'b Archive<'a>,
     name: &'a str,
@@ -70,10 +70,10 @@ struct Entry<'a> {
     name: &'a str,
     stored: bool,
     crc: u32,
-    /// Where its local header begins.
+    /// Offset of its local header.
     start: usize,
     data: &'a [u8],
-    /// Where its data ends.
+    /// End of its data.
     end: usize,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Archive<'a> {
         Some(self.entries.get(*index)?.data)
     }
 
-    /// The folder that holds `data.pkl`, if this is an archive of `torch.save`.
+    /// The folder of `data.pkl`, if this is an archive of `torch.save`.
     fn torch_folder(&self) -> Parsed<&'a str> {
         let folder = self.entries.iter().find_map(|entry| {
             let (folder, _) = entry.name.split_once('/')?;
@@ -138,8 +138,8 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// Compares all checksums, which only entries as they are can have. `true` if the archive has none: PyTorch can be told to leave them out,
-    /// and then all are 0.
+    /// Verifies all checksums, which requires stored entries. `true` if the archive has none:
+    /// PyTorch can leave them out, and then all are 0.
     fn check(&self) -> Parsed<bool> {
         if let Some(entry) = self.entries.iter().find(|entry| !entry.stored) {
             return Err(format!(
@@ -165,7 +165,7 @@ fn wrong_directory() -> String {
     damaged("its zip directory contradicts itself")
 }
 
-/// Where the central directory lies, and how many entries it has.
+/// Offset of the central directory, and its number of entries.
 struct Directory {
     start: usize,
     end: usize,
@@ -190,7 +190,7 @@ impl Directory {
                     return Err(wrong_directory());
                 }
                 let field64 = |offset| u64_at(record, offset).ok_or_else(wrong_directory);
-                // What fits into the small record has to be the same there.
+                // Values that fit into the small record must be equal there.
                 let (start64, size64, all64) = (field64(48)?, field64(40)?, field64(32)?);
                 let agrees = |small: u64, limit: u64, large: u64| small == limit || small == large;
                 if !agrees(start.into(), u32::MAX.into(), start64)
@@ -213,7 +213,7 @@ impl Directory {
     }
 }
 
-/// The place of the record with which a zip ends: its comment fills the rest of the file.
+/// The position of the end record: its comment fills the rest of the file.
 fn end_record(bytes: &[u8]) -> Option<usize> {
     let last = bytes.len().checked_sub(END)?;
     let first = last.saturating_sub(MAX_COMMENT);
@@ -223,7 +223,7 @@ fn end_record(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// One record of the directory with the data that it stands for, and where the next record begins.
+/// One record of the directory with its data, and the offset of the next record.
 fn central<'a>(bytes: &'a [u8], at: usize, directory: &Directory) -> Parsed<(Entry<'a>, usize)> {
     let records = &bytes[..directory.end];
     let header = slice_at(records, at, CENTRAL).ok_or_else(wrong_directory)?;
@@ -260,7 +260,7 @@ fn central<'a>(bytes: &'a [u8], at: usize, directory: &Directory) -> Parsed<(Ent
     }
 
     let misplaced = || damaged(format!("its entry {} is not where the directory says", quoted(name)));
-    // Everything that belongs to an entry lies before the directory.
+    // An entry lies entirely before the directory.
     let body = &bytes[..directory.start];
     let local = slice_at(body, start, LOCAL).ok_or_else(misplaced)?;
     let local_field = |offset| u16_at(local, offset).ok_or_else(misplaced);

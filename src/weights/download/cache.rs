@@ -1,11 +1,11 @@
-//! The folder that the weights are kept in.
+//! The cache folder of weights.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use crate::error::{Error, Result};
 
-/// `{torch or cache/torch or home/.cache/torch}/hub/checkpoints`, as `torch/hub.py` has it.
+/// `{torch or cache/torch or home/.cache/torch}/hub/checkpoints`, as in `torch/hub.py`.
 pub(super) fn folder(
     torch: Option<PathBuf>,
     cache: Option<PathBuf>,
@@ -16,7 +16,7 @@ pub(super) fn folder(
         (None, Some(cache)) => cache.join("torch"),
         (None, None) => PathBuf::from("~/.cache/torch"),
     };
-    // A quoted "~" reaches us as it is; PyTorch expands it, and both must mean the same folder.
+    // A quoted "~" arrives unexpanded; PyTorch expands it, and both must use the same folder.
     let torch = match torch.strip_prefix("~") {
         Ok(rest) => home
             .filter(|home| !home.as_os_str().is_empty())
@@ -27,7 +27,7 @@ pub(super) fn folder(
     Ok(torch.join("hub").join("checkpoints"))
 }
 
-/// Makes the folder, and sees whether it can be written to.
+/// Creates the folder, and checks that it is writable.
 pub(super) fn create(folder: &Path) -> Result<()> {
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::PermissionDenied
@@ -42,6 +42,6 @@ pub(super) fn create(folder: &Path) -> Result<()> {
         _ => Error::io("create the folder", folder)(error),
     };
     fs::create_dir_all(folder).map_err(explain)?;
-    // Asked by doing it: permissions, mounts and quotas all have their say.
+    // Checked by writing: permissions, mounts and quotas all matter.
     tempfile::tempfile_in(folder).map(drop).map_err(explain)
 }

@@ -1,4 +1,4 @@
-//! `NAME.partial`: the part of a file that is there so far, held by one process at a time.
+//! `NAME.partial`: an incomplete download, held by one process at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
@@ -8,26 +8,26 @@ use crate::error::{Error, Result};
 use crate::util::digest::Hasher;
 use crate::util::lock::is_still_at;
 
-/// The part of a file that is there so far, and its digest.
+/// The bytes of a file so far, and their digest.
 pub(super) struct Partial {
     file: File,
     path: PathBuf,
     hasher: Hasher,
     len: u64,
-    /// Whether the bytes come from more than one answer, so that they may not belong together.
+    /// Whether the bytes come from more than one response, so that they may not belong together.
     pieced: bool,
 }
 
-/// What came of trying to take hold of a partial file.
+/// Outcome of an attempt to lock a partial file.
 pub(super) enum Hold {
-    /// It is ours until dropped.
+    /// Ours until dropped.
     Ours(Partial),
-    /// Another process is at it.
+    /// Held by another process.
     Taken,
 }
 
 impl Partial {
-    /// Takes hold of the partial file at `path`, made if need be, without waiting.
+    /// Locks the partial file at `path` without waiting; creates it if missing.
     pub(super) fn try_hold(path: &Path) -> Result<Hold> {
         loop {
             let mut file = OpenOptions::new()
@@ -40,12 +40,12 @@ impl Partial {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Hold::Taken),
-                // A file system without locks: two processes at once then end in a wrong digest, which
-                // is found and mended.
+                // A file system without locks: two concurrent processes then end in a wrong digest,
+                // which is found and repaired.
                 Err(TryLockError::Error(_)) => {}
             }
-            // Between opening and locking, the process that held it may have put it in place or deleted
-            // it: then what we have locked is no longer what the path means.
+            // Between opening and locking, the previous holder may have put the file in place or
+            // deleted it: then the locked file is no longer the one at the path.
             if !is_still_at(&file, path) {
                 continue;
             }
@@ -65,17 +65,17 @@ impl Partial {
         self.hasher.hex()
     }
 
-    /// Whether the bytes come from more than one answer, so that they may not belong together.
+    /// Whether the bytes come from more than one response, so that they may not belong together.
     pub(super) fn is_pieced(&self) -> bool {
         self.pieced
     }
 
-    /// The next bytes come from another answer than those before.
+    /// Marks that the next bytes come from another response.
     pub(super) fn next_piece(&mut self) {
         self.pieced |= self.len > 0;
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(Error::io("write", &self.path))?;
         self.hasher.update(bytes);
@@ -83,7 +83,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Forgets all bytes.
+    /// Discards all bytes.
     pub(super) fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(Error::io("write", &self.path))?;
         self.file.seek(SeekFrom::Start(0)).map_err(Error::io("write", &self.path))?;
@@ -91,12 +91,13 @@ impl Partial {
         Ok(())
     }
 
-    /// Puts the file in place, durably and at once, replacing what is there.
+    /// Puts the file in place, durably and atomically, replacing any existing one.
     pub(super) fn place(self, target: &Path) -> Result<()> {
         self.file.sync_all().map_err(Error::io("write", &self.path))?;
         fs::rename(&self.path, target).map_err(Error::io("write", target))?;
         if let Some(folder) = target.parent().and_then(|folder| File::open(folder).ok()) {
-            // The name survives a power cut only with the folder's own sync; not every system has one.
+            // The name survives a power cut only with the folder's own sync; not every system
+            // supports it.
             let _ = folder.sync_all();
         }
         Ok(())
@@ -104,14 +105,14 @@ impl Partial {
 
     /// Deletes the file.
     pub(super) fn discard(self) {
-        // If that fails the digest is found wrong again, and the download starts over.
+        // If that fails, the digest is found wrong again, and the download starts over.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // A server that never answered leaves no trace. The lock is still ours.
+        // A server that never answered leaves no file. The lock is still ours.
         if self.len == 0 {
             let _ = fs::remove_file(&self.path);
         }

@@ -1,4 +1,4 @@
-//! What a download tells whoever watches it, and the watcher for a person at a terminal.
+//! Progress of a download: the observer's trait, and an observer for a terminal.
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
@@ -11,8 +11,8 @@ use crate::text::path_text::path_text;
 
 /// Watches a download. Every method may be left out.
 pub trait DownloadProgress {
-    /// Bytes are about to flow: `done` of `total` are there already (`total` is `None` when the server
-    /// does not say). Called again after each broken connection.
+    /// Bytes are about to flow: `done` of `total` are there already (`total` is `None` if the
+    /// server does not say). Called again after each broken connection.
     fn begin(&self, file_name: &str, to: &Path, done: u64, total: Option<u64>) {
         let _ = (file_name, to, done, total);
     }
@@ -22,30 +22,30 @@ pub trait DownloadProgress {
         let _ = done;
     }
 
-    /// Something that a person would like to know: the connection broke, another process is downloading.
+    /// A message for the user: the connection broke, another process is downloading.
     fn notice(&self, message: &str) {
         let _ = message;
     }
 
-    /// No more bytes will come, for better or worse.
+    /// No more bytes will come, after success or failure.
     fn end(&self) {}
 
-    /// The number of a signal that asks the download to stop. Looked at several times a second.
+    /// The number of a signal that stops the download. Polled several times a second.
     fn interrupted(&self) -> Option<i32> {
         None
     }
 }
 
-/// Watches nothing.
+/// Reports nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
 impl DownloadProgress for Silent {}
 
-/// On a terminal a bar on standard error with speed and time left; elsewhere one line a file.
+/// A bar on standard error with speed and time left on a terminal; elsewhere one line a file.
 pub struct DownloadBar {
     mode: Mode,
-    /// The bar of the file under way, or `None` between files.
+    /// The bar of the current file; `None` between files.
     bar: RefCell<Option<ProgressBar>>,
     interrupted: Box<dyn Fn() -> Option<i32>>,
 }
@@ -58,7 +58,7 @@ enum Mode {
 }
 
 impl DownloadBar {
-    /// A bar, lines or nothing, by `quiet` and by what standard error is.
+    /// A bar, lines or nothing, depending on `quiet` and on standard error.
     pub fn new(quiet: bool) -> Self {
         let mode = match (quiet, io::stderr().is_terminal()) {
             (true, _) => Mode::Quiet,
@@ -92,7 +92,7 @@ impl DownloadProgress for DownloadBar {
             bar.set_length(total);
         }
         bar.set_style(style(total.is_some()));
-        // What an earlier run left is no part of this run's speed.
+        // Bytes of an earlier run do not count in this run's speed.
         bar.set_position(done);
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(200));
@@ -139,7 +139,7 @@ fn style(sized: bool) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// A line on standard error. Unlike `eprintln!` it does not panic when nobody listens.
+/// A line on standard error. Unlike `eprintln!` it does not panic if that is closed.
 fn line(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }

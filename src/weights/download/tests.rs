@@ -1,4 +1,4 @@
-//! Downloads from a loopback server that misbehaves in the ways that real ones do.
+//! Downloads from a loopback server that misbehaves as real ones do.
 
 use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader, Write};
@@ -10,12 +10,12 @@ use tempfile::TempDir;
 use super::*;
 use crate::util::digest::Hasher;
 
-/// What the server does with one request.
+/// The server's response to one request.
 struct Answer {
     status: &'static str,
     headers: Vec<String>,
     body: Vec<u8>,
-    /// Then the connection is left open and silent instead of closed.
+    /// Whether the connection then stays open and silent instead of closing.
     stall: bool,
 }
 
@@ -25,7 +25,7 @@ impl Answer {
         Self { status, headers, body: body.to_vec(), stall: false }
     }
 
-    /// The whole file, or the part asked for.
+    /// The whole file, or the requested part.
     fn file(content: &[u8], range: Option<u64>) -> Self {
         let Some(start) = range else {
             return Self::new("200 OK", content);
@@ -63,17 +63,17 @@ impl Answer {
     }
 }
 
-/// The path, and the offset asked for.
+/// The path, and the requested offset.
 type Request = (String, Option<u64>);
 
-/// A server on a port of its own; it ends with the test process.
+/// A server on its own port; it ends with the test process.
 struct Server {
     base: String,
     seen: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
-    /// `answer(n, range)` is the answer to the `n`th request, counted from 0.
+    /// `answer(n, range)` answers the `n`th request, counted from 0.
     fn start(answer: impl Fn(usize, Option<u64>) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}/models/", listener.local_addr().unwrap());
@@ -87,7 +87,7 @@ impl Server {
                 let answer = answer(log.len(), range);
                 log.push((path, range));
                 drop(log);
-                // A client that hangs up early is the client's business.
+                // A client may hang up early.
                 thread::spawn(move || answer.send(&mut stream).ok());
             }
         });
@@ -112,7 +112,7 @@ fn read_request(stream: &TcpStream) -> Request {
     (path, range)
 }
 
-/// Bytes that no other size or offset repeats, and the name that they must have.
+/// Bytes that differ for every size and offset, and their file name.
 fn file(len: usize) -> (Vec<u8>, String) {
     let content: Vec<u8> = (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let name = format!("net-{}.pth", &hex(&content)[..8]);
@@ -132,7 +132,7 @@ fn source(base: &str, cache: &TempDir) -> Source {
     source
 }
 
-/// Remembers what it was told, and may interrupt.
+/// Records its calls, and may interrupt.
 #[derive(Default)]
 struct Recorder {
     notices: RefCell<Vec<String>>,
@@ -184,7 +184,8 @@ fn a_file_is_fetched_once_and_then_taken_from_the_cache() {
 fn a_connection_that_breaks_often_is_resumed_where_it_broke() {
     let (content, name) = file(10 << 20);
     let served = content.clone();
-    // More often than there are tries in a row: each brings a megabyte, so none counts as failed.
+    // More often than the limit on tries in a row: each brings a megabyte, so none counts as
+    // failed.
     let server = Server::start(move |_, range| Answer::file(&served, range).cut((1 << 20) + 5));
     let cache = TempDir::new().unwrap();
     let path = source(&server.base, &cache).fetch(&name, &Silent).unwrap();
@@ -358,7 +359,7 @@ fn a_silent_server_is_given_up_on() {
 
 #[test]
 fn no_server_at_all_is_said_soon() {
-    // A port that was free a moment ago.
+    // A port that was just free.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let cache = TempDir::new().unwrap();
     let source = source(&format!("http://user:secret@127.0.0.1:{port}"), &cache);

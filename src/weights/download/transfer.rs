@@ -1,8 +1,8 @@
 //! One HTTP exchange, as a stream of events.
 //!
-//! It runs in a thread of its own, so that whoever waits for the events can look up several times a
-//! second (a signal, a cancelled run) even while the network is silent. When the receiver is dropped
-//! the thread ends with the next bytes, or with the time limit.
+//! It runs in its own thread, so that the receiver can check several times a second (for a signal,
+//! a cancelled run) even while the network is silent. When the receiver is dropped the thread ends
+//! with the next bytes, or with the time limit.
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -14,33 +14,33 @@ use ureq::{Agent, Body, Proxy, http};
 
 use super::Patience;
 
-/// Bytes handed over at once.
+/// Bytes per event.
 const CHUNK: usize = 1 << 17;
 
 /// Chunks that may wait for the disk: 1 MB.
 const QUEUE: usize = 8;
 
-/// A web page (a login page of the network, say) is smaller than this; no weight file is.
+/// A web page (a network's login page, say) is smaller than this; no weight file is.
 const PAGE: u64 = 1 << 20;
 
-/// What happens in an exchange: a head, bytes, and an end; or a fault at any point.
+/// Events of an exchange: a head, bytes, and an end; or a fault at any point.
 pub(super) enum Event {
-    /// The server agreed; what it said about the bytes to come.
+    /// The server accepted; its description of the bytes to come.
     Head(ResponseHead),
     /// The next bytes.
     Bytes(Vec<u8>),
-    /// The server has sent all that it announced.
+    /// The server has sent everything that it announced.
     End,
-    /// There is nothing at or beyond the offset that was asked for (416).
+    /// Nothing exists at or beyond the requested offset (416).
     OutOfRange,
-    /// It went wrong.
+    /// A failure.
     Fault(Fault),
 }
 
-/// What the server said about the bytes to come.
+/// The server's description of the bytes to come.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ResponseHead {
-    /// Where in the file they start: 0 if the server does not do ranges.
+    /// Their offset in the file: 0 if the server does not support ranges.
     pub start: u64,
     /// The size of the whole file, if known.
     pub total: Option<u64>,
@@ -51,16 +51,16 @@ pub(super) struct ResponseHead {
 pub(super) struct Fault {
     /// In plain words, without the address.
     pub reason: String,
-    /// Whether another try could end differently.
+    /// Whether a retry may help.
     pub kind: FaultKind,
 }
 
-/// Whether another try could end differently.
+/// Whether a retry may help.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum FaultKind {
     /// No.
     Final,
-    /// Nobody answered: hardly, unless the server has answered before.
+    /// Nobody answered: unlikely, unless the server has answered before.
     Unreachable,
     /// Yes.
     Transient,
@@ -72,21 +72,21 @@ impl Fault {
     }
 }
 
-/// What lies between here and a file, in words for messages.
+/// The server and proxy on the way to a file, for messages.
 #[derive(Debug, Clone)]
 pub(super) struct Way {
     /// The server.
     server: String,
-    /// The proxy before it, if there is one.
+    /// The proxy before it, if any.
     proxy: Option<String>,
 }
 
-/// Variables that name a proxy, in the order in which ureq looks at them.
+/// Proxy variables, in ureq's order.
 const PROXY_VARIABLES: [&str; 6] =
     ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 impl Way {
-    /// The way to `base`; `mirror` is the variable that names it, where one does.
+    /// The way to `base`; `mirror` is the variable that set it, if any.
     pub(super) fn to(base: &str, mirror: Option<&str>) -> Way {
         let uri = base.parse::<http::Uri>().unwrap_or_default();
         let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
@@ -103,19 +103,19 @@ impl Way {
         Way { server, proxy }
     }
 
-    /// Who is called first.
+    /// The first host to be contacted.
     fn first(&self) -> &str {
         self.proxy.as_deref().unwrap_or(&self.server)
     }
 
-    /// That nobody was there to be called: mending the proxy, or doing without, is up to the user.
+    /// The fault of an unreachable host: repairing the proxy, or avoiding it, is up to the user.
     fn unreachable(&self, what: impl std::fmt::Display) -> Fault {
         let advice =
             if self.proxy.is_some() { "; mend the variable, or unset it if there is no proxy" } else { "" };
         Fault::new(FaultKind::Unreachable, format!("{what}{advice}"))
     }
 
-    /// The server, and the proxy through which it was spoken to.
+    /// The server, and the proxy used.
     fn through(&self) -> String {
         match &self.proxy {
             Some(proxy) => format!("{}, through {proxy},", self.server),
@@ -136,7 +136,7 @@ pub(super) fn agent(base: &str, patience: &Patience) -> Agent {
             .http_status_as_error(false)
             .proxy(proxy)
             .tls_config(TlsConfig::builder().root_certs(root_certificates(base)).build())
-            // A compressed body would make byte offsets mean something else.
+            // A compressed body would change the meaning of byte offsets.
             .accept_encoding("identity")
             .user_agent(concat!("tl/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(patience.connect))
@@ -153,7 +153,7 @@ pub(super) fn start(agent: &Agent, url: &str, from: u64, patience: &Patience, wa
     let (agent, url, stall, way) = (agent.clone(), url.to_string(), patience.stall, way.clone());
     thread::spawn(move || {
         if let Err(fault) = exchange(&agent, &url, from, stall, &way, &sender) {
-            // Nobody listens any more: nothing to tell.
+            // The receiver is gone: nobody to tell.
             let _ = sender.send(Event::Fault(fault));
         }
     });
@@ -200,7 +200,7 @@ fn exchange(
     }
 }
 
-/// Where the bytes of this response belong, and how many there are in all.
+/// The offset of this response's bytes, and the total size.
 fn read_head(response: &http::Response<Body>) -> Result<ResponseHead, Fault> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let length = header("content-length").and_then(|value| value.trim().parse::<u64>().ok());
@@ -236,7 +236,8 @@ fn refused(status: u16, way: &Way) -> Fault {
     let words = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     let words = words.map(|words| format!(" ({words})")).unwrap_or_default();
     let reason = format!("{} answered {status}{words}", way.through());
-    // Too early, too many requests, and the server's own troubles pass; "no" and "not here" do not.
+    // Too early, too many requests, and the server's own failures are temporary; "no" and "not
+    // here" are not.
     let passes = matches!(status, 408 | 425 | 429) || status >= 500;
     Fault::new(if passes { FaultKind::Transient } else { FaultKind::Final }, reason)
 }
@@ -246,7 +247,7 @@ fn explain(error: ureq::Error, stall: Duration, way: &Way) -> Fault {
     use FaultKind::{Final, Transient};
     use std::io::ErrorKind;
 
-    // An unknown authority: trying again does not help, knowing where to put the certificate does.
+    // An unknown authority: a retry does not help, knowing where to put the certificate does.
     let untrusted = |words: String| {
         let advice = "if your network has a certificate authority of its own, name its file in SSL_CERT_FILE";
         Fault::new(Final, format!("the connection to {} is not secure: {words}; {advice}", way.through()))
@@ -265,12 +266,12 @@ fn explain(error: ureq::Error, stall: Duration, way: &Way) -> Fault {
             Fault::new(Transient, format!("{} sent nothing for {} s", way.through(), stall.as_secs_f32()))
         }
         ureq::Error::Rustls(error) => untrusted(error.to_string()),
-        // The resolver's errors have no kind; this is how std begins them all.
+        // The resolver's errors have no kind; std begins them all like this.
         ureq::Error::Io(error) if error.to_string().starts_with("failed to lookup address") => {
             way.unreachable(format!("the name of {first} cannot be resolved"))
         }
         ureq::Error::Io(error) => match error.kind() {
-            // What rustls reports through an I/O error: a certificate that it does not trust.
+            // rustls reports an untrusted certificate through an I/O error.
             ErrorKind::InvalidData => untrusted(error.to_string()),
             ErrorKind::ConnectionRefused => way.unreachable(format!("{first} refuses the connection")),
             ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown => {
@@ -287,8 +288,8 @@ fn explain(error: ureq::Error, stall: Duration, way: &Way) -> Fault {
     }
 }
 
-/// The system's certificates, because a closed network has its own authority; on a machine without any
-/// (a bare container) the ones that ship with ureq.
+/// The system's certificates, because a closed network has its own authority; on a machine without
+/// any (a bare container) the ones shipped with ureq.
 fn root_certificates(base: &str) -> RootCerts {
     if !base.starts_with("https:") {
         return RootCerts::WebPki;
@@ -301,7 +302,7 @@ fn root_certificates(base: &str) -> RootCerts {
     }
 }
 
-/// A proxy has no way to this machine's own servers.
+/// A proxy cannot reach this machine's own servers.
 fn is_loopback(base: &str) -> bool {
     let Ok(uri) = base.parse::<http::Uri>() else {
         return false;
@@ -380,7 +381,7 @@ mod tests {
                 .reason
                 .starts_with("the proxy p:3 (https_proxy) refuses the connection to example.com (403/403)")
         );
-        // Behind the proxy it may be either.
+        // Behind a proxy it may be either.
         let fault = refused(403, &through);
         assert_eq!(
             fault.reason,

@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use super::{Object, Pickle, Value};
 use crate::weights::checkpoint::{Parsed, cut_short, damaged, slice_at, u16_at, u32_at, u64_at};
 
-/// Objects, stack and marks each stop here: some hundred times what a large training checkpoint needs,
-/// and 100 MB at worst.
+/// Limit on objects, stack and marks, each: some hundred times the need of a large training
+/// checkpoint, and 100 MB at worst.
 const MAX_OBJECTS: usize = 1 << 20;
-/// Opcodes stop here, which bounds what lists and dictionaries take: another 100 MB.
+/// Limit on opcodes, which bounds the memory of lists and dictionaries: another 100 MB.
 const MAX_OPCODES: usize = 1 << 22;
 
-/// Reads the one pickle with which `input` begins.
+/// Reads the one pickle at the start of `input`.
 ///
 /// # Errors
 ///
-/// If `input` ends before the pickle, if its program is malformed, or if it is larger or deeper than
-/// any checkpoint.
+/// If `input` ends before the pickle, if its program is malformed, or if it is larger or deeper
+/// than any checkpoint.
 pub(crate) fn read(input: &[u8]) -> Parsed<Pickle<'_>> {
     let mut machine = Machine { input, ..Machine::default() };
     for _ in 0..MAX_OPCODES {
@@ -47,14 +47,14 @@ struct Machine<'a> {
     input: &'a [u8],
     at: usize,
     stack: Vec<Value<'a>>,
-    /// Where on the stack the open marks stand.
+    /// Positions of the open marks on the stack.
     marks: Vec<usize>,
     memo: HashMap<u64, Value<'a>>,
     objects: Vec<Object<'a>>,
 }
 
 impl<'a> Machine<'a> {
-    /// Runs one opcode; the pickle's value if it was the last one.
+    /// Runs one opcode; returns the pickle's value after the last one.
     fn step(&mut self) -> Parsed<Option<Value<'a>>> {
         match self.take(1)?[0] {
             b'.' => return self.pop().map(Some),
@@ -157,7 +157,7 @@ impl<'a> Machine<'a> {
                 self.set_items(items)?;
             }
 
-            // Names, and what is asked to be made of them.
+            // Names, and calls on them.
             b'c' => {
                 let module = self.name()?;
                 let name = self.name()?;
@@ -188,7 +188,7 @@ impl<'a> Machine<'a> {
                 let items = self.pop_mark()?;
                 self.instance(callee, items)?;
             }
-            // An object's attributes: what is in a numpy array. Nothing else here asks for them.
+            // An object's attributes: the contents of a numpy array. Nothing else here needs them.
             b'b' => {
                 let attributes = self.pop()?;
                 self.top()?;
@@ -246,14 +246,14 @@ impl<'a> Machine<'a> {
                 self.recall(key)?;
             }
 
-            // The protocol's number, and frames, which only help to read ahead.
+            // The protocol's number, and frames, which only help reading ahead.
             0x80 => {
                 self.take(1)?;
             }
             0x95 => {
                 self.take(8)?;
             }
-            // Extension codes and out-of-band buffers, which need an agreement outside of the file.
+            // Extension codes and out-of-band buffers, which need an agreement outside the file.
             _ => return Err(malformed()),
         }
         Ok(None)
@@ -278,13 +278,13 @@ impl<'a> Machine<'a> {
         number.ok_or_else(malformed)
     }
 
-    /// As many bytes as the number of `size` bytes before them says.
+    /// Bytes preceded by their count, a number of `size` bytes.
     fn counted(&mut self, size: usize) -> Parsed<&'a [u8]> {
         let count = usize::try_from(self.length(size)?).map_err(|_| ends_early())?;
         self.take(count)
     }
 
-    /// Up to a line feed, which is dropped.
+    /// Up to a line feed, which is consumed.
     fn line(&mut self) -> Parsed<&'a [u8]> {
         let rest = self.input.get(self.at..).unwrap_or_default();
         let end = rest.iter().position(|&byte| byte == b'\n').ok_or_else(ends_early)?;
@@ -336,7 +336,8 @@ impl<'a> Machine<'a> {
         self.push(Value::Bytes(bytes))
     }
 
-    /// Text of protocol 0. No key of a state dict has anything to escape, so what has escapes is never needed.
+    /// Text of protocol 0. No key of a state dict needs escapes, so text with escapes is never
+    /// used.
     fn unescaped(&mut self, bytes: &'a [u8]) -> Parsed<()> {
         match std::str::from_utf8(bytes) {
             Ok(text) if !text.contains('\\') => self.push(Value::Str(text)),
@@ -387,13 +388,13 @@ impl<'a> Machine<'a> {
         Ok(top)
     }
 
-    /// Everything above the last mark, which goes with it.
+    /// Removes and returns everything above the last mark, and the mark.
     fn pop_mark(&mut self) -> Parsed<Vec<Value<'a>>> {
         let floor = self.marks.pop().ok_or_else(malformed)?;
         if floor > self.stack.len() {
             return Err(malformed());
         }
-        // Not `split_off`, which would keep the stack's capacity with every tuple.
+        // Not `split_off`, which would give every tuple the stack's capacity.
         let items = self.stack[floor..].to_vec();
         self.stack.truncate(floor);
         Ok(items)
@@ -408,7 +409,7 @@ impl<'a> Machine<'a> {
     fn append(&mut self, more: Vec<Value<'a>>) -> Parsed<()> {
         match self.top_object()? {
             Object::List(items) => items.extend(more),
-            // A list of some other class, which nothing here reads.
+            // A list of some other class, which is not used here.
             Object::Call { .. } => {}
             _ => return Err(malformed()),
         }
@@ -438,7 +439,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Keys and values that stood on the stack in turn.
+/// Keys and values from alternating stack items.
 fn pairs<'a>(flat: &[Value<'a>]) -> Parsed<Vec<(Value<'a>, Value<'a>)>> {
     let (pairs, rest) = flat.as_chunks::<2>();
     if !rest.is_empty() {

@@ -39,7 +39,7 @@ fn zip_entries_that_lie_are_refused() {
     compressed[local + 8] = 8;
     assert!(refusal(&compressed).contains("is a compressed zip archive (its entry `x/data/0`)"));
 
-    // One entry whose length reaches over the next.
+    // One entry whose length overlaps the next.
     let mut overlap = good.clone();
     let size = (pickle.len() as u32 + 10).to_le_bytes();
     for at in [18, 22, second - 46 - "x/data.pkl".len() + 20, second - 46 - "x/data.pkl".len() + 24] {
@@ -54,13 +54,14 @@ fn zip_entries_that_lie_are_refused() {
     assert!(refusal(&flipped).contains("the checksum of its entry `x/data/0` does not match"));
 }
 
-/// Files beyond 4 GB keep lengths and places in an extra field; PyTorch's own smaller ones have the rest of zip64.
+/// Files beyond 4 GB have lengths and offsets in an extra field; PyTorch's own smaller ones have
+/// the rest of zip64.
 #[test]
 fn sizes_of_64_bits_are_read_and_checked() {
     let (pickle, data) = (dict_of(1, 0, &[1], &[1]), 1.0f32.to_le_bytes());
     let wide = zip64(&[("x/data.pkl", &pickle), ("x/data/0", &data)]);
     assert_eq!(read(&wide).unwrap().tensors[0].1.bytes, data);
-    // The last extra field: 8 bytes each of size, packed size and place, before the end record.
+    // The last extra field: 8 bytes each of size, packed size and offset, before the end record.
     let field = wide.len() - 22 - 24;
     for (at, value, expected) in [
         (0, u64::MAX, "contradicts itself"),

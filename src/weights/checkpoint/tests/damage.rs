@@ -14,8 +14,8 @@ fn all_fixtures() -> Vec<(String, Vec<u8>)> {
     names.into_iter().map(|name| (name.clone(), fixture(&name))).collect()
 }
 
-/// Cut at every offset: an error, and for what would load otherwise one with a remedy. Only a tar goes
-/// on after its last byte, with zeros.
+/// Cut at every offset: an error, and for files that would load otherwise one with a remedy. Only a
+/// tar has trailing zeros after its last byte.
 #[test]
 fn a_file_cut_anywhere_is_refused() {
     let good = expected();
@@ -25,7 +25,7 @@ fn a_file_cut_anywhere_is_refused() {
         } else {
             0
         };
-        // What is refused anyway only has to be refused quietly.
+        // Files that are refused anyway only need to be refused without a panic.
         let step = if good.contains_key(&name) { 1 } else { 7 };
         for len in (0..bytes.len() - padding).step_by(step) {
             let Err(message) = read(&bytes[..len]) else {
@@ -50,8 +50,8 @@ fn a_file_cut_anywhere_is_refused() {
     }
 }
 
-/// One bit of every byte, sometimes all: never a panic, never slow, and in a zip with checksums never
-/// other values.
+/// One bit of every byte, sometimes all: never a panic, never slow, and in a zip with checksums
+/// never other values.
 #[test]
 fn a_flipped_bit_is_refused_or_harmless() {
     for (name, mut bytes) in all_fixtures() {

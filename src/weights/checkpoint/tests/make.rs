@@ -67,7 +67,7 @@ pub(super) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     archive(entries, false)
 }
 
-/// The same, with sizes and places in the directory's zip64 fields.
+/// The same, with sizes and offsets in the directory's zip64 fields.
 pub(super) fn zip64(entries: &[(&str, &[u8])]) -> Vec<u8> {
     archive(entries, true)
 }
@@ -92,7 +92,7 @@ fn archive(entries: &[(&str, &[u8])], wide: bool) -> Vec<u8> {
         directory.extend([0; 10]);
         directory.extend(start.to_le_bytes());
         if wide {
-            // Both sizes, the extra field's length, the place.
+            // Both sizes, the extra field's length, the offset.
             let record = directory.len() - 46;
             directory[record + 20..record + 28].fill(0xff);
             directory[record + 30] = 28;

@@ -25,7 +25,7 @@ fn calls_are_named_and_never_made() {
         Pickler::new().op(b"}").text("a").tensor(9, 0, &[9], &[1]).op(b"s").text("b").attack().op(b"s");
     let message = refusal(&torch_zip(&among.stop()));
     assert!(message.starts_with("asks to run `os.system` where the tensor `b` is expected"), "{message}");
-    // The ways around REDUCE.
+    // Alternatives to REDUCE.
     let instance = Pickler::new().op(b"(").global("os", "system").text("true").op(b"o").stop();
     assert!(refusal(&torch_zip(&instance)).starts_with(attack));
     let inst = Pickler::new().op(b"(").text("true").op(b"ios\nsystem\n").stop();
@@ -51,7 +51,7 @@ fn nesting_without_end_is_refused() {
     for (open, close) in [("]", "a"), ("(", "t"), ("}", "s"), (")", "\u{5}"), ("", "")] {
         let mut pickle = b"\x80\x02N".to_vec();
         match (open, close) {
-            // One tuple around another, which needs no stack.
+            // Nested tuples, which need no stack.
             ("", _) => pickle.extend([0x85].repeat(DEEP)),
             (")", _) => pickle.extend(b")".repeat(DEEP)),
             _ => {
@@ -65,7 +65,7 @@ fn nesting_without_end_is_refused() {
         assert!(message.starts_with("nests deeper or holds more objects"), "{open}{close}: {message}");
         assert!(start.elapsed() < Duration::from_secs(10));
     }
-    // As deep as the limits allow: read, and dropped, without recursion.
+    // As deep as the limits allow: read and dropped without recursion.
     let mut pickle = b"\x80\x02N".to_vec();
     pickle.extend([0x85].repeat(900_000));
     pickle.push(b'.');
@@ -97,14 +97,14 @@ fn tensors_beyond_their_storage_are_refused_by_name() {
         let message = refusal(&torch_zip(&dict_of(numel, offset, shape, stride)));
         assert!(message.starts_with(expected), "{shape:?} {stride:?}: {message}");
     }
-    // Whatever the stride of a single element is, it is not walked.
+    // The stride of a dimension of size 1 is never used.
     let single = read(&torch_zip(&dict_of(9, 0, &[1, 3, 1], &[MAX, 2, MAX]))).unwrap();
     assert_eq!(single.tensors[0].1.to_f32().unwrap(), [0.0, 2.0, 4.0]);
     let empty = read(&torch_zip(&dict_of(9, 0, &[0, MAX], &[MAX, MAX]))).unwrap();
     assert_eq!(empty.tensors[0].1.numel(), 0);
 }
 
-/// One storage under very many names must not take its size as many times.
+/// One storage under very many names must not take its size for each.
 #[test]
 fn a_storage_repeated_without_end_is_refused() {
     let data = vec![0; 4 << 20];
@@ -136,7 +136,7 @@ fn names_from_a_file_are_safe_to_print() {
     assert!(message.len() < 300 && !message.contains('\u{1b}'), "{message}");
 }
 
-/// What Python 2 wrote: OrderedDict with its entries as an argument.
+/// Python 2's form: OrderedDict with its entries as an argument.
 #[test]
 fn an_ordered_dict_of_python_2_is_read() {
     let pickle = Pickler::new().global("collections", "OrderedDict").op(b"]]").text("a").op(b"a");
@@ -144,7 +144,7 @@ fn an_ordered_dict_of_python_2_is_read() {
     assert_eq!(read(&torch_zip(&pickle)).unwrap().tensors[0].0, "a");
 }
 
-/// The call before `_rebuild_tensor_v2`, and the one after it, whose storages have no kind.
+/// The calls before and after `_rebuild_tensor_v2`, whose storages have no dtype.
 #[test]
 fn the_other_ways_to_rebuild_a_tensor_are_read() {
     let old = Pickler::new().op(b"}").text("a").global("torch._utils", "_rebuild_tensor").op(b"(");
