@@ -1,4 +1,4 @@
-//! Which images are copies of each other, by the bytes of their files and whatever their names.
+//! Finds images that are copies of each other, by the bytes of their files, whatever their names.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,26 +12,27 @@ use crate::data::loader::for_each_ordered;
 use crate::error::Result;
 use crate::preprocess::ImageAt;
 
-/// Bytes at the end of a file that are compared first: images that a camera or a program wrote in one size
-/// begin alike, but hardly end alike.
+/// Bytes at the end of a file that are compared first: images of one size from the same camera or
+/// program begin alike, but hardly end alike.
 const TAIL: u64 = 4096;
 
-/// Threads may be so many files ahead.
+/// How many files threads may be ahead.
 const WINDOW: usize = 256;
 
 type Hashed = [u8; 32];
 
-/// For each image the index of the first one with the same bytes: its own, if there is none before it.
+/// For each image the index of the first one with the same bytes; its own if there is none before
+/// it.
 ///
-/// Few files are read whole: those whose length and last 4 KiB (as sha256) are another's too. Two names of
-/// one file (links) are not read at all. A file that is empty or cannot be read is like no other. Images that lie
-/// together in a file are compared by their pixels, and are no copies of files.
+/// Few files are read whole: those whose length and last 4 KiB (as sha256) equal another's. Two
+/// names of one file (links) are not read at all. A file that is empty or cannot be read equals no
+/// other. Images stored together in a file are compared by their pixels, never with files.
 ///
 /// # Errors
 /// No thread can be started.
 pub fn first_of_each_content(images: &[ImageAt], threads: usize) -> Result<Vec<usize>> {
     let mut lengths = vec![0; images.len()];
-    // By device and inode: links to one file are settled here.
+    // By device and inode: this settles links to one file.
     let mut first: Vec<usize> = (0..images.len()).collect();
     let mut inodes = HashMap::new();
     for_each_ordered(
@@ -75,7 +76,7 @@ pub fn first_of_each_content(images: &[ImageAt], threads: usize) -> Result<Vec<u
     Ok(first.into_iter().map(|index| copy_of.get(&index).copied().unwrap_or(index)).collect())
 }
 
-/// For each image that lies in a file of many the index of the first one with the same pixels.
+/// For each record of a file of many images, the index of the first one with the same pixels.
 fn copies_of_records(images: &[ImageAt], threads: usize) -> Result<HashMap<usize, usize>> {
     let hash = |index: usize| -> Option<Hashed> {
         let ImageAt::Record(record) = images[index] else { return None };
@@ -89,7 +90,7 @@ fn copies_of_records(images: &[ImageAt], threads: usize) -> Result<HashMap<usize
     Ok(copy_of)
 }
 
-/// The indices, rising, whose key another one has too.
+/// The indices, ascending, whose key is shared.
 fn shared<K: Eq + Hash>(keyed: impl Iterator<Item = (K, usize)>) -> Vec<usize> {
     let mut groups: HashMap<K, Vec<usize>> = HashMap::new();
     for (key, index) in keyed {
@@ -100,8 +101,8 @@ fn shared<K: Eq + Hash>(keyed: impl Iterator<Item = (K, usize)>) -> Vec<usize> {
     indices
 }
 
-/// sha256 of the files at `indices` from where `seek` leaves them to their ends, without those that cannot be
-/// read.
+/// sha256 of the files at `indices`, from the position set by `seek` to the end; unreadable files
+/// are left out.
 fn hashes(
     images: &[ImageAt],
     indices: &[usize],
@@ -111,7 +112,7 @@ fn hashes(
 ) -> Result<Vec<(usize, Hashed)>> {
     let hash = |position: usize| -> io::Result<Hashed> {
         let index = indices[position];
-        // Only files have a length here.
+        // Only files get a length here.
         let ImageAt::File(path) = images[index] else { return Err(io::ErrorKind::InvalidInput.into()) };
         let mut file = File::open(path)?;
         seek(&mut file, lengths[index])?;
@@ -147,7 +148,7 @@ mod tests {
             ("b", b"dog"),
             ("c", b"cat"),
             ("long", &long),
-            // Of one length and with one end, and yet not the same.
+            // Same length and end, but not the same.
             ("other", &other),
             ("copy", &long),
             ("empty", b""),
@@ -162,7 +163,7 @@ mod tests {
         std::os::unix::fs::symlink(folder.path().join("other"), &paths[9]).unwrap();
         paths.push(folder.path().to_path_buf());
         let mut images: Vec<ImageAt> = paths.iter().map(ImageAt::from).collect();
-        // Two of three images in a file are the same, and the same as a file.
+        // Two of three records are the same, and the same as a file.
         let bytes = Bytes::Memory(b"catdogcat".to_vec());
         let (path, channels) = ("x.bin".into(), Channels::Planes);
         let packed = Packed { path, bytes, start: 0, stride: 3, size: (1, 1), channels };

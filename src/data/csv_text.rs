@@ -1,4 +1,4 @@
-//! CSVs and lists as other programs write them: in other encodings, with other separators, with other names of columns.
+//! CSVs and lists from other programs: other encodings, separators and column names.
 
 use std::io::{self, Read};
 
@@ -6,7 +6,7 @@ use csv::{ByteRecord, ReaderBuilder};
 
 use crate::text::look_alikes::looks;
 
-/// What the column of paths may be called, as [`looks`] has it; the first of them counts before the others.
+/// Names of the column of paths, as [`looks`] normalises them; the first takes precedence.
 pub(super) const PATHS: [&str; 13] = [
     "path",
     "file",
@@ -22,11 +22,12 @@ pub(super) const PATHS: [&str; 13] = [
     "img path",
     "paths",
 ];
-/// What the column of labels may be called, as [`looks`] has it; the first of them counts before the others.
+/// Names of the column of labels, as [`looks`] normalises them; the first takes precedence.
 pub(super) const LABELS: [&str; 8] =
     ["label", "class", "category", "target", "class name", "species", "y", "labels"];
 
-/// Where the column is that has one of these names; the error names those that could all be it.
+/// The index of the column that has one of these names; the error lists the candidates if there are
+/// several.
 pub(super) fn column(first: &ByteRecord, names: &[&str]) -> Result<Option<usize>, Vec<String>> {
     let called = |names: &[&str]| -> Vec<(usize, String)> {
         let text = |field: &[u8]| String::from_utf8_lossy(field.trim_ascii()).into_owned();
@@ -41,8 +42,8 @@ pub(super) fn column(first: &ByteRecord, names: &[&str]) -> Result<Option<usize>
     }
 }
 
-/// Text in UTF-8 without a byte-order mark. Text in UTF-16, as Excel and PowerShell write it, is told by its mark or by the zero
-/// bytes of Latin letters; any other is left as it is.
+/// Text in UTF-8 without a byte-order mark. UTF-16, as written by Excel and PowerShell, is
+/// recognised by its mark or by the zero bytes of Latin letters; any other text is unchanged.
 pub(super) fn in_utf8(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     let unit: fn([u8; 2]) -> u16 = match bytes[..] {
         [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] | [1..=255, 0, 0, 0, ..] | [0, 0, 0, 1..=255, ..] => {
@@ -68,8 +69,8 @@ pub(super) fn reader(delimiter: u8, bytes: &[u8]) -> csv::Reader<Unblanked<'_>> 
     ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bytes)
 }
 
-/// What stands between the columns of the first row: the one that makes a header of it, else the one that makes any columns, a
-/// comma before the others.
+/// The separator of the first row: the one that makes it a header, else the one that makes any
+/// columns, a comma first.
 pub(super) fn delimiter(bytes: &[u8], is_header: impl Fn(&ByteRecord) -> bool) -> u8 {
     let first = |delimiter| {
         let mut record = ByteRecord::new();
@@ -83,7 +84,7 @@ pub(super) fn delimiter(bytes: &[u8], is_header: impl Fn(&ByteRecord) -> bool) -
         .map_or(b',', |&(delimiter, _)| delimiter)
 }
 
-/// A separator in words.
+/// Name of a separator.
 pub(super) fn separator(delimiter: u8) -> &'static str {
     match delimiter {
         b';' => "semicolon",
@@ -92,20 +93,21 @@ pub(super) fn separator(delimiter: u8) -> &'static str {
     }
 }
 
-/// The bytes of a CSV without the blanks between a separator and a quotation mark: with them the mark would be text.
+/// The bytes of a CSV without the blanks between a separator and a quotation mark: they would make
+/// the mark text.
 pub(super) struct Unblanked<'a> {
     bytes: &'a [u8],
     delimiter: u8,
     at: At,
 }
 
-/// Where in a field the next byte is.
+/// Where the next byte is in a field.
 #[derive(Clone, Copy, PartialEq)]
 enum At {
     Start,
     Plain,
     Quoted,
-    /// Behind a quotation mark in quotes: their end, or the first of two.
+    /// After a quotation mark in quotes: their end, or the first of two.
     Mark,
 }
 
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn blanks_before_quotes_make_no_columns() {
         assert_eq!(rows("a.jpg, \"x, y\"\n \"b, c\",\t\"d\"\n"), [["a.jpg", "x, y"], ["b, c", "d"]]);
-        // What is in quotes stays, and a mark within a field is text.
+        // Quoted text is kept, and a mark within a field is text.
         assert_eq!(rows("\"a, \"\"b\"\", \"\"\",\"\n \"\"c\"\n"), [["a, \"b\", \"", "\n \"c"]]);
         assert_eq!(rows("a b \"c\", d \"e\n"), [["a b \"c\"", " d \"e"]]);
     }

@@ -1,4 +1,4 @@
-//! Columns of a CSV that say which part of the data an image belongs to.
+//! Columns of a CSV that tell the part of the data an image belongs to.
 
 use csv::ByteRecord;
 
@@ -6,10 +6,10 @@ use super::part::Part;
 use crate::text::look_alikes::looks;
 use crate::text::words::{first_few, shown};
 
-/// Names of columns with a word for the part, as [`looks`] has them.
+/// Names of columns with a word for the part, as [`looks`] normalises them.
 const WORDS: [&str; 10] =
     ["split", "data split", "set", "data set", "dataset", "subset", "partition", "usage", "phase", "part"];
-/// Names of columns with a yes or a no, and the part that they ask about.
+/// Names of yes/no columns, and the part that each asks about.
 const ASKING: [(&str, Part); 6] = [
     ("is train", Part::Train),
     ("is training", Part::Train),
@@ -21,7 +21,7 @@ const ASKING: [(&str, Part); 6] = [
 /// Names of columns that number the folds of a cross-validation.
 const FOLDS: [&str; 4] = ["fold", "folds", "kfold", "k fold"];
 
-/// Further values of a column are not told apart: so many are no parts.
+/// Further values of a column are ignored: this many are not parts.
 const MOST: usize = 50;
 
 #[derive(Clone, Copy)]
@@ -31,7 +31,7 @@ enum Kind {
     Fold,
 }
 
-/// What a value says of its image.
+/// What a value says about its image.
 #[derive(Clone, Copy)]
 enum Says {
     Is(Part),
@@ -66,7 +66,7 @@ impl Kind {
 }
 
 impl Says {
-    /// What is not trained on is measured at the end; what is not measured on is trained on.
+    /// Images not trained on are for testing; images not measured on are trained on.
     fn part(self) -> Part {
         match self {
             Says::Is(part) => part,
@@ -87,9 +87,9 @@ struct Column {
     place: usize,
     name: String,
     kind: Kind,
-    /// What stands in it, each once.
+    /// Its distinct values.
     values: Vec<String>,
-    /// For each image which of them.
+    /// The index of each image's value.
     rows: Vec<u8>,
 }
 
@@ -113,7 +113,7 @@ impl Columns {
         Columns(fields.collect())
     }
 
-    /// Takes the row of another image.
+    /// Adds the row of another image.
     pub(super) fn add(&mut self, record: &ByteRecord) {
         for column in &mut self.0 {
             let value = column.value(record);
@@ -126,7 +126,8 @@ impl Columns {
         }
     }
 
-    /// Where a further row of image number `image` puts it into another part than the first one does.
+    /// How another row of image number `image` contradicts its first one about the part, if it
+    /// does.
     pub(super) fn moved(&self, record: &ByteRecord, image: usize) -> Option<String> {
         self.0.iter().filter(|column| !matches!(column.kind, Kind::Fold)).find_map(|column| {
             let (here, first) = (column.value(record), &column.values[usize::from(column.rows[image])]);
@@ -136,7 +137,7 @@ impl Columns {
         })
     }
 
-    /// What the columns say; what cannot be used is told.
+    /// The result; what cannot be used is added to `told`.
     pub(super) fn finish(self, told: &mut Vec<String>) -> Divided {
         let (divided, alike): (Vec<Column>, Vec<Column>) =
             self.0.into_iter().partition(|column| column.values.len() > 1);
@@ -178,17 +179,17 @@ impl Columns {
     }
 }
 
-/// What the columns of a CSV say about parts.
+/// Result of the part columns of a CSV.
 #[derive(Default)]
 pub(super) struct Divided {
-    /// What columns say that have the same in each row.
+    /// Columns with the same value in every row.
     alike: Vec<(Says, String)>,
     /// The column that divides the rows, and the part of each image.
     pub(super) parts: Option<(String, Vec<Part>)>,
 }
 
 impl Divided {
-    /// Why the CSV is not to be taken for `part`.
+    /// Why the CSV cannot be used as `part`.
     pub(super) fn contradiction(&self, part: Part) -> Option<String> {
         let (says, said) = self.alike.iter().find(|(says, _)| says.contradicts(part))?;
         let key = part.key();
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
     use crate::data::{Dataset, read_labelled, read_labelled_with};
 
-    /// A CSV of these rows, its images beside it.
+    /// A CSV of these rows, with its images beside it.
     fn with<T>(rows: &str, read: impl Fn(&std::path::Path) -> T) -> T {
         let folder = tempfile::tempdir().unwrap();
         for name in ["1", "2", "3", "4", "5", "6"] {

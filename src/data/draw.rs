@@ -1,12 +1,12 @@
-//! Some of many images, at random.
+//! Random subsets of images.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::util::random::seed_of;
 
-/// Which of `count` images are taken: a seeded sample without replacement of `most` at most, in its random order. `what`
-/// tells it from other draws of the same seed.
+/// A seeded sample of `count` images without replacement, `most` at most, in random order. `what`
+/// separates it from other draws of the same seed.
 pub(crate) fn draw(count: usize, most: usize, seed: u64, what: &str) -> Vec<usize> {
     let mut generator = ChaCha8Rng::seed_from_u64(seed_of(seed, what) as u64);
     let mut indices: Vec<usize> = (0..count).collect();

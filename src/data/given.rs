@@ -1,4 +1,4 @@
-//! What the PATHs of a command line are: images, folders, lists of paths, published data sets.
+//! Kinds of PATHs on a command line: images, folders, lists of paths, published data sets.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use super::published::{self, Opened};
 use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
 
-/// PATHs that were looked at once: lists and published sets are read, folders are not.
+/// PATHs after a first look: lists and published sets are read, folders are not.
 #[derive(Clone)]
 pub struct Given {
     pub(super) sources: Arc<Vec<Source>>,
 }
 
-/// What a path is.
+/// Kind of a path.
 pub(super) enum Source {
-    /// A file; `name` is how it is reported.
+    /// A file, reported as `name`.
     File { path: PathBuf, name: String },
-    /// A folder to be searched; what is below it is reported below `shown`.
+    /// A folder to search; its contents are reported below `shown`.
     Folder { path: PathBuf, shown: PathBuf },
-    /// Files of a published set, by path; each is reported below `shown`.
+    /// Files of a published set, sorted by path; each is reported below `shown`.
     Set { files: Vec<Arc<Opened>>, shown: PathBuf },
     /// One image of a published set.
     One { file: Arc<Opened>, index: usize, name: String },
@@ -33,8 +33,9 @@ impl Given {
     /// Looks at the given paths themselves, not into folders.
     ///
     /// # Errors
-    /// [`Error::Usage`] naming every path that does not exist or is neither file nor folder, and for a list that is
-    /// none; [`Error::File`] for a published set that is damaged; [`Error::Io`] for a list that cannot be read.
+    /// [`Error::Usage`] naming every path that does not exist or is neither file nor folder, or an
+    /// invalid list; [`Error::File`] for a damaged published set; [`Error::Io`] for a list that
+    /// cannot be read.
     pub fn read(paths: &[PathBuf]) -> Result<Given> {
         let (mut sources, mut wrong, mut last) = (Vec::new(), Vec::new(), None);
         let is_stdin = |path: &&PathBuf| path.as_path() == Path::new(STDIN);
@@ -54,7 +55,7 @@ impl Given {
                     wrong.push(format!("{}: expected an image or a folder, found neither", path_text(path)));
                 }
                 found => match (Source::of(path, path, &mut last)?, found) {
-                    // A link that leads nowhere is there, and cannot be read.
+                    // A dangling link exists, and cannot be read.
                     (Source::File { .. }, Err(error)) => {
                         wrong.push(Error::io("read", path)(error).to_string());
                     }
@@ -68,7 +69,7 @@ impl Given {
         }
     }
 
-    /// The lists among them, in words: another list is another job.
+    /// The lists among them, as text: another list is another job.
     pub fn lists(&self) -> Option<String> {
         let lists = self.sources.iter().filter_map(|source| match source {
             Source::List(list) => Some(list.describe()),
@@ -79,11 +80,12 @@ impl Given {
     }
 }
 
-/// The file of a set that was opened last: the lines of a list may name many of its images.
+/// The file of a set that was opened last: lines of a list may name many of its images.
 pub(super) type Last = Option<Arc<Opened>>;
 
 impl Source {
-    /// What is at `path`, which is reported as `shown`. What is not there counts as a file: reading it tells why.
+    /// The source at `path`, reported as `shown`. A missing path counts as a file: reading it tells
+    /// why.
     ///
     /// # Errors
     /// Those of opening a published set.
@@ -112,7 +114,7 @@ impl Source {
     }
 }
 
-/// `data_batch_1.bin#12`, taken apart.
+/// The file and the number of `data_batch_1.bin#12`.
 fn numbered(path: &Path) -> Option<(PathBuf, usize)> {
     let (name, index) = path.file_name()?.to_str()?.rsplit_once('#')?;
     let whole = path.with_file_name(name);

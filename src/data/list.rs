@@ -1,4 +1,4 @@
-//! The images that `extract` and `predict` are given, one after the other.
+//! The images given to `extract` and `predict`, one after the other.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -15,19 +15,20 @@ use crate::preprocess::{ImageAt, Record};
 use crate::text::path_text::{located, path_text};
 use crate::text::words::counted;
 
-/// An image to read, with what is told about it.
+/// An image to read, and how it is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     /// The file to open, or the file and the number of an image in it: `data_batch_1.bin#1234`.
     pub path: PathBuf,
-    /// The path as it is reported: the given PATH and what is below it, `/` between the parts; as a list has it.
+    /// The reported path: the given PATH and the part below it, separated by `/`; as written in a
+    /// list.
     pub name: String,
-    /// The name of the folder that the image lies in, if that folder is below the given PATH; its class, in a
-    /// published data set; what a list's column `label` says; else empty.
+    /// The name of the image's folder, if that folder is below the given PATH; its class in a
+    /// published data set; the list's column `label`; else empty.
     pub label: String,
-    /// Its place among many in a file.
+    /// Its record, if it is one of many in a file.
     pub record: Option<Record>,
-    /// Why it cannot be read, where that is known already: it is a folder that cannot be entered.
+    /// Why it cannot be read, if already known: it is a folder that cannot be entered.
     pub refused: Option<String>,
 }
 
@@ -49,11 +50,11 @@ impl Input {
 pub struct Listing {
     /// In the order of [`Inputs`].
     pub inputs: Vec<Input>,
-    /// What was left out, a sentence each, to be said once.
+    /// Notes on left-out files, a sentence each, to be shown once.
     pub notes: Vec<String>,
 }
 
-/// Lists the images that `paths` name, all at once: see [`Inputs`].
+/// Lists all images that `paths` name at once: see [`Inputs`].
 ///
 /// # Errors
 /// As [`Given::read`] and [`Inputs::next`].
@@ -66,18 +67,18 @@ pub fn list_images(paths: &[PathBuf]) -> Result<Listing> {
     Ok(Listing { inputs, notes: listing.notes() })
 }
 
-/// The images that PATHs name, one after the other: a file is taken whatever its ending is, a folder is walked
-/// to any depth for files with an image's ending, hidden entries left out. Sorted by path component as bytes,
-/// each file once. The lines of a list keep their order, and each is taken, however often it is there; PATHs before
-/// and behind a list keep their side of it.
+/// The images that PATHs name, one after the other. A file is taken whatever its ending, a folder
+/// is walked to any depth for files with an image's ending, without hidden entries. Sorted by path
+/// component as bytes, each file once. The lines of a list keep their order and their duplicates;
+/// PATHs before and after a list stay before and after it.
 ///
-/// The first image is there before the last folder is read, and memory holds the names of a few folders, and the
-/// lists, whatever the number of images.
+/// The first image is available before the last folder is read. Memory holds the names of a few
+/// folders, and the lists, whatever the number of images.
 pub struct Inputs {
     given: Given,
-    /// The next of the sources.
+    /// Index of the next source.
     at: usize,
-    /// The next line of the current list.
+    /// Index of the next line in the current list.
     line: usize,
     merge: Merge,
     last: Last,
@@ -85,7 +86,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// The images of these PATHs, from the first one on.
+    /// The images of these PATHs, from the first.
     pub fn of(given: &Given) -> Self {
         Inputs { given: given.clone(), at: 0, line: 0, merge: Merge::default(), last: None, any: false }
     }
@@ -93,8 +94,8 @@ impl Inputs {
     /// The next image.
     ///
     /// # Errors
-    /// [`Error::Io`] naming a folder that cannot be read, [`Error::File`] for folders without end or a damaged
-    /// published set, and [`Error::Usage`] when there is no image at all.
+    /// [`Error::Io`] naming a folder that cannot be read, [`Error::File`] for endless folders or a
+    /// damaged published set, and [`Error::Usage`] if there is no image at all.
     #[expect(clippy::should_implement_trait, reason = "it can fail, and then it is over")]
     pub fn next(&mut self) -> Result<Option<Input>> {
         loop {
@@ -115,7 +116,7 @@ impl Inputs {
         }
     }
 
-    /// The next line of a list, or all sources up to the next list.
+    /// Adds the next line of a list, or all sources up to the next list.
     fn refill(&mut self) -> Result<bool> {
         let sources = Arc::clone(&self.given.sources);
         self.merge.restart();
@@ -127,7 +128,7 @@ impl Inputs {
             self.line += 1;
             let mut source =
                 Source::of(&located(&list.base, path.as_os_str().as_bytes()), path, &mut self.last)?;
-            // An image is called what its line says, so that the two can be joined.
+            // An image is named as in its line, so that the two can be joined.
             if let Source::File { name, .. } | Source::One { name, .. } = &mut source {
                 *name =
                     path.to_str().map_or_else(|| path_text(path.as_os_str()).into_owned(), str::to_string);
@@ -143,21 +144,21 @@ impl Inputs {
         Ok(self.at > start)
     }
 
-    /// What was left out so far, a sentence each; complete when there is no next image.
+    /// Notes on what was left out so far, a sentence each; complete when there is no next image.
     pub fn notes(&self) -> Vec<String> {
         self.merge.notes()
     }
 }
 
-/// Sources whose images come sorted, each file once.
+/// Merges sources whose images come sorted, each file once.
 #[derive(Default)]
 struct Merge {
-    /// The next of each source, least first; a folder that has not been read stands in its own place, which
-    /// is before all that it holds.
+    /// The next image of each source, least first; an unread folder is at its own path, which is
+    /// before all its contents.
     heads: BinaryHeap<Reverse<ListHead>>,
     sources: Vec<Open>,
     notes: Vec<String>,
-    /// The place of the last image that was handed out.
+    /// The place of the last returned image.
     last: Option<(PathBuf, usize)>,
     twice: usize,
 }
@@ -168,13 +169,14 @@ enum Open {
     File { file: Arc<Opened>, shown: PathBuf, label: String, done: usize },
 }
 
-/// Ordered by path and number, and of the same file the one with a label first: it was found below a folder.
+/// Ordered by path and number; of one file, the entry with a label comes first: it was found below
+/// a folder.
 struct ListHead {
     place: PathBuf,
     number: usize,
     unlabelled: bool,
     source: Option<usize>,
-    /// `None`: a source that has not been looked into.
+    /// `None`: a source that has not been read.
     input: Option<Input>,
 }
 
@@ -205,14 +207,14 @@ impl PartialEq for ListHead {
 impl Eq for ListHead {}
 
 impl Merge {
-    /// Makes room for sources that come after those so far.
+    /// Starts anew for sources that come after those so far.
     fn restart(&mut self) {
         let notes: Vec<String> = self.sources.drain(..).flat_map(|source| source.notes()).collect();
         self.notes.extend(notes);
         self.last = None;
     }
 
-    /// Adds a source. `label` is that of its images, if it is not empty.
+    /// Adds a source. `label` is that of its images, if not empty.
     fn add(&mut self, source: &Source, label: &str) {
         let label = label.to_string();
         match source {
@@ -239,7 +241,7 @@ impl Merge {
                     self.open(place, Open::File { file, shown, label, done: 0 });
                 }
             }
-            // Its lines are added.
+            // Its lines are added one by one.
             Source::List(_) => {}
         }
     }
@@ -295,7 +297,7 @@ impl Open {
             Open::Folder { root, shown, label, walk, left_out, images } => {
                 let (path, refused) = match walk.next(left_out)? {
                     Some(Found::Image(path)) => (path, None),
-                    // Told as a file that cannot be read is: the others are worth going on for.
+                    // Reported like an unreadable file: the others are worth continuing for.
                     Some(Found::Closed(path, error)) => (path, Some(error.to_string())),
                     None => return Ok(None),
                 };
@@ -336,13 +338,13 @@ fn stored(file: &Opened, index: usize, name: String, label: String) -> Input {
     Input { path: record.path(), name, label, record: Some(record), refused: None }
 }
 
-/// A path without `./` at its start: `Path` compares by component, and passes over the other `.`.
+/// A path without `./` at its start: `Path` compares by component, and ignores any other `.`.
 fn plain(path: &Path) -> &Path {
     path.strip_prefix(".").unwrap_or(path)
 }
 
-/// A path as it is reported: `/` between the parts, no `./`, and bytes that are no UTF-8 as
-/// [`path_text`](crate::text::path_text) has them.
+/// A path as reported: `/` between the parts, no `./`, and bytes that are not UTF-8 as in
+/// [`path_text`](crate::text::path_text).
 pub(super) fn slashed(path: &Path) -> String {
     let mut bytes = Vec::with_capacity(path.as_os_str().len());
     for part in path.components().filter(|part| *part != Component::CurDir) {

@@ -1,8 +1,9 @@
 //! Parallel work on images, bounded and in order.
 //!
-//! Threads claim one image at a time, so that a batch of large images does not wait for a single thread;
-//! results are handed over in the order of their index, so that nothing downstream depends on how many
-//! threads there are. At most `window` images are claimed and not yet handed over, which bounds memory.
+//! Threads claim one image at a time, so that a batch of large images does not wait for a single
+//! thread. Results are handed over in the order of their index, so that nothing downstream depends
+//! on the number of threads. At most `window` images are claimed and not yet handed over, which
+//! bounds memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::preprocess::{Input, Preprocessing};
 
 struct State<T> {
-    /// The next index to be claimed.
+    /// The next index to claim.
     next: usize,
-    /// The next index to be handed over.
+    /// The next index to hand over.
     wanted: usize,
     done: BTreeMap<usize, T>,
     stopped: bool,
@@ -26,18 +27,18 @@ struct Shared<T> {
     state: Mutex<State<T>>,
     /// Something was finished.
     finished: Condvar,
-    /// Room was made, or the work has stopped.
+    /// There is room, or the work has stopped.
     room: Condvar,
 }
 
 impl<T> Shared<T> {
-    /// A thread that panicked leaves a state that is still whole: every change is one assignment.
+    /// A thread that panicked leaves the state valid: every change is one assignment.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tells the threads to stop when the consumer leaves, by whatever way.
+/// Tells the threads to stop when the consumer leaves, in any way.
 struct StopOnDrop<'a, T>(&'a Shared<T>);
 
 impl<T> Drop for StopOnDrop<'_, T> {
@@ -47,8 +48,8 @@ impl<T> Drop for StopOnDrop<'_, T> {
     }
 }
 
-/// Calls `produce(i)` for `i` in `0..count` on `threads` threads and `consume(i, result)` on the calling
-/// thread in ascending order. An error of `consume` stops the work and is returned.
+/// Calls `produce(i)` for `i` in `0..count` on `threads` threads and `consume(i, result)` on the
+/// calling thread in ascending order. An error of `consume` stops the work and is returned.
 pub fn for_each_ordered<T: Send>(
     count: usize,
     threads: usize,
@@ -90,15 +91,15 @@ pub fn for_each_ordered<T: Send>(
                 if let Some(result) = state.done.remove(&index) {
                     break result;
                 }
-                // A thread ends when all images are claimed. One that ended before, or all of them while
-                // an image is wanted, have panicked.
+                // A thread ends when all images are claimed. One that ended before, or all of them
+                // while an image is wanted, panicked.
                 let mut ended = workers.iter().map(|worker| worker.is_finished());
                 let early =
                     if state.next < count { ended.any(|ended| ended) } else { ended.all(|ended| ended) };
                 if early {
                     drop(state);
                     drop(stop);
-                    // Joined here, because the scope passes on the panics of threads that nobody joined.
+                    // Joined here: the scope propagates the panics of threads that are not joined.
                     workers.into_iter().for_each(|worker| drop(worker.join()));
                     return Err(Error::run("a thread that reads images has failed: see the message above"));
                 }
@@ -116,43 +117,45 @@ pub fn for_each_ordered<T: Send>(
     })
 }
 
-/// Images ready for a network, in the order asked for.
+/// Images ready for a network, in the requested order.
 pub struct Batch {
-    /// Which of the asked-for images these are: indices into the caller's list.
+    /// Their indices in the caller's list.
     pub indices: Vec<usize>,
-    /// `[N, 3, crop_size, crop_size]`, normalised; on the CPU, and in memory as the [`Layout`] says, unless
-    /// [`Batching::run_on`] has put it elsewhere.
+    /// `[N, 3, crop_size, crop_size]`, normalised; on the CPU with the given [`Layout`], unless
+    /// [`Batching::run_on`] has moved it.
     pub images: Tensor,
 }
 
-/// How the numbers of a batch lie in memory.
+/// Memory layout of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// A plane a channel, as torch makes tensors by itself.
+    /// A plane a channel, torch's default.
     Planes,
-    /// The channels of a pixel together, torch's channels-last: convolutions keep it, and are faster.
+    /// The channels of a pixel together, torch's channels-last: convolutions keep it, and are
+    /// faster.
     ChannelsLast,
 }
 
-/// Images as pixels, to be normalised where the network is: a quarter of the bytes of a [`Batch`] to copy.
+/// Images as pixels, to be normalised on the network's device: a quarter of the bytes of a
+/// [`Batch`] to copy.
 pub struct PixelBatch {
-    /// Which of the asked-for images these are: indices into the caller's list.
+    /// Their indices in the caller's list.
     pub indices: Vec<usize>,
     /// uint8 `[N, crop_size, crop_size, 3]` on the CPU.
     pub pixels: Tensor,
-    /// What is added to each image's channels: [`Input::shift`].
+    /// Offset of each image's channels: [`Input::shift`].
     pub shifts: Vec<[f32; 3]>,
 }
 
 impl PixelBatch {
-    /// The network's input on `device`, `[N, 3, crop_size, crop_size]` in channels-last memory: the numbers of
-    /// [`Preprocessing::normalise_into`], computed there.
+    /// The network's input on `device`, `[N, 3, crop_size, crop_size]` in channels-last memory: the
+    /// same numbers as [`Preprocessing::normalise_into`], computed there.
     pub fn normalised(&self, preprocessing: &Preprocessing, device: Device) -> Result<Tensor> {
         let pixels = upload(&self.pixels, device)?;
         let row = |values: &[f32]| upload(&Tensor::f_from_slice(values)?.f_reshape([-1, 3, 1, 1])?, device);
         let normalised = || -> Result<Tensor> {
             let mut images = pixels.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
-            // By tensors: CUDA would multiply by the inverse of a plain number, which rounds otherwise.
+            // By tensors: CUDA multiplies by the inverse of a scalar, which rounds differently.
             let _ = images.f_div_(&row(&[255.; 3])?)?;
             if self.shifts.iter().any(|shift| *shift != [0.; 3]) {
                 let _ = images.f_add_(&row(self.shifts.as_flattened())?)?;
@@ -164,10 +167,10 @@ impl PixelBatch {
     }
 }
 
-/// The most numbers that are decoded ahead of their batch: a gigabyte.
+/// The maximum of numbers decoded ahead of their batch: a gigabyte.
 pub const READ_AHEAD: usize = 1 << 28;
 
-/// Why a batch of so many numbers cannot be made.
+/// The error for a batch with too many numbers.
 pub fn too_large(numbers: usize) -> Error {
     let gigabytes = numbers as f64 * 4e-9;
     Error::run(format!("a batch would take {gigabytes:.1} GB of memory: choose a smaller batch size"))
@@ -180,7 +183,8 @@ pub struct Batching<'a> {
     pub preprocessing: &'a Preprocessing,
     /// Images in a batch; the last batch may have fewer.
     pub batch_size: usize,
-    /// Whether a single last image joins the batch before it: BatchNorm cannot normalise one by itself.
+    /// Whether a single last image joins the previous batch: BatchNorm cannot normalise a single
+    /// image.
     pub join_single: bool,
     /// Threads that decode.
     pub threads: usize,
@@ -199,20 +203,20 @@ impl Batching<'_> {
         batch_count(count, self.batch_size, self.join_single)
     }
 
-    /// The images of each batch, if none fails: what [`Batching::run`] would put together.
+    /// The images of each batch of [`Batching::run`], if none fails.
     pub fn spans(&self, count: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
         let (size, batches) = (self.batch_size, self.batches(count));
         (0..batches)
             .map(move |batch| batch * size..if batch + 1 == batches { count } else { (batch + 1) * size })
     }
 
-    /// Batches of one image are what was asked for if they are all that small.
+    /// Batches of one image are intended if all are that small.
     fn joins(&self) -> bool {
         self.join_single && self.batch_size > 1
     }
 
-    /// Calls `pixels(i)` for `i` in `0..count` in parallel and `each` with batches in order. An image that
-    /// fails goes to `failed`, in order too; the batch is filled up with the next.
+    /// Calls `pixels(i)` for `i` in `0..count` in parallel and `each` with batches in order. An
+    /// image that fails goes to `failed`, also in order; the next one takes its place in the batch.
     pub fn run<P: Into<Input>>(
         &self,
         count: usize,
@@ -223,7 +227,7 @@ impl Batching<'_> {
         self.run_as(Layout::Planes, count, pixels, failed, each)
     }
 
-    /// The same, with the numbers in memory as `layout` says.
+    /// As [`Batching::run`], in memory layout `layout`.
     pub fn run_as<P: Into<Input>>(
         &self,
         layout: Layout,
@@ -256,7 +260,7 @@ impl Batching<'_> {
         })
     }
 
-    /// The same, with pixels that are not normalised yet.
+    /// As [`Batching::run`], with pixels that are not normalised yet.
     pub fn run_pixels<P: Into<Input>>(
         &self,
         count: usize,
@@ -276,8 +280,8 @@ impl Batching<'_> {
         })
     }
 
-    /// The same, with batches on `device`, in memory as `layout` says: a GPU gets pixels and normalises them, to the same
-    /// numbers, always channels-last.
+    /// As [`Batching::run`], with batches on `device`, in memory layout `layout`. A GPU gets pixels
+    /// and normalises them, to the same numbers, always channels-last.
     pub fn run_on<P: Into<Input>>(
         &self,
         device: Device,
@@ -296,8 +300,8 @@ impl Batching<'_> {
         })
     }
 
-    /// Batches of images of `shape`, each written by `fill` into its place. `each` gets the images' indices,
-    /// what `fill` has returned, and the batch.
+    /// Batches of images of `shape`, each written by `fill` into its slot. `each` gets the images'
+    /// indices, the results of `fill`, and the batch.
     fn run_slots<E: tch::kind::Element + Send, R: Send>(
         &self,
         count: usize,
@@ -309,14 +313,14 @@ impl Batching<'_> {
         let length = 3 * (self.preprocessing.crop_size as usize).pow(2);
         let window = (2 * self.batch_size).min((READ_AHEAD / length).max(4 * self.threads));
         let slabs = Slabs::new(self.spans(count).collect(), shape);
-        // Said before an image is read.
+        // Checked before any image is read.
         if let Some(span) = slabs.spans.first() {
             slabs.slab(0, span.len())?;
         }
         let produce = |index| {
             let (slab, slot) = slabs.place(index)?;
-            // SAFETY: an index is claimed once, by one thread, so that nothing else refers to its slot until
-            // the result has been handed over.
+            // SAFETY: an index is claimed once, by one thread, so nothing else refers to its slot
+            // until the result has been handed over.
             let result = fill(index, unsafe { slab.slot(slot) })?;
             Ok((result, slab, slot))
         };
@@ -344,7 +348,7 @@ impl Batching<'_> {
     }
 }
 
-/// The memory of a batch, of which each image has its slot.
+/// The memory of a batch, with a slot for each image.
 struct Slab<E> {
     tensor: Tensor,
     start: *mut E,
@@ -352,7 +356,7 @@ struct Slab<E> {
     length: usize,
 }
 
-// SAFETY: threads write to slots, each to its own; the tensor is used by the calling thread alone.
+// SAFETY: threads write to slots, each to its own; only the calling thread uses the tensor.
 unsafe impl<E: Send> Send for Slab<E> {}
 unsafe impl<E: Send> Sync for Slab<E> {}
 
@@ -362,12 +366,12 @@ impl<E> Slab<E> {
     #[allow(clippy::mut_from_ref)]
     unsafe fn slot(&self, slot: usize) -> &mut [E] {
         assert!(slot < self.slots, "a batch has a slot for each of its images");
-        // SAFETY: the tensor is contiguous, has so many numbers, and lives as long as the slab.
+        // SAFETY: the tensor is contiguous, has this many numbers, and lives as long as the slab.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(slot * self.length), self.length) }
     }
 }
 
-/// The batches that are being filled.
+/// The batches being filled.
 struct Slabs<E> {
     /// The images of each batch, if none fails.
     spans: Vec<std::ops::Range<usize>>,
@@ -380,7 +384,7 @@ impl<E: tch::kind::Element> Slabs<E> {
         Slabs { spans, shape, open: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Where an image goes.
+    /// The slot of an image.
     fn place(&self, index: usize) -> Result<(Arc<Slab<E>>, usize)> {
         let batch = self.spans.partition_point(|span| span.end <= index);
         let span = self.spans.get(batch).ok_or_else(|| Error::run("an image belongs to no batch"))?;
@@ -401,14 +405,14 @@ impl<E: tch::kind::Element> Slabs<E> {
         Ok(slab)
     }
 
-    /// Image `index` and those before it have come: a batch that ends with it is not written to any more.
+    /// Image `index` and those before it have arrived: a batch that ends with it is complete.
     fn done(&self, index: usize) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|batch, _| self.spans[*batch].end > index + 1);
     }
 }
 
-/// The images at `places` as one tensor: the batch as it was filled where none has failed, else a copy.
+/// The images at `places` as one tensor: the filled batch itself if none has failed, else a copy.
 fn gather<E>(places: &[(Arc<Slab<E>>, usize)]) -> std::result::Result<Tensor, tch::TchError> {
     let together = |(number, (slab, slot)): (usize, &(Arc<Slab<E>>, usize))| {
         number == *slot && Arc::ptr_eq(slab, &places[0].0)
@@ -445,7 +449,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(seen, (0..200).map(|index| index * 2).collect::<Vec<_>>());
-        // The one that is being handed over has made room already.
+        // The one being handed over has made room already.
         assert!(ahead.lock().unwrap().0 <= 6, "{ahead:?}");
     }
 
@@ -498,7 +502,7 @@ mod tests {
                         .unwrap();
                     let case = format!("{count} by {batch_size}, join {join_single}: {sizes:?}");
                     assert_eq!(sizes.len(), batching.batches(count), "{case}");
-                    // What the plan says.
+                    // As in the plan.
                     assert_eq!(sizes.len(), batch_count(count, batch_size, join_single), "{case}");
                     let spans: Vec<usize> = batching.spans(count).map(|span| span.len()).collect();
                     assert_eq!(sizes, spans, "{case}");
@@ -510,7 +514,7 @@ mod tests {
         }
     }
 
-    /// A preset for pictures of 5 × 5 pixels, as many threads as matter, and pictures that differ.
+    /// A preset for pictures of 5 × 5 pixels, a few threads, and different pictures.
     fn small() -> Preprocessing {
         let preprocessing = crate::models::find("alexnet").unwrap().weights()[0].preprocessing.clone();
         Preprocessing { crop_size: 5, ..preprocessing }
@@ -561,7 +565,7 @@ mod tests {
                     )
                     .unwrap();
                 assert_eq!((&seen, &failed[..]), (&good, bad));
-                // Only the last batch may be another size; all are full before it.
+                // Only the last batch may have another size; all before it are full.
                 assert!(sizes.iter().rev().skip(1).all(|&size| size == 4), "{sizes:?}");
             }
             let mut seen = Vec::new();

@@ -1,11 +1,11 @@
-//! Training on mixtures of images: mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), as torchvision's
-//! `transforms/v2/_augment.py` has them.
+//! Training on mixtures of images: mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), as in
+//! torchvision's `transforms/v2/_augment.py`.
 //!
-//! Each image of a batch is mixed with the one before it, the first with the last. What is drawn is a
-//! function of the seed and the step. The targets become shares of two classes, and the loss is PyTorch's
-//! `cross_entropy` with probabilities: label smoothing spreads a part of these shares over all classes, and
-//! with class weights each share counts by its class's weight. Unlike the loss of whole labels, that one is
-//! divided by the number of images and not by the sum of their weights.
+//! Each image of a batch is mixed with the one before it, the first with the last. Draws are a
+//! function of the seed and the step. The targets become shares of two classes, and the loss is
+//! PyTorch's `cross_entropy` with probabilities. Label smoothing spreads a part of these shares
+//! over all classes; with class weights each share counts by its class's weight. Unlike the loss of
+//! whole labels, this one is divided by the number of images, not by the sum of their weights.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -18,15 +18,15 @@ use crate::error::{Error, Result};
 /// How batches are mixed. With both, a coin decides for each batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Mixing {
-    /// Mixup's alpha, if it is used: the weight of an image is drawn from Beta(alpha, alpha).
+    /// Mixup's alpha, if used: the weight of an image is drawn from Beta(alpha, alpha).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mixup: Option<f64>,
-    /// The same of CutMix, where the weight is a share of the area.
+    /// CutMix's alpha, if used; the weight is a share of the area.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutmix: Option<f64>,
 }
 
-/// What happens to one batch.
+/// The mixture of one batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mixture {
     /// `own` × the image + (1 - `own`) × the one before it.
@@ -34,11 +34,11 @@ pub enum Mixture {
         /// From 0 to 1.
         own: f64,
     },
-    /// A rectangle of each image is that of the one before it.
+    /// A rectangle of each image is taken from the one before it.
     CutMix {
-        /// Columns from the first to before the second, then rows.
+        /// The first column and the one after the last.
         columns: [i64; 2],
-        /// See `columns`.
+        /// The same of rows.
         rows: [i64; 2],
         /// The share of the area outside the rectangle.
         own: f64,
@@ -46,13 +46,13 @@ pub enum Mixture {
 }
 
 impl Mixing {
-    /// Whether batches stay as they are.
+    /// Whether batches stay unchanged.
     pub fn is_none(&self) -> bool {
         self.mixup.is_none() && self.cutmix.is_none()
     }
 
-    /// What happens to the batch of a step (counted over the whole run) with images of `side` × `side`;
-    /// `None` if nothing does.
+    /// The mixture of a step (counted over the whole run) for images of `side` × `side`; `None` if
+    /// it is unchanged.
     pub fn draw(&self, seed: u64, step: u64, side: u32) -> Option<Mixture> {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -78,12 +78,12 @@ impl Mixing {
 /// A number from Beta(alpha, alpha).
 fn beta(alpha: f64, generator: &mut ChaCha8Rng) -> f64 {
     let drawn = Beta::new(alpha, alpha).map(|beta| beta.sample(generator));
-    // An alpha so small that its powers leave double precision is a coin in the limit.
+    // For an alpha so small that its powers leave double precision, the limit is a coin.
     drawn.ok().filter(|number| number.is_finite()).unwrap_or_else(|| (generator.next_u64() >> 63) as f64)
 }
 
 impl Mixture {
-    /// `CutMix.make_params`: a square of the area `1 - own` around `centre`, as far as it lies inside.
+    /// `CutMix.make_params`: a square of area `1 - own` around `centre`, clipped to the image.
     fn cut(own: f64, centre: [i64; 2], side: i64) -> Mixture {
         let half = (0.5 * (1.0 - own).sqrt() * side as f64) as i64;
         let [columns, rows] = centre.map(|at| [(at - half).max(0), (at + half).min(side)]);
@@ -91,8 +91,8 @@ impl Mixture {
         Mixture::CutMix { columns, rows, own: 1.0 - area as f64 / (side * side) as f64 }
     }
 
-    /// The mixed images `[N, 3, side, side]`, and their targets `[N, classes]`, each row of which adds up to 1.
-    /// `labels` are int64 `[N]`.
+    /// The mixed images `[N, 3, side, side]`, and their targets `[N, classes]`, whose rows sum to
+    /// 1. `labels` are int64 `[N]`.
     pub fn apply(&self, images: &Tensor, labels: &Tensor, classes: usize) -> Result<(Tensor, Tensor)> {
         self.mix(images, labels, classes).map_err(Error::torch("mix a batch"))
     }
@@ -181,7 +181,8 @@ mod tests {
         }
     }
 
-    /// Each of 20 equally likely intervals as often as the others, within five standard errors.
+    /// Each of 20 equally likely intervals is as frequent as the others, within five standard
+    /// errors.
     #[test]
     fn weights_are_drawn_from_the_beta_distribution() {
         const DRAWS: u64 = 20_000;
@@ -216,7 +217,8 @@ mod tests {
         assert!(Mixing::default().is_none() && !both.is_none());
     }
 
-    /// The rectangle's share of the area is 1 - lambda where it lies inside, and its centre is uniform.
+    /// The rectangle's share of the area is 1 - lambda if it lies inside, and its centre is
+    /// uniform.
     #[test]
     fn rectangles_lie_inside_and_their_area_is_what_the_targets_say() {
         let mixing = Mixing { mixup: None, cutmix: Some(1.0) };

@@ -1,8 +1,9 @@
-//! Which images there are and what each shows: class folders, a CSV or a published data set in, sorted classes and
-//! samples out.
+//! Labelled images: reads class folders, a CSV or a published data set into sorted classes and
+//! samples.
 //!
-//! Nothing is decoded here. The same folder gives the same list on every machine: classes are sorted by the
-//! bytes of their names, images by path component. What was left out is said in `notes`, once.
+//! Nothing is decoded here. The same folder gives the same list on every machine: classes are
+//! sorted by the bytes of their names, images by path component. Left-out files are reported in
+//! `notes`, once.
 
 mod contents;
 mod csv_text;
@@ -46,11 +47,11 @@ use published::Portion;
 pub struct Sample {
     /// The file to open, or the file and the number of an image in it: `data_batch_1.bin#1234`.
     pub path: PathBuf,
-    /// The file as it is reported: relative to the dataset, `/` between the parts; as written, in a CSV.
+    /// The reported name: relative to the dataset, `/` between the parts; as written, in a CSV.
     pub name: String,
     /// An index into [`Dataset::classes`].
     pub label: usize,
-    /// Its place among many in a file.
+    /// Its record, if it is one of many in a file.
     pub record: Option<Record>,
 }
 
@@ -64,25 +65,25 @@ impl Sample {
 /// Labelled images.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dataset {
-    /// The names of the classes, sorted by their bytes, each with one image at least (but see
+    /// The names of the classes, sorted by their bytes, each with at least one image (but see
     /// [`read_labelled_with`]).
     pub classes: Vec<String>,
-    /// A folder's by class, then by path component; a CSV's in its own order.
+    /// Of a folder, by class, then by path component; of a CSV, in its order.
     pub samples: Vec<Sample>,
-    /// What was left out or looks odd, a sentence each, to be said once.
+    /// Notes on what was left out or looks odd, a sentence each, to be shown once.
     pub notes: Vec<String>,
-    /// Images of a CSV that are not trained on, if one of its columns says so.
+    /// Images of a CSV that are not trained on, if a column tells them.
     pub aside: Option<Aside>,
 }
 
 /// The rows of a CSV that are for validation and for testing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
-    /// The name of the column that says so.
+    /// The name of the column.
     pub column: String,
-    /// For validation; may be none.
+    /// For validation; may be empty.
     pub val: Vec<Sample>,
-    /// For testing; may be none.
+    /// For testing; may be empty.
     pub test: Vec<Sample>,
 }
 
@@ -112,17 +113,18 @@ struct Image {
     record: Option<Record>,
 }
 
-/// Reads a folder of class folders, a `.csv` of `path,label`, or the training part of a data set as it is published
-/// (CIFAR, MNIST): its folder, or one of its files.
+/// Reads a folder of class folders, a `.csv` of `path,label`, or the training part of a published
+/// data set (CIFAR, MNIST), given as its folder or one of its files.
 ///
-/// Class folders are walked to any depth. Links are followed, loops cut; hidden entries and files whose
-/// ending is no image's are left out, and a class without images too: each is noted.
+/// Class folders are walked to any depth. Links are followed, loops are cut. Hidden entries, files
+/// without an image's ending and classes without images are left out, each with a note.
 ///
-/// A CSV with a column such as `split` gives the rows to train on, and the others as [`Dataset::aside`].
+/// Of a CSV with a column such as `split` the training rows are the samples, and the others
+/// [`Dataset::aside`].
 ///
 /// # Errors
-/// [`Error::File`] for what is neither, for a folder without class folders or without images, and for all
-/// faults of a CSV; [`Error::Io`] naming the file or folder that cannot be read.
+/// [`Error::File`] for a path that is none of these, for a folder without class folders or images,
+/// and for all faults of a CSV; [`Error::Io`] naming the file or folder that cannot be read.
 pub fn read_labelled(path: &Path) -> Result<Dataset> {
     let mut named = read_named(path, Portion::Train, Part::Train)?;
     let divided = named.divided.parts.take();
@@ -164,7 +166,7 @@ pub fn read_labelled(path: &Path) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// Takes the images for validation and those for testing out of those of a CSV.
+/// Moves the images for validation and for testing out of those of a CSV.
 fn set_aside(named: &mut Named, parts: &[Part]) -> [Vec<Image>; 2] {
     let mut rest = [Vec::new(), Vec::new()];
     for (image, part) in std::mem::take(&mut named.images).into_iter().zip(parts) {
@@ -177,12 +179,13 @@ fn set_aside(named: &mut Named, parts: &[Part]) -> [Vec<Image>; 2] {
     rest
 }
 
-/// As [`read_labelled`], for images whose classes are known: the validation or the test images, as `part` says. Labels are indices
-/// into `classes`, which is the result's list of classes as it is; a class of it without images is noted. Of a published
-/// set the test part is read.
+/// As [`read_labelled`], for images of known classes: the validation or the test images, as `part`
+/// says. Labels are indices into `classes`, which becomes the result's list of classes; a class
+/// without images is noted. Of a published set the test part is read.
 ///
 /// # Errors
-/// As [`read_labelled`], and [`Error::File`] naming all classes that `classes` lacks, and for a CSV with rows of other parts.
+/// As [`read_labelled`], and [`Error::File`] naming all classes missing in `classes`, or for a CSV
+/// with rows of other parts.
 pub fn read_labelled_with(path: &Path, classes: &[String], part: Part) -> Result<Dataset> {
     let named = read_named(path, Portion::Test, part)?;
     if let Some((column, _)) = &named.divided.parts {
@@ -196,7 +199,7 @@ pub fn read_labelled_with(path: &Path, classes: &[String], part: Part) -> Result
     index_within(path, "", named, classes)
 }
 
-/// Images whose classes are in `classes`; `rows` says which ones of `path` they are.
+/// Samples of images whose classes are in `classes`; `rows` tells which rows of `path` they are.
 fn index_within(path: &Path, rows: &str, named: Named, classes: &[String]) -> Result<Dataset> {
     let mut unknown: Vec<&str> = named.images.iter().map(|image| image.class.as_str()).collect();
     unknown.sort_unstable();
@@ -227,7 +230,7 @@ fn index_within(path: &Path, rows: &str, named: Named, classes: &[String]) -> Re
     Ok(dataset)
 }
 
-/// Whether `path` is the folder of a data set as it is published, and holds some of its test part.
+/// Whether `path` is the folder of a published data set and contains some of its test part.
 pub fn has_test_part(path: &Path) -> bool {
     let set = path.is_dir().then(|| published::find(path));
     set.is_some_and(|set| matches!(set, Ok(Some(set)) if set.has(Portion::Test)))
@@ -254,7 +257,7 @@ fn read_named(path: &Path, portion: Portion, part: Part) -> Result<Named> {
     }
 }
 
-/// Class names to numbers; every class is in `classes`, which is sorted or the caller's.
+/// Converts class names to numbers; every class is in `classes`, which is sorted or the caller's.
 fn index(named: Named, classes: Vec<String>) -> Dataset {
     let numbers: std::collections::HashMap<&str, usize> =
         classes.iter().enumerate().map(|(i, class)| (class.as_str(), i)).collect();
@@ -268,7 +271,7 @@ fn index(named: Named, classes: Vec<String>) -> Dataset {
     Dataset { samples, notes: named.notes, classes, aside: None }
 }
 
-/// What a class that is not known may have been meant to be, in brackets.
+/// A known class that an unknown one may stand for, in brackets.
 fn known_by_another_name(class: &str, classes: &[String]) -> String {
     let known = || classes.iter().map(String::as_str);
     match alike(class, known()).and_then(|other| Some((other, unseen(class, other)?))) {
@@ -281,7 +284,7 @@ fn known_by_another_name(class: &str, classes: &[String]) -> String {
     }
 }
 
-/// Pairs of classes that a person would take for one.
+/// Pairs of class names that look the same to a person.
 fn look_alikes(classes: &[String]) -> impl Iterator<Item = String> {
     let mut looks: Vec<(String, &String)> = classes.iter().map(|class| (looks(class), class)).collect();
     looks.sort();

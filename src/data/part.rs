@@ -1,4 +1,5 @@
-//! The parts of a dataset: the words that people name them with, and folders that are parts and no classes.
+//! Parts of a dataset: the words that people use for them, and folders that are parts and not
+//! classes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -10,7 +11,7 @@ use unicode_normalization::char::is_combining_mark;
 use crate::text::path_text::path_text;
 use crate::text::words::{counted, first_few};
 
-/// Which part of the data an image belongs to.
+/// Part of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// Trained on.
@@ -25,7 +26,7 @@ impl Part {
     /// All parts, in order.
     pub const ALL: [Part; 3] = [Part::Train, Part::Val, Part::Test];
 
-    /// The key of the recipe's `data` that names it.
+    /// Its key in the recipe's `data`.
     pub fn key(self) -> &'static str {
         match self {
             Part::Train => "train",
@@ -34,8 +35,8 @@ impl Part {
         }
     }
 
-    /// The part that a name stands for, in any case and in many languages, numbered and among words such as
-    /// `images`.
+    /// The part that a name stands for, in any case and many languages, also with a number and
+    /// words such as `images`.
     pub fn of_word(name: &str) -> Option<Part> {
         match Name::of(name) {
             Name { part: Some(part), rest, .. } if rest.is_empty() => Some(part),
@@ -70,20 +71,20 @@ const WORDS: [(Part, &str); 3] = [
     ),
 ];
 
-/// Words that stand beside one of [`WORDS`], or are grown together with it, and say nothing.
+/// Words beside one of [`WORDS`], or joined to it, that have no meaning of their own.
 const BESIDE: &str = "images image imgs img pictures picture pics photos photo data dataset datasets sets set splits split samples \
     folder files public private bilder bild daten datensatz fotos imágenes imagens immagini 集 データ 画像 图像 图片 数据 用 데이터 세트";
 
-/// With a number: one of several equal parts, as of a cross-validation.
+/// Words that with a number name one of several equal parts, as of a cross-validation.
 const FOLDS: [&str; 8] = ["fold", "folds", "kfold", "cv", "part", "split", "partition", "subset"];
 
-/// A name, taken to pieces.
+/// A parsed name.
 #[derive(Default)]
 struct Name {
     part: Option<Part>,
     /// Whether it is a numbered fold.
     fold: bool,
-    /// What it holds besides.
+    /// Its other words.
     rest: Vec<String>,
 }
 
@@ -96,7 +97,7 @@ impl Name {
             match (part_of(&word), read.part) {
                 (Some(part), None) => read.part = Some(part),
                 (Some(part), Some(first)) if part == first => {}
-                // `train_val` is trained on; other pairs are a name for all of them.
+                // `train_val` is trained on; other pairs name all parts together.
                 (Some(Part::Val), Some(Part::Train)) => {}
                 (Some(_), Some(_)) => return Name { rest: vec![name.into()], ..Name::default() },
                 (None, _) => {
@@ -135,7 +136,7 @@ fn words(name: &str) -> Vec<String> {
     words.iter().map(|word| folded(word)).filter(|word| !word.is_empty()).collect()
 }
 
-/// [`WORDS`] and [`BESIDE`] as [`folded`] has them.
+/// [`WORDS`] and [`BESIDE`] after [`folded`].
 fn tables() -> &'static (HashMap<String, Part>, Vec<String>) {
     static TABLES: OnceLock<(HashMap<String, Part>, Vec<String>)> = OnceLock::new();
     TABLES.get_or_init(|| {
@@ -146,7 +147,8 @@ fn tables() -> &'static (HashMap<String, Part>, Vec<String>) {
     })
 }
 
-/// `train`, `trainset`, `testbilder`: a word of a part, with what says nothing grown to it.
+/// The part of `train`, `trainset` or `testbilder`: a word of a part, possibly joined to one of
+/// [`BESIDE`].
 fn part_of(word: &str) -> Option<Part> {
     let (parts, beside) = tables();
     let within = |word: &str| parts.get(word).copied();
@@ -158,18 +160,18 @@ fn part_of(word: &str) -> Option<Part> {
     })
 }
 
-/// A folder by what is below it: how many images lie in it, and its folders that hold any.
+/// A folder's contents: the number of its images, and its sub-folders that contain any.
 #[derive(Default)]
 pub(super) struct Tree {
     images: usize,
     folders: BTreeMap<String, Tree>,
 }
 
-/// Parts are looked for so many folders deep.
+/// Parts are searched for this many folders deep.
 const DEEPEST: usize = 3;
 
 impl Tree {
-    /// From names of images, sorted so that those of a folder follow each other.
+    /// From names of images, sorted so that those of a folder are adjacent.
     pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Tree {
         let mut tree = Tree::default();
         let mut add = |folder: &str, images: usize| {
@@ -194,7 +196,7 @@ impl Tree {
         self.images + self.folders.values().map(Tree::total).sum::<usize>()
     }
 
-    /// Images lie in folders within it, all but a few.
+    /// Whether its images lie in sub-folders, all but a few.
     fn holds_folders(&self) -> bool {
         !self.folders.is_empty() && 10 * self.images <= self.total()
     }
@@ -203,8 +205,8 @@ impl Tree {
         self.folders.keys().filter(|name| other.folders.contains_key(*name)).count()
     }
 
-    /// What is wrong with a folder of class folders, `root`: that parts of a dataset
-    /// stand in the place of classes.
+    /// Why `root` is not a folder of class folders, if so: parts of a dataset are in the place of
+    /// classes.
     pub(super) fn parts_for_classes(&self, root: &Path) -> Option<String> {
         self.find("", DEEPEST, true).map(|found| found.message(root))
     }
@@ -239,7 +241,7 @@ impl Tree {
                 classes: tree.holds_folders(),
             })
             .collect();
-        // A part that is alone with its images, its brothers being empty.
+        // The only part with images; its siblings are empty.
         if let [(name, tree, Name { part: part @ Some(_), rest, .. })] = &named[..]
             && alone
             && rest.is_empty()
@@ -258,7 +260,7 @@ impl Tree {
         self.folders.iter().find_map(|(name, tree)| tree.find(&here(name), depth - 1, alone))
     }
 
-    /// What looks odd about class folders that are none by the look of them, but may be, a sentence each.
+    /// Warnings about class folders that look like something else, a sentence each.
     pub(super) fn odd_classes(&self, root: &Path) -> Vec<String> {
         let mut notes = Vec::new();
         let parts = |tree: &Tree| -> BTreeSet<Part> {
@@ -303,7 +305,7 @@ impl Tree {
 
 /// A folder that is a part.
 struct Member {
-    /// Below the root.
+    /// Relative to the root.
     name: String,
     /// `None`: a fold.
     part: Option<Part>,
@@ -320,7 +322,7 @@ impl Found {
         let mut written = BTreeMap::new();
         let mut more = Vec::new();
         for member in self.members.iter().filter(|member| member.classes) {
-            // Folds have no order: the first is as good to train on as any.
+            // Folds have no order: any is as good to train on.
             let free = || Part::ALL.into_iter().find(|part| !written.contains_key(part));
             match member.part.or_else(free) {
                 Some(part) if !written.contains_key(&part) => {
@@ -355,7 +357,8 @@ impl Found {
     }
 }
 
-/// A folder below `root`, as any recipe may name it: relative paths start at the recipe's own folder, which is not known here.
+/// A folder below `root`, valid in any recipe: relative paths start at the recipe's folder, which
+/// is unknown here.
 fn in_recipe(root: &Path, below: &str) -> String {
     let path = root.join(below);
     let path = path_text(&std::path::absolute(&path).unwrap_or(path)).into_owned();

@@ -12,9 +12,9 @@ use crate::text::path_text::path_text;
 use crate::text::words::{counted, first_few, shown};
 use crate::util::digest::Hasher;
 
-/// A larger list is refused: it is held in memory.
+/// A larger list is refused: lists are held in memory.
 const LARGEST: u64 = 512 << 20;
-/// As many faults are shown; the others are counted.
+/// This many faults are shown; the others are counted.
 const SHOWN: usize = 5;
 /// The endings of lists.
 const ENDINGS: [&str; 2] = ["txt", "csv"];
@@ -24,15 +24,15 @@ pub(super) const STDIN: &str = "-";
 
 /// A list, read.
 pub(super) struct List {
-    /// As it was given.
+    /// As given.
     pub(super) path: PathBuf,
-    /// What its relative paths start from.
+    /// The folder that its relative paths start from.
     pub(super) base: PathBuf,
     /// sha256 of its bytes, in hexadecimal digits.
     pub(super) digest: String,
-    /// Paths and labels, one behind the other.
+    /// Paths and labels, concatenated.
     text: Vec<u8>,
-    /// Where each line's path and its label end in `text`.
+    /// The ends of each line's path and label in `text`.
     ends: Vec<(usize, usize)>,
 }
 
@@ -46,10 +46,10 @@ fn has_ending(path: &Path, known: &str) -> bool {
 }
 
 impl List {
-    /// Reads a list; `-` is standard input, which has a path a line.
+    /// Reads a list; `-` is standard input, with a path a line.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Usage`] for what is no list of paths.
+    /// [`Error::Io`], and [`Error::Usage`] for a file that is not a list of paths.
     pub(super) fn read(path: &Path) -> Result<List> {
         let (mut bytes, base) = (Vec::new(), path.parent().unwrap_or(Path::new("")).to_path_buf());
         let read = match path == Path::new(STDIN) {
@@ -68,12 +68,12 @@ impl List {
         Ok(list)
     }
 
-    /// How many lines it has.
+    /// Number of lines.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// The path of a line, as written, and its label if the list has labels.
+    /// The path of a line, as written, and its label, if the list has labels.
     pub(super) fn line(&self, index: usize) -> Option<(&Path, &str)> {
         let &(path, label) = self.ends.get(index)?;
         let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |ends| ends.1);
@@ -116,7 +116,7 @@ impl List {
         }
     }
 
-    /// A path a line; lines of blanks alone are left out.
+    /// Reads a path a line; blank lines are left out.
     fn lines(&mut self, bytes: &[u8], faults: &mut Vec<String>) {
         for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -126,7 +126,8 @@ impl List {
         }
     }
 
-    /// The column of paths of a CSV and that of labels, if the first row names them; else the first column.
+    /// Reads the columns of paths and labels of a CSV if the first row names them, else the first
+    /// column.
     fn table(&mut self, bytes: &[u8], faults: &mut Vec<String>) -> Result<(), String> {
         let delimiter = delimiter(bytes, |first| matches!(column(first, &PATHS), Ok(Some(_))));
         let mut reader = reader(delimiter, bytes);
@@ -140,7 +141,7 @@ impl List {
                         let found = first_few(&found);
                         format!("line 1: the columns {found} could all be the path: let one of them be called path, and no other")
                     })?;
-                    // Of several that could be the label none is.
+                    // If several columns could be the label, none is used.
                     let label = header.and_then(|_| column(&record, &LABELS).unwrap_or(None));
                     let first = (header.unwrap_or(0), label);
                     columns = Some(first);
@@ -169,7 +170,7 @@ impl List {
         }
     }
 
-    /// For the job of an output: which list it is.
+    /// Identifies the list in the job of an output.
     pub(super) fn describe(&self) -> String {
         let lines = counted(self.len(), "path", "paths");
         format!("{} of {lines} (sha256 {})", path_text(&self.path), &self.digest[..16])
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(read("l.csv", b"class\tFilename\ncat\ta, 1.png\n").unwrap(), rows);
         assert_eq!(read("l.csv", b"label, path\ncat, \"a, 1.png\"\n").unwrap(), rows);
         assert_eq!(read("l.csv", &utf16("path;label\na, 1.png;cat\n")).unwrap(), rows);
-        // All rows, whatever part they are of.
+        // All rows, of any part.
         assert_eq!(paths("l.csv", b"path,label,split\na,x,train\nb,x,test\n"), ["a", "b"]);
     }
 

@@ -1,32 +1,32 @@
-//! Training and validation images out of one set.
+//! Splits one set into training and validation images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Dataset, Sample};
 use crate::text::words::{counted, first_few};
 
-/// Which samples train and which validate.
+/// Training and validation samples.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Split {
-    /// Indices into [`Dataset::samples`], rising.
+    /// Indices into [`Dataset::samples`], ascending.
     pub train: Vec<usize>,
-    /// Indices into [`Dataset::samples`], rising. Empty when every class has one image alone.
+    /// Indices into [`Dataset::samples`], ascending. Empty if every class has a single image.
     pub val: Vec<usize>,
-    /// What looks odd, a sentence each, to be said once.
+    /// Notes on what looks odd, a sentence each, to be shown once.
     pub notes: Vec<String>,
 }
 
 /// Sets the share `fraction` (between 0 and 1) of each class aside for validation.
 ///
-/// A class of `n` images gives `fraction * n`, rounded, but one at least and `n - 1` at most, so that each
-/// class is trained and, if it has two images, measured. Which ones is a function of the seed and of each
-/// image's name alone: equal on every machine, and an image that is added moves few others.
+/// A class of `n` images gives `fraction * n`, rounded, but at least one and at most `n - 1`, so
+/// that each class is trained and, if it has two images, measured. The choice is a function of the
+/// seed and each image's name alone: equal on every machine, and an added image moves few others.
 ///
 /// `contents` gives each sample the index of the first one with the same bytes
-/// ([`first_of_each_content`](super::first_of_each_content)). Copies go to one side together: a model is not
-/// measured on what it has seen. A picture that lies in several classes is trained on, because it can measure
-/// nothing. Only where nothing at all would be left to measure on are copies dealt like other images, with a
-/// note.
+/// ([`first_of_each_content`](super::first_of_each_content)). Copies stay on one side: a model is
+/// not measured on what it has seen. A picture that lies in several classes is trained on, because
+/// it can measure nothing. Only if nothing would be left to measure on are copies split like other
+/// images, with a note.
 pub fn split(dataset: &Dataset, contents: &[usize], fraction: f64, seed: u64) -> Split {
     let apart = split_groups(dataset, contents, fraction, seed);
     let alone: Vec<usize> = (0..dataset.samples.len()).collect();
@@ -72,7 +72,7 @@ fn split_groups(dataset: &Dataset, contents: &[usize], fraction: f64, seed: u64)
         let mut groups: Vec<Group> = free
             .into_iter()
             .map(|(_, images)| {
-                // By the least name, and not by the least draw, which copies would make less.
+                // By the least name, not the least draw, which more copies would lower.
                 let name = images.iter().map(|&i| &dataset.samples[i].name).min();
                 Group { draw: draw(seed, name.map_or("", |name| name)), images }
             })
@@ -102,8 +102,9 @@ fn split_groups(dataset: &Dataset, contents: &[usize], fraction: f64, seed: u64)
     split
 }
 
-/// Which groups make up the `aside` images to be set aside: in the order drawn, each that still fits; the
-/// smallest, if none does. `all` says that these are all of the class, so that one must stay.
+/// The groups that make up the `aside` images to set aside: each that still fits, in the order
+/// drawn; the smallest if none does. `all` says that these are all of the class, so that one must
+/// stay.
 fn taken(groups: &[Group], aside: usize, all: bool) -> Vec<bool> {
     let mut left = aside;
     let mut taken: Vec<bool> = groups
@@ -122,7 +123,7 @@ fn taken(groups: &[Group], aside: usize, all: bool) -> Vec<bool> {
     taken
 }
 
-/// The contents that lie in more than one class.
+/// The contents that occur in more than one class.
 fn ambiguous(dataset: &Dataset, contents: &[usize]) -> BTreeSet<usize> {
     let labels = |(sample, &content): (&Sample, &usize)| {
         (sample.label != dataset.samples[content].label).then_some(content)
@@ -130,7 +131,7 @@ fn ambiguous(dataset: &Dataset, contents: &[usize]) -> BTreeSet<usize> {
     dataset.samples.iter().zip(contents).filter_map(labels).collect()
 }
 
-/// A number that looks random and depends on the seed and the name: FNV-1a over the name, then splitmix64's
+/// A pseudo-random number from the seed and the name: FNV-1a over the name, then splitmix64's
 /// finalizer, which makes every bit of both count (Steele, Lea, Flood 2014).
 fn draw(seed: u64, name: &str) -> u64 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {

@@ -16,13 +16,14 @@ use crate::text::look_alikes::hint_beside;
 use crate::text::path_text::{located, path_text};
 use crate::text::words::{counted, first_few, shown};
 
-/// A larger file is refused: one quotation mark left open makes a single field of the rest of it.
+/// A larger file is refused: an unclosed quotation mark makes a single field of the rest of it.
 const LARGEST: u64 = 512 << 20;
-/// As many faults are shown; the others are counted.
+/// This many faults are shown; the others are counted.
 const SHOWN: usize = 5;
 
-/// Reads a CSV whose first row names a column of paths and one of labels among others, or that has these two
-/// columns and no header. Paths are relative to the CSV's folder. Columns such as `split` say which part an image belongs to.
+/// Reads a CSV whose first row names a column of paths and one of labels among others, or that has
+/// these two columns and no header. Paths are relative to the CSV's folder. Columns such as `split`
+/// tell the part of an image.
 pub(super) fn read(csv: &Path) -> Result<Named> {
     let mut file = File::open(csv).map_err(Error::io("read", csv))?;
     let size = file.metadata().map_err(Error::io("read", csv))?.len();
@@ -69,7 +70,7 @@ fn unreadable(csv: &Path, error: csv::Error) -> Error {
     }
 }
 
-/// Where the two columns stand, and how many there are.
+/// Indices of the two columns, and the number of all.
 struct Columns {
     path: usize,
     label: usize,
@@ -109,16 +110,16 @@ impl Columns {
 #[derive(Default)]
 struct Rows {
     named: Named,
-    /// What stands in the first row, if that is no header.
+    /// The contents of the first row, if it is not a header.
     no_header: Option<String>,
-    /// In words.
+    /// Its name.
     separator: &'static str,
-    /// Number and line by path.
+    /// Index and line by path.
     seen: HashMap<PathBuf, (usize, u64)>,
     faults: Vec<String>,
     more_faults: usize,
     missing: Vec<(u64, String)>,
-    /// What is there in the place of the first one.
+    /// A path found instead of the first missing one.
     hint: Option<String>,
     repeated: usize,
     divided: divided::Columns,
@@ -133,7 +134,7 @@ impl Rows {
         }
     }
 
-    /// What to say where line 1 is no row.
+    /// Help on a first row that is invalid.
     fn first_row(&self) -> Option<String> {
         let found = self.no_header.as_ref()?;
         Some(format!("; if the first row ({found}) is a header, call its columns path,label"))

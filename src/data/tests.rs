@@ -451,8 +451,8 @@ fn alone(dataset: &Dataset) -> Vec<usize> {
 
 #[test]
 fn a_split_keeps_copies_on_one_side() {
-    // Images 0 to 5 of the first class are three pairs; the second is one picture; 13 shows what 12 does, in
-    // another class.
+    // Images 0 to 5 of the first class are three pairs; the second class is one picture; 13 is a
+    // copy of 12 in another class.
     let dataset = numbered(&[10, 2, 3, 2]);
     let contents = [0, 0, 2, 2, 4, 4, 6, 7, 8, 9, 10, 10, 12, 13, 14, 12, 16];
     for seed in 0..200 {
@@ -477,7 +477,7 @@ fn a_split_of_large_groups_takes_the_smallest() {
     assert_eq!(val, [7, 8, 9]);
 }
 
-/// Nothing else to measure on: copies are dealt out, and the accuracy is called what it is.
+/// With nothing else to measure on, copies are split, and a note qualifies the accuracy.
 #[test]
 fn a_split_of_copies_alone_says_what_it_is() {
     let dataset = numbered(&[5, 5]);
@@ -502,7 +502,7 @@ fn a_split_is_stratified_and_complete() {
     all.sort_unstable();
     assert_eq!(all, (0..116).collect::<Vec<_>>());
     assert_eq!(notes, ["1 class has one image alone, used for training, so not validated: c4"]);
-    // However large the share, an image to train on stays.
+    // However large the share, an image to train on remains.
     assert_eq!(count(&split(&dataset, &alone(&dataset), 0.999, 7).train), [1, 1, 1, 1, 1]);
     assert_eq!(count(&split(&dataset, &alone(&dataset), 0.001, 7).val), [1, 1, 1, 1, 0]);
 }
@@ -559,7 +559,8 @@ fn inputs_come_sorted_with_the_labels_of_their_folders() {
     );
 }
 
-/// Component by component: below `a` comes before `a-b` and `a.jpg`, though `-` and `.` are less than `/`.
+/// By component: files below `a` come before `a-b` and `a.jpg`, though `-` and `.` are less than
+/// `/`.
 #[test]
 fn inputs_are_sorted_by_component() {
     let d = folder(&["a-b/1.jpg", "a/z/1.jpg", "a.jpg", "B/1.jpg"]);
@@ -593,7 +594,7 @@ fn the_lines_of_a_list_keep_their_order() {
     let lines = ["../z.jpg ", "../p/2.jpg ", "../p/cat/1.jpg cat", "../gone.jpg ", "../z.jpg "];
     assert_eq!(listed(&["lists/l.txt"]), lines);
     assert_eq!(listed(&["lists/l.csv"]), ["../z.jpg dog", "../p/2.jpg fox", "../p/cat/1.jpg fox"]);
-    // What stands on either side of it stays there.
+    // PATHs on either side of a list stay there.
     let around = listed(&["z.jpg", "a.jpg", "lists/l.txt", "p", "a.jpg"]);
     assert_eq!(around[..2], ["D/a.jpg ", "D/z.jpg "]);
     assert_eq!(around[2..7], lines);
@@ -641,7 +642,8 @@ fn a_folder_that_cannot_be_read_is_one_of_many() {
         None => "end".into(),
     };
     assert_eq!(next(), "image a/1.png");
-    // Gone before the walk has come to it, as one without permission cannot be made for everybody.
+    // Removed before the walk reaches it: a folder without permission cannot be made for every
+    // user.
     std::fs::remove_dir_all(d.path().join("b")).unwrap();
     assert_eq!([next(), next(), next()], ["closed b", "image c/1.png", "end"]);
 }

@@ -1,5 +1,5 @@
-//! Every image is decoded once before anything is trained on it, so that a bad one among ten thousand is
-//! found now and not in the last epoch.
+//! Decodes every image once before training, so that a bad one among ten thousand is found now and
+//! not in the last epoch.
 
 use std::path::PathBuf;
 
@@ -15,16 +15,16 @@ use crate::util::signal::Signals;
 /// An image that cannot be used.
 #[derive(Clone, Debug, Serialize)]
 pub struct BadImage {
-    /// Where it is, as seen from the working directory.
+    /// Its path, as seen from the working directory.
     pub path: String,
-    /// What is wrong with it.
+    /// Why it cannot be used.
     pub error: String,
-    /// What was opened.
+    /// The opened path.
     #[serde(skip)]
     pub file: PathBuf,
 }
 
-/// Images named one by one in a message; the report has them all.
+/// Maximum number of images listed in a message; the report has them all.
 const SHOWN: usize = 20;
 
 /// Decodes all of `samples` and returns those that fail, in order. `tick` is called for each.
@@ -36,7 +36,7 @@ pub fn find_bad_images(
     mut tick: impl FnMut(),
 ) -> Result<Vec<BadImage>> {
     let mut bad = Vec::new();
-    // The pixels are dropped where they were decoded: only what is wrong comes back.
+    // Pixels are dropped by the thread that decoded them: only errors are returned.
     let check = |index: usize| decode_file(samples[index].image(), limits).err();
     for_each_ordered(samples.len(), threads, 4 * threads.max(1), check, |index, error| {
         signals.check("stopped while checking the images: nothing was trained yet")?;
@@ -54,7 +54,7 @@ pub fn find_bad_images(
     Ok(bad)
 }
 
-/// A line for each of the first images, and how many more there are.
+/// A line for each of the first images, and the number of the others.
 pub fn list(bad: &[BadImage]) -> String {
     let mut lines: Vec<String> =
         bad.iter().take(SHOWN).map(|image| format!("  {}: {}", image.path, image.error)).collect();

@@ -1,8 +1,8 @@
-//! Folder -> its images, in the order of their path components, whatever the file system's order is.
+//! Walks a folder's images in the order of their path components, whatever the file system's order.
 //!
-//! One `readdir` a folder, and no `stat` for plain files where the file system tells their kind. Folders are
-//! read when the walk comes to them, so that the first image is there at once, and what is held is the names
-//! in the folders around the current one, packed.
+//! One `readdir` a folder, and no `stat` for plain files if the file system tells their type.
+//! Folders are read when the walk reaches them, so that the first image is available at once, and
+//! memory holds only the packed names in the folders around the current one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -16,28 +16,28 @@ use crate::preprocess::is_image_name;
 use crate::text::path_text::path_text;
 use crate::text::words::{counted, first_few, shown};
 
-/// Folders nested deeper than this are refused.
+/// Deeper folders are refused.
 const DEEPEST: usize = 200;
-/// Links may lead to a folder that was read already, but not more often than this: links that fork at each
-/// level make a tree without end out of few folders.
+/// How often links may lead to a folder that was read already: links that branch at each level make
+/// an endless tree from few folders.
 const MOST_REPEATS: usize = 1000;
 
-/// What a folder holds besides images, counted, to be said once.
+/// Entries of a folder that are not images, counted, to be shown once.
 #[derive(Default)]
 pub(super) struct LeftOut {
     hidden: usize,
     /// A few names of hidden entries, as examples.
     hidden_names: BTreeSet<String>,
-    /// Files whose ending is no image's, by ending.
+    /// Files without an image's ending, by ending.
     endings: BTreeMap<String, usize>,
-    /// Pipes, sockets and devices: opening one may wait for ever.
+    /// Pipes, sockets and devices: opening one may block.
     special: Vec<String>,
-    /// Links to a folder around them.
+    /// Links to an enclosing folder.
     loops: Vec<String>,
 }
 
 impl LeftOut {
-    /// A sentence for each kind of thing that was left out.
+    /// A sentence for each kind of left-out entry.
     pub(super) fn notes(&self, root: &Path) -> Vec<String> {
         let mut notes = Vec::new();
         let root = path_text(root);
@@ -103,13 +103,13 @@ pub(super) struct Entry {
     pub is_folder: bool,
 }
 
-/// The names in a folder, sorted by their bytes, packed: a folder may hold a million.
+/// The names in a folder, sorted by their bytes, packed: there may be a million.
 struct Names {
     bytes: Vec<u8>,
     slots: Vec<Slot>,
 }
 
-/// One name, and what `readdir` says of it.
+/// One name, and its type from `readdir`.
 #[derive(Clone, Copy)]
 struct Slot {
     start: usize,
@@ -153,13 +153,12 @@ impl Names {
         Ok(Names { bytes, slots })
     }
 
-    /// What lies at a name, if it counts.
+    /// The entry of a name, if it counts.
     fn entry(&self, folder: &Path, slot: Slot, left_out: &mut LeftOut) -> Option<Entry> {
         let name = &self.bytes[slot.start..slot.start + slot.length as usize];
         let path = folder.join(OsStr::from_bytes(name));
         let kind = match slot.kind {
-            // A link that leads nowhere counts as a file: under an image's name it is told as one that cannot
-            // be read.
+            // A dangling link counts as a file: with an image's name it is reported as unreadable.
             Kind::Link => match fs::metadata(&path) {
                 Ok(target) if target.is_dir() => Kind::Folder,
                 Ok(target) if !target.is_file() => Kind::Special,
@@ -197,7 +196,7 @@ fn is_hidden(name: &OsStr) -> bool {
 /// All images below a folder, sorted by path component. Links are followed, loops are cut.
 ///
 /// # Errors
-/// [`Error::Io`] when a folder cannot be read; [`Error::File`] for folders nested, or linked, without end.
+/// [`Error::Io`] when a folder cannot be read; [`Error::File`] for endless nesting or links.
 pub(super) fn images(root: &Path, left_out: &mut LeftOut) -> Result<Vec<PathBuf>> {
     let mut walk = Walk::new(root);
     let mut images = Vec::new();
@@ -210,7 +209,7 @@ pub(super) fn images(root: &Path, left_out: &mut LeftOut) -> Result<Vec<PathBuf>
     Ok(images)
 }
 
-/// What a walk comes to.
+/// Item of a walk.
 pub(super) enum Found {
     Image(PathBuf),
     /// A folder that cannot be read, and why.
@@ -221,19 +220,19 @@ pub(super) enum Found {
 pub(super) struct Walk {
     /// Not yet entered.
     root: Option<PathBuf>,
-    /// The folders around the current image.
+    /// The enclosing folders of the current image.
     around: Vec<Level>,
     read: BTreeSet<(u64, u64)>,
     repeats: usize,
 }
 
-/// A folder that the walk is in.
+/// A folder that is being walked.
 struct Level {
     folder: PathBuf,
     /// Device and inode.
     id: (u64, u64),
     names: Names,
-    /// How many of the names are done.
+    /// Number of names done.
     done: usize,
 }
 
@@ -245,7 +244,8 @@ impl Walk {
     /// The next image: depth first in the order of names, which is the order of path components.
     ///
     /// # Errors
-    /// [`Error::Io`] when the root cannot be read, [`Error::File`] for links without end; the walk is then over.
+    /// [`Error::Io`] if the root cannot be read, [`Error::File`] for endless links; the walk is
+    /// then over.
     pub(super) fn next(&mut self, left_out: &mut LeftOut) -> Result<Option<Found>> {
         if let Some(root) = self.root.take() {
             let level = self.level(&root, left_out)?;
@@ -260,7 +260,7 @@ impl Walk {
             match level.names.entry(&level.folder, slot, left_out) {
                 Some(Entry { path, is_folder: true }) => match self.level(&path, left_out) {
                     Ok(level) => self.around.extend(level),
-                    // The system will not have it read; folders without end are another matter.
+                    // The system refuses to read it; endless folders are a different error.
                     Err(error @ Error::Io { .. }) => return Ok(Some(Found::Closed(path, error))),
                     Err(error) => {
                         self.around.clear();
@@ -274,7 +274,7 @@ impl Walk {
         Ok(None)
     }
 
-    /// A folder to go into, if it is not around the current one already.
+    /// Enters a folder, unless it encloses the current one.
     fn level(&mut self, folder: &Path, left_out: &mut LeftOut) -> Result<Option<Level>> {
         let id = identity(&fs::metadata(folder).map_err(Error::io("read the folder", folder))?);
         if self.around.iter().any(|level| level.id == id) {

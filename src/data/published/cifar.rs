@@ -1,4 +1,4 @@
-//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009): which files they are, and the binary version of them.
+//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009): their files, and their binary version.
 //!
 //! A record is its labels, a byte each, and 32 × 32 pixels: all of red, all of green, all of blue.
 
@@ -17,13 +17,13 @@ use crate::text::words::{counted, shown};
 pub(super) const SIDE: u32 = 32;
 /// Bytes of an image.
 pub(super) const PIXELS: usize = (SIDE * SIDE * 3) as usize;
-/// The names of the classes take less than this.
+/// The names of the classes are shorter than this.
 const LONGEST_NAMES: u64 = 1 << 20;
 
-/// How a version of a set is laid out.
+/// Layout of a version of a set.
 pub(super) struct Layout {
     pub(super) title: &'static str,
-    /// Files by which it is known: all of one of these lists are there.
+    /// Files that identify it: all of one of these lists are present.
     marks: &'static [&'static [&'static str]],
     pub(super) train: &'static [&'static str],
     pub(super) test: &'static [&'static str],
@@ -33,13 +33,13 @@ pub(super) struct Layout {
 }
 
 enum Kind {
-    /// So many bytes of labels, the class last, before the pixels.
+    /// This many bytes of labels, the class last, before the pixels.
     Binary { labels: usize },
-    /// Pickles with the labels, and the names of the classes, under these keys.
+    /// Pickles with the labels and the class names under these keys.
     Python { labels: &'static str, classes: &'static str },
 }
 
-/// All of them.
+/// All versions.
 pub(super) static LAYOUTS: [Layout; 4] = [
     Layout {
         title: "CIFAR-10 (binary version)",
@@ -98,17 +98,17 @@ pub(super) static LAYOUTS: [Layout; 4] = [
 ];
 
 impl Layout {
-    /// Whether a folder holds this version, or some of it.
+    /// Whether a folder contains this version, or some of it.
     pub(super) fn is_in(&self, folder: &Path) -> bool {
         self.marks.iter().any(|files| files.iter().all(|file| folder.join(file).is_file()))
     }
 
-    /// The names of its files of images.
+    /// The names of its image files.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.train.iter().chain(self.test).copied()
     }
 
-    /// Opens one of its files of images.
+    /// Opens one of its image files.
     pub(super) fn open(&self, path: &Path) -> Result<Opened> {
         let classes = path.with_file_name(self.classes);
         if !classes.is_file() {
@@ -148,7 +148,7 @@ impl Layout {
     }
 }
 
-/// A file of images whose pixels stand behind `labels` bytes of labels.
+/// A file of images whose pixels follow `labels` bytes of labels.
 fn packed(path: &Path, bytes: Bytes, labels: usize) -> Packed {
     Packed {
         path: path.into(),
@@ -188,7 +188,7 @@ fn binary(path: &Path, labels: usize) -> Result<(Packed, Vec<u16>)> {
     Ok((packed(path, Bytes::File(file), labels), numbers))
 }
 
-/// A class a line.
+/// Reads a class a line.
 fn class_names(path: &Path) -> Result<Vec<String>> {
     let (file, _) = regular(path)?;
     let mut text = String::new();

@@ -1,7 +1,7 @@
-//! IDX files: MNIST, Fashion-MNIST, EMNIST and what else is published in their form, gzipped or not.
+//! IDX files: MNIST, Fashion-MNIST, EMNIST and other sets in this format, gzipped or not.
 //!
-//! Two zero bytes, the kind of element (8: bytes), the number of dimensions; the size of each, big-endian; then
-//! the values.
+//! Two zero bytes, the element type (8: bytes), the number of dimensions, the size of each
+//! (big-endian), then the values.
 
 use std::fs::read_dir;
 use std::io::{self, BufReader, Read, Seek};
@@ -15,34 +15,34 @@ use crate::error::{Error, Result};
 use crate::preprocess::{Bytes, Channels, Packed};
 use crate::text::words::counted;
 
-/// A gzipped file is unpacked in memory, up to so many bytes.
+/// A gzipped file is unpacked in memory, up to this many bytes.
 const MOST_UNPACKED: u64 = 2 << 30;
-/// deflate makes at most so many bytes of one.
+/// The maximum compression ratio of deflate.
 const BEST_RATIO: u64 = 1032;
 
-/// The two spellings of a file of images: as published, and as some archives unpack it.
+/// The two spellings of an image file's name: as published, and as some archives unpack it.
 const IMAGES: [&str; 2] = ["images-idx3-ubyte", "images.idx3-ubyte"];
 const LABELS: [&str; 2] = ["labels-idx1-ubyte", "labels.idx1-ubyte"];
 
-/// The beginning of the name of a file of images: `train-` of `train-images-idx3-ubyte.gz`.
+/// The beginning of an image file's name: `train-` of `train-images-idx3-ubyte.gz`.
 fn stem(name: &str) -> Option<&str> {
     let name = name.strip_suffix(".gz").unwrap_or(name);
     IMAGES.iter().find_map(|ending| name.strip_suffix(ending))
 }
 
-/// Whether a file of images is called so.
+/// Whether this is an image file's name.
 pub(super) fn is_images(name: &str) -> bool {
     stem(name).is_some()
 }
 
-/// Whether it is the part to test on: `t10k` in MNIST, `test` in EMNIST.
+/// Whether it is the test part: `t10k` in MNIST, `test` in EMNIST.
 pub(super) fn is_test(path: &Path) -> bool {
     let name = last(path);
     stem(&name).is_some_and(|stem| stem.contains("t10k") || stem.contains("test"))
 }
 
-/// The files of images in a folder that has few entries, by path; of one that is there gzipped and unpacked, the
-/// latter.
+/// The image files of a folder that has few entries, by path; of a file that is there both gzipped
+/// and unpacked, the latter.
 pub(super) fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for (index, entry) in read_dir(folder).map_err(Error::io("read the folder", folder))?.enumerate() {
@@ -61,7 +61,7 @@ pub(super) fn image_files(folder: &Path, most: usize) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The labels that belong to a file of images, if they are there.
+/// The label file of an image file, if it exists.
 fn labels_of(images: &Path) -> Option<PathBuf> {
     let name = last(images);
     let stem = stem(&name)?;
@@ -69,7 +69,7 @@ fn labels_of(images: &Path) -> Option<PathBuf> {
     names.map(|name| images.with_file_name(name)).find(|path| path.is_file())
 }
 
-/// What to say where there are none.
+/// The error for a missing label file.
 pub(super) fn no_labels(images: &Path) -> Error {
     let name = last(images);
     let expected = format!("{}{}", stem(&name).unwrap_or_default(), LABELS[0]);
@@ -79,10 +79,11 @@ pub(super) fn no_labels(images: &Path) -> Error {
     )
 }
 
-/// Opens a file of images, and the labels beside it.
+/// Opens an image file and the label file beside it.
 ///
 /// # Errors
-/// [`Error::File`] if one of them is cut short, damaged or something else, or they do not belong together.
+/// [`Error::File`] if one of them is cut short, damaged or of another kind, or if they do not
+/// belong together.
 pub(super) fn open(path: &Path) -> Result<Opened> {
     let Values { sizes, bytes, start } = read(path, "images of rows and columns")?;
     let [count, height, width] = sizes;
@@ -117,11 +118,11 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
     Ok(Opened { images, count, labels })
 }
 
-/// A file of `N` dimensions, whose values are all there.
+/// A complete file of `N` dimensions.
 struct Values<const N: usize> {
     sizes: [u32; N],
     bytes: Bytes,
-    /// Where the values begin.
+    /// Offset of the values.
     start: u64,
 }
 
@@ -137,7 +138,7 @@ fn all(bytes: Bytes, start: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Reads a header, and compares what it promises with what there is. `what` are the dimensions.
+/// Reads a header and compares it with the file. `what` are the dimensions.
 fn read<const N: usize>(path: &Path, what: &str) -> Result<Values<N>> {
     let (mut file, length) = regular(path)?;
     let wrong = |message: String| Error::file(path, message);
@@ -168,7 +169,7 @@ fn read<const N: usize>(path: &Path, what: &str) -> Result<Values<N>> {
         )));
     }
     let mut bytes = Vec::new();
-    // One byte more tells of those that should not be there, and has the checksum compared.
+    // One byte more detects surplus bytes, and makes the checksum be compared.
     unpacked.take(count + 1).read_to_end(&mut bytes).map_err(|error| told(path, error))?;
     if bytes.len() as u64 != count {
         let found =
@@ -201,7 +202,7 @@ fn header<const N: usize>(file: &mut impl Read, what: &str) -> io::Result<[u32; 
     Ok(sizes)
 }
 
-/// Fills `out` as far as there is something, and says how far.
+/// Reads into `out` until it is full or the file ends; returns the number of bytes.
 fn read_up_to(file: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < out.len() {
@@ -215,7 +216,7 @@ fn read_up_to(file: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
     Ok(done)
 }
 
-/// The number of values that a header promises.
+/// The number of values in a header.
 fn values(sizes: &[u32]) -> Option<u64> {
     sizes.iter().try_fold(1u64, |count, &size| count.checked_mul(size.into()))
 }
@@ -228,7 +229,7 @@ fn differs(sizes: &[u32], promised: Option<u64>, found: &str) -> String {
     )
 }
 
-/// What reading has found.
+/// The error message of a failed read.
 fn told(path: &Path, error: io::Error) -> Error {
     use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof, Unsupported};
     match error.kind() {

@@ -1,7 +1,7 @@
-//! Data sets as they are published: CIFAR-10 and CIFAR-100, binary and Python, and MNIST's IDX files.
+//! Published data sets: CIFAR-10 and CIFAR-100, binary and Python, and MNIST's IDX files.
 //!
-//! They hold many images in a file, and come in two parts. No image gets a file of its own: an image is a
-//! place in one of theirs ([`Record`]), and is called `data_batch_1.bin#1234`.
+//! They hold many images in a file, and come in two parts. Images do not get files of their own: an
+//! image is a place in one of theirs ([`Record`]), named `data_batch_1.bin#1234`.
 
 mod cifar;
 mod idx;
@@ -21,7 +21,7 @@ use crate::text::path_text::path_text;
 use crate::text::words::{counted, first_few};
 use cifar::Layout;
 
-/// Entries of a folder that are looked at for IDX files: where there are more, it is no such set.
+/// Maximum number of folder entries searched for IDX files: a folder with more is not such a set.
 const MOST_ENTRIES: usize = 1000;
 
 /// One of the two parts that a set is published in.
@@ -40,18 +40,18 @@ impl Portion {
     }
 }
 
-/// Whose files they are, and so how they are read.
+/// Family of a set, which determines how its files are read.
 #[derive(Clone, Copy)]
 enum Form {
     Cifar(&'static Layout),
     Idx,
 }
 
-/// A file of a set, opened: its images, and what is known of them.
+/// An open file of a set: its images and their labels.
 pub(super) struct Opened {
     images: Arc<Packed>,
     count: usize,
-    /// `None`: nothing says what they show.
+    /// `None`: their classes are unknown.
     labels: Option<Labels>,
 }
 
@@ -63,7 +63,7 @@ struct Labels {
 }
 
 impl Opened {
-    /// How many images there are.
+    /// Number of images.
     pub(super) fn count(&self) -> usize {
         self.count
     }
@@ -78,18 +78,18 @@ impl Opened {
         Record::new(&self.images, index)
     }
 
-    /// The name of its class; empty if that is not known.
+    /// The name of its class; empty if unknown.
     pub(super) fn class(&self, index: usize) -> &str {
         let known = |labels: &Labels| usize::from(labels.numbers[index]);
         self.labels.as_ref().map_or("", |labels| &labels.classes[known(labels)])
     }
 }
 
-/// A set that was found in a folder.
+/// A set found in a folder.
 pub(super) struct Published {
     folder: PathBuf,
     form: Form,
-    /// The files of images that make up each part, by path.
+    /// The image files of each part, by path.
     train: Vec<PathBuf>,
     test: Vec<PathBuf>,
 }
@@ -110,7 +110,7 @@ pub(super) fn find(folder: &Path) -> Result<Option<Published>> {
     Ok(found.then(|| Published { folder: folder.into(), form: Form::Idx, train, test }))
 }
 
-/// Opens a file if it is one of a set's files of images, alone.
+/// Opens a file if it alone is one of a set's image files.
 ///
 /// # Errors
 /// As [`Published::open`].
@@ -133,7 +133,7 @@ fn open(path: &Path, form: Form) -> Result<Opened> {
     }
 }
 
-/// The only sub-folder that holds a set, for a hint.
+/// The only sub-folder that contains a set, for a hint.
 pub(super) fn nested(folders: &[&Path]) -> Option<PathBuf> {
     let mut found = folders.iter().filter(|folder| find(folder).is_ok_and(|set| set.is_some()));
     found.next().filter(|_| found.next().is_none()).map(|folder| folder.to_path_buf())
@@ -154,7 +154,7 @@ impl Published {
         }
     }
 
-    /// Whether any file of a part is there.
+    /// Whether any file of a part exists.
     pub(super) fn has(&self, portion: Portion) -> bool {
         self.files(portion).iter().any(|file| file.is_file())
     }
@@ -162,7 +162,7 @@ impl Published {
     /// Opens the files of a part.
     ///
     /// # Errors
-    /// [`Error::File`] if one is missing, cut short or damaged, or holds what it should not; [`Error::Io`].
+    /// [`Error::File`] if one is missing, cut short, damaged or invalid; [`Error::Io`].
     fn part(&self, portion: Portion) -> Result<Vec<Opened>> {
         let files = self.files(portion);
         let names: Vec<String> = files.iter().map(|file| last(file)).collect();
@@ -193,7 +193,7 @@ impl Published {
         }
     }
 
-    /// All that is there of both parts, by path.
+    /// Opens all existing files of both parts, by path.
     ///
     /// # Errors
     /// As [`open_file`].
@@ -252,7 +252,7 @@ fn last(path: &Path) -> String {
 
 /// A regular file and its length.
 fn regular(path: &Path) -> Result<(File, u64)> {
-    // Before opening it, which would wait for ever on a pipe.
+    // Checked before opening, which would block on a pipe.
     let about = std::fs::metadata(path).map_err(Error::io("read", path))?;
     if !about.is_file() {
         return Err(Error::file(path, "expected a file of images, found a folder or a device"));

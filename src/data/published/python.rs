@@ -1,7 +1,7 @@
 //! The Python version of CIFAR: pickles of a dictionary with a numpy array and a list.
 //!
-//! They are read by the reader of weight files, which calls nothing. A file that asks for more to be called
-//! than numpy needs for an array of bytes is refused.
+//! They are read by the reader of weight files, which calls nothing. A file that requests other
+//! calls than numpy needs for an array of bytes is refused.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,7 +15,8 @@ use crate::weights::checkpoint::pickle::{self, Object, Pickle, Value};
 /// CIFAR-100's training images take 155 MB.
 const LARGEST: u64 = 1 << 30;
 
-/// What a pickle of such an array may ask for. Python 3 writes the bytes of protocol 2 as text to be encoded.
+/// The calls that a pickle of such an array may request. Python 3 writes the bytes of protocol 2 as
+/// text to be encoded.
 const CALLS: [&str; 6] = [
     "numpy.core.multiarray._reconstruct",
     "numpy._core.multiarray._reconstruct",
@@ -25,10 +26,10 @@ const CALLS: [&str; 6] = [
     "_codecs.encode",
 ];
 
-/// `Result` of the parts, whose errors are the words after the path.
+/// `Result` of the parts; errors are the words after the path.
 type Parsed<T> = std::result::Result<T, String>;
 
-/// The pixels of a batch, an image after the other, and the labels under `key`.
+/// The pixels of a batch, image by image, and the labels under `key`.
 pub(super) fn images(path: &Path, key: &str) -> Result<(Vec<u8>, Vec<u16>)> {
     with_pickle(path, |pickle| {
         let data = entry(pickle, "data")?;
@@ -47,7 +48,7 @@ pub(super) fn images(path: &Path, key: &str) -> Result<(Vec<u8>, Vec<u16>)> {
     })
 }
 
-/// The names of the classes, under `key`.
+/// The class names under `key`.
 pub(super) fn class_names(path: &Path, key: &str) -> Result<Vec<String>> {
     with_pickle(path, |pickle| {
         let value = entry(pickle, key)?;
@@ -70,7 +71,7 @@ fn with_pickle<T>(path: &Path, read: impl FnOnce(&Pickle) -> Parsed<T>) -> Resul
     only_arrays(&pickle).and_then(|()| read(&pickle)).map_err(wrong)
 }
 
-/// Refuses a pickle that asks for anything but arrays.
+/// Refuses a pickle that requests other calls than those for arrays.
 fn only_arrays(pickle: &Pickle) -> Parsed<()> {
     for object in pickle.objects() {
         let callee = match object {
@@ -89,7 +90,7 @@ fn only_arrays(pickle: &Pickle) -> Parsed<()> {
     Ok(())
 }
 
-/// What a dictionary has under `key`. Python 2's keys are bytes to Python 3.
+/// The value under `key` of a dictionary. Python 2's keys are bytes in Python 3.
 fn entry<'a>(pickle: &Pickle<'a>, key: &str) -> Parsed<Value<'a>> {
     let entries = pickle.mapping(pickle.root).ok_or_else(|| {
         format!(
@@ -121,13 +122,14 @@ fn numbers(pickle: &Pickle, key: &str, value: Value) -> Parsed<Vec<u16>> {
     values.iter().map(number).collect()
 }
 
-/// The bytes of an array of `rows` images; else what was found.
+/// The bytes of an array of `rows` images; else a description of what was found.
 fn array(pickle: &Pickle, value: Value, rows: usize) -> Parsed<Vec<u8>> {
     let found = || format!("found {}", pickle.describe(value));
     let Some(Object::Call { callee, args, state, .. }) = pickle.object(value) else { return Err(found()) };
     let function = pickle.callee(*callee);
     let (shape, dtype, by_column, data) = if function.ends_with("._reconstruct") {
-        // As numpy's `__setstate__` takes it: version, shape, dtype, whether by column, bytes.
+        // The arguments of numpy's `__setstate__`: version, shape, dtype, column-major or not,
+        // bytes.
         let &[_, shape, dtype, order, data] = pickle.arguments(*state) else { return Err(found()) };
         (shape, dtype, order != Value::Bool(false), data)
     } else if function.ends_with("._frombuffer") {
@@ -167,11 +169,11 @@ fn array(pickle: &Pickle, value: Value, rows: usize) -> Parsed<Vec<u8>> {
     }
 }
 
-/// Bytes, in whatever way Python wrote them.
+/// Bytes, in any of Python's encodings.
 fn bytes(pickle: &Pickle, value: Value) -> Option<Vec<u8>> {
     match (value, pickle.object(value)) {
         (Value::Bytes(bytes), _) => Some(bytes.to_vec()),
-        // A string of Python 2 that happens to be text.
+        // A Python 2 string that happens to be text.
         (Value::Str(text), _) => Some(text.as_bytes().to_vec()),
         (_, Some(Object::Call { args, .. })) => match pickle.arguments(*args) {
             [Value::Str(text), Value::Str("latin1")] => {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::data::{Dataset, Part, list_images, read_labelled, read_labelled_with};
 use crate::preprocess::{DecodeLimits, decode_file};
 
-/// The bytes of image `index`: those of `tests/oracle/cifar.py`.
+/// The bytes of image `index`, as in `tests/oracle/cifar.py`.
 fn pixels(index: usize) -> Vec<u8> {
     (0..3072).map(|byte| ((7 * index + 3 * byte + byte / 256) % 256) as u8).collect()
 }
@@ -282,7 +282,7 @@ fn pickles_that_are_damaged_or_hostile_are_told() {
     let expected = "`data`: expected uint8 [2, 3072] (there are labels of 2 images), found";
     let cases: [(Vec<u8>, String); 14] = [
         (pickle(&[("data", attack), ("fine_labels", list)]), asks("os.system")),
-        // Where nobody looks.
+        // In an entry that is not read.
         (pickle(&[("x", attack), ("data", list), ("fine_labels", list)]), asks("os.system")),
         (pickle(&[("data", unknown), ("fine_labels", list)]), asks("some.module.maker")),
         (pickle(&[("data", b"U\x01xQ"), ("fine_labels", list)]), asks("a persistent object")),
@@ -404,13 +404,13 @@ fn idx_files_that_lie_are_told() {
             "expected the labels of the 3 images of train-images-idx3-ubyte, found 2 labels; download both again".into(),
         ),
         (IMAGES, gz(&whole[..20]), format!("{promises} 3 x 3 x 2 values (18 bytes), but 4 follow: {damaged}")),
-        // A bomb: megabytes of zeros behind what the header promises.
+        // A bomb: megabytes of zeros after the values of the header.
         (
             IMAGES,
             gz(&[&whole[..], &vec![0; 8 << 20]].concat()),
             format!("{promises} 3 x 3 x 2 values (18 bytes), but more follow: {damaged}"),
         ),
-        // A promise that no file of its length can keep.
+        // A header that no file of its length can match.
         (
             IMAGES,
             gz(&idx(&[1 << 20, 1 << 10, 1 << 10], &values)),
@@ -491,7 +491,7 @@ fn predict_and_extract_list_the_images_of_a_set() {
     assert_eq!(names, ["test_batch.bin#1", "data_batch_2.bin#0", "data_batch_2.bin#1", "test_batch.bin#9"]);
     let told = list_images(&[at("data_batch_2.bin#2")]).unwrap_err();
     assert_eq!(plain(told, &d), "cannot read D/data_batch_2.bin#2: No such file or directory");
-    // Beyond 9 images numbers are ordered as numbers; without labels there is none.
+    // From 10 images on, numbers are sorted numerically; without labels there is no class.
     let d = mnist(<[u8]>::to_vec, str::to_string);
     write(&d, &[(IMAGES, &idx(&[12, 1, 1], &[5; 12]))]);
     fs::remove_file(d.path().join(LABELS)).unwrap();
