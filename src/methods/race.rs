@@ -59,7 +59,7 @@ pub fn race(context: &Context, settings: &RaceSettings, start: Start) -> Result<
     let race = Race::of(outcomes, count, settings.epochs);
     for row in &race.methods {
         let interval = match row.difference {
-            None => format!(" ({:.4} to {:.4})", row.interval.low, row.interval.high),
+            None => format!(" ({:.4} to {:.4})", row.interval.0, row.interval.1),
             Some(_) => String::new(),
         };
         observer.say(&format!("race    {}{interval}, {:.1} s", row.line(), row.seconds));

@@ -1,7 +1,10 @@
 //! Reports of a run: `report.json` for programs, `report.html` for people.
 
+mod chart;
 mod html;
 mod race;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,10 +1,10 @@
 //! Comparisons of methods, in `report.html`.
 
-use std::fmt::Write;
-
+use maud::{Markup, html};
 use serde::Serialize;
 
-use super::html::percent;
+use super::html::{self, percent};
+use crate::stats::significance::Interval;
 use crate::strategy::Contest;
 use crate::strategy::comparison::{Difference, Outcomes, Row, rows as compared};
 use crate::text::words::counted;
@@ -66,78 +66,75 @@ impl Race {
 }
 
 /// The methods of a race, the best first.
-pub(super) fn table(race: &Race, out: &mut String) -> std::fmt::Result {
-    write!(
-        out,
-        "<h2>The race</h2><p class=\"soft\">Each method learnt from {} of {} folds of the training images, {} in those \
-         with a training loop, and was measured on the other; {} held-out images in all. Intervals are at 95 %; a \
-         difference whose interval holds 0 is not told apart.</p><div class=\"wide\"><table><thead><tr><th>method\
-         <th>accuracy<th>interval<th>less the winner's<th>interval<th>seconds</thead><tbody>",
-        race.folds - 1,
-        race.folds,
-        counted(race.epochs, "epoch", "epochs"),
-        race.images
-    )?;
-    rows(&race.methods, out)
+pub(super) fn table(race: &Race) -> Markup {
+    html! {
+        h2 { "The race" }
+        p.soft {
+            "Each method learnt from " (race.folds - 1) " of " (race.folds) " folds of the training images, "
+            (counted(race.epochs, "epoch", "epochs"))
+            " in those with a training loop, and was measured on the other; " (race.images)
+            " held-out images in all. " (INTERVALS)
+        }
+        (rows("less the winner's", &race.methods))
+    }
 }
 
 /// Two methods on the validation images, the one that is kept first.
-pub(super) fn contest(contest: &Contest, out: &mut String) -> std::fmt::Result {
+pub(super) fn contest(contest: &Contest) -> Markup {
     let what = match (contest.methods.len(), contest.partner()) {
         (1, _) => "The other one was not trained: the reason above says why.",
         (_, None) => "The upper one is kept.",
         (_, Some(_)) => "The upper one counts more.",
     };
-    write!(
-        out,
-        "<h2>Two methods</h2><p class=\"soft\">On the {}, each alone. {what} Intervals are at 95 %; a \
-         difference whose interval holds 0 is not told apart.</p><div class=\"wide\"><table><thead><tr><th>method<th>accuracy\
-         <th>interval<th>less the upper one's<th>interval<th>seconds</thead><tbody>",
-        counted(contest.images, "validation image", "validation images")
-    )?;
-    rows(&contest.methods, out)?;
-    if let (Some(_), &[first, second]) = (contest.partner(), &contest.shares[..]) {
-        write!(
-            out,
-            "<p>Both are kept, and their answers averaged: the upper one counts {first:.2}, the other one {second:.2}.</p>"
-        )?;
+    let shares = match (contest.partner(), &contest.shares[..]) {
+        (Some(_), &[first, second]) => Some((first, second)),
+        _ => None,
+    };
+    html! {
+        h2 { "Two methods" }
+        p.soft {
+            "On the " (counted(contest.images, "validation image", "validation images")) ", each alone. "
+            (what) " " (INTERVALS)
+        }
+        (rows("less the upper one's", &contest.methods))
+        @if let Some((first, second)) = shares {
+            p {
+                "Both are kept, and their answers averaged: the upper one counts " (format!("{first:.2}"))
+                ", the other one " (format!("{second:.2}")) "."
+            }
+        }
+        @if let [kept, other] = contest.compared_by[..] {
+            p.soft {
+                "Their mean losses on these images are " (format!("{kept:.4}")) " and " (format!("{other:.4}"))
+                " nats. What each counts is its most probable weight in a mixture of the two."
+            }
+        }
     }
-    if let [kept, other] = contest.compared_by[..] {
-        write!(
-            out,
-            "<p class=\"soft\">Their mean losses on these images are {kept:.4} and {other:.4} nats. What each counts is its most \
-             probable weight in a mixture of the two.</p>"
-        )?;
-    }
-    Ok(())
 }
 
-fn rows(methods: &[Row], out: &mut String) -> std::fmt::Result {
-    for (place, row) in methods.iter().enumerate() {
-        write!(
-            out,
-            "<tr{}><td>{}<td>{}<td>{} to {}",
-            if place == 0 { " class=\"best\"" } else { "" },
-            row.method,
-            percent(row.accuracy),
-            percent(row.interval.low),
-            percent(row.interval.high)
-        )?;
-        match row.difference {
-            None => out.push_str("<td><td>"),
-            Some(Difference { mean, interval }) => write!(
-                out,
-                "<td>{:+.1} %<td>{:+.1} to {:+.1} %{}",
-                mean * 100.,
-                interval.low * 100.,
-                interval.high * 100.,
-                if row.is_alike() { ", not told apart" } else { "" }
-            )?,
-        }
-        write!(out, "<td>{:.1}", row.seconds)?;
-    }
-    out.push_str("</tbody></table></div>");
-    Ok(())
+const INTERVALS: &str = "Intervals are at 95 %; a difference whose interval holds 0 is not told apart.";
+
+fn rows(difference: &str, methods: &[Row]) -> Markup {
+    let columns = ["method", "accuracy", "interval", difference, "interval", "seconds"];
+    let cells = |row: &Row| {
+        let Interval(low, high) = row.interval;
+        let [difference, between] = match row.difference {
+            None => [String::new(), String::new()],
+            Some(Difference { mean, interval: Interval(low, high), .. }) => [
+                format!("{:+.1} %", mean * 100.),
+                format!(
+                    "{:+.1} to {:+.1} %{}",
+                    low * 100.,
+                    high * 100.,
+                    if row.is_alike() { ", not told apart" } else { "" }
+                ),
+            ],
+        };
+        let interval = format!("{} to {}", percent(low), percent(high));
+        let seconds = format!("{:.1}", row.seconds);
+        vec![row.method.to_string(), percent(row.accuracy), interval, difference, between, seconds]
+    };
+    html::table(&columns, methods.iter().enumerate().map(|(place, row)| (place == 0, cells(row))))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 use crate::recipe::Method;
-use crate::stats::significance;
+use crate::stats::significance::Interval;
 
 /// Results of a method on each held-out image.
 #[derive(Clone, Debug)]
@@ -57,8 +57,18 @@ pub struct Difference {
     /// The mean over the images.
     pub mean: f64,
     /// The 95 % interval on other images.
-    #[serde(flatten)]
     pub interval: Interval,
+    /// The interval's lower end, as reports had it before `interval`.
+    low: f64,
+    /// Its upper end.
+    high: f64,
+}
+
+impl Difference {
+    fn new(mean: f64, interval: Interval) -> Self {
+        let Interval(low, high) = interval;
+        Difference { mean, interval, low, high }
+    }
 }
 
 /// A row for each method, all compared with the first one.
@@ -69,10 +79,10 @@ pub fn rows(outcomes: &[Outcomes]) -> Vec<Row> {
         Row {
             method: of.method,
             accuracy: right as f64 / images.max(1) as f64,
-            interval: significance::Interval::wilson(right as u64, images as u64).into(),
-            difference: (place > 0).then(|| Difference {
-                mean: (won as f64 - lost as f64) / images.max(1) as f64,
-                interval: significance::Interval::of_difference(won, lost, images).into(),
+            interval: Interval::wilson(right as u64, images as u64),
+            difference: (place > 0).then(|| {
+                let mean = (won as f64 - lost as f64) / images.max(1) as f64;
+                Difference::new(mean, Interval::of_difference(won, lost, images))
             }),
             seconds: of.seconds,
         }
@@ -80,31 +90,15 @@ pub fn rows(outcomes: &[Outcomes]) -> Vec<Row> {
     outcomes.iter().enumerate().map(row).collect()
 }
 
-/// A 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Interval {
-    /// The lower end.
-    pub low: f64,
-    /// The upper end.
-    pub high: f64,
-}
-
-impl From<significance::Interval> for Interval {
-    fn from(significance::Interval(low, high): significance::Interval) -> Self {
-        Interval { low, high }
-    }
-}
-
 impl Row {
     /// Whether it may be as good as the winner.
     pub fn is_alike(&self) -> bool {
-        self.difference
-            .is_some_and(|difference| difference.interval.low <= 0. && 0. <= difference.interval.high)
+        self.difference.is_some_and(|difference| difference.low <= 0. && 0. <= difference.high)
     }
 
     /// `partial -0.0130 (-0.0310 to +0.0050): not told apart`
     pub fn line(&self) -> String {
-        let Some(Difference { mean, interval: Interval { low, high } }) = self.difference else {
+        let Some(Difference { mean, low, high, .. }) = self.difference else {
             return format!("{} {:.4}", self.method, self.accuracy);
         };
         let told = if self.is_alike() { ": not told apart" } else { "" };
