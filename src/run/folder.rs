@@ -13,7 +13,7 @@ use crate::plan::{PLAN_FILE, Plan, Settings};
 use crate::recipe::Method;
 use crate::text::path_text::path_text;
 use crate::util::atomic::{AtomicFile, is_temporary_of};
-use crate::util::lock::Lock;
+use crate::util::lock::{Lock, Taken};
 use crate::weights::source::MODEL_FILE;
 
 const METRICS: &str = "metrics.jsonl";
@@ -111,14 +111,14 @@ impl RunFolder {
         fs::create_dir_all(&folder.path).map_err(Error::io("create the folder", &folder.path))?;
         // Before anything else: the contents may be about to change.
         let lock = match Lock::take(&folder.path.join(LOCK)) {
-            Ok(Err(holder)) => {
+            Ok(Taken::Theirs(holder)) => {
                 return Err(Error::run(format!(
                     "{holder} is at work in the run folder {}: wait for its end or stop it, or choose another folder with \
                      `--out`",
                     path_text(&folder.path)
                 )));
             }
-            Ok(Ok(lock)) => Ok(lock),
+            Ok(Taken::Ours(lock)) => Ok(lock),
             Err(error) => Err(error),
         };
         let start = match (folder.is_used(), used) {

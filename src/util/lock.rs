@@ -36,13 +36,22 @@ impl fmt::Display for Holder {
     }
 }
 
+/// Outcome of [`Lock::take`].
+#[derive(Debug)]
+pub enum Taken {
+    /// This process has it.
+    Ours(Lock),
+    /// Another process has it.
+    Theirs(Holder),
+}
+
 impl Lock {
     /// Takes the lock at `path` without waiting, and writes its holder into the file. The file and
     /// its folders are created if missing.
     ///
     /// # Errors
     /// If the file cannot be created. A file system without locks is no error: see [`Lock::works`].
-    pub fn take(path: &Path) -> io::Result<Result<Lock, Holder>> {
+    pub fn take(path: &Path) -> io::Result<Taken> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -55,7 +64,7 @@ impl Lock {
             };
             let works = match file.try_lock() {
                 Ok(()) => true,
-                Err(TryLockError::WouldBlock) => return Ok(Err(Holder::of(path))),
+                Err(TryLockError::WouldBlock) => return Ok(Taken::Theirs(Holder::of(path))),
                 // Some network file systems have no locks.
                 Err(TryLockError::Error(_)) => false,
             };
@@ -67,7 +76,7 @@ impl Lock {
             // For messages only: the lock holds on a full disk too.
             let _ = file.set_len(0);
             let _ = file.write_all(format!("{} {}\n", std::process::id(), host()).as_bytes());
-            return Ok(Ok(Lock { file, path: path.into(), works: works && still }));
+            return Ok(Taken::Ours(Lock { file, path: path.into(), works: works && still }));
         }
     }
 
@@ -122,20 +131,27 @@ mod tests {
 
     use super::*;
 
+    fn ours(path: &Path) -> Result<Lock, Holder> {
+        match Lock::take(path).unwrap() {
+            Taken::Ours(lock) => Ok(lock),
+            Taken::Theirs(holder) => Err(holder),
+        }
+    }
+
     #[test]
     fn a_lock_names_its_process_and_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made/lock");
-        let lock = Lock::take(&path).unwrap().unwrap();
+        let lock = ours(&path).unwrap();
         assert!(lock.works());
-        let holder = Lock::take(&path).unwrap().unwrap_err();
+        let holder = ours(&path).unwrap_err();
         assert_eq!(holder.to_string(), format!("another process (pid {})", std::process::id()));
         drop(lock);
         assert_eq!(fs::read_dir(folder.path().join("made")).unwrap().count(), 0);
         // A file left by a killed process is no lock.
         fs::write(&path, "999999 elsewhere\n").unwrap();
         assert_eq!(Holder::of(&path).to_string(), "another process (pid 999999 on elsewhere)");
-        let lock = Lock::take(&path).unwrap().unwrap();
+        let lock = ours(&path).unwrap();
         // A file that another process has since put there is not ours to remove.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
@@ -152,7 +168,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        let Ok(lock) = Lock::take(&path).unwrap() else { continue };
+                        let Ok(lock) = ours(&path) else { continue };
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two have it at once");
                         std::thread::yield_now();
                         inside.fetch_sub(1, Ordering::SeqCst);

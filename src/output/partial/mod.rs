@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
 use crate::util::atomic::{hidden, resolve};
-use crate::util::lock::Lock;
+use crate::util::lock::{Lock, Taken};
 
 /// How often the journal is written: what `kill -9` costs at most.
 const COMMIT: Duration = Duration::from_millis(50);
@@ -82,9 +82,13 @@ impl Partial {
         let parent = parent.unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
         let writing = || Error::io("write", path);
-        let lock = Lock::take(&folder.join(LOCK)).map_err(writing())?.map_err(|holder| {
-            Error::file(path, format!("{holder} is writing it: wait for its end, or choose another name"))
-        })?;
+        let lock = match Lock::take(&folder.join(LOCK)).map_err(writing())? {
+            Taken::Ours(lock) => lock,
+            Taken::Theirs(holder) => {
+                let message = format!("{holder} is writing it: wait for its end, or choose another name");
+                return Err(Error::file(path, message));
+            }
+        };
         let (begun, started_over) = match read_journal(&folder) {
             None => (Progress::default(), None),
             Some((header, progress)) if resume => {
