@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::args::{Common, ImageArgs, WeightArgs};
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
-use super::{Named, Outcome, Work, limits, say_if_too_dark};
+use super::{Classifier, Named, Outcome, Work, limits, say_if_too_dark};
 use crate::data::Input;
 use crate::data::loader::Batching;
 use crate::device::back_off::BackOff;
@@ -70,10 +70,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let tap = network.tap(&args.stage)?;
     let length = length(network, tap, &classifier.preprocessing)?;
     let limits = limits(&args.images, std::slice::from_ref(&classifier));
-    let job = classifier.describe(JobIdentity::new("extract"), 0).with("stage", &args.stage);
-    let job = work.describe(job.with("--max-pixels", args.images.max_pixels));
-    let precision = args.images.precision;
-    let job = job.with("--decode", format!("{:?}", limits.decode)).with("--precision", precision);
+    let job = job(args, &work, &classifier, limits);
     let progress = match work.begin(&out, &job, args.resume, terminal)? {
         Err(complete) => complete,
         Ok(partial) => {
@@ -82,19 +79,16 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
                 _ => FeatureWriter::open(&out, length, partial)?,
             };
             let (batch_size, threads) = (args.images.batch_size, work.threads);
+            let preprocessing = &classifier.preprocessing;
+            let batching = Batching { preprocessing, batch_size, join_single: false, threads };
             let bar = terminal.images("extracting", 0);
             let mut extracting = Extracting {
                 network,
                 tap,
                 length,
-                batching: Batching {
-                    preprocessing: &classifier.preprocessing,
-                    batch_size,
-                    join_single: false,
-                    threads,
-                },
+                batching,
                 limits,
-                precision,
+                precision: args.images.precision,
                 back_off: BackOff::new(network.device()),
                 inference: None,
                 terminal,
@@ -123,6 +117,13 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
         path_text(&errors_path(&out))
     ));
     Ok(Outcome::SomeFailed)
+}
+
+/// What the rows depend on.
+fn job(args: &Args, work: &Work, classifier: &Classifier, limits: DecodeLimits) -> JobIdentity {
+    let job = classifier.describe(JobIdentity::new("extract"), 0).with("stage", &args.stage);
+    let job = work.describe(job.with("--max-pixels", args.images.max_pixels));
+    job.with("--decode", format!("{:?}", limits.decode)).with("--precision", args.images.precision)
 }
 
 /// Numbers in a row.

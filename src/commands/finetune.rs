@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::methods::contest::Decided;
 use crate::methods::{Chosen, Context, Outcomes, Seconds, Trained, pair, race};
 use crate::models::Network;
-use crate::plan::{Overrides, Plan, Training};
+use crate::plan::{Candidate, Overrides, Plan, Training};
 use crate::recipe::BadImages;
 use crate::report::{Best, Frozen, ImageCounts, Measured, MeasuredViews, Race, Report};
 use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used, typed};
@@ -128,18 +128,7 @@ fn carry_out(
         }
         Some(rival) => {
             drop(network);
-            // Only the one that is kept sees the test images.
-            let test = plan.data.test.take();
-            let both = [&plan.settings.candidate, &rival];
-            let decided = pair::hold(run.context(&plan), both, plan.settings.average, &mut seconds)?;
-            plan.data.test = test;
-            let Decided { kept, partner, contest, reason } = decided;
-            let reason = format!("{}; {reason}", plan.settings.reason);
-            match contest.kept() == Some(rival.method) {
-                true => plan.settings.adopt(rival, reason),
-                false => plan.settings.reason = reason,
-            }
-            terminal.say(format!("method  {}: {}", plan.settings.candidate.method, plan.settings.reason));
+            let Decided { kept, partner, contest, .. } = contest(&mut plan, &run, rival, &mut seconds)?;
             (kept, partner, Some(contest))
         }
     };
@@ -169,6 +158,22 @@ fn carry_out(
     folder.drop_fold_runs()?;
     conclude(&report, chance, folder, terminal);
     Ok(Outcome::Done)
+}
+
+/// Trains the plan's method and its rival, and makes the one that is kept what the plan trains.
+fn contest(plan: &mut Plan, run: &Run, rival: Candidate, seconds: &mut Seconds) -> Result<Decided<Trained>> {
+    // Only the one that is kept sees the test images.
+    let test = plan.data.test.take();
+    let both = [&plan.settings.candidate, &rival];
+    let decided = pair::hold(run.context(plan), both, plan.settings.average, seconds)?;
+    plan.data.test = test;
+    let reason = format!("{}; {}", plan.settings.reason, decided.reason);
+    match decided.contest.kept() == Some(rival.method) {
+        true => plan.settings.adopt(rival, reason),
+        false => plan.settings.reason = reason,
+    }
+    run.terminal.say(format!("method  {}: {}", plan.settings.candidate.method, plan.settings.reason));
+    Ok(decided)
 }
 
 /// What a run has besides its plan, which changes when it is decided what to train.

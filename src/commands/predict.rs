@@ -73,6 +73,21 @@ fn crops(text: &str) -> Result<Crops, &'static str> {
     text.parse()
 }
 
+/// The models, as far as they are known without opening a file.
+fn find<'a>(args: &'a Args, views: &Views) -> Result<Vec<Named<'a>>> {
+    let check = |_: &Network, source: &Source| match source.features_only() {
+        true => Err(Error::usage(source.features_only_refusal())),
+        false => Ok(()),
+    };
+    let find = |model: &'a String| Named::find(model, &args.weights, check);
+    let named: Vec<Named> = args.models.iter().map(find).collect::<Result<_>>()?;
+    different(&named)?;
+    for model in &named {
+        model.preprocessing().map_or(Ok(()), |preprocessing| possible(views, model, &preprocessing))?;
+    }
+    Ok(named)
+}
+
 /// Writes a row for each input, readable or not.
 pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
@@ -80,17 +95,8 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     if let Some(out) = &args.out {
         PredictionFormat::of(out)?;
     }
-    let check = |_: &Network, source: &Source| match source.features_only() {
-        true => Err(Error::usage(source.features_only_refusal())),
-        false => Ok(()),
-    };
-    let named: Vec<Named> =
-        args.models.iter().map(|model| Named::find(model, &args.weights, check)).collect::<Result<_>>()?;
-    different(&named)?;
     let views = Views { crops: args.crops, scales: args.scales.clone() };
-    for model in &named {
-        model.preprocessing().map_or(Ok(()), |preprocessing| possible(&views, model, &preprocessing))?;
-    }
+    let named = find(args, &views)?;
     let mut work = Work::find(&args.images, common, terminal)?;
     let classifiers = open(&named, &views, &work, terminal, &signals)?;
     let members = members(&named, &classifiers, args.images.precision, terminal)?;

@@ -101,16 +101,7 @@ impl Averaging<'_> {
         // The members share their threads, and so the least folded form that one of them needs.
         let folding =
             ways.iter().map(|way| way.precision.folding()).find(|&folding| folding != Folding::Folded);
-        // Networks with the same pixels share them.
-        let mut presets: Vec<&Preprocessing> = Vec::new();
-        let mut seen: Vec<usize> = Vec::new();
-        for member in self.members {
-            let place = presets.iter().position(|preset| *preset == member.preprocessing);
-            seen.push(place.unwrap_or(presets.len()));
-            if place.is_none() {
-                presets.push(member.preprocessing);
-            }
-        }
+        let (presets, seen) = self.presets();
         let side = presets.iter().map(|preset| preset.crop_size).max().unwrap_or(1);
         let inference = Inference::new(&members, listed, self.threads, folding.unwrap_or(Folding::Folded))?;
         let most = inference.size(self.batch_size, side);
@@ -154,6 +145,21 @@ impl Averaging<'_> {
                 .map_err(Error::torch("average probabilities"))?;
             each(Averaged { indices, probabilities })
         })
+    }
+
+    /// The different preprocessings, and which of them each member has: networks with the same pixels
+    /// share them.
+    fn presets(&self) -> (Vec<&Preprocessing>, Vec<usize>) {
+        let mut presets: Vec<&Preprocessing> = Vec::new();
+        let mut seen = Vec::new();
+        for member in self.members {
+            let place = presets.iter().position(|preset| *preset == member.preprocessing);
+            seen.push(place.unwrap_or(presets.len()));
+            if place.is_none() {
+                presets.push(member.preprocessing);
+            }
+        }
+        (presets, seen)
     }
 
     /// Measures the average on `samples`, and reports each count of newly finished ones to

@@ -51,6 +51,17 @@ struct CachedFeatures {
 }
 
 impl CachedFeatures {
+    /// A tensor `[images, D]` for each tap.
+    fn by_tap(self, images: usize) -> Result<Vec<Tensor>> {
+        let rows = Tensor::f_from_slice(&self.rows)?.f_reshape([images as i64, self.width() as i64])?;
+        drop(self.rows);
+        if self.widths.len() < 2 {
+            return Ok(vec![rows]);
+        }
+        let parts = rows.f_split_with_sizes(&self.widths, 1)?;
+        Ok(parts.iter().map(Tensor::f_contiguous).collect::<Result<_, _>>()?)
+    }
+
     fn images(&self) -> usize {
         self.rows.len() / self.width().max(1)
     }
@@ -123,14 +134,7 @@ impl FeatureJob<'_> {
         if done < samples.len() {
             self.keep(&kept)?;
         }
-        let rows =
-            Tensor::f_from_slice(&kept.rows)?.f_reshape([samples.len() as i64, kept.width() as i64])?;
-        drop(kept.rows);
-        if kept.widths.len() < 2 {
-            return Ok(vec![rows]);
-        }
-        let parts = rows.f_split_with_sizes(&kept.widths, 1)?;
-        Ok(parts.iter().map(Tensor::f_contiguous).collect::<Result<_, _>>()?)
+        kept.by_tap(samples.len())
     }
 
     /// Keeps the finished features and ends the run, if a signal has arrived.

@@ -183,32 +183,18 @@ pub fn fit(
     let Some((x, basis)) = Basis::rotate(x, should_stop)? else { return Ok(None) };
     let folds = usable_folds(&labels, classes, config.folds);
     let size = Size::of(&x, classes);
-    let (mut c, mut cv, mut note, mut start) = (config.c.unwrap_or(UNKNOWN_C), Vec::new(), None, None);
-    let (mut used_folds, mut held_out, mut temper) = (0, None, 1.);
-    if usable_folds(&labels, classes, 2) < 2 {
-        note = Some(match config.c {
-            Some(c) => format!("no class has two images, so that none can be held out: C = {c}, as given"),
-            None => format!(
-                "no class has two images, so that none can be held out to choose the L2 strength: C = {UNKNOWN_C}"
-            ),
-        });
-    } else if config.c.is_some() && !config.compare {
-        // Nothing to choose and nothing to compare.
-    } else if size.too_large_to_validate(folds) {
-        note = Some(size.note(config.c));
-    } else {
-        let stratified_folds = |again| {
-            cross_validation::stratified_folds(&labels, classes, folds, config.seed.wrapping_add(again))
-        };
-        let repeats: Vec<_> = (0..repeats(labels.len(), classes)).map(stratified_folds).collect();
-        let (weights, intercept) = (&image_weights, config.intercept);
-        let images =
-            FoldImages { x: &x, labels: &labels, classes, weights, intercept, held_out: config.held_out };
-        let found = cross_validation::choose(&images, &repeats, folds, config.c, should_stop, progress)?;
-        let Some(choice) = found else { return Ok(None) };
-        (c, cv, start, used_folds) = (choice.c, choice.rows, Some(choice.start), folds);
-        (held_out, temper) = (choice.held_out, choice.temper);
-    }
+    let images = FoldImages {
+        x: &x,
+        labels: &labels,
+        classes,
+        weights: &image_weights,
+        intercept: config.intercept,
+        held_out: config.held_out,
+    };
+    let Some(strength) = strength(&images, &size, folds, config, should_stop, progress)? else {
+        return Ok(None);
+    };
+    let Strength { c, cv, note, start, folds: used_folds, held_out, temper } = strength;
 
     progress(LinearProgress::Refit);
     let total: f64 = image_weights.iter().sum();
@@ -244,6 +230,62 @@ pub fn fit(
         note,
         iterations: solution.iterations,
         converged: solution.converged,
+    }))
+}
+
+/// An L2 strength, and what its choice has found.
+struct Strength {
+    c: f64,
+    cv: Vec<CvRow>,
+    note: Option<String>,
+    /// Where the last fit begins.
+    start: Option<Vec<f64>>,
+    /// Folds of the cross-validation; 0 without one.
+    folds: usize,
+    held_out: Option<HeldOut>,
+    temper: f64,
+}
+
+/// Cross-validates, where there is something to choose or to compare, and images to hold out.
+fn strength(
+    images: &FoldImages,
+    size: &Size,
+    folds: usize,
+    config: &LinearConfig,
+    should_stop: &dyn Fn() -> bool,
+    progress: &mut dyn FnMut(LinearProgress),
+) -> Result<Option<Strength>> {
+    let without = |note| {
+        let (c, cv) = (config.c.unwrap_or(UNKNOWN_C), Vec::new());
+        Strength { c, cv, note, start: None, folds: 0, held_out: None, temper: 1. }
+    };
+    let (labels, classes) = (images.labels, images.classes);
+    if usable_folds(labels, classes, 2) < 2 {
+        return Ok(Some(without(Some(match config.c {
+            Some(c) => format!("no class has two images, so that none can be held out: C = {c}, as given"),
+            None => format!(
+                "no class has two images, so that none can be held out to choose the L2 strength: C = {UNKNOWN_C}"
+            ),
+        }))));
+    }
+    if config.c.is_some() && !config.compare {
+        return Ok(Some(without(None)));
+    }
+    if size.too_large_to_validate(folds) {
+        return Ok(Some(without(Some(size.note(config.c)))));
+    }
+    let stratified_folds =
+        |again| cross_validation::stratified_folds(labels, classes, folds, config.seed.wrapping_add(again));
+    let repeats: Vec<_> = (0..repeats(labels.len(), classes)).map(stratified_folds).collect();
+    let found = cross_validation::choose(images, &repeats, folds, config.c, should_stop, progress)?;
+    Ok(found.map(|choice| Strength {
+        c: choice.c,
+        cv: choice.rows,
+        note: None,
+        start: Some(choice.start),
+        folds,
+        held_out: choice.held_out,
+        temper: choice.temper,
     }))
 }
 

@@ -2,16 +2,16 @@
 
 use crate::error::{Error, Result};
 use crate::strategy::Contest;
-use crate::strategy::decide::{Candidate, nothing_to_gain};
+use crate::strategy::decide::{MethodResult, nothing_to_gain};
 
 /// Who trains the two; a double stands in for it in the tests.
 pub trait Trainer {
     /// A trained model.
     type Model;
     /// Fits heads to the features of the frozen network.
-    fn fit_heads(&mut self) -> Result<(Self::Model, Candidate)>;
+    fn fit_heads(&mut self) -> Result<(Self::Model, MethodResult)>;
     /// Fine-tunes.
-    fn fine_tune(&mut self) -> Result<(Self::Model, Candidate)>;
+    fn fine_tune(&mut self) -> Result<(Self::Model, MethodResult)>;
     /// Something to tell.
     fn say(&self, line: &str);
 }
@@ -61,21 +61,21 @@ mod tests {
 
     /// What the two come to, told beforehand. Its models are names.
     struct Scripted {
-        heads: Candidate,
+        heads: MethodResult,
         /// `None` for one that diverges.
-        tuned: Option<Candidate>,
+        tuned: Option<MethodResult>,
         log: Vec<String>,
     }
 
     impl Trainer for Scripted {
         type Model = &'static str;
 
-        fn fit_heads(&mut self) -> Result<(&'static str, Candidate)> {
+        fn fit_heads(&mut self) -> Result<(&'static str, MethodResult)> {
             self.log.push("heads".into());
             Ok(("heads", self.heads.clone()))
         }
 
-        fn fine_tune(&mut self) -> Result<(&'static str, Candidate)> {
+        fn fine_tune(&mut self) -> Result<(&'static str, MethodResult)> {
             self.log.push("fine-tuning".into());
             let diverged = || Error::Diverged("the loss became NaN".into());
             Ok(("tuned", self.tuned.clone().ok_or_else(diverged)?))
@@ -85,7 +85,7 @@ mod tests {
     }
 
     /// A method that gives the true class of so many of `images` validation images a probability of 0.9, and 0.1 of the others.
-    fn candidate(method: Method, right: usize, images: usize) -> Candidate {
+    fn candidate(method: Method, right: usize, images: usize) -> MethodResult {
         let mut counter = Counter::new(2);
         for image in 0..images {
             counter.confusion.add(0, usize::from(image >= right));
@@ -93,7 +93,7 @@ mod tests {
             counter.losses.push(loss);
             counter.loss_sum += loss;
         }
-        Candidate { method, val: counter.finish(), held_out: None, seconds: 1. }
+        MethodResult { method, val: counter.finish(), held_out: None, seconds: 1. }
     }
 
     fn scripted(heads: usize, tuned: usize, images: usize) -> Scripted {
@@ -172,10 +172,10 @@ mod tests {
         struct Broken;
         impl Trainer for Broken {
             type Model = ();
-            fn fit_heads(&mut self) -> Result<((), Candidate)> {
+            fn fit_heads(&mut self) -> Result<((), MethodResult)> {
                 Err(Error::run("no disk"))
             }
-            fn fine_tune(&mut self) -> Result<((), Candidate)> {
+            fn fine_tune(&mut self) -> Result<((), MethodResult)> {
                 Err(Error::run("not reached"))
             }
             fn say(&self, _: &str) {}

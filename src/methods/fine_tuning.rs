@@ -39,11 +39,7 @@ pub(super) fn fine_tune(
         parts: BackOff::new(network.device()),
     };
     let mut observer = context.observer.training(settings.epochs);
-    // A run that was stopped before its first checkpoint has nothing to go on from, nor has one whose epochs are done and whose
-    // model is gone.
-    let folder = context.folder;
-    let kept = folder.model().exists() || !folder.has_epochs();
-    let resume = context.resume && folder.checkpoint().exists() && kept;
+    let resume = can_resume(context);
     let trained = seconds.of("train", || trainer::train(&job, &network, resume, observer.as_mut()))?;
     drop(observer);
     // Measured on the model that is kept, which need not be the last epoch's.
@@ -73,4 +69,12 @@ pub(super) fn fine_tune(
         passes,
     };
     Ok(Trained { network, outcomes })
+}
+
+/// Whether there is a training to go on with: not before the first checkpoint, nor where the epochs are
+/// done and their model is gone.
+fn can_resume(context: &Context) -> bool {
+    let folder = context.folder;
+    let kept = folder.model().exists() || !folder.has_epochs();
+    context.resume && folder.checkpoint().exists() && kept
 }

@@ -33,13 +33,17 @@ pub fn hold(
 }
 
 impl Pair<'_> {
-    fn train(&mut self, candidate: &Candidate, folder: &RunFolder) -> Result<(Trained, decide::Candidate)> {
+    fn train(
+        &mut self,
+        candidate: &Candidate,
+        folder: &RunFolder,
+    ) -> Result<(Trained, decide::MethodResult)> {
         let started = Instant::now();
         self.context.observer.say(&format!("trying  {}", candidate.method));
         let context = Context { folder, ..self.context };
         let network = context.network(candidate)?;
         let trained = context.train(candidate, network, self.seconds)?;
-        let measured = decide::Candidate {
+        let measured = decide::MethodResult {
             method: candidate.method,
             val: trained.outcomes.val.clone(),
             held_out: trained.outcomes.held_out.map(|right| (right, trained.outcomes.compared_on)),
@@ -52,12 +56,12 @@ impl Pair<'_> {
 impl Trainer for Pair<'_> {
     type Model = Trained;
 
-    fn fit_heads(&mut self) -> Result<(Trained, decide::Candidate)> {
+    fn fit_heads(&mut self) -> Result<(Trained, decide::MethodResult)> {
         let folder = self.context.folder.fold_run("heads")?;
         self.train(self.heads, &folder)
     }
 
-    fn fine_tune(&mut self) -> Result<(Trained, decide::Candidate)> {
+    fn fine_tune(&mut self) -> Result<(Trained, decide::MethodResult)> {
         let folder = self.context.folder.with_model_apart()?;
         self.train(self.tuned, &folder)
     }

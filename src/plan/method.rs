@@ -6,8 +6,10 @@ use super::{
 };
 use crate::data::mixing::Mixing;
 use crate::models::{Network, Role, Tap};
-use crate::recipe::Trains;
-use crate::recipe::{BatchNormMode, ClassWeights, Method, Mistake, OptimizerChoice, Recipe, ScheduleChoice};
+use crate::recipe::{
+    BatchNormMode, ClassWeights, Method, Mistake, OptimizerChoice, Recipe, ScheduleChoice, TrainSection,
+    Trains,
+};
 
 /// How many stages keep their weights.
 pub(super) fn frozen(
@@ -103,26 +105,7 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
     let by_method = Defaults::of(method, choice, rate);
     let batch_size = typed.batch_size.unwrap_or(defaults::batch_size(images));
     let epochs = typed.epochs.unwrap_or_else(|| defaults::epochs(method, images));
-    let (optimizer, weight_decay) = match choice {
-        OptimizerChoice::Sgd => {
-            let momentum = typed.momentum.unwrap_or(defaults::MOMENTUM);
-            let nesterov = typed.nesterov.unwrap_or(false);
-            (OptimizerSettings::Sgd { momentum, nesterov }, defaults::WEIGHT_DECAY_SGD)
-        }
-        OptimizerChoice::AdamW => (OptimizerSettings::AdamW, defaults::WEIGHT_DECAY_ADAMW),
-    };
-    let gamma = typed.gamma.unwrap_or(defaults::GAMMA);
-    let schedule = match typed.schedule.unwrap_or(ScheduleChoice::Cosine) {
-        ScheduleChoice::Constant => ScheduleSettings::Constant,
-        ScheduleChoice::Cosine => ScheduleSettings::Cosine,
-        ScheduleChoice::Step => {
-            let epochs = typed.step_epochs.unwrap_or(epochs.div_ceil(defaults::STEP_CUTS));
-            ScheduleSettings::Step { epochs, gamma }
-        }
-        ScheduleChoice::Plateau => {
-            ScheduleSettings::Plateau { patience: typed.patience.unwrap_or(defaults::PATIENCE), gamma }
-        }
-    };
+    let (optimizer, weight_decay) = optimizer(typed, choice);
     // A head that was fitted to the features of BatchNorm's running statistics is none for those of batches, where all stages
     // follow them.
     let by_batches = method.trains() == Trains::AllStages && typed.batch_norm == Some(BatchNormMode::Train);
@@ -148,7 +131,7 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
         head_lr: typed.head_lr.unwrap_or(head_lr),
         weight_decay: typed.weight_decay.unwrap_or(weight_decay),
         decay_norm_and_bias: typed.decay_norm_and_bias.unwrap_or(false),
-        schedule,
+        schedule: schedule(typed, epochs),
         // A warm-up of the whole run would never reach the rate that was asked for.
         warmup_epochs: typed.warmup_epochs.unwrap_or(by_method.warmup_epochs.min(epochs / 4)),
         label_smoothing: typed.label_smoothing.unwrap_or(0.),
@@ -170,6 +153,33 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
             cutmix: typed.cutmix.filter(|&alpha| alpha > 0.),
         },
         ema: typed.ema,
+    }
+}
+
+/// The update rule, and its weight decay unless the recipe says otherwise.
+fn optimizer(typed: &TrainSection, choice: OptimizerChoice) -> (OptimizerSettings, f64) {
+    match choice {
+        OptimizerChoice::Sgd => {
+            let momentum = typed.momentum.unwrap_or(defaults::MOMENTUM);
+            let nesterov = typed.nesterov.unwrap_or(false);
+            (OptimizerSettings::Sgd { momentum, nesterov }, defaults::WEIGHT_DECAY_SGD)
+        }
+        OptimizerChoice::AdamW => (OptimizerSettings::AdamW, defaults::WEIGHT_DECAY_ADAMW),
+    }
+}
+
+fn schedule(typed: &TrainSection, epochs: usize) -> ScheduleSettings {
+    let gamma = typed.gamma.unwrap_or(defaults::GAMMA);
+    match typed.schedule.unwrap_or(ScheduleChoice::Cosine) {
+        ScheduleChoice::Constant => ScheduleSettings::Constant,
+        ScheduleChoice::Cosine => ScheduleSettings::Cosine,
+        ScheduleChoice::Step => {
+            let epochs = typed.step_epochs.unwrap_or(epochs.div_ceil(defaults::STEP_CUTS));
+            ScheduleSettings::Step { epochs, gamma }
+        }
+        ScheduleChoice::Plateau => {
+            ScheduleSettings::Plateau { patience: typed.patience.unwrap_or(defaults::PATIENCE), gamma }
+        }
     }
 }
 

@@ -77,28 +77,18 @@ impl Plan {
             (None, Method::Auto) => Method::Linear,
             (None, asked) => asked,
         };
-        let methods = match method {
-            Method::Race => {
-                race::methods(&recipe, begun.source.as_ref(), probe.as_ref(), &data, &mut mistakes)
-            }
-            method => {
-                let rival = decided.as_ref().and_then(|decided| decided.choice.rival);
-                // A model that `stages` made has its stages chosen.
-                let chosen = probe.as_ref().is_some_and(|probe| !probe.head_taps().is_empty());
-                std::iter::once(method).chain(rival.filter(|_| !chosen)).collect()
-            }
-        };
+        let methods =
+            methods(&recipe, method, decided.as_ref(), &begun, probe.as_ref(), &data, &mut mistakes);
         let head = begun.opened.as_ref().and_then(|opened| source_head(opened, &data.classes));
         // A race holds training images out, which this head may have learnt from.
         let begun_with = head.filter(|_| method != Method::Race);
+        let young = begun.opened.as_ref().is_some_and(Opened::begun_at_random);
+        let lots = decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Lots);
         let mut candidates = Vec::new();
         for &method in &methods {
-            let (said, wrong) = (&mut notes, &mut mistakes);
-            let young = begun.opened.as_ref().is_some_and(Opened::begun_at_random);
-            let lots = decided.as_ref().is_some_and(|it| it.strategy.size.verdict == DatasetSize::Lots);
             let resolving = Resolving { recipe: &recipe, method, data: &data, young, lots, head: begun_with };
-            let preprocessing = begun.preprocessing.as_ref();
-            candidates.push(resolving.candidate(probe.as_mut(), preprocessing, said, wrong)?);
+            let (preprocessing, probe) = (begun.preprocessing.as_ref(), probe.as_mut());
+            candidates.push(resolving.candidate(probe, preprocessing, &mut notes, &mut mistakes)?);
         }
         if method.is_by_gradient() {
             compare_on_some(&mut candidates);
@@ -166,6 +156,25 @@ fn each_once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
         }
     }
     once
+}
+
+/// The methods that are resolved: those of a race, or the one that is trained and its rival.
+fn methods(
+    recipe: &Recipe,
+    method: Method,
+    decided: Option<&Decided>,
+    begun: &Begun,
+    probe: Option<&Network>,
+    data: &Data,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Method> {
+    if method == Method::Race {
+        return race::methods(recipe, begun.source.as_ref(), probe, data, mistakes);
+    }
+    let rival = decided.and_then(|decided| decided.choice.rival);
+    // A model that `stages` made has its stages chosen.
+    let chosen = probe.is_some_and(|probe| !probe.head_taps().is_empty());
+    std::iter::once(method).chain(rival.filter(|_| !chosen)).collect()
 }
 
 /// Has heads beside fine-tuning compared on [`COMPARE_ON`] images a class: there are many images, and

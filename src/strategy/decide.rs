@@ -28,7 +28,7 @@ const NOTHING_TO_GAIN: f64 = 0.01;
 
 /// Results of a method.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct MethodResult {
     /// The method.
     pub method: Method,
     /// Its model's metrics on the validation images.
@@ -39,7 +39,7 @@ pub struct Candidate {
     pub seconds: f64,
 }
 
-impl Candidate {
+impl MethodResult {
     /// Its accuracy on all images that it has not learnt from.
     fn right(&self) -> f64 {
         let images = self.val.losses.len();
@@ -49,7 +49,7 @@ impl Candidate {
 }
 
 /// Why fine-tuning can be skipped, if so.
-pub fn nothing_to_gain(heads: &Candidate) -> Option<String> {
+pub fn nothing_to_gain(heads: &MethodResult) -> Option<String> {
     let right = heads.right();
     (1. - right <= NOTHING_TO_GAIN).then(|| {
         format!("`{}` is right on {right:.4} of the images that it has not learnt from, which leaves nothing to gain", heads.method)
@@ -91,13 +91,13 @@ pub struct Contest {
 
 impl Contest {
     /// Only one of the two.
-    pub fn alone(kept: &Candidate) -> Self {
+    pub fn alone(kept: &MethodResult) -> Self {
         Contest::of(&[kept], vec![1.])
     }
 
     /// Weighs fine-tuning against heads, on the same images in the same order. Unless `averaged`,
     /// only the one of larger weight is kept.
-    pub fn between(heads: &Candidate, tuned: &Candidate, averaged: bool) -> Self {
+    pub fn between(heads: &MethodResult, tuned: &MethodResult, averaged: bool) -> Self {
         let tuned_share = match weight(&heads.val.losses, &tuned.val.losses) {
             share if !averaged => f64::from(share > 0.5),
             ..LEAST_SHARE => 0.,
@@ -110,8 +110,8 @@ impl Contest {
         }
     }
 
-    fn of(candidates: &[&Candidate], shares: Vec<f64>) -> Self {
-        let outcomes = |it: &&Candidate| Outcomes {
+    fn of(candidates: &[&MethodResult], shares: Vec<f64>) -> Self {
+        let outcomes = |it: &&MethodResult| Outcomes {
             method: it.method,
             right: it.val.confusion.outcomes().to_vec(),
             seconds: it.seconds,

@@ -207,28 +207,32 @@ impl SimilarityJob<'_> {
             }
         }
         if images == 0 {
-            return Err(Error::run(format!(
-                "none of {} can be read, so that their similarity to the source \
-                 data cannot be measured",
-                counted(
-                    chosen.len(),
-                    "training image that was looked at",
-                    "training images that were looked at"
-                )
-            )));
+            return Err(none_readable(chosen.len()));
         }
         let value = match measure {
             Measure::Statistics => distance(&layers)?,
             Measure::Information => information(&Tensor::f_cat(&chances, 0)?, self.classes)?,
         };
-        if !value.is_finite() {
-            return Err(Error::run(
-                "the network gives numbers that are not finite on the training images: check the weights and the \
-                 preprocessing",
-            ));
-        }
-        Ok(Measured { measure, value, threshold, images })
+        finite(value).map(|value| Measured { measure, value, threshold, images })
     }
+}
+
+fn finite(value: f64) -> Result<f64> {
+    match value.is_finite() {
+        true => Ok(value),
+        false => Err(Error::run(
+            "the network gives numbers that are not finite on the training images: check the weights and the \
+             preprocessing",
+        )),
+    }
+}
+
+/// The error of a sample of which nothing can be read.
+fn none_readable(chosen: usize) -> Error {
+    Error::run(format!(
+        "none of {} can be read, so that their similarity to the source data cannot be measured",
+        counted(chosen, "training image that was looked at", "training images that were looked at")
+    ))
 }
 
 /// Whether more images would not change the verdict. Never for NaN.

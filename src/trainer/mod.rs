@@ -299,45 +299,58 @@ fn run(
     while state.progress.history.len() < job.settings.epochs
         && !stalled(job.settings, &state.progress.history)
     {
-        let started = Instant::now();
-        let before = state.progress.images;
-        let lr = train_epoch(job, network, kept.train.as_ref(), &mut state, weights.as_ref(), observer)?;
-        let images = state.progress.images - before;
-        let trained = started.elapsed().as_secs_f64();
-        let val = state.with_average(|| evaluate_from(job, network, job.val, kept.val.as_ref()));
-        // A signal has ended the measuring early: all steps of the epoch are done, and that is saved.
-        state.stop_here(job, network)?;
-        let val = val?;
-        let progress = &state.progress;
-        let row = EpochRow {
-            epoch: progress.history.len() + 1,
-            train_loss: progress.loss_sum / progress.images.max(1) as f64,
-            train_accuracy: progress.correct as f64 / progress.images.max(1) as f64,
-            val_loss: val.loss,
-            val_accuracy: val.accuracy,
-            lr,
-            images_per_second: images as f64 / trained.max(1e-9),
-            seconds: started.elapsed().as_secs_f64(),
-        };
-        if !row.val_loss.is_finite() {
-            return Err(diverged(job, "validation loss", row.val_loss, row.epoch, progress.step));
-        }
-        let mut history = progress.history.clone();
-        history.push(row.clone());
-        let kept = best(&history, job.settings).map(|best| best.epoch);
-        let is_best = !job.val.is_empty() && kept == Some(row.epoch);
-        // The model before the checkpoint: a run that dies between the two repeats the epoch and writes
-        // the same model again.
-        if is_best {
-            state.with_average(|| write_model(&job.folder.model(), network, job.card))?;
-        }
-        let Progress { linear_head, .. } = std::mem::take(&mut state.progress);
-        state.progress = Progress { history, linear_head, ..Progress::default() };
-        state.save(job, network)?;
-        job.folder.append_metrics(&row)?;
-        observer.epoch(&row, is_best);
+        one_epoch(job, network, &kept, &mut state, weights.as_ref(), observer)?;
     }
     Ok((state, kept))
+}
+
+/// An epoch with its measurement, checkpoint and row; the model too, if it is the best so far.
+fn one_epoch(
+    job: &TrainingJob,
+    network: &Network,
+    cache: &ActivationCache,
+    state: &mut State,
+    class_weights: Option<&Tensor>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let started = Instant::now();
+    let before = state.progress.images;
+    let lr = train_epoch(job, network, cache.train.as_ref(), state, class_weights, observer)?;
+    let images = state.progress.images - before;
+    let trained = started.elapsed().as_secs_f64();
+    let val = state.with_average(|| evaluate_from(job, network, job.val, cache.val.as_ref()));
+    // A signal has ended the measuring early: all steps of the epoch are done, and that is saved.
+    state.stop_here(job, network)?;
+    let val = val?;
+    let progress = &state.progress;
+    let row = EpochRow {
+        epoch: progress.history.len() + 1,
+        train_loss: progress.loss_sum / progress.images.max(1) as f64,
+        train_accuracy: progress.correct as f64 / progress.images.max(1) as f64,
+        val_loss: val.loss,
+        val_accuracy: val.accuracy,
+        lr,
+        images_per_second: images as f64 / trained.max(1e-9),
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    if !row.val_loss.is_finite() {
+        return Err(diverged(job, "validation loss", row.val_loss, row.epoch, progress.step));
+    }
+    let mut history = progress.history.clone();
+    history.push(row.clone());
+    let kept = best(&history, job.settings).map(|best| best.epoch);
+    let is_best = !job.val.is_empty() && kept == Some(row.epoch);
+    // The model before the checkpoint: a run that dies between the two repeats the epoch and writes the
+    // same model again.
+    if is_best {
+        state.with_average(|| write_model(&job.folder.model(), network, job.card))?;
+    }
+    let Progress { linear_head, .. } = std::mem::take(&mut state.progress);
+    state.progress = Progress { history, linear_head, ..Progress::default() };
+    state.save(job, network)?;
+    job.folder.append_metrics(&row)?;
+    observer.epoch(&row, is_best);
+    Ok(())
 }
 
 /// What changes while a network is trained, besides the network.

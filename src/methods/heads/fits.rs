@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::inference::measure::{count, labels_of};
 use crate::linear::{self, CvRow, LinearConfig, LinearFit};
 use crate::methods::Context;
+use crate::methods::Progress;
 use crate::models::Network;
 use crate::plan::LinearSettings;
 use crate::recipe::ClassWeights;
@@ -98,6 +99,61 @@ impl FittedHead {
     }
 }
 
+/// The taps of each head that is fitted: each of `count` alone, and all together where there are several.
+fn sets(settings: &LinearSettings, count: usize) -> Vec<Vec<usize>> {
+    if settings.stages.is_empty() {
+        return vec![vec![0]];
+    }
+    let mut sets: Vec<Vec<usize>> = (0..count).map(|index| vec![index]).collect();
+    if settings.stages.len() > 1 {
+        sets.push((0..count).collect());
+    }
+    sets
+}
+
+/// Fits heads one after the other.
+struct Fitter<'a> {
+    context: &'a Context<'a>,
+    settings: &'a LinearSettings,
+    intercept: bool,
+    bar: Box<dyn Progress>,
+    done: usize,
+}
+
+impl Fitter<'_> {
+    fn fit(
+        &mut self,
+        taps: &[usize],
+        x: &[Tensor],
+        samples: &[Sample],
+        c: Option<f64>,
+        compare: bool,
+    ) -> Result<LinearFit> {
+        let plan = self.context.plan;
+        let classes = plan.data.classes.len();
+        let (x, blocks) = joined(x, taps)?;
+        let balanced = self.settings.class_weights == ClassWeights::Balanced;
+        let config = LinearConfig {
+            c,
+            blocks,
+            folds: self.settings.folds,
+            seed: plan.settings.seed,
+            class_weights: balanced.then(|| trainer::balanced(classes, samples)),
+            intercept: self.intercept,
+            compare,
+            held_out: compare && self.settings.average,
+        };
+        let signals = self.context.signals;
+        let stop = || signals.received().is_some();
+        let labels = labels_of(samples.iter())?;
+        let fit = linear::fit(&x, &labels, classes, &config, &stop, &mut |_| ());
+        signals.check(STOPPED)?;
+        self.done += 1;
+        self.bar.at(self.done);
+        fit?.ok_or_else(|| Error::run("the fit was stopped"))
+    }
+}
+
 impl Context<'_> {
     /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`, and makes one of
     /// them, or the mean of all, the head. `x` has the features of `samples` at each reading.
@@ -115,44 +171,20 @@ impl Context<'_> {
             }
             None => (x.iter().map(Tensor::shallow_clone).collect(), Cow::Borrowed(samples)),
         };
-        let mut sets: Vec<Vec<usize>> = match settings.stages.is_empty() {
-            true => vec![vec![0]],
-            false => (0..x.len()).map(|index| vec![index]).collect(),
-        };
-        if settings.stages.len() > 1 {
-            sets.push((0..x.len()).collect());
-        }
-        // A head on stages is `tl`'s own and has biases; any other is the network's.
-        let intercept = !settings.stages.is_empty() || network.classifier().bias().is_some();
-        let total = sets.len() * (1 + usize::from(part.is_some()));
-        let bar = self.observer.counting("fitting heads", total);
-        let (classes, balanced) =
-            (self.plan.data.classes.len(), settings.class_weights == ClassWeights::Balanced);
-        let mut done = 0;
-        let mut fit = |taps: &[usize], x: &[Tensor], samples: &[Sample], c: Option<f64>, compare: bool| {
-            let (x, blocks) = joined(x, taps)?;
-            let config = LinearConfig {
-                c,
-                blocks,
-                folds: settings.folds,
-                seed: self.plan.settings.seed,
-                class_weights: balanced.then(|| trainer::balanced(classes, samples)),
-                intercept,
-                compare,
-                held_out: compare && settings.average,
-            };
-            let stop = || self.signals.received().is_some();
-            let labels = labels_of(samples.iter())?;
-            let fit = linear::fit(&x, &labels, classes, &config, &stop, &mut |_| ());
-            self.signals.check(STOPPED)?;
-            done += 1;
-            bar.at(done);
-            fit?.ok_or_else(|| Error::run("the fit was stopped"))
-        };
+        let sets = sets(settings, x.len());
         let compare = !settings.stages.is_empty();
+        let total = sets.len() * (1 + usize::from(part.is_some()));
+        let mut fitter = Fitter {
+            context: self,
+            settings,
+            // A head on stages is `tl`'s own and has biases; any other is the network's.
+            intercept: compare || network.classifier().bias().is_some(),
+            bar: self.observer.counting("fitting heads", total),
+            done: 0,
+        };
         let mut compared = Vec::new();
         for taps in sets {
-            let fit = fit(&taps, &some, &of, settings.c, compare)?;
+            let fit = fitter.fit(&taps, &some, &of, settings.c, compare)?;
             compared.push(Fit { taps, fit });
         }
         let best = best(&compared);
@@ -169,7 +201,7 @@ impl Context<'_> {
             let head = match part {
                 Some(_) => {
                     let taps = it.taps.clone();
-                    let fit = fit(&taps, x, samples, Some(it.fit.c), false)?;
+                    let fit = fitter.fit(&taps, x, samples, Some(it.fit.c), false)?;
                     Fit { fit, taps }.head().times(it.fit.temper)?
                 }
                 None => it.head(),

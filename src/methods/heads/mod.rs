@@ -57,19 +57,11 @@ impl Context<'_> {
         let before_test = train + data.val.len();
         let test = data.test.as_ref().map(|it| measured(&heads.head, before_test, it)).transpose()?;
         let averaged = heads.weights[heads.best] < 1.;
-        let mut stages = Vec::new();
-        let compared = heads.compared.iter().zip(&heads.weights).enumerate();
-        for (place, (fit, &weight)) in compared.filter(|_| !settings.stages.is_empty()) {
-            let mut row = stage_row(&network, &taps, fit);
-            row.chosen = place == heads.best;
-            row.share = averaged.then_some(weight);
-            // Fitted to a part of the images and to all, it is not the same head.
-            row.val_accuracy = match weight {
-                1. => on_val.accuracy,
-                _ => measured(&fit.head(), train, &data.val)?.accuracy,
-            };
-            stages.push(row);
-        }
+        let on_val_alone = |fit: &Fit| Ok(measured(&fit.head(), train, &data.val)?.accuracy);
+        let stages = match settings.stages.is_empty() {
+            true => Vec::new(),
+            false => stage_rows(&network, &taps, &heads, on_val.accuracy, on_val_alone)?,
+        };
         let notes = notes(&network, &taps, settings, &heads, train);
 
         let peaks = vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64));
@@ -186,6 +178,28 @@ impl Context<'_> {
             parts: BackOff::new(network.device()),
         }
     }
+}
+
+/// A row a head that was compared. `on_val`: the validation accuracy of what is kept; `alone`: that of a
+/// head by itself.
+fn stage_rows(
+    network: &Network,
+    taps: &[Tap],
+    heads: &Heads,
+    on_val: f64,
+    alone: impl Fn(&Fit) -> Result<f64>,
+) -> Result<Vec<StageRow>> {
+    let averaged = heads.weights[heads.best] < 1.;
+    let compared = heads.compared.iter().zip(&heads.weights).enumerate();
+    let row = |(place, (fit, &weight)): (usize, (&Fit, &f64))| {
+        let mut row = stage_row(network, taps, fit);
+        row.chosen = place == heads.best;
+        row.share = averaged.then_some(weight);
+        // Fitted to a part of the images and to all, it is not the same head.
+        row.val_accuracy = if weight == 1. { on_val } else { alone(fit)? };
+        Ok(row)
+    };
+    compared.map(row).collect()
 }
 
 fn stage_row(network: &Network, taps: &[Tap], fit: &Fit) -> StageRow {

@@ -1,121 +1,18 @@
-//! Parallel work on images, bounded and in order.
-//!
-//! Threads claim one image at a time, so that a batch of large images does not wait for a single
-//! thread. Results are handed over in the order of their index, so that nothing downstream depends
-//! on the number of threads. At most `window` images are claimed and not yet handed over, which
-//! bounds memory.
+//! Images to batches: decoded in parallel, in the order that was asked for.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+mod ordered;
+mod slab;
+
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+pub use self::ordered::for_each_ordered;
+
+use self::slab::{Slab, Slabs, gather};
 use crate::device::copy::upload;
 use crate::error::{Error, Result};
 use crate::preprocess::{Input, Preprocessing};
-
-struct State<T> {
-    /// The next index to claim.
-    next: usize,
-    /// The next index to hand over.
-    wanted: usize,
-    done: BTreeMap<usize, T>,
-    stopped: bool,
-}
-
-struct Shared<T> {
-    state: Mutex<State<T>>,
-    /// Something was finished.
-    finished: Condvar,
-    /// There is room, or the work has stopped.
-    room: Condvar,
-}
-
-impl<T> Shared<T> {
-    /// A thread that panicked leaves the state valid: every change is one assignment.
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells the threads to stop when the consumer leaves, in any way.
-struct StopOnDrop<'a, T>(&'a Shared<T>);
-
-impl<T> Drop for StopOnDrop<'_, T> {
-    fn drop(&mut self) {
-        self.0.lock().stopped = true;
-        self.0.room.notify_all();
-    }
-}
-
-/// Calls `produce(i)` for `i` in `0..count` on `threads` threads and `consume(i, result)` on the
-/// calling thread in ascending order. An error of `consume` stops the work and is returned.
-pub fn for_each_ordered<T: Send>(
-    count: usize,
-    threads: usize,
-    window: usize,
-    produce: impl Fn(usize) -> T + Sync,
-    mut consume: impl FnMut(usize, T) -> Result<()>,
-) -> Result<()> {
-    let window = window.max(1);
-    let state = State { next: 0, wanted: 0, done: BTreeMap::new(), stopped: false };
-    let shared = Shared { state: Mutex::new(state), finished: Condvar::new(), room: Condvar::new() };
-    let work = || {
-        loop {
-            let mut state = shared.lock();
-            while !state.stopped && state.next < count && state.next >= state.wanted + window {
-                state = shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            if state.stopped || state.next >= count {
-                return;
-            }
-            let index = state.next;
-            state.next += 1;
-            drop(state);
-            let result = produce(index);
-            shared.lock().done.insert(index, result);
-            shared.finished.notify_one();
-        }
-    };
-    std::thread::scope(|scope| {
-        let stop = StopOnDrop(&shared);
-        let workers: Vec<_> = (0..threads.clamp(1, count.max(1)))
-            .map(|number| {
-                std::thread::Builder::new().name(format!("loader {number}")).spawn_scoped(scope, work)
-            })
-            .collect::<Result<_, _>>()
-            .map_err(|error| Error::run(format!("cannot start a loader thread: {error}")))?;
-        for index in 0..count {
-            let mut state = shared.lock();
-            let result = loop {
-                if let Some(result) = state.done.remove(&index) {
-                    break result;
-                }
-                // A thread ends when all images are claimed. One that ended before, or all of them
-                // while an image is wanted, panicked.
-                let mut ended = workers.iter().map(|worker| worker.is_finished());
-                let early =
-                    if state.next < count { ended.any(|ended| ended) } else { ended.all(|ended| ended) };
-                if early {
-                    drop(state);
-                    drop(stop);
-                    // Joined here: the scope propagates the panics of threads that are not joined.
-                    workers.into_iter().for_each(|worker| drop(worker.join()));
-                    return Err(Error::run("a thread that reads images has failed: see the message above"));
-                }
-                let patience = std::time::Duration::from_millis(200);
-                let (guard, _) =
-                    shared.finished.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
-                state = guard;
-            };
-            state.wanted = index + 1;
-            drop(state);
-            shared.room.notify_all();
-            consume(index, result)?;
-        }
-        Ok(())
-    })
-}
 
 /// Images ready for a network, in the requested order.
 pub struct Batch {
@@ -348,133 +245,10 @@ impl Batching<'_> {
     }
 }
 
-/// The memory of a batch, with a slot for each image.
-struct Slab<E> {
-    tensor: Tensor,
-    start: *mut E,
-    slots: usize,
-    length: usize,
-}
-
-// SAFETY: threads write to slots, each to its own; only the calling thread uses the tensor.
-unsafe impl<E: Send> Send for Slab<E> {}
-unsafe impl<E: Send> Sync for Slab<E> {}
-
-impl<E> Slab<E> {
-    /// # Safety
-    /// Nothing else may refer to the same slot.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn slot(&self, slot: usize) -> &mut [E] {
-        assert!(slot < self.slots, "a batch has a slot for each of its images");
-        // SAFETY: the tensor is contiguous, has this many numbers, and lives as long as the slab.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(slot * self.length), self.length) }
-    }
-}
-
-/// The batches being filled.
-struct Slabs<E> {
-    /// The images of each batch, if none fails.
-    spans: Vec<std::ops::Range<usize>>,
-    shape: [i64; 3],
-    open: Mutex<BTreeMap<usize, Arc<Slab<E>>>>,
-}
-
-impl<E: tch::kind::Element> Slabs<E> {
-    fn new(spans: Vec<std::ops::Range<usize>>, shape: [i64; 3]) -> Self {
-        Slabs { spans, shape, open: Mutex::new(BTreeMap::new()) }
-    }
-
-    /// The slot of an image.
-    fn place(&self, index: usize) -> Result<(Arc<Slab<E>>, usize)> {
-        let batch = self.spans.partition_point(|span| span.end <= index);
-        let span = self.spans.get(batch).ok_or_else(|| Error::run("an image belongs to no batch"))?;
-        Ok((self.slab(batch, span.len())?, index - span.start))
-    }
-
-    fn slab(&self, batch: usize, slots: usize) -> Result<Arc<Slab<E>>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slab) = open.get(&batch) {
-            return Ok(Arc::clone(slab));
-        }
-        let length = self.shape.iter().product::<i64>() as usize;
-        let shape = [slots as i64, self.shape[0], self.shape[1], self.shape[2]];
-        let tensor = Tensor::f_empty(shape, (E::KIND, Device::Cpu))
-            .map_err(|_| too_large(slots.saturating_mul(length)))?;
-        let slab = Arc::new(Slab { start: tensor.data_ptr().cast(), tensor, slots, length });
-        open.insert(batch, Arc::clone(&slab));
-        Ok(slab)
-    }
-
-    /// Image `index` and those before it have arrived: a batch that ends with it is complete.
-    fn done(&self, index: usize) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|batch, _| self.spans[*batch].end > index + 1);
-    }
-}
-
-/// The images at `places` as one tensor: the filled batch itself if none has failed, else a copy.
-fn gather<E>(places: &[(Arc<Slab<E>>, usize)]) -> std::result::Result<Tensor, tch::TchError> {
-    let together = |(number, (slab, slot)): (usize, &(Arc<Slab<E>>, usize))| {
-        number == *slot && Arc::ptr_eq(slab, &places[0].0)
-    };
-    match places.first() {
-        Some((slab, _)) if places.iter().enumerate().all(together) => {
-            slab.tensor.f_narrow(0, 0, places.len() as i64)
-        }
-        _ => {
-            let image = |(slab, slot): &(Arc<Slab<E>>, usize)| slab.tensor.f_narrow(0, *slot as i64, 1);
-            Tensor::f_cat(&places.iter().map(image).collect::<std::result::Result<Vec<_>, _>>()?, 0)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::preprocess::RgbImage;
-
-    #[test]
-    fn results_come_in_order_and_at_most_a_window_ahead() {
-        let (mut seen, ahead) = (Vec::new(), Mutex::new((0usize, 0usize)));
-        let produce = |index: usize| {
-            std::thread::sleep(std::time::Duration::from_micros((index as u64 * 7919) % 300));
-            let mut ahead = ahead.lock().unwrap();
-            ahead.0 = ahead.0.max((index + 1).saturating_sub(ahead.1));
-            index * 2
-        };
-        for_each_ordered(200, 8, 5, produce, |index, result| {
-            ahead.lock().unwrap().1 = index + 1;
-            seen.push(result);
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(seen, (0..200).map(|index| index * 2).collect::<Vec<_>>());
-        // The one being handed over has made room already.
-        assert!(ahead.lock().unwrap().0 <= 6, "{ahead:?}");
-    }
-
-    #[test]
-    fn an_error_of_the_consumer_stops_the_work() {
-        let produced = Mutex::new(0);
-        let result = for_each_ordered(
-            1_000_000,
-            4,
-            10,
-            |_| *produced.lock().unwrap() += 1,
-            |index, ()| if index == 3 { Err(Error::run("enough")) } else { Ok(()) },
-        );
-        assert_eq!(result.unwrap_err().to_string(), "enough");
-        assert!(*produced.lock().unwrap() < 30);
-    }
-
-    #[test]
-    fn a_thread_that_panics_is_an_error_and_no_hang() {
-        for (count, bad) in [(1000, 5), (1000, 999), (1, 0)] {
-            let produce = |index: usize| assert!(index != bad, "this image breaks its reader");
-            let error = for_each_ordered(count, 4, 8, produce, |_, ()| Ok(())).unwrap_err();
-            assert!(error.to_string().contains("has failed"), "{error}");
-        }
-    }
 
     #[test]
     fn batches_are_as_many_as_they_are_said_to_be() {
