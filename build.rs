@@ -1,6 +1,7 @@
-//! Ties the program, its tests and its benches to the libtorch that `torch-sys` was built against (it declares
-//! `links = "tch"` and says where), so that they start without `LD_LIBRARY_PATH`, with or without CUDA; and compiles
-//! what tl needs of libtorch beyond `tch` against the same headers.
+//! Ties the program, its tests and its benches to the libtorch that `torch-sys` was built against
+//! (it declares `links = "tch"` and gives its folder), so that they start without
+//! `LD_LIBRARY_PATH`, with or without CUDA. Also compiles, against the same headers, the parts of
+//! libtorch's interface that `tch` lacks.
 
 #![allow(clippy::disallowed_methods, reason = "its paths are text")]
 
@@ -9,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// What tl has in C++.
+/// tl's C++ files.
 const SHIMS: &[&str] = &["src/optim/fused.cpp", "src/device/torch/shim.cpp"];
 
 fn main() {
@@ -20,7 +21,8 @@ fn main() {
         return;
     };
 
-    // Also runs this script again when the file has gone, before the linker can fail in its own words.
+    // Also reruns this script if the file is removed, before the linker fails with an unclear
+    // message.
     let library = Path::new(&folder).join("libtorch_cpu.so");
     println!("cargo::rerun-if-changed={}", library.display());
     if !library.exists() {
@@ -31,17 +33,19 @@ fn main() {
         return;
     }
 
-    // `torch-sys` links libtorch.so, an almost empty library that pulls libtorch_cuda.so and all of CUDA in. LLD finds
-    // that nothing needs it, GNU ld does not, and then the program cannot start where there is no CUDA. This linker
-    // script is found in its place, as a package's own folder is searched first.
+    // `torch-sys` links libtorch.so, an almost empty library that pulls in libtorch_cuda.so and all
+    // of CUDA. LLD sees that nothing needs it, GNU ld does not, and then the program cannot start
+    // without CUDA. This linker script is found instead, as a package's own folder is searched
+    // first.
     if let Err(error) = fs::write(Path::new(&out).join("libtorch.so"), "INPUT(-ltorch_cpu)\n") {
         println!("cargo::error=cannot write to {out}: {error}");
         return;
     }
     println!("cargo::rustc-link-search=native={out}");
 
-    // Old tags write a DT_RPATH, which wins over LD_LIBRARY_PATH: another libtorch there is of no use to this program.
-    // Each word by itself, as `-Wl,-rpath,…` would split a path at its commas.
+    // Old tags write a DT_RPATH, which overrides LD_LIBRARY_PATH: this program cannot use another
+    // libtorch anyway. Each word is passed separately, as `-Wl,-rpath,…` would split a path at its
+    // commas.
     for word in ["--disable-new-dtags", "-rpath", &folder] {
         println!("cargo::rustc-link-arg=-Xlinker");
         println!("cargo::rustc-link-arg={word}");
@@ -50,7 +54,7 @@ fn main() {
     compile_shims(&folder);
 }
 
-/// Compiles [`SHIMS`] as `torch-sys` compiles its own part.
+/// Compiles [`SHIMS`] with the same settings as `torch-sys`.
 fn compile_shims(folder: &str) {
     for file in SHIMS.iter().chain(&["src/device/torch/guarded.h"]) {
         println!("cargo::rerun-if-changed={file}");
@@ -71,7 +75,7 @@ fn compile_shims(folder: &str) {
     }
 }
 
-/// The commit that is built, for `tl doctor`; a package of the sources alone does not know.
+/// The commit being built, for `tl doctor`; unknown in a source package.
 fn commit() -> String {
     let git = |words: &[&str]| {
         let output =
@@ -79,7 +83,7 @@ fn commit() -> String {
         let text = String::from_utf8(output.stdout).ok()?.trim().to_string();
         (!text.is_empty()).then_some(text)
     };
-    // Of this checkout, not of one that the sources happen to lie in.
+    // Only of this checkout, not of a repository that happens to contain the sources.
     if !Path::new(".git").exists() {
         return "commit unknown".into();
     }

@@ -13,7 +13,7 @@ use crate::text::path_text::path_text;
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong, by who can mend it.
+/// Failures, by who can mend them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line is wrong, or asks for something that this version or machine cannot do.
@@ -34,7 +34,7 @@ pub enum Error {
     Io {
         /// A verb phrase: `read`, `write`, `create the folder`.
         action: &'static str,
-        /// What it was to be done to.
+        /// The path it failed on.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
@@ -45,7 +45,7 @@ pub enum Error {
     File {
         /// The file at fault.
         path: PathBuf,
-        /// What was expected, what was found, what to do.
+        /// The expected, the found, and the remedy.
         message: String,
     },
 
@@ -62,7 +62,7 @@ pub enum Error {
     #[error("{0}")]
     Run(String),
 
-    /// A training whose numbers are no numbers any more.
+    /// Training with numbers that are no longer finite.
     #[error("{0}")]
     Diverged(String),
 
@@ -71,7 +71,7 @@ pub enum Error {
     Interrupted {
         /// 2 (SIGINT) or 15 (SIGTERM).
         signal: i32,
-        /// What was saved and how to go on.
+        /// The saved work, and how to go on.
         message: String,
     },
 }
@@ -106,8 +106,8 @@ impl Error {
 
     /// Whether libtorch has found no memory, on a GPU or on the CPU.
     pub fn is_out_of_memory(&self) -> bool {
-        // c10's CUDA allocator, the driver, cuBLAS, cuDNN; c10's CPU allocator, operator new, oneDNN (which says
-        // nothing else where its code or its scratch memory finds no room).
+        // c10's CUDA allocator, the driver, cuBLAS, cuDNN; c10's CPU allocator, operator new,
+        // oneDNN (this is all it says if there is no memory for its code or scratch space).
         const WORDS: [&str; 10] = [
             "CUDA out of memory",
             "CUDA error: out of memory",

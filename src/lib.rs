@@ -1,10 +1,11 @@
 //! Transfer learning for image classification: a folder of images in, a classifier you can trust
 //! out.
 //!
-//! The way of a recipe: [`recipe`] is what the user typed; [`plan`] resolves every default, finds every mistake and, where
-//! the method is open, asks [`strategy`], which measures size and similarity and decides; [`methods`] trains what was
-//! decided, by [`linear`] heads on features or by the [`trainer`]'s loop with [`optim`]; [`run`] keeps what a run leaves in its
-//! folder and goes on from; [`report`] is what people and programs read of it. [`commands`] is the command line.
+//! The way of a recipe: [`recipe`] is what the user typed; [`plan`] resolves every default, finds
+//! every mistake and, where the method is open, asks [`strategy`], which measures size and
+//! similarity and decides; [`methods`] trains what was decided, by [`linear`] heads on features or
+//! by the [`trainer`]'s loop with [`optim`]; [`run`] keeps what a run leaves in its folder and goes
+//! on from; [`report`] is what people and programs read of it. [`commands`] is the command line.
 //!
 //! The path of an image: [`data`] lists it with its label, and loads images in parallel and in
 //! order. [`preprocess`] turns it into a network's input, exactly as torchvision does. [`models`]

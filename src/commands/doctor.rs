@@ -1,4 +1,4 @@
-//! `tl doctor`: what `tl` finds on this machine, and what to do about what is amiss.
+//! `tl doctor`: the findings on this machine, and what to do about problems.
 
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use crate::text::words::counted;
 use crate::weights::download;
 
 const GIB: f64 = (1u64 << 30) as f64;
-/// Less than this is told: torchvision's largest weights have 2.4 GiB.
+/// Less free space gets a warning: torchvision's largest weights have 2.4 GiB.
 const LITTLE_DISK: f64 = 3.;
-/// Less than this is told: a large network and a batch of its activations.
+/// Less memory gets a warning: a large network and a batch of its activations.
 const LITTLE_MEMORY: f64 = 2.;
 
-/// One thing that was looked at.
+/// One finding.
 #[derive(Debug, Serialize)]
 struct Finding {
     what: &'static str,
     found: Vec<String>,
-    /// What is amiss, and what to do.
+    /// Problems, with remedies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -39,7 +39,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Looks at everything and prints it; a machine without CUDA, or with little room, is no failure.
+/// Checks everything and prints it; a machine without CUDA, or with little space, is not an error.
 pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let findings = [
         Finding::new("tl", concat!(env!("CARGO_PKG_VERSION"), " (", env!("TL_COMMIT"), ")")),
@@ -110,7 +110,7 @@ fn libtorch() -> Finding {
     }
 }
 
-/// As a run asks for it, so that the two cannot disagree.
+/// As a run requests it, so that the two cannot disagree.
 fn cuda() -> Finding {
     let facts = device::probe();
     let mut finding = match &facts.devices {
@@ -129,7 +129,7 @@ fn cuda() -> Finding {
     }
     match &facts.devices {
         Ok(_) => finding,
-        // A machine without an NVIDIA device is no sick one.
+        // A machine without an NVIDIA device has no problem.
         Err(reason @ NoCuda::NoDriver) => finding
             .and(reason.to_string())
             .and("with an NVIDIA device: install its driver, and start a container with --gpus all"),
@@ -198,7 +198,7 @@ fn memory() -> Finding {
     }
 }
 
-/// GiB that the process's control group may use, in either version of control groups.
+/// The memory limit of the process's control group in GiB, in either version of control groups.
 fn cgroup_limit() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let files = groups.lines().filter_map(|line| {
@@ -225,11 +225,11 @@ fn weights() -> Finding {
     }
 }
 
-/// A folder: how much room there is, and whether it can be written to; of one that is not there yet, the nearest that
-/// is above it.
+/// The free space of a folder, and whether it is writable; of a missing folder, those of the
+/// nearest existing parent.
 fn disk(what: &'static str, folder: PathBuf, advice: &str) -> Finding {
     let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    // Asked by doing it: permissions, mounts and quotas all have their say. The file has no name.
+    // Tested by writing: permissions, mounts and quotas all matter. The file has no name.
     let writable = tempfile::tempfile_in(there).map_err(|error| error.to_string());
     let free = rustix::fs::statvfs(there).ok().map(|disk| disk.f_bavail as f64 * disk.f_frsize as f64 / GIB);
     let room = free.map_or(String::new(), |free| format!(", {free:.1} GiB free"));

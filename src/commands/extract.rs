@@ -1,4 +1,4 @@
-//! `tl extract`: the features that a network computes of images.
+//! `tl extract`: features of images, computed by a network.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ pub struct Args {
     pub resume: bool,
 }
 
-/// Writes a row for each image that can be read, and lists the others beside the output.
+/// Writes a row for each readable image, and lists the others beside the output.
 pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let signals = Signals::listen()?;
@@ -119,7 +119,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     Ok(Outcome::SomeFailed)
 }
 
-/// What the rows depend on.
+/// Everything that the rows depend on.
 fn job(args: &Args, work: &Work, classifier: &Classifier, limits: DecodeLimits) -> JobIdentity {
     let job = classifier.describe(JobIdentity::new("extract"), 0).with("stage", &args.stage);
     let job = work.describe(job.with("--max-pixels", args.images.max_pixels));
@@ -131,7 +131,7 @@ fn length(network: &Network, tap: Tap, preprocessing: &Preprocessing) -> Result<
     match tap {
         Tap::Features => Ok(network.feature_length()),
         Tap::Logits => Ok(network.classes()),
-        // One black image tells.
+        // Found with one black image.
         _ => {
             let side = i64::from(preprocessing.crop_size);
             let black = Tensor::f_zeros([1, 3, side, side], (Kind::Float, Device::Cpu))?;
@@ -140,7 +140,7 @@ fn length(network: &Network, tap: Tap, preprocessing: &Preprocessing) -> Result<
     }
 }
 
-/// How a chunk of images becomes rows.
+/// Converts a chunk of images to rows.
 struct Extracting<'a> {
     network: &'a Network,
     tap: Tap,
@@ -150,7 +150,7 @@ struct Extracting<'a> {
     limits: DecodeLimits,
     precision: Precision,
     back_off: BackOff,
-    /// Made at the first chunk, which tells how many images there are.
+    /// Made at the first chunk, when the number of images is known.
     inference: Option<Inference<'a>>,
     terminal: Terminal,
     bar: ProgressBar,
@@ -199,7 +199,7 @@ impl Extracting<'_> {
     }
 }
 
-/// Names of columns by class. One that another column has, too, gets its place behind it.
+/// Names of columns by class. A name that is not unique gets its index appended.
 fn columns(classes: &[String]) -> Vec<String> {
     let mut times = HashMap::from([("path", 1), ("label", 1)]);
     classes.iter().for_each(|class| *times.entry(class.as_str()).or_insert(0) += 1);

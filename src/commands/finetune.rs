@@ -73,11 +73,11 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
         (_, true) => Used::Overwrite,
         _ => Used::Refuse,
     };
-    // Held until the end.
+    // Locked until the end.
     let entered = RunFolder::enter(&plan, used)?;
     let folder = &entered.folder;
     if entered.start == Start::Finished {
-        // It may have been killed just before it would have done that.
+        // A run may have been killed just before doing this.
         folder.drop_features()?;
         folder.drop_fold_runs()?;
         let path = path_text(folder.path());
@@ -92,7 +92,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
         .map_err(|error| folder.with_way_on(error, &settings))
 }
 
-/// Trains and measures, with the run folder at hand.
+/// Trains and measures, in the run folder.
 fn carry_out(
     mut plan: Plan,
     entered: &Entered,
@@ -116,8 +116,7 @@ fn carry_out(
     };
     let raced = raced.map(|raced| adopt_winner(&mut plan, raced, terminal));
     let network = seconds.of("load", || run.context(&plan).network(&plan.settings.candidate))?;
-    // Only now that nothing is known to stand in the way: an earlier run is not given up for one that
-    // cannot begin.
+    // Only after all checks have passed: an earlier run is not given up for one that cannot begin.
     if raced.is_none() {
         folder.begin(&plan.settings, start)?;
     }
@@ -160,9 +159,9 @@ fn carry_out(
     Ok(Outcome::Done)
 }
 
-/// Trains the plan's method and its rival, and makes the one that is kept what the plan trains.
+/// Trains the plan's method and its rival, and puts the kept one into the plan.
 fn contest(plan: &mut Plan, run: &Run, rival: Candidate, seconds: &mut Seconds) -> Result<Decided<Trained>> {
-    // Only the one that is kept sees the test images.
+    // Only the kept one is measured on the test images.
     let test = plan.data.test.take();
     let both = [&plan.settings.candidate, &rival];
     let decided = pair::hold(run.context(plan), both, plan.settings.average, seconds)?;
@@ -176,7 +175,7 @@ fn contest(plan: &mut Plan, run: &Run, rival: Candidate, seconds: &mut Seconds) 
     Ok(decided)
 }
 
-/// What a run has besides its plan, which changes when it is decided what to train.
+/// The parts of a run besides its plan, which changes when the method is chosen.
 struct Run<'a> {
     opened: Option<&'a Opened>,
     folder: &'a RunFolder,
@@ -193,7 +192,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Makes the winner of a race what the plan trains.
+/// Puts the winner of a race into the plan.
 fn adopt_winner(plan: &mut Plan, raced: race::Raced, terminal: Terminal) -> Race {
     let race::Raced { race, winner, notes } = raced;
     plan.notes.extend(notes);
@@ -203,7 +202,7 @@ fn adopt_winner(plan: &mut Plan, raced: race::Raced, terminal: Terminal) -> Race
     race
 }
 
-/// What a run has found, besides its model.
+/// Findings of a run, besides its model.
 struct Found {
     outcomes: Outcomes,
     views: Option<(Evaluation, Option<Evaluation>)>,
@@ -268,7 +267,7 @@ fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
     })
 }
 
-/// Says what is about to happen.
+/// Announces the run.
 fn introduce(plan: &Plan, terminal: Terminal) {
     plan.lines().iter().for_each(|line| terminal.say(line));
     for note in &plan.notes {
@@ -276,7 +275,7 @@ fn introduce(plan: &Plan, terminal: Terminal) {
     }
 }
 
-/// Decodes every image once, before anything is trained on it, and takes the bad ones out of the plan.
+/// Decodes every image once before training, and removes the bad ones from the plan.
 fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) -> Result<Vec<BadImage>> {
     let limits = plan.settings.data.limits();
     let samples: Vec<&Sample> = plan.data.all().map(|(_, sample)| sample).collect();
@@ -316,7 +315,7 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
     Ok(bad)
 }
 
-/// The source's values, where the method begins with them.
+/// The source's values, if the method begins with them.
 fn opened(plan: &mut Plan, downloads: &DownloadBar) -> Result<Option<Opened>> {
     match (plan.settings.candidate.method.is_from_random(), plan.opened.take()) {
         (true, _) => Ok(None),
@@ -325,7 +324,7 @@ fn opened(plan: &mut Plan, downloads: &DownloadBar) -> Result<Option<Opened>> {
     }
 }
 
-/// Says what came out, and what to do with it.
+/// Shows the results, and how to use the model.
 fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, terminal: Terminal) {
     let test = match &report.test {
         Some(test) => format!(", test accuracy {:.4} ({})", test.accuracy, test.interval),

@@ -28,11 +28,11 @@ pub struct Args {
     pub input: Option<u32>,
 }
 
-/// Prints a row a layer, the stages marked, and the totals.
+/// Prints a row for each layer, marks the stages, and prints totals.
 pub fn run(args: &Args, _: &Common) -> Result<Outcome> {
     let source = Source::resolve(&args.model, None, path_text::typed).map_err(Error::usage)?;
     let architecture = source.architecture;
-    // A file that `tl` wrote may hold a chain that its head has shortened.
+    // A file written by `tl` may hold a chain shortened by its head.
     let opened = match &source.weights {
         Weights::Model(_) => Some(source.open(&Silent)?),
         _ => None,

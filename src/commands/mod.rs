@@ -82,7 +82,7 @@ pub struct Cli {
     pub common: Common,
 }
 
-/// How a command that did not fail has ended.
+/// Result of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All of it was done.
@@ -91,9 +91,10 @@ pub enum Outcome {
     SomeFailed,
 }
 
-/// Whether libtorch's own threads will work, which wait for each other by spinning. Commands that only look at images give
-/// each core images of its own; one or two of them are done sooner than the cores have agreed on anything, on a busy machine,
-/// unless each is looked at ten times.
+/// Whether libtorch's own threads, which spin while they wait for each other, will be used.
+/// Commands that only look at images give each core its own images. One or two images take less
+/// time than the synchronisation of the cores on a busy machine, unless each is looked at ten
+/// times.
 pub fn all_cores_on_one_operation(cli: &Cli) -> bool {
     match &cli.command {
         Command::Finetune(_) => true,
@@ -102,7 +103,7 @@ pub fn all_cores_on_one_operation(cli: &Cli) -> bool {
     }
 }
 
-/// Runs the command that was asked for.
+/// Runs the requested command.
 pub fn run(cli: &Cli) -> Result<Outcome> {
     let threads = cli.common.threads.unwrap_or_else(device::default_threads);
     let together = all_cores_on_one_operation(cli) || matches!(cli.command, Command::Doctor(_));
@@ -113,7 +114,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     cli.command.run(&cli.common)
 }
 
-/// A model that was asked for, found but not yet opened.
+/// A requested model, found but not yet opened.
 struct Named<'a> {
     /// As typed.
     name: &'a str,
@@ -126,7 +127,7 @@ struct Named<'a> {
     white_level: Option<u16>,
 }
 
-/// The images of a command, and where they are computed on.
+/// The images of a command, and the device.
 struct Work {
     images: ImageStream,
     /// `None`: all of them.
@@ -140,7 +141,7 @@ struct Classifier {
     network: Network,
     classes: Vec<String>,
     preprocessing: Preprocessing,
-    /// How much of a JPEG it was trained on.
+    /// Size at which JPEGs were decoded in its training.
     decode: Decode,
     /// The sha256 of the weights' file, or `none`.
     weights: String,
@@ -153,11 +154,12 @@ struct PartnerNetwork {
     network: Network,
     /// The sha256 of its file.
     weights: String,
-    /// What it counts.
+    /// Its weight.
     weight: f64,
 }
 
-/// What decoding may cost: as the command line says, else fast where all of `classifiers` were trained so.
+/// Limits of decoding: as given on the command line, else fast if all of `classifiers` were trained
+/// so.
 fn limits(images: &ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
     let fast = classifiers.iter().all(|classifier| classifier.decode == Decode::Fast);
     let trained = if fast { Decode::Fast } else { Decode::Exact };
@@ -168,7 +170,8 @@ fn limits(images: &ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
     }
 }
 
-/// Says so where images of 16 bits a sample use few of them, or more than `preprocessing` knows.
+/// Prints a note if images of 16 bits a sample use few of them, or more than `preprocessing`
+/// expects.
 fn say_if_too_dark(
     inputs: &[Input],
     preprocessing: &Preprocessing,
@@ -185,8 +188,8 @@ fn say_if_too_dark(
 }
 
 impl<'a> Named<'a> {
-    /// Finds a model. `check` looks at a network without values, so that a wrong stage is said before
-    /// anything is downloaded.
+    /// Finds a model. `check` examines a network without values, so that a wrong stage is reported
+    /// before any download.
     fn find(
         name: &'a str,
         weights: &args::WeightArgs,
@@ -203,7 +206,7 @@ impl<'a> Named<'a> {
         Ok(Named { name, source, tagged, fit: weights.fit, white_level: weights.white_level })
     }
 
-    /// How it prepares images, if that is known without opening a file.
+    /// Its preprocessing, if known without opening a file.
     fn preprocessing(&self) -> Option<Preprocessing> {
         match (&self.tagged, &self.source.weights) {
             (Some(_), _) => Some(self.fitted(None)),
@@ -212,7 +215,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// The preprocessing of its weights, `own`, with what the command line says otherwise.
+    /// The preprocessing of its weights, `own`, with the changes of the command line.
     fn fitted(&self, own: Option<&Preprocessing>) -> Preprocessing {
         let preset = || self.source.architecture.preprocessing();
         let mut named = self.tagged.as_ref().or(own).cloned().unwrap_or_else(preset);
@@ -220,8 +223,8 @@ impl<'a> Named<'a> {
         self.fit.map_or(named.clone(), |fit| named.with_fit(fit))
     }
 
-    /// Reads its weights, downloading them first where it has to.
-    /// `both`: with the model beside it, if two are averaged.
+    /// Reads its weights, after downloading them if necessary. `both`: with its partner, if two
+    /// models are averaged.
     fn open(&self, work: &Work, terminal: Terminal, signals: &Signals, both: bool) -> Result<Classifier> {
         if matches!(self.source.weights, Weights::None) {
             terminal
@@ -255,7 +258,7 @@ impl<'a> Named<'a> {
         Ok(Classifier { network, classes, preprocessing, decode, weights, partner })
     }
 
-    /// The model beside this one, if `tl finetune` has kept two.
+    /// The partner of this model, if `tl finetune` has kept two.
     fn second(
         &self,
         opened: &Opened,
@@ -294,7 +297,7 @@ impl<'a> Named<'a> {
 }
 
 impl Classifier {
-    /// What the network's answers depend on, for a [`JobIdentity`].
+    /// Adds everything that the network's answers depend on to a [`JobIdentity`].
     fn describe(&self, job: JobIdentity, number: usize) -> JobIdentity {
         let name =
             |what: &str| if number == 0 { what.into() } else { format!("{what} of model {}", number + 1) };
@@ -305,7 +308,7 @@ impl Classifier {
 }
 
 impl Classifier {
-    /// What tells its values from others.
+    /// Identifies its values.
     fn both(&self) -> String {
         match &self.partner {
             None => self.weights.clone(),
@@ -339,12 +342,12 @@ impl Work {
         Ok(Work { images, shard, device, threads })
     }
 
-    /// Where the output goes.
+    /// The path of the output.
     fn out(&self, out: &Path) -> PathBuf {
         self.shard.map_or_else(|| out.into(), |shard| shard.path(out))
     }
 
-    /// The shard and the lists of a [`JobIdentity`].
+    /// Adds the shard and the lists to a [`JobIdentity`].
     fn describe(&self, job: JobIdentity) -> JobIdentity {
         let job = match self.images.lists() {
             Some(lists) => job.with("list", lists),
@@ -353,7 +356,8 @@ impl Work {
         job.with("shard", self.shard.map_or("all".into(), |shard| shard.to_string()))
     }
 
-    /// Gets an output ready, and passes over the images that it holds; or tells of an output that is complete.
+    /// Prepares an output, and skips the images that it contains; or reports that the output is
+    /// complete.
     ///
     /// # Errors
     /// As [`Partial::begin`] and [`ImageStream::pass`].
@@ -387,7 +391,7 @@ impl Work {
     }
 }
 
-/// A variable of the environment; one that is set to nothing is not set.
+/// An environment variable; an empty one counts as unset.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }

@@ -1,4 +1,4 @@
-//! `tl models`: the networks at hand.
+//! `tl models`: the available networks.
 
 use std::io::{Write, stdout};
 
@@ -65,7 +65,7 @@ fn none_fits(filter: &str) -> String {
     format!("no model's name contains `{filter}`{nearest}; `tl models` lists all")
 }
 
-/// A network with one of its weights, or by itself where there are none.
+/// A network with one of its weights, or alone if it has none.
 type Entry = (&'static Architecture, Option<&'static WeightEntry>);
 
 fn sort(entries: &mut [Entry], by: SortBy) {
@@ -78,7 +78,7 @@ fn sort(entries: &mut [Entry], by: SortBy) {
     }
 }
 
-/// Least first; what has no such number last.
+/// Sorts in ascending order; entries without the number come last.
 fn sort_by_number(entries: &mut [Entry], number: impl Fn(&WeightEntry) -> f64) {
     let key = |entry: &Entry| entry.1.map(&number).filter(|n| !n.is_nan()).unwrap_or(f64::INFINITY);
     entries.sort_by(|a, b| key(a).total_cmp(&key(b)));
@@ -120,7 +120,8 @@ fn table(entries: &[Entry]) -> String {
     text
 }
 
-/// Whether `name` fits a pattern: `*` stands for anything; without one, any part of the name will do.
+/// Whether `name` matches a pattern: `*` stands for anything; without one, any part of the name
+/// matches.
 fn matches(pattern: &str, name: &str) -> bool {
     let pattern = pattern.to_lowercase();
     if !pattern.contains('*') {

@@ -33,7 +33,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Reads a plan, and shows the downloads and the measuring that it may take.
+/// Reads a plan, and shows the downloads and measurements that this may need.
 pub fn read(
     recipe: &Path,
     sets: &[String],
@@ -53,7 +53,7 @@ pub fn read(
     plan
 }
 
-/// The plan as YAML on standard output, in a few lines and with its notes on standard error.
+/// Prints the plan as YAML on standard output, and its summary and notes on standard error.
 pub fn show(plan: &Plan, terminal: Terminal) -> Result<()> {
     let yaml = plan.settings.to_yaml()?;
     stdout().write_all(yaml.as_bytes()).map_err(Error::io("write to", "standard output"))?;

@@ -1,4 +1,4 @@
-//! `tl predict`: what is in each image, and how sure the network is.
+//! `tl predict`: the class of each image, and its confidence.
 
 use std::cell::Cell;
 use std::io::{Stdout, stdout};
@@ -73,7 +73,7 @@ fn crops(text: &str) -> Result<Crops, &'static str> {
     text.parse()
 }
 
-/// The models, as far as they are known without opening a file.
+/// Finds the models, as far as possible without opening a file.
 fn find<'a>(args: &'a Args, views: &Views) -> Result<Vec<Named<'a>>> {
     let check = |_: &Network, source: &Source| match source.features_only() {
         true => Err(Error::usage(source.features_only_refusal())),
@@ -154,7 +154,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     Ok(Outcome::SomeFailed)
 }
 
-/// What the rows depend on.
+/// Everything that the rows depend on.
 fn job(args: &Args, work: &Work, views: &Views, classifiers: &[Classifier], top_k: usize) -> JobIdentity {
     let job = JobIdentity::new("predict");
     let job = (0..).zip(classifiers).fold(job, |job, (number, model)| model.describe(job, number));
@@ -168,7 +168,7 @@ fn job(args: &Args, work: &Work, views: &Views, classifiers: &[Classifier], top_
     )
 }
 
-/// How a chunk of images becomes rows.
+/// Converts a chunk of images to rows.
 struct Predicting<'a> {
     averaging: Averaging<'a>,
     limits: DecodeLimits,
@@ -176,7 +176,7 @@ struct Predicting<'a> {
     top_k: usize,
     terminal: Terminal,
     bar: ProgressBar,
-    /// Whether there was a chunk before.
+    /// Whether a chunk was done before.
     begun: Cell<bool>,
 }
 
@@ -227,7 +227,7 @@ fn open(
         .collect()
 }
 
-/// Refuses views that a model cannot have.
+/// Refuses views that the model does not support.
 fn possible(views: &Views, model: &Named, preprocessing: &Preprocessing) -> Result<()> {
     match views.mistake(model.name, preprocessing) {
         None => Ok(()),
@@ -235,7 +235,7 @@ fn possible(views: &Views, model: &Named, preprocessing: &Preprocessing) -> Resu
     }
 }
 
-/// Refuses a model that was given twice, under whatever names.
+/// Refuses a model given twice, under any names.
 fn different(named: &[Named]) -> Result<()> {
     let same = |a: &Source, b: &Source| {
         a.architecture.name == b.architecture.name
@@ -260,7 +260,7 @@ fn different(named: &[Named]) -> Result<()> {
     Ok(())
 }
 
-/// The networks with their classes in the order of the first one's.
+/// The networks, with classes in the order of the first one's.
 fn members<'a>(
     named: &[Named],
     classifiers: &'a [Classifier],
@@ -290,7 +290,7 @@ fn members<'a>(
     Ok(members)
 }
 
-/// A table on the terminal, which nothing can be gone on with.
+/// A table on the terminal, which cannot be resumed.
 struct Table {
     table: PredictionTable<Stdout>,
     bar: ProgressBar,
@@ -306,7 +306,7 @@ impl Output for Table {
     fn write(&mut self, input: &Input, row: Result<Self::Row, String>) -> Result<()> {
         self.images += 1;
         self.failed += u64::from(row.is_err());
-        // Rows would otherwise be written into the bar.
+        // Otherwise rows would be written into the bar.
         let Table { table, bar, .. } = self;
         bar.suspend(|| table.write_row(&PredictionRow::of(input, row)))
     }

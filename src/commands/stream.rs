@@ -1,5 +1,5 @@
-//! What `extract` and `predict` do to any number of images: inputs come one after the other, rows leave in
-//! their order, and a run that was stopped goes on behind the last row.
+//! The loop of `extract` and `predict` over any number of images: inputs are read one after the
+//! other, rows are written in the same order, and a stopped run resumes after the last row.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,19 +19,20 @@ use crate::text::words::counted;
 use crate::util::digest::Hasher;
 use crate::util::signal::Signals;
 
-/// Images that are handed to the network's threads at a time, at least. Their names are held in memory.
+/// Minimum number of images passed to the network's threads at a time. Their names are held in
+/// memory.
 const CHUNK: usize = 4096;
 
-/// The images of a run, in order: those of the listing that the shard takes.
+/// The images of a run, in order: the shard's part of the listing.
 pub struct ImageStream {
     given: Given,
     inputs: Inputs,
-    /// Read already, so that a command line without any image is told at once.
+    /// Read in advance, so that a command line without images is reported at once.
     first: Option<Input>,
     shard: Shard,
-    /// Images of the listing so far, the other shards' included.
+    /// Number of images of the listing so far, including other shards.
     listed: u64,
-    /// Images of the shard so far.
+    /// Number of images of the shard so far.
     taken: u64,
     /// Over the names and labels of these.
     digest: Hasher,
@@ -61,12 +62,12 @@ impl ImageStream {
         })
     }
 
-    /// The lists of paths among what was given, in words.
+    /// The given lists of paths, in words.
     pub fn lists(&self) -> Option<String> {
         self.given.lists()
     }
 
-    /// The next image of the shard. At the end of the listing, what it left out is said.
+    /// The next image of the shard. At the end of the listing, its notes are shown.
     fn next(&mut self) -> Result<Option<Input>> {
         while !self.complete {
             let next = match self.first.take() {
@@ -87,7 +88,7 @@ impl ImageStream {
         Ok(None)
     }
 
-    /// Passes over images that are done, if they are the ones that `done` speaks of.
+    /// Skips images that are done, if they are those of `done`.
     ///
     /// # Errors
     /// [`Error::Usage`] if they are others.
@@ -110,7 +111,7 @@ impl ImageStream {
         )))
     }
 
-    /// Says that an output is complete, if it holds all images.
+    /// Reports that an output is complete, if it contains all images.
     ///
     /// # Errors
     /// [`Error::Usage`] if there are other images or more.
@@ -131,8 +132,8 @@ impl ImageStream {
         }
     }
 
-    /// The next images, at most up to a multiple of `length`, wherever the run began: batches do not depend on
-    /// that.
+    /// The next images, up to a multiple of `length`, so that batches do not depend on the start of
+    /// the run.
     fn chunk(&mut self, length: u64) -> Result<Vec<Input>> {
         let most = length - self.taken % length;
         let mut chunk = Vec::new();
@@ -149,13 +150,13 @@ impl ImageStream {
 fn digest(digest: &mut Hasher, input: &Input) {
     for text in [&input.name, &input.label] {
         digest.update(text.as_bytes());
-        // No name has this byte.
+        // No name contains this byte.
         digest.update(&[0]);
     }
 }
 
-/// A walk ahead of the work: counts the images for the bar, and finds a folder that cannot be read before hours
-/// of work are done.
+/// A walk ahead of the work: counts the images for the bar, and finds unreadable folders before
+/// hours of work are done.
 struct Ahead {
     stop: Arc<AtomicBool>,
     found: Arc<Mutex<Option<Error>>>,
@@ -186,7 +187,7 @@ impl Ahead {
                 *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         };
-        // Without a thread there is no count, and all else goes on.
+        // Without a thread there is no count, but everything else works.
         let _ = std::thread::Builder::new().name("listing".into()).spawn(walk);
         ahead
     }
@@ -213,18 +214,18 @@ pub struct Sink<'a, O: Output> {
 struct State<O: Output> {
     output: O,
     chunk: Rc<Vec<Input>>,
-    /// The next of the chunk to be written.
+    /// Index in the chunk of the next row to write.
     next: usize,
-    /// Of the chunk, waiting for those before them.
+    /// Rows of the chunk that wait for those before them.
     waiting: BTreeMap<usize, Result<O::Row, String>>,
     images: u64,
     digest: Hasher,
-    /// Nothing was written since [`Sink::batch_done`], except of images that failed.
+    /// Nothing was written since [`Sink::batch_done`], except failed images.
     at_boundary: bool,
 }
 
 impl<O: Output> Sink<'_, O> {
-    /// Takes the row of the chunk's image `index`, or why there is none.
+    /// Adds the row of the chunk's image `index`, or the reason it has none.
     pub fn put(&self, index: usize, row: Result<O::Row>) -> Result<()> {
         let state = &mut *self.state.borrow_mut();
         state.waiting.insert(index, row.map_err(|error| reason(&error)));
@@ -232,7 +233,7 @@ impl<O: Output> Sink<'_, O> {
         let chunk = Rc::clone(&state.chunk);
         while let Some(row) = state.waiting.remove(&state.next) {
             let input = &chunk[state.next];
-            // An image that failed is in no batch.
+            // A failed image is in no batch.
             let at_boundary = state.at_boundary && row.is_err();
             state.at_boundary = false;
             state.output.write(input, row)?;
@@ -244,8 +245,8 @@ impl<O: Output> Sink<'_, O> {
         Ok(())
     }
 
-    /// Says that no image waits in a batch that is not full: a run that begins with the next one would make the
-    /// same batches, and so the same rows to the last bit.
+    /// Declares that no image waits in an incomplete batch: a run that begins with the next one
+    /// would make the same batches, and so the same rows to the last bit.
     pub fn batch_done(&self) -> Result<()> {
         let state = &mut *self.state.borrow_mut();
         if !state.waiting.is_empty() {
@@ -256,13 +257,14 @@ impl<O: Output> Sink<'_, O> {
         state.output.batch_done(done)
     }
 
-    /// How many images the list has, as far as its first chunk tells: the same number for a run that goes on.
+    /// The number of images in the list, as far as known from its first chunk: the same for a
+    /// resumed run.
     pub fn images(&self) -> usize {
         let state = self.state.borrow();
         (state.images as usize - state.next + state.chunk.len()).min(CHUNK)
     }
 
-    /// Whether to stop: a signal, or a folder that cannot be read.
+    /// Whether to stop: because of a signal, or an unreadable folder.
     pub fn check(&self) -> Result<()> {
         self.signals.check(O::STOPPED)?;
         self.ahead.as_ref().map_or(Ok(()), Ahead::check)
@@ -275,11 +277,12 @@ impl<O: Output> State<O> {
     }
 }
 
-/// Runs all images through `each`, chunk by chunk, and completes the output. `each` puts a row for every image
-/// of the chunk into the sink, and has nothing left over when it returns.
+/// Runs all images through `each`, chunk by chunk, and completes the output. `each` puts a row for
+/// every image of the chunk into the sink before it returns.
 ///
 /// # Errors
-/// Those of listing, of `each` and of writing, and [`Error::Interrupted`], with what a later run can go on from.
+/// Those of listing, of `each` and of writing, and [`Error::Interrupted`], which tells what a later
+/// run can resume.
 pub fn run<O: Output>(
     mut images: ImageStream,
     output: O,
@@ -308,7 +311,7 @@ pub fn run<O: Output>(
     let mut state = state.into_inner();
     let done = state.done();
     let error = match worked {
-        // The last rows are kept before the output is put together: the disk may be full.
+        // The last rows are committed before the output is assembled: the disk may be full.
         Ok(()) => match state.output.commit(done.clone()) {
             Ok(()) => {
                 let kept = state.output.kept();
@@ -318,7 +321,7 @@ pub fn run<O: Output>(
         },
         Err(error) => {
             if state.at_boundary {
-                // The error that ended the work is the one to be told.
+                // The error that ended the work is the one to report.
                 let _ = state.output.commit(done);
             }
             error
@@ -353,7 +356,7 @@ fn chunks<O: Output>(
     }
 }
 
-/// An error with what is kept in spite of it.
+/// Adds to an error what was kept.
 fn explained(error: Error, kept: Option<String>) -> Error {
     match (error, kept) {
         (error, None) => error,
@@ -367,7 +370,7 @@ fn explained(error: Error, kept: Option<String>) -> Error {
     }
 }
 
-/// An error about a file without the file's name, which stands beside it.
+/// The text of an error without its file's name, which is shown beside it.
 fn reason(error: &Error) -> String {
     match error {
         Error::File { message, .. } => message.clone(),

@@ -1,5 +1,5 @@
-//! What a person sees while a command works: bars on a terminal, lines elsewhere, nothing with `--quiet`.
-//! All of it on standard error; results go to standard output.
+//! Progress of a command for a person: bars on a terminal, lines elsewhere, nothing with `--quiet`.
+//! All on standard error; results go to standard output.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::trainer::{Observer, Step};
 use crate::util::signal::Signals;
 use crate::weights::download::DownloadBar;
 
-/// Says something even to those who asked for quiet: what went wrong.
+/// Shows a warning, even with `--quiet`.
 pub fn warn(text: impl AsRef<str>) {
-    // Whoever reads standard error may have gone away; `eprintln!` would panic.
+    // Standard error may be closed; `eprintln!` would panic.
     let _ = writeln!(stderr(), "{}", text.as_ref());
 }
 
-/// Standard error, as a person or a file sees it.
+/// Standard error of a terminal or a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Terminal {
     quiet: bool,
@@ -26,26 +26,26 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Looks at standard error once.
+    /// Examines standard error once.
     pub fn new(quiet: bool) -> Self {
         Terminal { quiet, bars: !quiet && stderr().is_terminal() }
     }
 
-    /// Says something, unless asked to be quiet.
+    /// Prints a line, unless quiet.
     pub fn say(&self, text: impl AsRef<str>) {
         if !self.quiet {
             warn(text);
         }
     }
 
-    /// A bar over `length` images; invisible where there is no terminal.
+    /// A bar over `length` images; invisible without a terminal.
     pub fn images(&self, what: &str, length: usize) -> ProgressBar {
         // The message is a `+` where more images may be found.
         let template = "{prefix} {wide_bar} {pos}/{len}{msg} images, {rate}, {eta} left";
         self.bar(template, length).with_prefix(what.to_string())
     }
 
-    /// A bar of `length` steps; invisible where there is no terminal.
+    /// A bar of `length` steps; invisible without a terminal.
     pub fn bar(&self, template: &str, length: usize) -> ProgressBar {
         let bar = ProgressBar::new(length as u64);
         if !self.bars {
@@ -54,7 +54,7 @@ impl Terminal {
         }
         if let Ok(style) = ProgressStyle::with_template(template) {
             let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                // The bar is no place to complain of a bar that cannot be drawn.
+                // An error in drawing the bar cannot be reported here.
                 let rate = state.per_sec();
                 let _ = write!(out, "{rate:.0$}/s", usize::from(rate < 10.));
             };
@@ -64,7 +64,7 @@ impl Terminal {
         bar
     }
 
-    /// Watches downloads, and stops them at a signal.
+    /// Observes downloads, and stops them at a signal.
     pub fn downloads(&self, signals: &Signals) -> DownloadBar {
         let signals = signals.clone();
         DownloadBar::new(self.quiet).stopping(move || signals.received())
@@ -91,7 +91,7 @@ impl methods::Observer for Terminal {
     }
 }
 
-/// A bar that goes when its work is done.
+/// A bar that is removed when its work is done.
 struct Counting(ProgressBar);
 
 impl methods::Progress for Counting {
@@ -110,9 +110,9 @@ impl Drop for Counting {
 struct Epochs {
     terminal: Terminal,
     epochs: usize,
-    /// Made at the first step, which knows how many there are.
+    /// Made at the first step, when their number is known.
     bar: Option<ProgressBar>,
-    /// Of what is computed before the first step.
+    /// For computations before the first step.
     preparing: Option<ProgressBar>,
 }
 
@@ -142,7 +142,7 @@ impl Observer for Epochs {
         let Epochs { terminal, epochs, .. } = *self;
         let bar = self.bar.get_or_insert_with(|| {
             let bar = terminal.bar("{prefix} {wide_bar} {msg}, {eta} left", epochs * step.steps);
-            // A run that goes on has not done the earlier steps now: they must not count for the speed.
+            // A resumed run has not done the earlier steps now: they must not count for the speed.
             bar.reset_eta();
             bar.with_position(((step.epoch - 1) * step.steps + step.step - 1) as u64)
         });
@@ -183,7 +183,7 @@ impl Drop for Epochs {
     }
 }
 
-/// Shows how far a training is that is a part of something larger, where there is a terminal.
+/// Shows the progress of a training inside a larger task, on a terminal.
 struct Part {
     terminal: Terminal,
     what: String,

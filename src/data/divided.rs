@@ -31,7 +31,7 @@ enum Kind {
     Fold,
 }
 
-/// What a value says about its image.
+/// The part that a value gives its image.
 #[derive(Clone, Copy)]
 enum Says {
     Is(Part),

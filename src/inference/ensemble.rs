@@ -147,8 +147,8 @@ impl Averaging<'_> {
         })
     }
 
-    /// The different preprocessings, and which of them each member has: networks with the same pixels
-    /// share them.
+    /// The different preprocessings, and which of them each member has: networks with the same
+    /// pixels share them.
     fn presets(&self) -> (Vec<&Preprocessing>, Vec<usize>) {
         let mut presets: Vec<&Preprocessing> = Vec::new();
         let mut seen = Vec::new();

@@ -1,4 +1,4 @@
-//! The model that is kept, alone or with another one beside it: published in the run folder, and measured.
+//! The kept model, alone or with a partner: published in the run folder, and measured.
 
 use super::{Context, Outcomes};
 use crate::data::Sample;
@@ -15,16 +15,16 @@ use crate::trainer::ForwardCount;
 use crate::weights::card::Partner;
 use crate::weights::write_model;
 
-/// A model, and what a second one counts that is averaged with it.
+/// A model, and the weight of a second one that is averaged with it.
 pub struct Chosen<'a> {
-    /// The one that counts more.
+    /// The one with the greater weight.
     pub network: &'a Network,
-    /// The second one, and what it counts.
+    /// The second one, and its weight.
     pub partner: Option<(&'a Network, f64)>,
 }
 
 impl Context<'_> {
-    /// Makes what a contest has kept the model of the run folder.
+    /// Makes the kept model of a contest that of the run folder.
     pub fn publish(&self, kept: &Chosen, outcomes: &Outcomes) -> Result<()> {
         let mut card = self.card(kept.network);
         if let Some((second, weight)) = kept.partner {
@@ -35,7 +35,8 @@ impl Context<'_> {
         self.folder.rewrite_metrics(&outcomes.epochs)
     }
 
-    /// The kept model on the test images, which a contest has left alone, and on the validation images where it is two.
+    /// Measures the kept model on the test images, which a contest does not use, and, if two are
+    /// kept, on the validation images.
     pub fn measure_kept(&self, kept: &Chosen, outcomes: &mut Outcomes) -> Result<()> {
         let Plan { settings, data, .. } = self.plan;
         let views = Views::default().resolved(&settings.preprocessing);
@@ -51,7 +52,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// The kept model on the validation and the test images, with what it says of several views averaged.
+    /// Measures the kept model on the validation and the test images, with several views averaged.
     pub fn measure_views(&self, kept: &Chosen, views: &Views) -> Result<(Evaluation, Option<Evaluation>)> {
         let data = &self.plan.data;
         let val = self.measure(kept, views, "measuring val", &data.val)?;
@@ -77,7 +78,8 @@ impl Context<'_> {
 }
 
 impl Outcomes {
-    /// Takes over what the other one of two that are averaged has come to. Of epochs those of the kept one stay.
+    /// Adds the outcomes of the partner, if two models are averaged. The epochs stay those of the
+    /// kept one.
     pub fn take_over(&mut self, other: Outcomes) {
         if self.linear.is_none() {
             (self.linear, self.stages, self.heads) = (other.linear, other.stages, other.heads);
@@ -87,8 +89,9 @@ impl Outcomes {
     }
 }
 
-/// The stages that a validation image goes through in each of the networks, whose chains begin with `first`: from there to the end,
-/// where the output of frozen stages was kept and there are two passes.
+/// The stages that a validation image goes through in each network, whose chain begins with
+/// `first`: from there to the end, even if the output of frozen stages was kept and there are two
+/// passes.
 fn whole(passes: &[ForwardCount], first: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for ForwardCount { stages, .. } in passes.iter().filter(|pass| pass.part == "val") {

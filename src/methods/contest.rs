@@ -1,10 +1,11 @@
-//! Heads on fixed features, then fine-tuning, and what is kept of the two: see [`crate::strategy::decide`].
+//! Heads on fixed features, then fine-tuning, and the choice between the two: see
+//! [`crate::strategy::decide`].
 
 use crate::error::{Error, Result};
 use crate::strategy::Contest;
 use crate::strategy::decide::{MethodResult, nothing_to_gain};
 
-/// Who trains the two; a double stands in for it in the tests.
+/// Trains both methods; tests use a double.
 pub trait Trainer {
     /// A trained model.
     type Model;
@@ -12,24 +13,24 @@ pub trait Trainer {
     fn fit_heads(&mut self) -> Result<(Self::Model, MethodResult)>;
     /// Fine-tunes.
     fn fine_tune(&mut self) -> Result<(Self::Model, MethodResult)>;
-    /// Something to tell.
+    /// Shows a line to the user.
     fn say(&self, line: &str);
 }
 
-/// What has come of a contest.
+/// Result of a contest.
 pub struct Decided<M> {
-    /// The model that is kept, or counts more.
+    /// The kept model, or the one with the greater weight.
     pub kept: M,
-    /// The other one, and what it counts, where both do.
+    /// The other model and its weight, if both are kept.
     pub partner: Option<(M, f64)>,
-    /// What was compared.
+    /// The comparison.
     pub contest: Contest,
     /// Why.
     pub reason: String,
 }
 
-/// Fits heads, fine-tunes unless these leave nothing to gain, and keeps what the validation images speak for: one of the two, or
-/// both, weighted, if they are `averaged`.
+/// Fits heads, fine-tunes unless these leave nothing to gain, and keeps the better by the
+/// validation images, or both, weighted, if they are `averaged`.
 pub fn contest<T: Trainer>(trainer: &mut T, averaged: bool) -> Result<Decided<T::Model>> {
     let (model, heads) = trainer.fit_heads()?;
     let alone = |kept, reason| Decided { kept, partner: None, contest: Contest::alone(&heads), reason };
@@ -38,7 +39,7 @@ pub fn contest<T: Trainer>(trainer: &mut T, averaged: bool) -> Result<Decided<T:
     }
     let (tuned_model, tuned) = match trainer.fine_tune() {
         Ok(tuned) => tuned,
-        // The heads are there, and a rate that was too high for fine-tuning says nothing against them.
+        // The heads are there, and fine-tuning with too high a rate is no reason to drop them.
         Err(Error::Diverged(message)) => {
             trainer.say(&format!("note: fine-tuning is given up: {message}"));
             return Ok(alone(model, "fine-tuning diverged".into()));
@@ -59,7 +60,7 @@ mod tests {
     use crate::recipe::Method;
     use crate::stats::metrics::Counter;
 
-    /// What the two come to, told beforehand. Its models are names.
+    /// A double with given results. Its models are names.
     struct Scripted {
         heads: MethodResult,
         /// `None` for one that diverges.
@@ -84,7 +85,8 @@ mod tests {
         fn say(&self, _: &str) {}
     }
 
-    /// A method that gives the true class of so many of `images` validation images a probability of 0.9, and 0.1 of the others.
+    /// A method that is right on this many of `images` validation images: the true class has a
+    /// probability of 0.9 on them, and of 0.1 on the others.
     fn candidate(method: Method, right: usize, images: usize) -> MethodResult {
         let mut counter = Counter::new(2);
         for image in 0..images {
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn both_are_kept_where_they_are_right_on_different_images() {
         let mut it = scripted(60, 60, 100);
-        // Right on the last 60 where the heads are right on the first 60.
+        // Right on the last 60, while the heads are right on the first 60.
         it.tuned.as_mut().unwrap().val.losses.reverse();
         let decided = contest(&mut it, true).unwrap();
         let (other, weight) = decided.partner.unwrap();

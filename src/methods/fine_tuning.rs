@@ -10,7 +10,7 @@ use crate::trainer;
 use crate::weights::checkpoint::read_checkpoint;
 use crate::weights::{Head, load};
 
-/// Trains `network`, and measures the epoch that is kept.
+/// Trains `network`, and measures the kept epoch.
 pub(super) fn fine_tune(
     context: &Context,
     settings: &TrainSettings,
@@ -25,7 +25,7 @@ pub(super) fn fine_tune(
         preprocessing: &plan.preprocessing,
         augment,
         limits: plan.data.limits(),
-        // Without the images that were left out, as the checkpoint has it.
+        // Without the images that were left out, as in the checkpoint.
         fingerprint: &data.fingerprint(),
         train: &data.train,
         val: &data.val,
@@ -42,7 +42,7 @@ pub(super) fn fine_tune(
     let resume = can_resume(context);
     let trained = seconds.of("train", || trainer::train(&job, &network, resume, observer.as_mut()))?;
     drop(observer);
-    // Measured on the model that is kept, which need not be the last epoch's.
+    // Measured on the kept model, which need not be the last epoch's.
     let model = context.folder.model();
     load(&network, &model, &read_checkpoint(&model)?, Head::Load)?;
     let (val, test) = seconds.of("evaluate", || -> Result<_> {
@@ -71,7 +71,7 @@ pub(super) fn fine_tune(
     Ok(Trained { network, outcomes })
 }
 
-/// Whether there is a training to go on with: not before the first checkpoint, nor where the epochs are
+/// Whether there is a training to resume: not before the first checkpoint, nor if the epochs are
 /// done and their model is gone.
 fn can_resume(context: &Context) -> bool {
     let folder = context.folder;

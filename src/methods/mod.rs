@@ -1,8 +1,8 @@
-//! What trains a model: heads on the features of a frozen network, fine-tuning, the two beside each other, and a race of
-//! several methods.
+//! Methods of training a model: heads on the features of a frozen network, fine-tuning, a contest
+//! of the two, and a race of several methods.
 //!
-//! Nothing here prints, and nothing is chosen by the test images: an [`Observer`] is told what happens, and what comes out is
-//! returned.
+//! Nothing here prints, and nothing is chosen by the test images: events go to an [`Observer`],
+//! results are returned.
 
 mod chosen;
 pub mod contest;
@@ -31,9 +31,9 @@ use crate::util::signal::Signals;
 use crate::weights::card::{Card, FORMAT};
 use crate::weights::source::Opened;
 
-/// Watches methods at work.
+/// Observer of methods at work.
 pub trait Observer {
-    /// Something to tell, a line.
+    /// Shows a line to the user.
     fn say(&self, line: &str);
     /// Work on `total` images, or other things of a kind.
     fn counting(&self, what: &str, total: usize) -> Box<dyn Progress>;
@@ -43,62 +43,62 @@ pub trait Observer {
     fn part(&self, what: String, epochs: usize) -> Box<dyn trainer::Observer>;
 }
 
-/// How far some work is; dropped when it is done.
+/// Progress of some work; dropped when it is done.
 pub trait Progress {
-    /// So many of the total are done.
+    /// This many of the total are done.
     fn at(&self, done: usize);
 }
 
-/// What every method is given.
+/// Inputs of every method.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// What the run is to do.
+    /// The plan of the run.
     pub plan: &'a Plan,
     /// The source's values; none are needed for `scratch`.
     pub opened: Option<&'a Opened>,
-    /// Where checkpoints and models go.
+    /// The folder of checkpoints and models.
     pub folder: &'a RunFolder,
-    /// Asked between two steps.
+    /// Checked between two steps.
     pub signals: &'a Signals,
-    /// Told what happens.
+    /// Receives events.
     pub observer: &'a dyn Observer,
-    /// Where it computes.
+    /// The device of the network.
     pub device: Device,
-    /// Whether to go on with what the folder holds.
+    /// Whether to resume from the folder's contents.
     pub resume: bool,
 }
 
-/// What a method has come to.
+/// Result of a method.
 pub struct Trained {
-    /// With the values of the kept model, which is in the folder too.
+    /// The network with the values of the kept model, which is in the folder too.
     pub network: Network,
-    /// How it came to them.
+    /// Its history.
     pub outcomes: Outcomes,
 }
 
-/// How a method came to its model.
+/// How a method reached its model.
 pub struct Outcomes {
     /// A row for each epoch; a single one for a head.
     pub epochs: Vec<EpochRow>,
-    /// The one that is kept, and why.
+    /// The kept epoch, and why.
     pub best: trainer::KeptEpoch,
     /// The kept model on the validation images.
     pub val: Evaluation,
-    /// The kept model on the test images, where the plan has any.
+    /// The kept model on the test images, if the plan has any.
     pub test: Option<Evaluation>,
-    /// How a head was fitted.
+    /// The fit of a head.
     pub linear: Option<LinearReport>,
     /// The mean of several heads.
     pub heads: Option<HeadsReport>,
     /// Accuracy of the fitted head on held-out training images.
     pub held_out: Option<f64>,
-    /// Training images that the heads were compared on.
+    /// Number of training images that the heads were compared on.
     pub compared_on: usize,
-    /// A row for each head that was fitted.
+    /// A row for each fitted head.
     pub stages: Vec<StageRow>,
-    /// Things to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// The head that fine-tuning began with, where that was fitted.
+    /// The initial head of fine-tuning, if it was fitted.
     pub linear_head: Option<LinearHead>,
     /// Whether a training ended before its last epoch.
     pub stopped_early: Option<StoppedEarly>,
@@ -111,7 +111,7 @@ pub struct Outcomes {
 pub struct Seconds(pub BTreeMap<&'static str, f64>);
 
 impl Seconds {
-    /// Does `work`, and adds what it took to `phase`.
+    /// Does `work`, and adds its duration to `phase`.
     pub fn of<T>(&mut self, phase: &'static str, work: impl FnOnce() -> T) -> T {
         let started = Instant::now();
         let result = work();
@@ -121,7 +121,7 @@ impl Seconds {
 }
 
 impl Context<'_> {
-    /// The network as `candidate` begins with it: its first values, its head and its frozen stages.
+    /// The initial network of `candidate`: its first values, its head and its frozen stages.
     pub fn network(&self, candidate: &Candidate) -> Result<Network> {
         let Plan { settings, source, data: Data { classes, .. }, .. } = self.plan;
         let (classes, seed, device) = (classes.len(), settings.seed, self.device);
@@ -147,7 +147,7 @@ impl Context<'_> {
         Ok(network)
     }
 
-    /// What the model file says about itself.
+    /// Metadata of the model file.
     pub fn card(&self, network: &Network) -> Card {
         let Plan { settings, data, recipe, .. } = self.plan;
         Card {
@@ -163,7 +163,7 @@ impl Context<'_> {
         }
     }
 
-    /// Trains `candidate` from `network`, which is as [`Context::network`] makes it.
+    /// Trains `candidate` from `network`, as made by [`Context::network`].
     pub fn train(&self, candidate: &Candidate, network: Network, seconds: &mut Seconds) -> Result<Trained> {
         let before = network.frozen_hash()?;
         let trained = match &candidate.training {
@@ -173,19 +173,19 @@ impl Context<'_> {
             }
             Training::Race { .. } => return Err(Error::run("a race trains what has won it")),
         };
-        // A head on several stages has shortened the chain, and has looked before.
+        // A head on several stages has shortened the chain, and has checked this before.
         if trained.network.head_taps().is_empty() {
             self.verify_frozen(&trained.network, &before)?;
         }
         Ok(trained)
     }
 
-    /// That no frozen weight or running statistic has moved since their hash was `before`.
+    /// Checks that no frozen weight or running statistic has changed since their hash was `before`.
     fn verify_frozen(&self, network: &Network, before: &str) -> Result<()> {
         let after = network.frozen_hash()?;
         match after == before {
             true => Ok(()),
-            // Of the plan's file, because no going on mends it.
+            // About the plan's file, because resuming cannot mend it.
             false => Err(Error::file(
                 self.folder.path().join(PLAN_FILE),
                 format!(

@@ -1,4 +1,4 @@
-//! The two of a contest, trained for real.
+//! Trains both methods of a contest.
 
 use std::time::Instant;
 
@@ -17,8 +17,9 @@ pub struct Pair<'a> {
     seconds: &'a mut Seconds,
 }
 
-/// Holds a contest between `first` and `second`, of which one fits heads. Fine-tuning has the run folder for itself, so that its
-/// epochs can be watched and a stopped run goes on; its model and the heads' lie in folders of their own until one is kept.
+/// Holds a contest between `first` and `second`, of which one fits heads. Fine-tuning uses the run
+/// folder, so that its epochs can be watched and a stopped run resumes; its model and the heads'
+/// are in folders of their own until one is kept.
 pub fn hold(
     context: Context,
     [first, second]: [&Candidate; 2],

@@ -1,4 +1,5 @@
-//! `race`: each method learns from all folds of the training images but one, and is measured on that one.
+//! `race`: each method learns from all folds of the training images but one, and is measured on
+//! that one.
 
 use std::fs;
 use std::time::Instant;
@@ -25,23 +26,23 @@ use crate::trainer;
 use crate::util::atomic::AtomicFile;
 use crate::util::random::seed_of;
 
-/// What a race has come to.
+/// Result of a race.
 pub struct Raced {
-    /// What was measured.
+    /// The measurements.
     pub race: Race,
-    /// What the run is to train.
+    /// The method that the run is to train.
     pub winner: Candidate,
-    /// Things to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Measures the methods, and says which is the best. What is finished of an earlier part of the same run is not done again.
+/// Measures the methods, and chooses the best. Finished parts of an earlier run are not repeated.
 pub fn race(context: &Context, settings: &RaceSettings, start: Start) -> Result<Raced> {
     let Context { plan, folder, observer, .. } = *context;
     let data = &plan.data;
     let dealt = folds(&data.train, data.classes.len(), settings.folds, plan.settings.seed);
     let (fold_of, count) = dealt.ok_or_else(|| Error::run(SINGLE))?;
-    // Only now that nothing is known to stand in the way.
+    // Only after all checks have passed.
     folder.begin(&plan.settings, start)?;
     let fingerprint = plan.data.fingerprint();
     let mut fold_runs = FoldRuns { context, settings, fold_of, count, fingerprint, rows: Vec::new() };
@@ -86,12 +87,12 @@ struct FoldRun {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     diverged: bool,
     seconds: f64,
-    /// Names the images of the run.
+    /// Identifies the images of the run.
     #[serde(rename = "listing")]
     fingerprint: String,
 }
 
-/// A race under way.
+/// A race in progress.
 struct FoldRuns<'a> {
     context: &'a Context<'a>,
     settings: &'a RaceSettings,
@@ -102,7 +103,7 @@ struct FoldRuns<'a> {
 }
 
 impl FoldRuns<'_> {
-    /// What is finished already.
+    /// Restores finished measurements.
     fn restore(&mut self) -> Result<()> {
         let path = self.context.folder.race();
         if !path.exists() {
@@ -147,7 +148,7 @@ impl FoldRuns<'_> {
         images.iter().map(|&image| self.context.plan.data.train[image].clone()).collect()
     }
 
-    /// What to say if a signal has ended the work.
+    /// Explains an interruption by a signal.
     fn stopped<T>(&self, result: Result<T>) -> Result<T> {
         let (done, all) = (self.rows.len(), self.count * self.settings.methods.len());
         match &result {
@@ -163,7 +164,7 @@ impl FoldRuns<'_> {
         }
     }
 
-    /// Keeps what a method did on a fold.
+    /// Records the result of a method on a fold.
     fn finish(
         &mut self,
         method: Method,
@@ -191,7 +192,8 @@ impl FoldRuns<'_> {
         AtomicFile::write(folder.race(), (lines.join("\n") + "\n").as_bytes())
     }
 
-    /// `linear` and `stages`: each image goes through the frozen network once, for all folds and for both.
+    /// `linear` and `stages`: each image goes through the frozen network once, for all folds and
+    /// for both.
     fn on_features(&mut self) -> Result<()> {
         let rows = |candidate: &Candidate| (0..self.count).any(|fold| !self.is_done(candidate.method, fold));
         let candidates: Vec<(&Candidate, &LinearSettings)> = self
@@ -249,7 +251,8 @@ impl FoldRuns<'_> {
         Ok(())
     }
 
-    /// A method with a training loop, on one fold: its last epoch counts, and no epoch is chosen.
+    /// Trains a method with a training loop on one fold: its last epoch counts, and no epoch is
+    /// chosen.
     fn by_gradient(
         &mut self,
         candidate: &Candidate,
@@ -294,7 +297,7 @@ impl FoldRuns<'_> {
         self.finish(candidate.method, fold, right, diverged, started.elapsed().as_secs_f64())
     }
 
-    /// What each method did on all held-out images, in the order of the folds.
+    /// Results of each method on all held-out images, in the order of the folds.
     fn outcomes(&self) -> Vec<Outcomes> {
         let of = |candidate: &Candidate| {
             let mut fold_runs: Vec<&FoldRun> =
@@ -322,7 +325,7 @@ impl FoldRuns<'_> {
     }
 }
 
-/// What a method reads of the frozen network.
+/// The readings of a method in the frozen network.
 fn taps(network: &Network, settings: &LinearSettings) -> Result<Vec<Tap>> {
     match settings.stages.is_empty() {
         true => Ok(vec![Tap::Features]),
@@ -330,9 +333,10 @@ fn taps(network: &Network, settings: &LinearSettings) -> Result<Vec<Tap>> {
     }
 }
 
-/// Which fold holds out each image, from 0; none for an image that is alone in its class, from which all learn. Equal
-/// numbers to one image, in each class too. Also how many folds there are: no more than the largest class has images.
-/// `None` where no class has two images, so that nothing can be held out.
+/// The fold that holds out each image, from 0; none for an image that is alone in its class, from
+/// which all learn. Folds are equal in size to one image, in each class too. Also the number of
+/// folds, at most the images of the largest class. `None` if no class has two images, so that
+/// nothing can be held out.
 fn folds(samples: &[Sample], classes: usize, folds: usize, seed: u64) -> Option<(Vec<Option<usize>>, usize)> {
     let labels: Vec<i64> = samples.iter().map(|sample| sample.label as i64).collect();
     let mut counts = vec![0; classes];
@@ -361,7 +365,7 @@ mod tests {
         assert_eq!(count, 3);
         assert_eq!(folds(&samples, 4, 3, 5).unwrap().0, of);
         assert_ne!(folds(&samples, 4, 3, 6).unwrap().0, of);
-        // The image that is alone in its class is learnt from, and never held out.
+        // An image that is alone in its class is learnt from, and never held out.
         assert_eq!(of[11], None);
         for fold in 0..3 {
             let held_out = |label| {

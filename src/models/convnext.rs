@@ -9,7 +9,7 @@ pub(super) const TABLE: &[Architecture] = &[
     CONVNEXT.builder("convnext_large", |chain| convnext(chain, 192, 27, 0.5)),
 ];
 
-/// What the builders share.
+/// Common settings of the builders.
 const CONVNEXT: Architecture = Architecture::family("ConvNeXt", "stage4").contiguous().min_size(32);
 
 /// Epsilon of all layer normalisations.

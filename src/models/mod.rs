@@ -62,7 +62,7 @@ families! {
     vision_transformer
 }
 
-/// What a family's file is written with.
+/// Imports of a family's file.
 mod prelude {
     pub(super) use tch::Tensor;
 
@@ -92,10 +92,10 @@ pub struct Architecture {
     /// Classifiers that help in training. torchvision's files hold them; they are built only for
     /// training.
     pub auxiliaries: Auxiliaries,
-    /// Whether a training step on the CPU is faster with images and kernels channels-last in memory.
+    /// Whether a training step on the CPU is faster with channels-last images and kernels.
     pub channels_last: bool,
-    /// Whether torchvision's weights want the network itself to move images from ImageNet's mean and
-    /// deviation to 0.5 and 0.5 ([`Network::set_transform_input`]).
+    /// Whether torchvision's weights expect the network itself to convert images from ImageNet's
+    /// mean and deviation to 0.5 and 0.5 ([`Network::set_transform_input`]).
     pub transform_input: bool,
     /// Parts of keys in older files, with their current names.
     pub renames: &'static [(&'static str, &'static str)],

@@ -15,7 +15,7 @@ pub(super) const TABLE: &[Architecture] = &[
     SWIN.builder("swin_v2_b", |chain| swin(chain, Version::V2, 128, 18, 0.5)),
 ];
 
-/// What the six builders share.
+/// Common settings of the six builders.
 const SWIN: Architecture = Architecture::family("Swin Transformer", "stage4").contiguous().min_size(4);
 
 /// The two papers: they differ in position biases, in how queries and keys are compared, and in

@@ -18,7 +18,7 @@ pub(super) const FEATURES: FeatureFormat = FeatureFormat {
     },
 };
 
-/// A header row, then a row an image; what is absent is empty.
+/// A header row, then a row an image; absent values are empty.
 pub(super) const PREDICTIONS: PredictionFormat = PredictionFormat {
     ending: "csv",
     open: |partial, top_k| {
@@ -107,8 +107,8 @@ impl FeatureFile for CsvFile {
         let mut text = String::new();
         for value in features {
             text.clear();
-            // Rust's debug form is the shortest that reads back equal, with an exponent where that is shorter.
-            // Writing to a String cannot fail.
+            // Rust's debug form is the shortest that reads back equal, with an exponent where that
+            // is shorter. Writing to a String cannot fail.
             let _ = write!(text, "{value:?}");
             self.field(&text)?;
         }
@@ -120,7 +120,7 @@ impl FeatureFile for CsvFile {
     }
 }
 
-/// Predictions of so many labels an image.
+/// Predictions with a number of labels an image.
 struct CsvPredictions {
     file: CsvFile,
     top_k: usize,

@@ -14,9 +14,9 @@ type Open = fn(&Partial, &Path, &[String]) -> Result<Box<dyn FeatureFile>>;
 
 /// A file format for features: a row of [`FORMATS`], which its file defines.
 pub struct FeatureFormat {
-    /// How names of such files end, without the dot.
+    /// The file extension, without the dot.
     pub ending: &'static str,
-    /// Goes on with the file that will replace a path, for rows of a value for each of these names.
+    /// Continues the file that will replace a path, for rows with a value for each of these names.
     pub(super) open: Open,
 }
 
@@ -32,7 +32,7 @@ impl FeatureFormat {
         by_ending(path.as_ref(), "features", FORMATS, |format| format.ending)
     }
 
-    /// The endings in words, for help.
+    /// The endings, as text for help.
     pub fn endings() -> String {
         endings(FORMATS, |format| format.ending)
     }
@@ -53,7 +53,8 @@ pub(super) trait FeatureFile {
 /// Nothing is in place before [`FeatureWriter::finish`]; rows [committed](Partial) before can be
 /// resumed.
 pub struct FeatureWriter {
-    // Before what holds the partial: dropped in this order, the files close before their folder goes.
+    // Before the partial's owner: dropped in this order, the files close before their folder is
+    // removed.
     format: Box<dyn FeatureFile>,
     failures: Option<CsvFile>,
     writing: Writing,

@@ -1,4 +1,4 @@
-//! JSON Lines: an object an image, with a key a column; what is absent is null.
+//! JSON Lines: an object an image, with a key a column; absent values are null.
 
 use std::io::{Error, Write};
 
@@ -36,7 +36,7 @@ impl PredictionFile for JsonLines {
     }
 }
 
-/// A row as a JSON object whose keys stand in the order of the columns.
+/// A row as a JSON object, with keys in the order of the columns.
 struct JsonRow<'a> {
     row: &'a PredictionRow,
     columns: &'a [String],

@@ -85,7 +85,7 @@ fn sibling(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// The format whose ending `path` has, whatever its case.
+/// The format of `path`'s extension, in any case.
 fn by_ending<T>(
     path: &Path,
     what: &str,

@@ -13,7 +13,8 @@ pub(super) const FORMAT: FeatureFormat = FeatureFormat {
     open: |partial, _, names| Ok(Box::new(NpyWriter::open(partial, names.len())?)),
 };
 
-/// What NumPy itself uses for two dimensions: a multiple of 64, with room for any number of rows.
+/// Size of NumPy's own header for two dimensions: a multiple of 64, with room for any number of
+/// rows.
 const HEADER: usize = 128;
 
 /// An `.npy` file and its index, under construction.

@@ -49,9 +49,9 @@ pub(super) fn columns(top_k: usize) -> impl Iterator<Item = String> {
 
 /// A file format for predictions: a row of [`FORMATS`], which its file defines.
 pub struct PredictionFormat {
-    /// How names of such files end, without the dot.
+    /// The file extension, without the dot.
     pub ending: &'static str,
-    /// Goes on with a file of so many labels an image.
+    /// Continues a file with this many labels an image.
     pub(super) open: fn(&Partial, usize) -> Result<Box<dyn PredictionFile>>,
 }
 
@@ -67,7 +67,7 @@ impl PredictionFormat {
         by_ending(path.as_ref(), "predictions", FORMATS, |format| format.ending)
     }
 
-    /// The endings in words, for help.
+    /// The endings, as text for help.
     pub fn endings() -> String {
         endings(FORMATS, |format| format.ending)
     }
@@ -75,7 +75,7 @@ impl PredictionFormat {
 
 /// Rows of predictions under construction in one format.
 pub(super) trait PredictionFile {
-    /// Adds a row. Ranks beyond those that the file was opened for are left out, missing ones are empty.
+    /// Adds a row. Ranks beyond the file's number are left out, missing ones are empty.
     fn write_row(&mut self, row: &PredictionRow) -> Result<()>;
 
     /// The files that hold the rows.
@@ -87,7 +87,8 @@ pub(super) trait PredictionFile {
 /// Nothing is in place before [`PredictionWriter::finish`]; rows [committed](Partial) before can be
 /// resumed.
 pub struct PredictionWriter {
-    // Before what holds the partial: dropped in this order, the files close before their folder goes.
+    // Before the partial's owner: dropped in this order, the files close before their folder is
+    // removed.
     format: Box<dyn PredictionFile>,
     writing: Writing,
 }

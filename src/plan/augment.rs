@@ -1,10 +1,10 @@
-//! The random changes to training images, resolved.
+//! Resolves the random changes to training images.
 
 use super::defaults;
 use crate::preprocess::{Augmentation, ColorJitter, Policy, Preprocessing};
 use crate::recipe::{Mistake, PolicyChoice, Recipe};
 
-/// What a recipe's `augment` comes to. `preprocessing` is missing where the recipe names no network.
+/// Resolves a recipe's `augment`. `preprocessing` is missing if the recipe names no network.
 pub(super) fn augmentation(
     recipe: &Recipe,
     preprocessing: Option<&Preprocessing>,
@@ -23,7 +23,7 @@ pub(super) fn augmentation(
     };
     let jitter = &typed.color_jitter;
     let augment = Augmentation {
-        // The one takes the other's place.
+        // One replaces the other.
         random_resized_crop: typed.random_resized_crop.unwrap_or(typed.scale_jitter.is_none()),
         scale: typed.scale.unwrap_or(default.scale),
         ratio: typed.ratio.unwrap_or(default.ratio),

@@ -1,4 +1,4 @@
-//! Data without the images that cannot be used.
+//! Removes unusable images from the data.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::data::verify::BadImage;
 use crate::error::{Error, Result};
 
 impl Data {
-    /// Takes bad images out of the data; what is left must still be enough to learn from.
+    /// Removes bad images; the rest must still be enough to learn from.
     pub fn remove(&mut self, bad: &[BadImage]) -> Result<()> {
         let files: HashSet<&PathBuf> = bad.iter().map(|image| &image.file).collect();
         let keep = |sample: &Sample| !files.contains(&sample.path);

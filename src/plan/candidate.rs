@@ -1,4 +1,4 @@
-//! One way to come to a model, resolved: a method with all that it decides.
+//! One way to a model, resolved: a method with all its settings.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::models::Network;
 use crate::preprocess::Augmentation;
 use crate::recipe::Method;
 
-/// A method with all that it decides.
+/// A method with all its settings.
 #[derive(Clone, Debug, Serialize)]
 pub struct Candidate {
     /// How much of the network is trained, and how.
@@ -17,12 +17,12 @@ pub struct Candidate {
     pub frozen_stages: Vec<String>,
     /// Stages that are trained, besides the head.
     pub trained_stages: Vec<String>,
-    /// How.
+    /// The settings of the method.
     #[serde(flatten)]
     pub training: Training,
 }
 
-/// How a method comes to a model.
+/// Settings by kind of method.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Training {
@@ -40,13 +40,13 @@ pub enum Training {
     },
     /// Several methods are measured, and one of them is trained.
     Race {
-        /// What is measured.
+        /// The settings of the race.
         race: RaceSettings,
     },
 }
 
 impl Candidate {
-    /// The fit of a head, where the method is that.
+    /// The fit of a head, if the method has one.
     pub fn linear(&self) -> Option<&LinearSettings> {
         match &self.training {
             Training::Heads { linear } => Some(linear),
@@ -54,7 +54,7 @@ impl Candidate {
         }
     }
 
-    /// The training by gradient, where the method has one.
+    /// The training by gradient, if the method has one.
     pub fn train(&self) -> Option<&TrainSettings> {
         match &self.training {
             Training::Gradient { train, .. } => Some(train),
@@ -62,7 +62,7 @@ impl Candidate {
         }
     }
 
-    /// Images that go through the network at once.
+    /// Number of images in a batch through the network.
     pub fn batch_size(&self) -> usize {
         match &self.training {
             Training::Gradient { train, .. } => train.batch_size,
@@ -73,7 +73,7 @@ impl Candidate {
 }
 
 impl Settings {
-    /// Makes one of several candidates what the run has trained, as if the recipe had named it.
+    /// Makes one of several candidates the method of the plan, as if the recipe had named it.
     pub fn adopt(&mut self, winner: Candidate, reason: String) {
         if winner.method.is_from_random() {
             self.weights = "none".into();
@@ -83,9 +83,9 @@ impl Settings {
 }
 
 impl TrainSettings {
-    /// The same training in `epochs` epochs, for a race. Cuts of the rate and unfreezing come in proportion. Nothing
-    /// looks at the images that are held out before the last epoch is done: there is no best epoch, no early stopping,
-    /// and the rate that `plateau` would cut stays.
+    /// The same training in `epochs` epochs, for a race. Cuts of the rate and unfreezing scale with
+    /// it. The held-out images are not used before the last epoch is done: there is no best epoch
+    /// and no early stopping, and `plateau` does not cut the rate.
     pub fn shortened(&self, epochs: usize, network: &Network) -> TrainSettings {
         let share = |count: usize| (count * epochs + self.epochs / 2) / self.epochs.max(1);
         let mut short = TrainSettings {

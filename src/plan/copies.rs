@@ -1,4 +1,4 @@
-//! Images that are there more than once: what is measured on is not trained on.
+//! Duplicate images: validation and test images are not trained on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -11,22 +11,22 @@ use crate::text::words::{are, counted, first_few};
 pub(super) struct Parts {
     /// `data.train`.
     pub listed: Dataset,
-    /// `data.val`, where it is a path.
+    /// `data.val`, if it is a path.
     pub val: Option<Vec<Sample>>,
     /// `data.test`.
     pub test: Option<Vec<Sample>>,
 }
 
-/// What [`keep_apart`] has found.
+/// Result of [`keep_apart`].
 pub(super) struct Apart {
-    /// For each training image that is left the index of the first one with the same bytes.
+    /// For each remaining training image the index of the first one with the same bytes.
     pub contents: Vec<usize>,
-    /// Worth knowing.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Takes the images that `data.val` or `data.test` holds too out of the training images, files being the same
-/// if their bytes are. A class that would lose all of its images keeps them: then only a note can help.
+/// Removes training images that are also in `data.val` or `data.test`, comparing files by their
+/// bytes. A class that would lose all of its images keeps them: then only a note can help.
 pub(super) fn keep_apart(parts: &mut Parts, threads: usize) -> Result<Apart> {
     let all: Vec<&Sample> = samples(parts).collect();
     let images: Vec<ImageAt> = all.iter().map(|sample| sample.image()).collect();
@@ -69,7 +69,7 @@ fn samples(parts: &Parts) -> impl Iterator<Item = &Sample> {
     parts.listed.samples.iter().chain(parts.val.iter().flatten()).chain(parts.test.iter().flatten())
 }
 
-/// One picture under several labels cannot be learnt: at most one of them is right.
+/// A note on pictures with several labels, which cannot be learnt: at most one label is right.
 fn several_classes(all: &[&Sample], first: &[usize], classes: &[String]) -> Option<String> {
     let mut labels: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
     for (sample, &content) in all.iter().zip(first) {
@@ -116,7 +116,7 @@ fn some_of(some: usize, all: usize, key: &str) -> String {
     format!("{some} of the {images} of `{key}` {}", are(some))
 }
 
-/// The classes that without `shared` would have no training image.
+/// The classes that would have no training image without `shared`.
 fn bereft(listed: &Dataset, gone: &HashSet<usize>, shared: &[usize]) -> HashSet<usize> {
     let shared: HashSet<usize> = shared.iter().copied().collect();
     let mut left: HashSet<usize> = (0..listed.classes.len()).collect();
@@ -140,7 +140,8 @@ fn taken_out(listed: &Dataset, key: &str, images: &[usize]) -> Option<String> {
     })
 }
 
-/// What a network has seen it knows. `stay` are label and content of the training images that `part` holds too.
+/// A note on images of `part` that are trained on. `stay` are label and content of the training
+/// images that `part` contains too.
 fn trained_on(classes: &[String], key: &str, stay: &[(usize, usize)], part: &[usize]) -> Option<String> {
     let contents: HashSet<usize> = stay.iter().map(|&(_, content)| content).collect();
     let both = part.iter().filter(|content| contents.contains(content)).count();
@@ -161,9 +162,9 @@ fn trained_on(classes: &[String], key: &str, stay: &[(usize, usize)], part: &[us
     })
 }
 
-/// Copies count more than once, which may be meant and may be a slip.
+/// A note on copies, which count more than once: this may be intended or a mistake.
 fn copies_in_train(listed: &Dataset, contents: &[usize], split: bool) -> Option<String> {
-    // Within their class: a picture in several is told with its classes.
+    // Within their class: pictures in several classes have their own note.
     let mut original = HashMap::new();
     let mut names = Vec::new();
     for (index, (sample, &content)) in listed.samples.iter().zip(contents).enumerate() {

@@ -1,4 +1,4 @@
-//! The images of a run: what is trained on, what is measured on, and what is kept for the end.
+//! The images of a run: for training, for validation, and for the final test.
 
 use std::path::{Path, PathBuf};
 
@@ -23,21 +23,21 @@ pub struct Data {
     pub val: Vec<Sample>,
     /// Measured on once, at the end.
     pub test: Option<Vec<Sample>>,
-    /// The column of the training CSV that says what is validated on, if one does.
+    /// The column of the training CSV that selects the validation images, if there is one.
     pub val_column: Option<String>,
 }
 
-/// The share of the training images that is held back unless the recipe says otherwise.
+/// Default share of the training images that is held back for validation.
 const VAL_FRACTION: f64 = 0.2;
 
-/// A class this many times as large as another is told.
+/// Ratio of class sizes from which a note is shown.
 const UNEVEN: usize = 10;
 
 impl Data {
-    /// Lists the images of a recipe. What is wrong goes to `mistakes`, what is worth knowing to `notes`.
+    /// Lists the images of a recipe. Errors go to `mistakes`, remarks to `notes`.
     ///
-    /// Files are compared by content on `threads` threads. What `data.val` or `data.test` holds is not
-    /// trained on, and copies are not split between training and validation.
+    /// Files are compared by content on `threads` threads. Images in `data.val` or `data.test` are
+    /// not trained on, and copies are not split between training and validation.
     pub fn list(
         recipe: &Recipe,
         seed: u64,
@@ -131,7 +131,7 @@ impl Data {
         sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// A note if the classes differ so much in size that a model may do without the small ones.
+    /// A note if the class sizes differ so much that a model may ignore the small classes.
     pub fn imbalance(&self) -> Option<String> {
         let counts = self.counts();
         let (small, least) = counts.iter().enumerate().min_by_key(|&(_, count)| count)?;
@@ -147,7 +147,7 @@ impl Data {
         })
     }
 
-    /// Number of training images of each class, bad ones taken out.
+    /// Number of training images of each class, without bad ones.
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
         self.train.iter().for_each(|sample| counts[sample.label] += 1);
@@ -162,7 +162,7 @@ fn val_path(recipe: &Recipe) -> Option<&PathBuf> {
     }
 }
 
-/// The paths of the recipe that are not there.
+/// The paths of the recipe that do not exist.
 fn all_missing(recipe: &Recipe) -> Vec<Mistake> {
     let typed = &recipe.data;
     let paths = [
@@ -176,7 +176,7 @@ fn all_missing(recipe: &Recipe) -> Vec<Mistake> {
     paths.into_iter().filter_map(mistake).collect()
 }
 
-/// The training images and their classes, two at least.
+/// Reads the training images and their classes, at least two.
 fn read_train(recipe: &Recipe, path: &Path, mistakes: &mut Vec<Mistake>) -> Option<Dataset> {
     let message = match data::read_labelled(path) {
         Ok(listed) if listed.classes.len() >= 2 => return Some(listed),
@@ -194,7 +194,7 @@ fn read_train(recipe: &Recipe, path: &Path, mistakes: &mut Vec<Mistake>) -> Opti
     None
 }
 
-/// The images of another part, of the classes of the training images.
+/// Reads the images of another part, with the classes of the training images.
 fn read_part(
     recipe: &Recipe,
     key: &str,
@@ -219,7 +219,7 @@ fn read_part(
     }
 }
 
-/// Training images and validation images, where the recipe has no images of their own for these.
+/// Splits training and validation images, if the recipe has no validation images of its own.
 fn divide(
     recipe: &Recipe,
     listed: &Dataset,
@@ -247,7 +247,7 @@ fn divide(
     (pick(train), pick(val))
 }
 
-/// A part that a column of the training CSV gives, and the recipe too.
+/// Mistakes for parts given both by a column of the training CSV and by the recipe.
 fn given_twice(recipe: &Recipe, aside: &Aside) -> Vec<Mistake> {
     let parts = [
         ("data.val", &aside.val, recipe.data.val.is_some()),
@@ -264,13 +264,13 @@ fn given_twice(recipe: &Recipe, aside: &Aside) -> Vec<Mistake> {
     twice.map(message).collect()
 }
 
-/// Whether two paths lead to one place.
+/// Whether two paths refer to one place.
 fn same(one: &Path, other: &Path) -> bool {
     one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
-/// What to say when nothing is at `path`, with the folder that the search began in: that it is not the
-/// working directory surprises.
+/// The error if nothing is at `path`. It names the folder that the path starts from, as users may
+/// expect the working directory.
 fn missing(recipe: &Recipe, path: &Path) -> Option<String> {
     let gone = std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     let hint = match recipe.path().parent().filter(|folder| !folder.as_os_str().is_empty()) {

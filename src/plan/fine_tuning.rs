@@ -1,4 +1,4 @@
-//! What fine-tuning starts from, which stages learn when and how fast, and what is computed only once.
+//! The start of fine-tuning, the schedule and rates of its stages, and what is computed only once.
 
 use super::defaults::{self, Defaults};
 use super::groups::groups;
@@ -6,7 +6,7 @@ use super::{CacheSettings, TrainSettings};
 use crate::models::Network;
 use crate::recipe::{KeepChoice, Method, OptimizerChoice, Recipe};
 
-/// The keys that are resolved here, and those of the head's fit.
+/// The keys resolved here, and those of the head's fit.
 pub(super) const KEYS: [&str; 9] = [
     "train.c",
     "train.folds",
@@ -19,7 +19,7 @@ pub(super) const KEYS: [&str; 9] = [
     "train.kept_views",
 ];
 
-/// Completes `train` for `network`, which has its frozen stages.
+/// Completes `train` for `network`, whose frozen stages are set.
 pub(super) fn resolve(
     recipe: &Recipe,
     method: Method,
@@ -70,7 +70,8 @@ pub(super) fn resolve(
     }
 }
 
-/// By what a key of [`KEYS`] is not used, if by something. `taken`: the head is the source's own, unless the recipe says otherwise.
+/// Why a key of [`KEYS`] is not used, if it is not. `taken`: the head is the source's own, unless
+/// the recipe says otherwise.
 pub(super) fn unused(recipe: &Recipe, method: Method, key: &str, taken: bool) -> Option<String> {
     let typed = &recipe.train;
     let by_method = Some(format!("method: {method}"));

@@ -1,4 +1,4 @@
-//! What the recipe says of images that are no squares or have 16 bits a sample, and what should be known of them.
+//! Settings for images that are not square or have 16 bits a sample, and notes on such images.
 
 use std::path::Path;
 
@@ -7,16 +7,17 @@ use crate::preprocess::{Brightness, Crops, DecodeLimits, Fit, Preprocessing, ima
 use crate::recipe::{PreprocessChoice, Recipe};
 use crate::text::words::counted;
 
-/// The heads of so many training images are read, evenly over their list: enough to tell a tenth from a fifth.
+/// Number of training images whose file heads are read, evenly over the list: enough to tell a
+/// tenth from a fifth.
 const LOOKED_AT: usize = 256;
 
-/// Where the centre crop leaves out more than this of an image's longer side, what it shows may be told.
+/// Share of the longer side that the centre crop may leave out without a note.
 const MOST_LOST: f64 = 1. / 3.;
 
-/// A smaller share of such images is none to speak of.
+/// A smaller share of such images is ignored.
 const FEW: f64 = 0.1;
 
-/// How images become squares, where not by the centre crop.
+/// How images become squares, unless by the centre crop.
 pub(super) fn line(preprocessing: &Preprocessing) -> Option<String> {
     let side = preprocessing.crop_size;
     match preprocessing.fit {
@@ -42,7 +43,7 @@ pub(super) fn unused_keys(recipe: &Recipe, preprocessing: &Preprocessing) -> Vec
     color.into_iter().chain(resize).map(said).collect()
 }
 
-/// A note where the centre crop leaves out much of many images.
+/// A note if the centre crop leaves out much of many images.
 pub(super) fn note(data: &Data, preprocessing: &Preprocessing) -> Option<String> {
     if !preprocessing.fit.is_crop() {
         return None;
@@ -50,7 +51,7 @@ pub(super) fn note(data: &Data, preprocessing: &Preprocessing) -> Option<String>
     let images = data.train.len();
     let looked_at = images.min(LOOKED_AT);
     let chosen = (0..looked_at).map(|index| &data.train[index * images / looked_at]);
-    // What is one of many in a file has no head of its own.
+    // Records have no file head of their own.
     let files = chosen.filter(|sample| sample.record.is_none());
     let sizes = files.filter_map(|sample| image_size(&sample.path));
     let lost: Vec<f64> = sizes.filter_map(|size| lost(size, preprocessing)).collect();
@@ -67,9 +68,9 @@ pub(super) fn note(data: &Data, preprocessing: &Preprocessing) -> Option<String>
     })
 }
 
-/// A note where images of 16 bits a sample use few of them, or more than the recipe says.
+/// A note if images of 16 bits a sample use few of them, or more than the recipe says.
 pub(super) fn too_dark(data: &Data, preprocessing: &Preprocessing, limits: DecodeLimits) -> Option<String> {
-    // What is one of many in a file has 8 bits.
+    // Records have 8 bits.
     let files: Vec<&Path> =
         data.train.iter().filter(|sample| sample.record.is_none()).map(|sample| &*sample.path).collect();
     let advice = |white| format!("`preprocess: {{ white_level: {white} }}` makes {white} white");

@@ -1,15 +1,15 @@
-//! Which stages are trained from when, and at what rate.
+//! Groups of stages, with their first epochs and rates.
 
 use super::{GroupSettings, TrainSettings};
 use crate::models::{Network, StageGroup};
 
-/// The groups of the stages that are trained, first to last, with their rates and first epochs.
+/// The groups of the trained stages, first to last, with their rates and first epochs.
 ///
-/// The last group learns at `lr`, the one before it at `lr × layer_decay`, and so on down the chain: ELECTRA
-/// and BEiT do so by block with decays of 0.65 to 0.9, ULMFiT with 1 / 2.6, fastai spreads a factor of 100
-/// over the depth. With `unfreeze_epochs` (ULMFiT, Howard and Ruder, ACL 2018) the last group joins first and
-/// one more follows every so many epochs; a head that does not come fitted has the first of these periods to
-/// itself.
+/// The last group learns at `lr`, the one before it at `lr × layer_decay`, and so on down the
+/// chain. ELECTRA and BEiT do so by block with decays of 0.65 to 0.9, ULMFiT with 1 / 2.6; fastai
+/// spreads a factor of 100 over the depth. With `unfreeze_epochs` (ULMFiT, Howard and Ruder, ACL
+/// 2018) the last group joins first and one more follows after each period of this many epochs; a
+/// head that is not fitted has the first period to itself.
 pub fn groups(settings: &TrainSettings, network: &Network) -> Vec<GroupSettings> {
     let groups = network.trained_groups();
     let count = groups.len();

@@ -1,4 +1,5 @@
-//! What a method comes to: its frozen stages, what it reads, and its training with every default filled in.
+//! Resolves a method: its frozen stages, the stages that it reads, and its training with all
+//! defaults.
 
 use super::defaults::{self, Defaults};
 use super::{
@@ -86,13 +87,13 @@ pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
     }
 }
 
-/// What the defaults of a training depend on, besides the method.
+/// Inputs of a training's defaults, besides the method.
 pub(super) struct Trained {
     /// Whether the network's head can be fitted.
     pub holds_linear: bool,
-    /// What the source's own head knows of the classes.
+    /// Which of the classes the source's own head knows.
     pub head: Option<SourceHead>,
-    /// Peak learning rate that its weights bear.
+    /// Peak learning rate that suits its weights.
     pub rate: f64,
     /// Training images.
     pub images: usize,
@@ -106,20 +107,21 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
     let batch_size = typed.batch_size.unwrap_or(defaults::batch_size(images));
     let epochs = typed.epochs.unwrap_or_else(|| defaults::epochs(method, images));
     let (optimizer, weight_decay) = optimizer(typed, choice);
-    // A head that was fitted to the features of BatchNorm's running statistics is none for those of batches, where all stages
-    // follow them.
+    // A head fitted to features from BatchNorm's running statistics does not suit those of batches,
+    // which all stages then follow.
     let by_batches = method.trains() == Trains::AllStages && typed.batch_norm == Some(BatchNormMode::Train);
-    // A head that was trained with these weights for these classes is no worse a beginning than one fitted to their features, and
-    // a better one for a short training: a run on half of the shipped digits, trained further on all (805) with three seeds, was
-    // right on 0.981 of the test images after 8 epochs against 0.980, and after 3 on 0.978 against 0.965.
+    // A head that was trained with these weights for these classes is no worse a start than one
+    // fitted to their features, and a better one for a short training. A run on half of the shipped
+    // digits, trained further on all (805) with three seeds, was right on 0.981 of the test images
+    // after 8 epochs against 0.980, and after 3 on 0.978 against 0.965.
     let same = head.is_some_and(|head| head.is_the_same());
     let linear_head = typed.linear_head_first.unwrap_or(by_method.linear_head_first && !by_batches && !same);
     let linear_head = linear_head && holds_linear && !method.is_from_random();
     let source_head = head.filter(|_| !linear_head && !method.is_from_random());
     let trained_head = linear_head || source_head.is_some_and(|head| head.new == 0);
     let lr = typed.lr.unwrap_or(by_method.lr);
-    // With one rate typed the other follows it, in the method's own proportion. A head that comes fitted or trained has
-    // nothing to catch up with.
+    // If only one rate is given, the other follows it, in the method's own proportion. A fitted or
+    // trained head needs no higher rate.
     let head_lr = if trained_head { lr } else { lr * by_method.head_lr / by_method.lr };
     TrainSettings {
         epochs,
@@ -132,7 +134,7 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> Train
         weight_decay: typed.weight_decay.unwrap_or(weight_decay),
         decay_norm_and_bias: typed.decay_norm_and_bias.unwrap_or(false),
         schedule: schedule(typed, epochs),
-        // A warm-up of the whole run would never reach the rate that was asked for.
+        // A warm-up of the whole run would never reach the requested rate.
         warmup_epochs: typed.warmup_epochs.unwrap_or(by_method.warmup_epochs.min(epochs / 4)),
         label_smoothing: typed.label_smoothing.unwrap_or(0.),
         aux_weight: None,
@@ -183,7 +185,7 @@ fn schedule(typed: &TrainSection, epochs: usize) -> ScheduleSettings {
     }
 }
 
-/// What the auxiliary classifiers' losses count, if there are any to be trained.
+/// The weight of the auxiliary classifiers' losses, if any are to be trained.
 pub(super) fn auxiliary_weight(
     recipe: &Recipe,
     network: &Network,
@@ -229,8 +231,8 @@ pub(super) fn normalises(network: &Network) -> bool {
     network.vars().iter().any(|var| var.role == Role::RunningStatistic)
 }
 
-/// BatchNorm cannot normalise one image by itself: where its input is one pixel, the variance of a single
-/// number is not a number, and everywhere else it is that image's own.
+/// BatchNorm cannot normalise a single image: if its input is one pixel, the variance of a single
+/// number is NaN, otherwise it is that image's own.
 pub(super) fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Network) -> Option<Mistake> {
     let key = match (train.batch_size, train.micro_batch) {
         (1, _) => "train.batch_size",
@@ -244,7 +246,7 @@ pub(super) fn single_images(recipe: &Recipe, train: &TrainSettings, network: &Ne
     })
 }
 
-/// What parts of a batch mean to BatchNorm.
+/// A note on parts of a batch with BatchNorm.
 pub(super) fn small_batches(train: &TrainSettings, network: &Network) -> Option<String> {
     let most = train.micro_batch?;
     (train.batch_norm == BatchNormMode::Train && normalises(network)).then(|| {

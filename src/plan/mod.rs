@@ -1,8 +1,9 @@
-//! What will happen: every default resolved, every mistake that can be found without training found.
+//! The plan of a run: every default resolved, every mistake found that can be found without
+//! training.
 //!
-//! [`Recipe`] is what the user typed; [`Plan`] is what a run does. After
-//! [`Plan::read`] no option is open. `tl plan` and `tl finetune --dry-run` print the same plan, and the
-//! run folder keeps it as `plan.yaml`.
+//! [`Recipe`] is what the user typed; [`Plan`] is what a run does. After [`Plan::read`] no option
+//! is open. `tl plan` and `tl finetune --dry-run` print the same plan, and the run folder keeps it
+//! as `plan.yaml`.
 
 mod augment;
 mod bad_images;
@@ -47,54 +48,54 @@ pub const PLAN_FILE: &str = "plan.yaml";
 
 /// A run, resolved.
 pub struct Plan {
-    /// All choices: what `plan.yaml` holds.
+    /// All choices: the contents of `plan.yaml`.
     pub settings: Settings,
-    /// Where the network comes from.
+    /// Source of the network.
     pub source: Source,
-    /// The source's file, if it was at hand and has been read already.
+    /// The source's file, if it was available and has already been read.
     pub opened: Option<Opened>,
     /// The images.
     pub data: Data,
-    /// Things to know, each said once.
+    /// Notes for the user, each shown once.
     pub notes: Vec<String>,
-    /// The recipe it came from.
+    /// Its recipe.
     pub recipe: Recipe,
-    /// Which of the classes the source's own head knows, if it knows any.
+    /// Which of the classes the source's own head knows, if any.
     pub head: Option<SourceHead>,
-    /// Images that went through the network in a second while their similarity was measured, if it was.
+    /// Images per second through the network when their similarity was measured, if it was.
     pub rate: Option<f64>,
 }
 
-/// Every choice of a run, none of them open.
+/// Every choice of a run, all resolved.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
     /// torchvision's name of the network.
     pub model: String,
-    /// Where its first values come from.
+    /// Source of the initial weights.
     pub weights: String,
-    /// How an image becomes its input.
+    /// Conversion of an image to the network's input.
     pub preprocessing: Preprocessing,
     /// The images.
     pub data: DataSettings,
-    /// How much data there is, and how like the source data it is.
+    /// The amount of data, and its similarity to the source data.
     pub strategy: Strategy,
     /// Why this method.
     pub reason: String,
-    /// The method, with all that it decides.
+    /// The method with all its settings.
     #[serde(flatten)]
     pub candidate: Candidate,
-    /// What is trained beside it, where `auto` compares the two.
+    /// The rival that is trained too, if `auto` compares two.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rival: Option<Candidate>,
-    /// Whether both are kept and averaged, where neither is clearly ahead.
+    /// Whether both are kept and averaged if neither is clearly ahead.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub average: bool,
-    /// What the kept model sees when it is measured once more, if that is not the plain crop.
+    /// The views of an extra measurement of the kept model, if not the plain crop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<Views>,
-    /// Where all randomness comes from.
+    /// The seed of all randomness.
     pub seed: u64,
-    /// Where it computes.
+    /// The device.
     pub device: DeviceChoice,
     /// CPU threads.
     pub threads: usize,
@@ -106,28 +107,28 @@ pub struct Settings {
 /// The images, resolved.
 #[derive(Clone, Debug, Serialize)]
 pub struct DataSettings {
-    /// Where the training images are.
+    /// Path of the training images.
     #[serde(serialize_with = "path_text::serialize")]
     pub train: PathBuf,
-    /// How many there are.
+    /// Number of training images.
     pub train_images: usize,
     /// A share of `train`, or a path.
     pub val: String,
-    /// How many there are.
+    /// Number of validation images.
     pub val_images: usize,
-    /// Where the test images are.
+    /// Path of the test images.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text::serialize")]
     pub test: Option<PathBuf>,
-    /// How many there are.
+    /// Number of test images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_images: Option<usize>,
     /// Number of classes.
     pub classes: usize,
-    /// What to do about images that cannot be read.
+    /// Handling of unreadable images.
     pub bad_images: BadImages,
-    /// The most pixels that an image may have.
+    /// Maximum number of pixels of an image.
     pub max_pixels: u64,
-    /// How much of a JPEG is decoded.
+    /// Size at which a JPEG is decoded.
     pub decode: Decode,
     /// sha256 over the names, labels and parts of all images: another listing is another run.
     #[serde(rename = "listing")]
@@ -135,7 +136,7 @@ pub struct DataSettings {
 }
 
 impl DataSettings {
-    /// What decoding an image may cost.
+    /// The limits of decoding an image.
     pub fn limits(&self) -> DecodeLimits {
         DecodeLimits { max_pixels: self.max_pixels, decode: self.decode, white_level: None }
     }
@@ -144,13 +145,14 @@ impl DataSettings {
 /// Settings of the methods that fit a head to features.
 #[derive(Clone, Debug, Serialize)]
 pub struct LinearSettings {
-    /// For `stages`: where features are read; each of them and all together are compared.
+    /// For `stages`: where features are read; each reading, and all together, are compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<String>,
     /// For `stages`: images a class on which they are compared, and C is chosen; all where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare_on: Option<usize>,
-    /// For `stages`: whether the head is the mean of all, each by what it explains of held-out images, and not one of them.
+    /// For `stages`: whether the head is the mean of all, weighted by how well they explain
+    /// held-out images, rather than one of them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub average: bool,
     /// A fixed inverse L2 strength, scikit-learn's `C`; chosen by cross-validation where absent.
@@ -158,7 +160,7 @@ pub struct LinearSettings {
     pub c: Option<f64>,
     /// Folds of the cross-validation.
     pub folds: usize,
-    /// How classes count in the loss.
+    /// Class weights in the loss.
     pub class_weights: ClassWeights,
     /// Images in a batch when features are computed.
     pub batch_size: usize,
@@ -171,10 +173,10 @@ pub struct TrainSettings {
     pub epochs: usize,
     /// Images in a step.
     pub batch_size: usize,
-    /// The most of them that go through the network at once; all where absent.
+    /// Maximum number of them in the network at once; all where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
-    /// In what numbers a step computes.
+    /// Number format of a step.
     pub precision: Precision,
     /// The update rule.
     pub optimizer: OptimizerSettings,
@@ -188,67 +190,67 @@ pub struct TrainSettings {
     pub decay_norm_and_bias: bool,
     /// The learning rate after the warm-up.
     pub schedule: ScheduleSettings,
-    /// Epochs over which the learning rate first rises.
+    /// Epochs of rising learning rate at the start.
     pub warmup_epochs: usize,
     /// The share of the target that is spread over all classes.
     pub label_smoothing: f64,
-    /// What the losses of auxiliary classifiers count; none are built without it.
+    /// Weight of the auxiliary classifiers' losses; without it none are built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aux_weight: Option<f64>,
-    /// How classes count in the loss.
+    /// Class weights in the loss.
     pub class_weights: ClassWeights,
-    /// The greatest norm of the gradient.
+    /// Maximum norm of the gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_grad_norm: Option<f64>,
     /// Epochs without improvement before training stops.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<usize>,
-    /// BatchNorm in the stages that are trained.
+    /// BatchNorm mode of the trained stages.
     pub batch_norm: BatchNormMode,
     /// How the images of a batch are mixed.
     #[serde(flatten)]
     pub mixing: Mixing,
-    /// How much of the averaged weights is kept at each step; no average without it.
+    /// Decay of the averaged weights; no average without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
-    /// What the head takes over from that of the model that training begins with, where it does.
+    /// The head's values taken over from the initial model, if any are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_head: Option<SourceHead>,
-    /// The fit of the head before the first epoch, where there is one.
+    /// The fit of the head before the first epoch, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_head: Option<LinearHeadSettings>,
-    /// The rate of a group of stages over that of the group behind it.
+    /// Ratio of a group's rate to that of the next group.
     pub layer_decay: f64,
-    /// Epochs from one group's beginning to the next one's; 0 trains all from the start.
+    /// Epochs between the starts of two groups; 0 trains all from the start.
     pub unfreeze_epochs: usize,
-    /// The groups of stages that are trained, first to last, as the two above make them.
+    /// The groups of trained stages, first to last, from the two settings above.
     pub groups: Vec<GroupSettings>,
-    /// What is kept of the frozen stages' output, where any are frozen.
+    /// Room for the frozen stages' output, if any are frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<CacheSettings>,
-    /// How many different augmentations of each image are seen, epoch after epoch; 0 for ever new ones.
+    /// Number of different augmentations of each image, in turn; 0 for new ones in every epoch.
     pub kept_views: usize,
 }
 
-/// The head of a model that `tl` has trained, and the classes of another run.
+/// Overlap between the classes of a trained `tl` model's head and those of another run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SourceHead {
     /// Classes of this run that it knows by name.
     pub known: usize,
     /// Classes of this run that it does not know.
     pub new: usize,
-    /// All that it knows.
+    /// All its classes.
     pub of: usize,
 }
 
 impl SourceHead {
-    /// Whether its classes are this run's, in whatever order.
+    /// Whether its classes are this run's, in any order.
     pub fn is_the_same(&self) -> bool {
         self.new == 0 && self.known == self.of
     }
 }
 
-/// The fit of the head that fine-tuning begins with.
+/// The fit of the head before fine-tuning.
 #[derive(Clone, Debug, Serialize)]
 pub struct LinearHeadSettings {
     /// A fixed inverse L2 strength, scikit-learn's `C`; chosen by cross-validation where absent.
@@ -261,7 +263,7 @@ pub struct LinearHeadSettings {
 /// Stages that are trained at one rate, from one epoch on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupSettings {
-    /// Their common name, or the first and the last.
+    /// Their common name, or the names of the first and the last.
     pub stages: String,
     /// Peak learning rate.
     pub lr: f64,
@@ -269,8 +271,8 @@ pub struct GroupSettings {
     pub from_epoch: usize,
 }
 
-/// How much of the frozen stages' output is kept. It is part of what a run is: whether a batch is put together
-/// before or after the frozen stages may show in the last bits.
+/// Room for the frozen stages' output. It is part of a run's identity: whether a batch is assembled
+/// before or after the frozen stages may change the last bits.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct CacheSettings {
     /// In memory, in MiB.
@@ -279,7 +281,7 @@ pub struct CacheSettings {
     pub disk_mib: usize,
 }
 
-/// The update rule with its numbers.
+/// The update rule and its settings.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "name", rename_all = "lowercase")]
 pub enum OptimizerSettings {
@@ -298,7 +300,7 @@ pub enum OptimizerSettings {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "name", rename_all = "lowercase")]
 pub enum ScheduleSettings {
-    /// Stays.
+    /// Constant.
     Constant,
     /// Times `gamma` every `epochs` epochs.
     Step {
@@ -311,7 +313,7 @@ pub enum ScheduleSettings {
     Cosine,
     /// Times `gamma` after more than `patience` epochs without improvement.
     Plateau {
-        /// Epochs without improvement that are borne.
+        /// Epochs without improvement that are tolerated.
         patience: usize,
         /// The factor of a cut.
         gamma: f64,
@@ -324,36 +326,36 @@ impl TrainSettings {
         self.linear_head.is_some() || self.source_head.is_some_and(|head| head.new == 0)
     }
 
-    /// The steps of an epoch of so many images: as many as the trainer makes.
+    /// Number of the trainer's steps in an epoch of this many images.
     pub fn steps(&self, images: usize) -> usize {
         batch_count(images, self.batch_size, self.joins_single())
     }
 
-    /// Whether a single last image joins the batch before it.
+    /// Whether a single last image joins the previous batch.
     pub fn joins_single(&self) -> bool {
         self.batch_norm == BatchNormMode::Train
     }
 }
 
 impl Settings {
-    /// `plan.yaml`'s text.
+    /// The text of `plan.yaml`.
     pub fn to_yaml(&self) -> crate::Result<String> {
         serde_yaml::to_string(self)
             .map_err(|error| crate::Error::run(format!("cannot write the plan as YAML: {error}")))
     }
 
-    /// The plan as YAML without what does not make it another run (see [`Settings::neutralise`]).
+    /// The plan as YAML without parts that do not distinguish runs (see [`Settings::neutralise`]).
     pub fn identity(&self) -> crate::Result<String> {
         let unreadable = |error| crate::Error::run(format!("cannot write the plan as YAML: {error}"));
-        // Through text, as the plan in a run folder has gone: a float32 that becomes a `Value` directly is
-        // another number than the one that was written.
+        // Through text, like the plan in a run folder: a float32 converted directly to a `Value` is
+        // another number than the written one.
         let mut value: serde_yaml::Value = serde_yaml::from_str(&self.to_yaml()?).map_err(unreadable)?;
         Settings::neutralise(&mut value);
         serde_yaml::to_string(&value).map_err(unreadable)
     }
 
-    /// Removes where a run goes, on what it computes and where its images lie (the listing tells whether
-    /// they are the same images): a checkout may move, and a run may go on with more threads.
+    /// Removes the run's place, its device and the place of its images (the listing tells whether
+    /// they are the same): a checkout may move, and a run may resume with more threads.
     pub fn neutralise(plan: &mut serde_yaml::Value) {
         if let Some(plan) = plan.as_mapping_mut() {
             for key in ["out", "device", "threads"] {

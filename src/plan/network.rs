@@ -1,4 +1,4 @@
-//! The network of a plan: its source, its file, and how images become its input.
+//! The network of a plan: its source, its file, and its preprocessing.
 
 use crate::models::Architecture;
 use crate::preprocess::{Interpolation, Preprocessing};
@@ -13,7 +13,7 @@ pub(super) fn source(recipe: &Recipe, method: Method, mistakes: &mut Vec<Mistake
     let mut source = match Source::resolve(model, weights, |path| recipe.resolve(path)) {
         Ok(source) => source,
         Err(message) => {
-            // The weights are at fault when the model alone would do.
+            // The weights are at fault if the model alone would do.
             let alone = Source::resolve(model, None, |path| recipe.resolve(path)).is_ok();
             mistakes.push(recipe.mistake(if alone { "weights" } else { "model" }, message));
             return None;
@@ -29,8 +29,8 @@ pub(super) fn source(recipe: &Recipe, method: Method, mistakes: &mut Vec<Mistake
     Some(source)
 }
 
-/// A file that is at hand is read now, so that one that does not fit is a mistake of the recipe and not
-/// the end of a run.
+/// Opens an available file now, so that one that does not fit is a mistake of the recipe and does
+/// not end the run later.
 pub(super) fn open(recipe: &Recipe, source: &Source, mistakes: &mut Vec<Mistake>) -> Option<Opened> {
     if matches!(source.weights, Weights::Entry(_)) {
         return None;
@@ -46,7 +46,7 @@ pub(super) fn key_of(source: &Source) -> &'static str {
     if matches!(source.weights, Weights::Model(_)) { "model" } else { "weights" }
 }
 
-/// Whether the file that was opened fits the network, at the size that the images will have.
+/// Checks that the opened file fits the network, at the images' size.
 pub(super) fn check_weights(
     recipe: &Recipe,
     source: &Source,
@@ -71,7 +71,7 @@ pub(super) fn preprocessing(
     let mut preprocessing = match (opened, &source.weights) {
         (Some(opened), _) => opened.preprocessing.clone(),
         (None, Weights::Entry(entry)) => entry.preprocessing.clone(),
-        // A file that could not be read has left its mistake; the other keys are still worth checking.
+        // An unreadable file has left its mistake; the other keys are still worth checking.
         (None, _) => source.architecture.preprocessing(),
     };
     match &recipe.preprocess {
@@ -84,8 +84,8 @@ pub(super) fn preprocessing(
             }
         },
         Some(PreprocessChoice::Changes(changes)) => {
-            // A crop alone would otherwise cut a corner-sized piece out of a much larger image, and a
-            // resize alone would be padded: the one follows the other where only one is given.
+            // A crop alone would otherwise cut a corner-sized piece out of a much larger image, and
+            // a resize alone would be padded: if only one is given, the other follows it.
             let (resize, crop) = (changes.resize_size, changes.crop_size);
             if let Some(size) = resize.or(crop) {
                 preprocessing.resize_size = size as u32;
@@ -116,7 +116,7 @@ pub(super) fn preprocessing(
     Some(preprocessing)
 }
 
-/// Whether the network can take images of this size.
+/// Checks that the network can take images of this size.
 pub fn fits(architecture: &Architecture, preprocessing: &Preprocessing) -> Result<(), String> {
     if let Some(mistake) = preprocessing.mistake() {
         return Err(mistake);

@@ -1,4 +1,4 @@
-//! What is worth knowing about a recipe that is not wrong.
+//! Notes on recipes that are valid but unusual.
 
 use super::fine_tuning;
 use crate::recipe::Trains;
@@ -8,8 +8,8 @@ use crate::recipe::{
 use crate::text::words::counted;
 use crate::weights::source::{Source, Weights};
 
-/// Keys that were given and that nothing uses: each said once, with what would have to be otherwise. `taken`: the head is the
-/// source's own.
+/// Keys that were given and are not used: each once, with the condition for its use. `taken`: the
+/// head is the source's own.
 pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, taken: bool) -> Vec<String> {
     let typed = &recipe.train;
     let schedule = typed.schedule.unwrap_or(ScheduleChoice::Cosine);
@@ -23,7 +23,7 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
             true => Some(format!("method: {asked}")),
             false => by_method(method),
         },
-        // Nothing is chosen by folds; `stages` are compared on them.
+        // Folds choose nothing; `stages` are compared on them.
         (Method::Linear, "train.folds") => typed.c.map(|c| format!("c: {c}")),
         (method, _) if !method.is_by_gradient() => None,
         (_, key) if fine_tuning::KEYS.contains(&key) => fine_tuning::unused(recipe, method, key, taken),
@@ -47,9 +47,9 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
     };
     recipe
         .given()
-        // A section is told by its keys.
+        // A section is reported by its keys.
         .filter(|key| find(key).is_none_or(|key| key.kind != Kind::Section))
-        // What one method of a race uses is used.
+        // A key used by one method of a race is used.
         .filter_map(|key| {
             let by: Option<Vec<String>> = methods.iter().map(|&method| unused_by(method, key)).collect();
             by?.pop().map(|by| format!("`{key}` is not used by `{by}`"))
@@ -57,13 +57,13 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
         .collect()
 }
 
-/// Whether the schema's row names the method, or what was asked for.
+/// Whether the schema's row names the method, or the requested one.
 fn is_used(key: &str, method: Method, asked: Method) -> bool {
     let users = find(key).map_or(&[][..], |key| key.users);
     users.is_empty() || users.contains(&method) || users.contains(&asked)
 }
 
-/// What is allowed but seldom meant.
+/// Settings that are allowed but seldom intended.
 pub(super) fn warnings(recipe: &Recipe, source: &Source, method: Method) -> Vec<String> {
     let mut notes = Vec::new();
     let random = matches!(source.weights, Weights::None);

@@ -1,4 +1,4 @@
-//! `method: race`: what is measured against what, and what the winner will be trained with.
+//! `method: race`: the candidates, and the settings that the winner will be trained with.
 
 use serde::Serialize;
 
@@ -10,27 +10,30 @@ use crate::recipe::{Method, Mistake, Recipe, Trains};
 use crate::text::words::counted;
 use crate::weights::source::{Source, Weights};
 
-/// A third of the images is held out, so that two thirds are learnt from, in three times the work of one split.
+/// A third of the images is held out, so that two thirds are learnt from, in three times the work
+/// of one split.
 const FOLDS: usize = 3;
-/// Counted as [`RaceSettings::lines`] does, a race of four methods is then about 53 passes, and `full` in 30 epochs 90.
+/// Counted as in [`RaceSettings::lines`], a race of four methods then takes about 53 passes, and
+/// `full` in 30 epochs 90.
 const EPOCHS: usize = 5;
-/// More epochs where they have fewer steps than this: of a network that has hardly moved nothing can be said. On 160
-/// training images of digits (development only, 7 steps an epoch) `full` was 5.6 points behind `stages` after 5 epochs,
-/// told apart, and level after 15; on 60 images it was 33 points behind, and level.
+/// With fewer steps than this, there are more epochs: a network that has hardly moved tells
+/// nothing. On 160 training images of digits (development only, 7 steps an epoch) `full` was 5.6
+/// points behind `stages` after 5 epochs, a clear difference, and level after 15; on 60 images it
+/// was 33 points behind, and level.
 const STEPS: usize = 100;
 
 /// A race, resolved.
 #[derive(Clone, Debug, Serialize)]
 pub struct RaceSettings {
-    /// Into how many folds the training images are cut.
+    /// Number of folds of the training images.
     pub folds: usize,
-    /// Passes of the methods with a training loop, all the same.
+    /// Epochs of the methods with a training loop, all the same.
     pub epochs: usize,
-    /// What is measured, the cheapest first, each with the settings that the winner will have in full.
+    /// The candidates, the cheapest first, each with the settings of the winner's full training.
     pub methods: Vec<Candidate>,
 }
 
-/// What races, the cheapest first; what cannot race goes to `mistakes`.
+/// The methods of the race, the cheapest first; those that cannot race go to `mistakes`.
 pub(super) fn methods(
     recipe: &Recipe,
     source: Option<&Source>,
@@ -40,7 +43,8 @@ pub(super) fn methods(
 ) -> Vec<Method> {
     let typed = &recipe.strategy.race;
     let mut methods = typed.methods.clone().unwrap_or_else(|| {
-        // A model that `stages` made has its stages chosen, and may have lost those that `partial` trains.
+        // A model made by `stages` has its stages chosen, and may have lost those that `partial`
+        // trains.
         let can = |method: &Method| match (method.trains(), probe) {
             (_, Some(probe)) if method.compares_stages() => probe.head_taps().is_empty(),
             (Trains::LastStages, Some(probe)) if recipe.strategy.train_from.is_none() => {
@@ -72,7 +76,7 @@ pub(super) fn methods(
 pub const SINGLE: &str = "a race holds images out, and no class has two images to train on: add images, or choose \
                           a method (`linear` for so few)";
 
-/// The race of these methods, and what is to be said of it.
+/// The race of these methods, and notes on it.
 pub(super) fn settings(
     recipe: &Recipe,
     methods: Vec<Candidate>,
@@ -111,10 +115,11 @@ pub(super) fn settings(
 }
 
 impl RaceSettings {
-    /// What it will do, in two lines for a person.
+    /// Its description in two lines for a person.
     pub fn lines(&self) -> [String; 2] {
         let names: Vec<String> = self.methods.iter().map(|it| it.method.to_string()).collect();
-        // Features are of all images once, for all folds and for all methods that fit heads.
+        // Features of all images are computed once, for all folds and for all methods that fit
+        // heads.
         let passes = |it: &Candidate| passes_of_a_step(it.method) * self.learning();
         let features = if self.methods.iter().any(|it| it.linear().is_some()) { 1. } else { 0. };
         let measured = self.methods.iter().filter(|it| it.train().is_some()).count() as f64;
@@ -140,7 +145,7 @@ impl RaceSettings {
         ]
     }
 
-    /// How many times the training images are learnt from by a method, over all folds.
+    /// The number of passes over the training images, of one method's learning in all folds.
     fn learning(&self) -> f64 {
         (self.folds - 1) as f64 * self.epochs as f64
     }
@@ -176,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_race_has_the_same_epochs_for_all_and_steps_enough() {
-        // One step an epoch, and no more epochs than a training in full has.
+        // One step an epoch, and no more epochs than a full training has.
         let (found, _) = race(&[]);
         assert_eq!((found.folds, found.epochs), (3, 63));
         let methods: Vec<Method> = found.methods.iter().map(|it| it.method).collect();

@@ -25,7 +25,7 @@ use crate::recipe::{BadImages, DatasetSize, Method, Mistake, Recipe, ValChoice};
 use crate::text::path_text::path_text;
 use crate::weights::source::{Opened, Source, Weights};
 
-/// What the command line adds to a recipe.
+/// Command-line options that override a recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// `--out`
@@ -38,17 +38,17 @@ pub struct Overrides {
     pub resume: bool,
 }
 
-/// On so many training images of each class heads beside fine-tuning are compared; they are then fitted to all.
+/// Images a class on which heads that rival fine-tuning are compared; they are then fitted to all.
 const COMPARE_ON: usize = 100;
 
 /// Pillow refuses more than twice its warning limit of 89,478,485 pixels as a decompression bomb.
 const MAX_PIXELS: u64 = 178_956_970;
 
 impl Plan {
-    /// Reads the recipe at `path` with `sets`, and resolves it. All mistakes come in one error.
+    /// Reads the recipe at `path` with `sets`, and resolves it. All mistakes are in one error.
     ///
-    /// Where the method is open, the similarity of the images to the source data is measured, which may download
-    /// the weights.
+    /// If the method is open, the similarity of the images to the source data is measured, which
+    /// may download the weights.
     pub fn read(path: &Path, sets: &[String], overrides: &Overrides, watch: &Watch) -> Result<Plan> {
         let (recipe, mistakes) = Recipe::read_leniently(path, sets)?;
         Plan::resolve(recipe, mistakes, overrides, watch)
@@ -65,7 +65,7 @@ impl Plan {
         let mut begun = Begun::of(&recipe, asked, &mut mistakes);
         let machine = Machine::of(&recipe, overrides, &mut notes, &mut mistakes)?;
         let data = Data::list(&recipe, machine.seed, machine.threads, &mut mistakes, &mut notes);
-        // Nothing is downloaded or measured for a recipe that has to be mended first.
+        // Nothing is downloaded or measured for a recipe that must be corrected first.
         let decided = match mistakes.is_empty() {
             true => begun.decide(&recipe, asked, &data, &machine, watch)?,
             false => None,
@@ -100,7 +100,7 @@ impl Plan {
         let Some(decided) = decided else { return Err(incomplete()) };
 
         notes.extend(source_notes(&source, opened.as_ref(), method, preprocessing.crop_size));
-        // Of `--threads` the command has spoken.
+        // The command has already reported on `--threads`.
         let typed = recipe.threads.filter(|_| overrides.threads.is_none());
         notes.extend(typed.and_then(device::too_many_threads));
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
@@ -137,13 +137,13 @@ impl Plan {
             threads: machine.threads,
             out: machine.out,
         };
-        // The methods of a race may say the same.
+        // Methods of a race may have the same notes.
         let notes = each_once(notes);
         Ok(Plan { settings, source, opened, data, notes, recipe, head, rate: decided.rate })
     }
 }
 
-/// Whatever is missing has left a mistake behind, and mistakes are refused before.
+/// A missing part has left a mistake, and mistakes are refused before.
 fn incomplete() -> crate::Error {
     crate::Error::run("the plan is incomplete though no mistake was found")
 }
@@ -158,7 +158,7 @@ fn each_once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     once
 }
 
-/// The methods that are resolved: those of a race, or the one that is trained and its rival.
+/// The methods to resolve: those of a race, or the trained one and its rival.
 fn methods(
     recipe: &Recipe,
     method: Method,
@@ -172,12 +172,12 @@ fn methods(
         return race::methods(recipe, begun.source.as_ref(), probe, data, mistakes);
     }
     let rival = decided.and_then(|decided| decided.choice.rival);
-    // A model that `stages` made has its stages chosen.
+    // A model made by `stages` has its stages chosen.
     let chosen = probe.is_some_and(|probe| !probe.head_taps().is_empty());
     std::iter::once(method).chain(rival.filter(|_| !chosen)).collect()
 }
 
-/// Has heads beside fine-tuning compared on [`COMPARE_ON`] images a class: there are many images, and
+/// Lets heads beside fine-tuning be compared on [`COMPARE_ON`] images a class: with many images,
 /// cross-validation on all would take as long as the fine-tuning.
 fn compare_on_some(candidates: &mut [Candidate]) {
     for candidate in candidates.iter_mut().skip(1) {
@@ -190,7 +190,7 @@ fn compare_on_some(candidates: &mut [Candidate]) {
     }
 }
 
-/// Notes on the weights that a run begins with.
+/// Notes on a run's initial weights.
 fn source_notes(source: &Source, opened: Option<&Opened>, method: Method, side: u32) -> Vec<String> {
     let mut notes: Vec<String> = opened.iter().flat_map(|opened| opened.warnings()).collect();
     notes.extend(opened.and_then(Opened::note_of_two));
@@ -200,7 +200,7 @@ fn source_notes(source: &Source, opened: Option<&Opened>, method: Method, side: 
     notes
 }
 
-/// The network that a run begins with, as far as the recipe is right.
+/// The initial network of a run, as far as the recipe is right.
 struct Begun {
     source: Option<Source>,
     opened: Option<Opened>,
@@ -219,7 +219,7 @@ impl Begun {
         Begun { source, opened, preprocessing }
     }
 
-    /// Chooses the method, where there is a network; its file may be opened for that.
+    /// Chooses the method, if there is a network; this may open its file.
     fn decide(
         &mut self,
         recipe: &Recipe,
@@ -245,7 +245,7 @@ impl Begun {
         decision.make(asked, &mut self.opened, watch).map(Some)
     }
 
-    /// The network without values, to ask for its stages.
+    /// The network without values, to look up its stages.
     fn probe(&self) -> Result<Option<Network>> {
         match (&self.source, &self.opened) {
             (_, Some(opened)) => opened.network(2, DEFAULT_SIDE as u32, Device::Cpu, Fill::Shapes).map(Some),
@@ -266,7 +266,7 @@ struct Machine {
     device: DeviceChoice,
     threads: usize,
     out: PathBuf,
-    /// The plan of the run that is to go on, if one is.
+    /// The plan of the run to resume, if there is one.
     earlier: Option<PathBuf>,
 }
 
@@ -293,7 +293,7 @@ impl Machine {
     }
 }
 
-/// A method that is about to be resolved.
+/// A method to be resolved.
 struct Resolving<'a> {
     recipe: &'a Recipe,
     method: Method,
@@ -301,13 +301,13 @@ struct Resolving<'a> {
     young: bool,
     /// Whether there is lots of data.
     lots: bool,
-    /// What the source's own head knows of the classes.
+    /// Which of the classes the source's own head knows.
     head: Option<SourceHead>,
     data: &'a Data,
 }
 
 impl Resolving<'_> {
-    /// All that the method decides, for the network that `probe` has the shape of.
+    /// All settings of the method, for the network with `probe`'s shape.
     fn candidate(
         &self,
         mut probe: Option<&mut Network>,
@@ -352,14 +352,15 @@ impl Resolving<'_> {
     }
 }
 
-/// What the head of a model that `tl` has trained knows of these classes, if it knows any.
+/// Which of these classes the head of a model trained by `tl` knows, if any.
 fn source_head(opened: &Opened, classes: &[String]) -> Option<SourceHead> {
     let of = opened.card.as_ref()?.classes.len();
     let known = opened.head_rows(classes).iter().flatten().count();
     (known > 0).then_some(SourceHead { known, new: classes.len() - known, of })
 }
 
-/// That a model for these classes may have learnt from the images that this run measures on, unless its own run had the same parts.
+/// A note that a model for these classes may have learnt from images of this run's validation or
+/// test, unless its own run had the same parts.
 fn drawn_anew(recipe: &Recipe, source: &Source, data: &Data) -> Option<String> {
     let (Weights::Model(path) | Weights::File(path)) = &source.weights else { return None };
     if matches!(recipe.data.val, Some(ValChoice::Path(_))) || data.val_column.is_some() {
@@ -375,7 +376,7 @@ fn drawn_anew(recipe: &Recipe, source: &Source, data: &Data) -> Option<String> {
     })
 }
 
-/// The device that is there; a recipe's that is not is a mistake of the recipe.
+/// The available device; an unavailable one in a recipe is a mistake of the recipe.
 fn device(recipe: &Recipe, overrides: &Overrides, mistakes: &mut Vec<Mistake>) -> Result<DeviceChoice> {
     let chosen = choose(overrides.device.or(recipe.device).unwrap_or_default());
     match chosen {
@@ -389,7 +390,7 @@ fn device(recipe: &Recipe, overrides: &Overrides, mistakes: &mut Vec<Mistake>) -
     }
 }
 
-/// The views of the last measurement, unless they are the one that is measured anyhow.
+/// The views of the last measurement, unless they are the default one.
 fn views(
     recipe: &Recipe,
     network: &str,
@@ -409,7 +410,7 @@ fn views(
 fn describe(recipe: &Recipe, source: &Source, method: Method) -> String {
     match &source.weights {
         _ if method.is_from_random() => "none".into(),
-        // As typed: an absolute path would make the same run another one elsewhere.
+        // As typed: an absolute path would make the same run a different one elsewhere.
         Weights::File(_) => recipe.weights.clone().unwrap_or_default(),
         Weights::Model(_) => recipe.model.clone().unwrap_or_default(),
         _ => source.describe(),
@@ -418,7 +419,7 @@ fn describe(recipe: &Recipe, source: &Source, method: Method) -> String {
 
 fn data_settings(recipe: &Recipe, data: &Data) -> DataSettings {
     let typed = &recipe.data;
-    // A published set brings its own, and a CSV may.
+    // A published set has its own, and a CSV may.
     let test = typed.test.as_deref().or(typed.train.as_deref().filter(|_| data.test.is_some()));
     DataSettings {
         train: typed.train.as_deref().map(|path| recipe.resolve(path)).unwrap_or_default(),

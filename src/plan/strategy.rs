@@ -1,4 +1,4 @@
-//! What `strategy` comes to: size and similarity measured or as the recipe says, and the method.
+//! Resolves `strategy`: size and similarity, measured or as in the recipe, and the method.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,15 +17,15 @@ use crate::strategy::{Choice, Measure, Measured, SimilarityEstimate, Size, Strat
 use crate::weights::download::DownloadProgress;
 use crate::weights::source::{Opened, Source, Weights};
 
-/// Watches the making of a plan, which may have to download weights and to look at images.
+/// Observer of planning, which may download weights and measure images.
 pub struct Watch<'a> {
     /// Downloads of weights.
     pub downloads: &'a dyn DownloadProgress,
-    /// Before each batch of the sample: how many of how many images are done. An error stops the work.
+    /// Called before each batch of the sample: done and total images. An error stops the work.
     pub measuring: &'a dyn Fn(usize, usize) -> Result<()>,
 }
 
-/// What deciding is given: all that does not depend on the method.
+/// Inputs of the decision that do not depend on the method.
 pub(super) struct Decision<'a> {
     pub recipe: &'a Recipe,
     pub source: &'a Source,
@@ -35,20 +35,20 @@ pub(super) struct Decision<'a> {
     pub seed: u64,
     pub device: DeviceChoice,
     pub threads: usize,
-    /// The plan of the run that is to go on, if one is: what it measured holds.
+    /// The plan of the run to resume, if there is one: its measurement holds.
     pub earlier: Option<&'a Path>,
 }
 
-/// A strategy, a method, and what was found on the way.
+/// A strategy and a method, with measurements.
 pub(super) struct Decided {
     pub strategy: Strategy,
     pub choice: Choice,
-    /// Images that went through the network in a second, if any were measured.
+    /// Images per second through the network, if any were measured.
     pub rate: Option<f64>,
 }
 
 impl Decision<'_> {
-    /// Decides. The source's file is read where the similarity has to be measured, and stays `opened`.
+    /// Decides. Reads the source's file into `opened` if the similarity must be measured.
     pub fn make(&self, asked: Method, opened: &mut Option<Opened>, watch: &Watch) -> Result<Decided> {
         let typed = &self.recipe.strategy;
         let size = Size::of(&self.data.counts(), typed.size, typed.little_below.unwrap_or(LITTLE_BELOW));
@@ -121,8 +121,8 @@ impl Decision<'_> {
     }
 }
 
-/// What an earlier part of the same run measured, by its plan. Measured again, the last digits might differ with the
-/// number of threads, and it would be another run.
+/// The measurement in the plan of an earlier part of the same run. A new measurement might differ
+/// in the last digits with the number of threads, and make it another run.
 fn earlier(plan: &Path, fingerprint: &str) -> Option<Measured> {
     #[derive(Deserialize)]
     struct Data {

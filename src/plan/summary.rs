@@ -1,4 +1,4 @@
-//! The plan in a few lines for a person: what was found, what is done about it, and why.
+//! The plan in a few lines for a person: findings, decisions, and reasons.
 
 use super::defaults::passes_of_a_step;
 use super::fit;
@@ -37,7 +37,7 @@ impl Plan {
         lines
     }
 
-    /// What becomes of the source's own head, where it knows classes of this run.
+    /// How the source's own head is used, if it knows classes of this run.
     fn head_line(&self) -> Option<String> {
         let (head, settings) = (self.head?, &self.settings);
         let SourceHead { known, new, of } = head;
@@ -92,7 +92,7 @@ impl Plan {
         first_few(&new.map(|(_, class)| class.as_str()).collect::<Vec<_>>())
     }
 
-    /// What the method does.
+    /// Description of the method.
     pub fn method_lines(&self) -> [String; 2] {
         let settings = &self.settings;
         let training = match &settings.candidate.training {
@@ -112,7 +112,7 @@ impl Plan {
         [format!("stages      {}", stages(settings)), training]
     }
 
-    /// How long it should take, where the speed of the network was seen.
+    /// Expected duration, if the speed of the network was measured.
     fn cost(&self) -> Option<String> {
         let (rate, settings) = (self.rate?, &self.settings);
         let measured = self.data.val.len() + self.data.test.as_ref().map_or(0, Vec::len);
@@ -134,7 +134,7 @@ impl Plan {
     }
 }
 
-/// What becomes of the two methods where `auto` has a rival for its choice.
+/// Description of `auto`'s two methods, if its choice has a rival.
 fn rival_line(settings: &Settings, rival: &Candidate) -> String {
     let what = match rival.training {
         Training::Heads { .. } => "fitted first, and kept alone if it leaves nothing to gain",

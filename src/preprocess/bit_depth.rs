@@ -1,16 +1,17 @@
-//! Images of 16 bits a sample: how they become 8, and how many of their bits they use. Cameras, microscopes and
-//! scanners of 10, 12 or 14 bits write files of 16, whose brightest sample is then far from white.
+//! Images of 16 bits a sample: their conversion to 8, and how many of their bits they use. Cameras,
+//! microscopes and scanners of 10, 12 or 14 bits write files of 16, whose brightest sample is then
+//! far from white.
 
 use std::path::Path;
 
 use super::decode::{DecodeLimits, decode_file};
 use super::header::has_16_bits;
 
-/// So many images of a list are looked at, evenly over it; those of 16 bits among them are decoded.
+/// Number of images of a list to look at, evenly spaced; those of 16 bits among them are decoded.
 const LOOKED_AT: usize = 64;
 
-/// A sample of 16 bits in 8: the high byte of the bits that count. `white_level` is the value that becomes 255, as all
-/// above it do; 65535 where absent.
+/// Converts a 16-bit sample to 8: the high byte of the bits that count. `white_level` and all
+/// values above it become 255; 65535 where absent.
 pub(super) fn narrow(sample: u16, white_level: Option<u16>) -> u8 {
     match white_level {
         None => (sample >> 8) as u8,
@@ -18,20 +19,20 @@ pub(super) fn narrow(sample: u16, white_level: Option<u16>) -> u8 {
     }
 }
 
-/// How bright images of 16 bits are.
+/// Brightness of images of 16 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Brightness {
-    /// How many were decoded.
+    /// Number of decoded images.
     images: usize,
-    /// The brightest sample of them lies from this...
+    /// The brightest sample of them is at least this...
     least: u16,
-    /// ...to this.
+    /// ...and at most this.
     most: u16,
 }
 
 impl Brightness {
-    /// Looks at some of a list of images; `None` if none of these has 16 bits, or none of them can be decoded. Ends at the
-    /// first one that uses all 16.
+    /// Examines some of a list of images; `None` if none of these has 16 bits or can be decoded.
+    /// Stops at the first one that uses all 16.
     pub fn of<'a>(images: impl ExactSizeIterator<Item = &'a Path>, limits: DecodeLimits) -> Option<Self> {
         let step = images.len().div_ceil(LOOKED_AT).max(1);
         let mut found: Option<Brightness> = None;
@@ -51,13 +52,13 @@ impl Brightness {
         found
     }
 
-    /// The bits that the brightest sample has.
+    /// Bits of the brightest sample.
     fn bits(&self) -> u32 {
         u16::BITS - self.most.leading_zeros()
     }
 
-    /// What should be known where `white_level` is not theirs: less than half of it is used, or more than all of it.
-    /// `images`: what they are; `advice`: what to do, given the value that would be white.
+    /// A warning if `white_level` does not suit them: less than half of it is used, or more than
+    /// all of it. `images`: their name; `advice`: the remedy, given the proposed white value.
     pub fn note(
         &self,
         images: &str,
@@ -86,14 +87,14 @@ impl Brightness {
     }
 }
 
-/// Between what the brightest sample of an image lies.
+/// Bounds of the brightest sample of an image.
 fn brightest(path: &Path, limits: DecodeLimits) -> Option<(u16, u16)> {
     let highest = |white_level| {
         let image = decode_file(path, DecodeLimits { white_level, ..limits }).ok()?;
         image.data.into_iter().max().map(u16::from)
     };
     match highest(Some(u16::MAX))? {
-        // Nothing is left of a single byte's values, unless they are the ones that count.
+        // Samples that fit in a byte narrow to 0: decode them with their own white level.
         0 => highest(Some(255)).map(|byte| (byte, byte)),
         high => Some((high << 8, high << 8 | 255)),
     }
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!(said(byte, Some(255)), None);
     }
 
-    /// Grey with alpha, of which 255 would be the brightest sample; colour; two formats more.
+    /// Grey with alpha, whose 255 would be the brightest sample; colour; two more formats.
     #[test]
     fn every_format_of_16_bits_has_a_white_level_and_alpha_is_no_brightness() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,12 +1,12 @@
-//! Windows and OS/2 bitmaps, read as Pillow reads them: 16-bit colours are widened by truncating division,
-//! and what a run-length file skips has the palette's first colour.
+//! Windows and OS/2 bitmaps, read as Pillow reads them: 16-bit colours are widened by truncating
+//! division, and pixels that a run-length file skips get the palette's first colour.
 
 use super::RgbImage;
 use super::decode::{DecodeLimits, buffer};
 use super::orientation::Orientation;
 use super::png::from_indices;
 
-/// The file header, before the bitmap header.
+/// Size of the file header, before the bitmap header.
 const FILE_HEADER: usize = 14;
 
 const RLE8: u32 = 1;
@@ -39,7 +39,7 @@ struct Header {
     colors: usize,
     /// Bytes of a palette entry.
     entry: usize,
-    /// Where the pixels start in the file.
+    /// Offset of the pixels in the file.
     pixels: usize,
 }
 
@@ -96,7 +96,7 @@ impl Header {
             if header.colors > 65536 {
                 return Err(format!("the BMP is damaged: a palette of {} colours", header.colors));
             }
-            // Some writers forget the palette here.
+            // Some writers forget the palette in this offset.
             if header.pixels == FILE_HEADER + size {
                 header.pixels += header.entry * header.colors;
             }
@@ -118,7 +118,7 @@ impl Header {
     fn rows<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], String> {
         let length = self.stride().checked_mul(self.height as usize).ok_or(TRUNCATED)?;
         let pixels = bytes.get(self.pixels..).ok_or(TRUNCATED)?;
-        // Some writers leave out the last row's padding.
+        // Some writers omit the last row's padding.
         let padding = self.stride() - (self.width as usize * usize::from(self.bits)).div_ceil(8);
         if pixels.len() < length - padding {
             return Err(TRUNCATED.to_string());
@@ -139,7 +139,7 @@ impl Header {
         Ok(from_indices(size, &indices, self.width as usize, 8, &colors))
     }
 
-    /// Run-length data to one byte an index, in the file's row order.
+    /// Unpacks run-length data to one byte an index, in the file's row order.
     fn unpack_runs(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let width = self.width as usize;
         let mut indices = buffer(self.width, self.height, 1)?;
@@ -150,9 +150,9 @@ impl Header {
             (true, _) => bytes[position / 2] & 15,
         };
         let (mut from, mut to) = (self.pixels, 0);
-        // The column, which a row that was filled leaves at the right edge until its end is marked.
+        // The column; after a filled row it stays at the right edge until the row's end is marked.
         let mut x = 0;
-        // Each turn takes two bytes or more, so the file's length bounds the work.
+        // Each iteration takes two bytes or more, so the file's length bounds the work.
         while to < indices.len() {
             let [count, value] = *bytes.get(from..).and_then(<[u8]>::first_chunk).ok_or(TRUNCATED)?;
             from += 2;
@@ -177,11 +177,11 @@ impl Header {
                     }
                     to += count;
                     x += count;
-                    // Literals end on a 16-bit boundary of the file.
+                    // Literals end at a 16-bit boundary of the file.
                     from = (from + length).next_multiple_of(2);
                 }
                 (count, value) => {
-                    // A run ends with its row.
+                    // A run does not cross rows.
                     let count = usize::from(count).min(width.saturating_sub(x)).min(indices.len() - to);
                     let pair = [value, value];
                     for position in 0..count {
@@ -212,7 +212,7 @@ impl Header {
         Ok(RgbImage { width: self.width, height: self.height, data })
     }
 
-    /// The bits of red, green and blue.
+    /// The bit masks of red, green and blue.
     fn masks(&self, bytes: &[u8]) -> Result<[u32; 3], String> {
         let usual = if self.bits == 16 { [0x7C00, 0x3E0, 0x1F] } else { [0xFF_0000, 0xFF00, 0xFF] };
         if !matches!(self.compression, BITFIELDS | ALPHA_BITFIELDS) {
@@ -224,7 +224,7 @@ impl Header {
     }
 }
 
-/// A channel's place in a packed pixel.
+/// Position of a channel in a packed pixel.
 struct Channel {
     shift: u32,
     most: u64,

@@ -1,4 +1,5 @@
-//! A file's bytes to RGB pixels: the checks that every format shares, then the format's own decoder.
+//! Decodes a file's bytes to RGB pixels: the checks common to all formats, then the format's
+//! decoder.
 
 use std::any::Any;
 use std::fs::{self, File};
@@ -16,10 +17,11 @@ use super::resize::{Target, resize};
 use super::sniff::{self, Format};
 use super::{ImageAt, Preprocessing, RgbImage, bmp, gif, jpeg, jpeg2000, png, pnm, tiff, webp};
 
-/// The most bytes that an image file may have.
+/// Maximum size of an image file, in bytes.
 const MAX_FILE_BYTES: u64 = 2 << 30;
 
-/// The most pixels on one side; libpng's limit too. It keeps the resize tables of a one-pixel-high strip small.
+/// Maximum pixels on one side, as in libpng. It keeps the resize tables of a one-pixel-high strip
+/// small.
 const MAX_SIDE: u32 = 1_000_000;
 
 /// The endings that select files in a folder; content decides how they are decoded.
@@ -28,20 +30,22 @@ const ENDINGS: [&str; 22] = [
     "j2k", "j2c", "jpc", "jpf", "pbm", "pgm", "ppm", "pnm",
 ];
 
-/// How much of a JPEG is decoded, where the network sees a smaller image. Other formats know one way only.
+/// Size at which a JPEG is decoded if the network sees a smaller image. Other formats are decoded
+/// whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decode {
     /// Every pixel, as Pillow does.
     #[default]
     Exact,
-    /// At 1/2, 1/4 or 1/8 of its size, the least that leaves two pixels for each of the resized image along both
-    /// sides; the resize does the rest. Pixels differ a little from [`Decode::Exact`]: see docs/decoding.md.
+    /// At 1/2, 1/4 or 1/8 of its size, the least that leaves two pixels for each of the resized
+    /// image along both sides; the resize does the rest. Pixels differ a little from
+    /// [`Decode::Exact`]: see docs/decoding.md.
     Fast,
 }
 
 impl Decode {
-    /// For metadata that do not mention the default.
+    /// For metadata that omit the default.
     pub fn is_exact(&self) -> bool {
         *self == Decode::Exact
     }
@@ -59,16 +63,17 @@ impl FromStr for Decode {
     }
 }
 
-/// What decoding an image may cost.
+/// Limits and settings of decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// The most pixels (width × height), checked against the header before anything is decoded. They are those
-    /// of the file, however few of them are decoded: reading it takes as long, and a progressive JPEG as much
-    /// memory.
+    /// The maximum number of pixels (width × height), checked against the header before anything is
+    /// decoded. It counts the pixels of the file, even if fewer are decoded: reading takes as long,
+    /// and a progressive JPEG as much memory.
     pub max_pixels: u64,
     /// Whether a JPEG may be decoded at a smaller size.
     pub decode: Decode,
-    /// The value that is white in an image of 16 bits a sample, as all above it are; 65535 where absent.
+    /// The value that is white in an image of 16 bits a sample, like all above it; 65535 where
+    /// absent.
     pub white_level: Option<u16>,
 }
 
@@ -80,7 +85,7 @@ impl Default for DecodeLimits {
 }
 
 impl DecodeLimits {
-    /// With what belongs to the network that the image is for.
+    /// With the settings that belong to the image's network.
     pub(super) fn of(self, preprocessing: &Preprocessing) -> Self {
         DecodeLimits { white_level: preprocessing.white_level, ..self }
     }
@@ -108,13 +113,13 @@ impl DecodeLimits {
     }
 }
 
-/// Megapixels with as many digits as tell two sizes apart.
+/// Megapixels, with enough digits to tell two sizes apart.
 fn megapixels(pixels: u64) -> String {
     let millions = pixels as f64 / 1e6;
     if millions < 10.0 { format!("{millions:.3}") } else { format!("{millions:.0}") }
 }
 
-/// Whether the name's ending is that of a format that can be decoded (any case).
+/// Whether the name has the ending of a supported format (any case).
 ///
 /// `jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff jp2 jpx j2k j2c jpc jpf pbm pgm ppm pnm`.
 pub fn is_image_name(path: &Path) -> bool {
@@ -122,11 +127,11 @@ pub fn is_image_name(path: &Path) -> bool {
     ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
-/// Decodes a stored image; a file's content, not its name, says which format it is.
+/// Decodes a stored image; the file's content, not its name, determines the format.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is no image, a damaged or truncated
-/// one, or over the limits.
+/// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is not an image, damaged,
+/// truncated or over the limits.
 pub fn decode_file<'a>(image: impl Into<ImageAt<'a>>, limits: DecodeLimits) -> Result<RgbImage> {
     match image.into() {
         ImageAt::File(path) => {
@@ -136,8 +141,8 @@ pub fn decode_file<'a>(image: impl Into<ImageAt<'a>>, limits: DecodeLimits) -> R
     }
 }
 
-/// Reads a stored image for those targets that `plan` names for an upright image of so many columns and
-/// rows: what [`resize`] makes of the decoded image, without more of it than is needed.
+/// Reads a stored image for the targets that `plan` returns for an upright image of these columns
+/// and rows. The result is that of [`resize`] on the decoded image, decoding no more than needed.
 ///
 /// # Errors
 /// Those of [`decode_file`].
@@ -154,9 +159,9 @@ pub(super) fn read_targets(
     }
 }
 
-/// The bytes of a file whose beginning is that of an image.
+/// The bytes of a file that begins like an image.
 fn read_image(path: &Path) -> Result<Vec<u8>> {
-    // Before opening it, which would wait for ever on a pipe.
+    // Checked before opening, which would block on a pipe.
     let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
     if !metadata.is_file() {
         return Err(Error::file(path, "expected an image file, found a folder or a device"));
@@ -171,7 +176,7 @@ fn read_image(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(metadata.len().min(sniff::ENOUGH) as usize);
     file.by_ref().take(sniff::ENOUGH).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     sniff::format(&bytes).map_err(|message| Error::file(path, message))?;
-    // The limit holds here too: a file may grow while it is read.
+    // The limit applies here too: a file may grow while it is read.
     bytes.reserve_exact(metadata.len().saturating_sub(bytes.len() as u64) as usize);
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     Ok(bytes)
@@ -180,14 +185,14 @@ fn read_image(path: &Path) -> Result<Vec<u8>> {
 /// Decodes an image in memory to 8-bit RGB, upright as its EXIF orientation says.
 ///
 /// # Errors
-/// A message that says what is wrong, without the file's name.
+/// A message without the file's name.
 pub fn decode_bytes(bytes: &[u8], limits: DecodeLimits) -> Result<RgbImage, String> {
     let format = sniff::format(bytes)?;
     let (image, orientation) = guarded(format, || decode_as(format, bytes, limits))?;
     Ok(orientation.apply(image))
 }
 
-/// The same as [`read_targets`] of bytes in memory.
+/// As [`read_targets`], of bytes in memory.
 pub(super) fn decode_targets(
     bytes: &[u8],
     limits: DecodeLimits,
@@ -217,14 +222,14 @@ fn decode_as(format: Format, bytes: &[u8], limits: DecodeLimits) -> Result<(RgbI
     }
 }
 
-/// libjpeg reports its errors by unwinding; the other decoders should never panic, and if one does on some
+/// libjpeg reports errors by unwinding. The other decoders should never panic; if one does on a
 /// hostile file, only that file is lost.
 fn guarded<T>(format: Format, decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|payload| Err(format!("cannot be decoded as {}: {}", format.name(), words(payload))))
 }
 
-/// What was thrown, in words: libjpeg's message, or nothing that a user could use.
+/// The message of a panic: libjpeg's, or nothing useful to a user.
 fn words(payload: Box<dyn Any + Send>) -> String {
     let words =
         payload.downcast_ref::<String>().and_then(|words| words.strip_prefix("libjpeg fatal error: "));
@@ -237,12 +242,12 @@ pub(super) fn buffer(width: u32, height: u32, bytes_per_pixel: usize) -> Result<
     let length = pixels.and_then(|pixels| pixels.checked_mul(bytes_per_pixel));
     let too_big = || format!("not enough memory for {width}x{height} pixels");
     let length = length.ok_or_else(too_big)?;
-    // `vec!` gets its zeros from the system for nothing, but aborts where there is no memory: ask first.
+    // `vec!` gets zeroed memory from the system for free, but aborts if there is none: ask first.
     Vec::<u8>::new().try_reserve_exact(length).map_err(|_| too_big())?;
     Ok(vec![0; length])
 }
 
-/// An RGB image from samples that a function turns into pixels, `channels` samples at a time.
+/// An RGB image from samples, converted by a function, `channels` samples at a time.
 pub(super) fn to_rgb(
     (width, height): (u32, u32),
     samples: &[u8],
@@ -256,7 +261,7 @@ pub(super) fn to_rgb(
     Ok(RgbImage { width, height, data })
 }
 
-/// Pillow's `cmyk2rgb`: ink 0 is none, 255 is full.
+/// Pillow's `cmyk2rgb`: 0 is no ink, 255 is full.
 pub(super) fn cmyk_to_rgb(cmyk: &[u8]) -> [u8; 3] {
     let light = 255 - i32::from(cmyk[3]);
     std::array::from_fn(|channel| {

@@ -27,7 +27,7 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     let (left, top) = (u32::from(frame.left), u32::from(frame.top));
     let (frame_width, frame_height) = (u32::from(frame.width), u32::from(frame.height));
     let transparent = frame.transparent;
-    // A frame that reaches over the screen's edge widens it.
+    // A frame that exceeds the screen widens it.
     let width = screen.0.max(left + frame_width);
     let height = screen.1.max(top + frame_height);
     limits.check(width, height)?;
@@ -39,7 +39,8 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     for (color, entry) in colors.iter_mut().zip(decoder.palette().map_err(damaged)?.chunks_exact(3)) {
         color.copy_from_slice(entry);
     }
-    // Around the frame lies the transparent colour, else the first; the background colour is not used.
+    // The frame is surrounded by the transparent colour, else the first; the background colour is
+    // not used.
     let around = colors[usize::from(transparent.unwrap_or(0))];
     let mut data = buffer(width, height, 3)?;
     if (frame_width, frame_height) != (width, height) {
@@ -54,7 +55,7 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     Ok((RgbImage { width, height, data }, Orientation::UPRIGHT))
 }
 
-/// A GIF without a palette is grey; it is given one that says so.
+/// Adds a grey palette to a GIF without one.
 fn with_palette(bytes: &[u8]) -> Cow<'_, [u8]> {
     const HEADER: usize = 13;
     const HAS_PALETTE: u8 = 0x80;

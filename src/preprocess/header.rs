@@ -7,11 +7,11 @@ use std::path::Path;
 use super::jpeg2000::Head;
 use super::sniff::{self, Format};
 
-/// So much of a file is looked at; the size of a JPEG, old or 2000, stands behind its metadata.
+/// Bytes of a file to look at; in JPEG and JPEG 2000 the size comes after metadata.
 const HEAD: u64 = 1 << 18;
 
-/// Columns and rows of the image at `path` as they lie in the file, which may be turned; `None` where its head does not
-/// tell. Nothing is decoded, and whether the rest of the file is whole is not known.
+/// Columns and rows of the image at `path` as stored, before any rotation; `None` if its head does
+/// not tell. Nothing is decoded, and the rest of the file is not checked.
 pub fn image_size(path: &Path) -> Option<(u32, u32)> {
     let mut head = head(path)?;
     let format = sniff::format(&head).ok()?;
@@ -29,7 +29,7 @@ pub fn image_size(path: &Path) -> Option<(u32, u32)> {
     }
 }
 
-/// Whether the head of the file at `path` promises 16 bits a sample.
+/// Whether the head of the file at `path` declares 16 bits a sample.
 pub(super) fn has_16_bits(path: &Path) -> bool {
     head_tells_16_bits(path).unwrap_or(false)
 }
@@ -50,7 +50,7 @@ fn head_tells_16_bits(path: &Path) -> Option<bool> {
 
 /// The first bytes of a file.
 fn head(path: &Path) -> Option<Vec<u8>> {
-    // Opening a pipe would wait for ever.
+    // Opening a pipe would block.
     if !std::fs::metadata(path).ok()?.is_file() {
         return None;
     }
@@ -68,7 +68,7 @@ fn size_in(format: Format, head: &[u8]) -> Option<(u32, u32)> {
         Format::Png => Some((big(16, 4)?, big(20, 4)?)),
         Format::Gif => Some((little(6, 2)?, little(8, 2)?)),
         Format::Bmp if little(14, 4)? == 12 => Some((little(18, 2)?, little(20, 2)?)),
-        // A negative height stands for lines from the top.
+        // A negative height means lines from the top.
         Format::Bmp => Some((little(18, 4)?, (little(22, 4)? as i32).unsigned_abs())),
         Format::WebP => match bytes(12, 4)? {
             b"VP8X" => Some((little(24, 3)? + 1, little(27, 3)? + 1)),
@@ -92,7 +92,7 @@ fn push(number: u32, byte: &u8) -> u32 {
     number << 8 | u32::from(*byte)
 }
 
-/// The frame's header, behind any number of other segments.
+/// The size in the frame header, after any number of other segments.
 fn jpeg(head: &[u8]) -> Option<(u32, u32)> {
     let mut at = 2;
     loop {
@@ -110,7 +110,7 @@ fn jpeg(head: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-/// The numbers behind the magic, between comments: columns, rows, and the largest value.
+/// The numbers after the magic, between comments: columns, rows, and the largest value.
 fn pnm_numbers(head: &[u8]) -> [Option<u32>; 3] {
     let lines = head.get(2..).unwrap_or_default().split(|byte| *byte == b'\n');
     let text: Vec<u8> = lines

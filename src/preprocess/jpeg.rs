@@ -1,9 +1,9 @@
-//! JPEG through mozjpeg's decoder, which is libjpeg-turbo's: slow integer DCT and smooth chroma upsampling,
-//! Pillow's settings.
+//! JPEG through mozjpeg's decoder, which is libjpeg-turbo's: slow integer DCT and smooth chroma
+//! upsampling, Pillow's settings.
 //!
-//! Where a network sees a smaller image, no more is decoded than it depends on: lines above are skipped
-//! (their blocks are read, but not transformed), those below are never read, and neither are columns beside.
-//! The bytes are the same.
+//! If a network sees a smaller image, only the pixels that it depends on are decoded: lines above
+//! are skipped (their blocks are read, but not transformed), lines below and columns beside are not
+//! read. The bytes are the same.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,12 +14,12 @@ use super::libjpeg::{Decoder, Lines, Space, Truncated};
 use super::orientation::Orientation;
 use super::resize::{Resizer, Stored, Target};
 
-/// The most scans. Real files have at most a dozen or so; a small file with thousands of scans over a large
-/// image would decode for hours.
+/// Maximum number of scans. Real files have a dozen at most; a small file with thousands of scans
+/// over a large image would decode for hours.
 const MAX_SCANS: usize = 500;
 
-/// The sizes, in eighths, that libjpeg-turbo decodes at faster than at the whole size: it has vector code for
-/// them, or nothing but the blocks' averages to compute.
+/// The sizes, in eighths, at which libjpeg-turbo is faster than at full size: it has vector code
+/// for them, or only the blocks' averages to compute.
 const EIGHTHS: [u32; 3] = [1, 2, 4];
 
 /// Decodes a JPEG. libjpeg's own errors unwind with a `String`.
@@ -27,7 +27,7 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     decode_with(bytes, limits, adobe_ink)
 }
 
-/// The same for a part of a TIFF, whose ink is not inverted.
+/// As [`decode`], for a part of a TIFF, whose ink is not inverted.
 pub(super) fn decode_plain_ink(bytes: &[u8], limits: DecodeLimits) -> Result<RgbImage, String> {
     Ok(decode_with(bytes, limits, cmyk_to_rgb)?.0)
 }
@@ -54,7 +54,7 @@ fn decode_with(bytes: &[u8], limits: DecodeLimits, ink: Ink) -> Result<(RgbImage
     })
 }
 
-/// The parts that `plan` names for an upright image of so many columns and rows, resized.
+/// The targets that `plan` returns for an upright image of these columns and rows.
 pub(super) fn targets(
     bytes: &[u8],
     limits: DecodeLimits,
@@ -86,7 +86,7 @@ pub(super) fn targets(
         let mut first = 0;
         let mut next = 0;
         if plain && columns.len() >= LEAST {
-            // The smooth upsampling of chroma looks at a neighbour: a block more on either side.
+            // Smooth chroma upsampling uses a neighbour: one more block on either side.
             let left = columns.start.saturating_sub(block(across));
             let right = (columns.end + block(across)).min(width);
             if right - left < width {
@@ -97,7 +97,7 @@ pub(super) fn targets(
             next = (rows.start / block(down)).saturating_sub(1) * block(down);
             lines.skip(next);
         }
-        // Whether a file without an end is truncated only shows when all of it has been read.
+        // A file without an end marker can be found truncated only by reading all of it.
         let end = if complete { rows.end } else { height };
         each_line(&mut lines, adobe_ink, next..end, |y, line| {
             resizers.iter_mut().for_each(|resizer| resizer.push(y, line, first));
@@ -106,10 +106,11 @@ pub(super) fn targets(
     })
 }
 
-/// Fewer columns or lines are not worth leaving the rest out, and libjpeg has special cases for very few.
+/// Leaving out fewer columns or lines is not worth it, and libjpeg has special cases for very few.
 const LEAST: usize = 64;
 
-/// Whether so many eighths of an image leave two pixels for each pixel of `targets`, along both sides.
+/// Whether this many eighths of an image leave two pixels for each pixel of `targets`, along both
+/// sides.
 fn suffices(eighths: u32, targets: &[Target]) -> bool {
     let leaves = |side: u32, size: u64| u64::from(side) * u64::from(eighths) >= 2 * 8 * size;
     targets.iter().all(|target| {
@@ -117,15 +118,15 @@ fn suffices(eighths: u32, targets: &[Target]) -> bool {
     })
 }
 
-/// What four samples of ink look like.
+/// Converts four samples of ink to RGB.
 type Ink = fn(&[u8]) -> [u8; 3];
 
-/// Adobe stores ink inverted, and nobody else writes CMYK.
+/// Adobe stores ink inverted, and no other program writes CMYK.
 fn adobe_ink(cmyk: &[u8]) -> [u8; 3] {
     cmyk_to_rgb(&[255 - cmyk[0], 255 - cmyk[1], 255 - cmyk[2], 255 - cmyk[3]])
 }
 
-/// Reads lines `rows` and hands each over as RGB.
+/// Reads lines `rows` and passes each on as RGB.
 fn each_line(
     lines: &mut Lines<'_>,
     ink: Ink,
@@ -153,7 +154,7 @@ fn each_line(
 struct Opened<'a> {
     jpeg: Decoder<'a>,
     orientation: Orientation,
-    /// Whether its end marker is there.
+    /// Whether its end marker exists.
     complete: bool,
 }
 
@@ -169,7 +170,7 @@ fn open(bytes: &[u8], limits: DecodeLimits) -> Result<Opened<'_>, String> {
     Ok(Opened { jpeg, orientation, complete })
 }
 
-/// libjpeg makes RGB of all but ink.
+/// libjpeg converts all but ink to RGB.
 fn output_space(space: Space) -> Space {
     match space {
         Space::JCS_CMYK | Space::JCS_YCCK => Space::JCS_CMYK,
@@ -177,7 +178,7 @@ fn output_space(space: Space) -> Space {
     }
 }
 
-/// Runs `read`, and says in words that the file has ended too early.
+/// Runs `read`, and turns [`Truncated`] into a message.
 fn whole<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|payload| match payload.is::<Truncated>() {
         true => Err("the JPEG is truncated; copy or download it again".to_string()),
@@ -189,7 +190,7 @@ fn damaged(message: String) -> String {
     format!("the JPEG is damaged: {message}")
 }
 
-/// EXIF blocks are joined, as a long one is split over markers; the last XMP packet counts.
+/// Joins EXIF blocks, as a long one is split over markers; the last XMP packet counts.
 fn orientation(jpeg: &Decoder) -> Orientation {
     const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
     let mut exif: Option<Vec<u8>> = None;
@@ -204,7 +205,8 @@ fn orientation(jpeg: &Decoder) -> Orientation {
     Orientation::find(exif.as_deref(), xmp)
 }
 
-/// Counts the scans up to the end marker, or a few more than are allowed, and says whether the marker is there.
+/// Counts the scans up to the end marker, or a few more than allowed, and tells whether the marker
+/// exists.
 fn scans(bytes: &[u8]) -> (usize, bool) {
     let mut count = 0;
     let mut rest = bytes;

@@ -1,7 +1,8 @@
 //! JPEG 2000: a codestream alone (`.j2k`, `.j2c`, `.jpc`), or in the boxes of a JP2 or JPX file.
 //!
-//! Reversible files have Pillow's pixels; irreversible ones differ by a level here and there, as OpenJPEG rounds
-//! elsewhere. Samples of more than 8 bits keep the highest 8, as in the other formats.
+//! Reversible files have Pillow's pixels; irreversible ones differ by a level here and there, as
+//! OpenJPEG rounds elsewhere. Samples of more than 8 bits keep the highest 8, as in the other
+//! formats.
 
 use std::fmt::Display;
 
@@ -16,13 +17,13 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     let head = Head::find(bytes).ok_or("the JPEG 2000 file is damaged: it has no size")?;
     limits.check(head.width, head.height)?;
     head.check()?;
-    // Without strictness, missing data would be grey, and so are missing tiles.
+    // Even a strict decoder leaves missing tiles grey, so they are counted.
     let found = head.tiles_found();
     if found < head.tiles {
         return Err(damaged(format!("{found} of {} tiles are there", head.tiles)));
     }
     let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
-    // Another codestream behind the first would be taken instead, and has not been checked.
+    // The decoder would take another codestream after the first, which has not been checked.
     let image = Image::new(&bytes[..head.end], &settings).map_err(damaged)?;
     if (image.width(), image.height()) != (head.width, head.height) {
         return Err("the JPEG 2000 file is damaged: it has two sizes".to_string());
@@ -36,24 +37,24 @@ fn damaged(error: impl Display) -> String {
     format!("the JPEG 2000 file is damaged or truncated ({error}); copy or download it again")
 }
 
-/// What the head of a file says.
+/// Contents of a file's head.
 pub(super) struct Head<'a> {
     pub(super) width: u32,
     pub(super) height: u32,
     components: u16,
     tiles: u64,
-    /// Samples that the file's palette makes of one.
+    /// Number of samples that the file's palette makes of one.
     mapped: usize,
     is_ink: bool,
     /// Bits of a sample of the first component.
     pub(super) depth: u8,
     stream: &'a [u8],
-    /// Where the first codestream ends.
+    /// Offset of the end of the first codestream.
     end: usize,
 }
 
 impl<'a> Head<'a> {
-    /// Looks for the first codestream in `bytes`, which may end early.
+    /// Finds the first codestream in `bytes`, which may end early.
     pub(super) fn find(bytes: &'a [u8]) -> Option<Self> {
         const CODESTREAM: &[u8] = b"\xFF\x4F\xFF\x51";
         let (mut mapped, mut is_ink) = (0, false);
@@ -112,7 +113,7 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// Refuses what would take much memory, or what Pillow gives no meaning to.
+    /// Refuses images that would take much memory, or that Pillow gives no meaning.
     fn check(&self) -> Result<(), String> {
         let channels = self.mapped.max(usize::from(self.components));
         if !(1..=4).contains(&channels) {
@@ -125,14 +126,14 @@ impl<'a> Head<'a> {
         Ok(())
     }
 
-    /// How many tiles have data: the markers from the first on.
+    /// Number of tiles with data: the markers from the first on.
     fn tiles_found(&self) -> u64 {
         let field = |at, count| field(self.stream, at, count);
         let mut found = vec![false; self.tiles as usize];
         let mut at = 2;
         while let Some(marker) = field(at, 2) {
             let length = match marker {
-                // The head of a part of a tile, with the tile's number and the part's length.
+                // The header of a tile part, with the tile's number and the part's length.
                 0xFF90 => {
                     let tile = field(at + 4, 2).and_then(|tile| found.get_mut(tile as usize));
                     tile.into_iter().for_each(|tile| *tile = true);
@@ -149,13 +150,13 @@ impl<'a> Head<'a> {
     }
 }
 
-/// A number of so many bytes.
+/// A big-endian number of `count` bytes.
 fn field(bytes: &[u8], at: usize, count: usize) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(count)?)?;
     Some(bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
 }
 
-/// The boxes of a file or of a box: kind and content, which is cut off where the bytes end.
+/// The boxes of a file or of a box: type and content, which is cut off where the bytes end.
 struct Boxes<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -206,9 +207,10 @@ fn levels(component: &ComponentData, white_level: Option<u16>) -> Vec<u8> {
     component.samples().iter().map(|&sample| level(sample, depth, white_level)).collect()
 }
 
-/// The 8 bits of a sample of `depth` bits: the highest, or all of them and zeros behind, as Pillow has them.
+/// The 8 bits of a sample of `depth` bits: the highest, or all of them followed by zeros, as in
+/// Pillow.
 fn level(sample: f32, depth: u32, white_level: Option<u16>) -> u8 {
-    // A cast keeps to the type's range, and takes what is no number for 0.
+    // A cast saturates to the type's range, and converts NaN to 0.
     let whole = ((sample + 0.5) as u64).min((1 << depth) - 1);
     if depth == u16::BITS {
         return narrow(whole as u16, white_level);
@@ -230,7 +232,7 @@ mod tests {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pixels").join(name)
     }
 
-    /// What docs/decoding.md says of files whose pixels are not the same in every decoder.
+    /// Checks docs/decoding.md on files whose pixels differ between decoders.
     #[test]
     fn irreversible_files_are_near_pillows_pixels() {
         for (name, most, mean) in
@@ -262,7 +264,7 @@ mod tests {
         assert!(message.contains("589824 tiles"), "{message}");
         let message = refused(&with(40, &[0x40, 0]));
         assert!(message.contains("16384 components"), "{message}");
-        // Data for the first of four tiles, as in a file that a few bytes could blow up.
+        // Data for the first of four tiles, as in a file that few bytes could blow up.
         let message =
             refused(&with(8, &[0, 0, 0, 122, 0, 0, 0, 94, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 61, 0, 0, 0, 47]));
         assert!(message.contains("1 of 4 tiles are there"), "{message}");
@@ -272,7 +274,7 @@ mod tests {
         let at = palette.windows(4).position(|kind| kind == b"pclr").unwrap();
         palette[at + 6] = 200;
         assert!(refused(&palette).contains("200 components"), "{}", refused(&palette));
-        // A second codestream is not looked at.
+        // A second codestream is ignored.
         let (mut two, whole) = (fs::read(fixture("rgb.jp2")).unwrap(), fs::read(fixture("rgb.jp2")).unwrap());
         two.extend(u32::try_from(8 + file.len()).unwrap().to_be_bytes());
         two.extend(b"jp2c");

@@ -1,15 +1,16 @@
 //! From an image file to the network's input: decode, orient, resize, crop, normalise, augment.
 //!
 //! The reference is torchvision's `transforms()` of a weight entry, applied to
-//! `ImageOps.exif_transpose(Image.open(path)).convert("RGB")`. Up to normalisation the bytes are the same,
-//! with one intended difference: 16-bit grey is scaled to 8 bits by its high byte, as 16-bit colour is
-//! (Pillow clips it). The order of the resize's passes is that of Pillow 13, which changed it for tall
-//! images. JPEG goes through a decoder of libjpeg's family, since others differ by a few levels, and so do JPEGs in a
-//! TIFF. JPEG 2000 is exact where it is reversible, and a level or two away where it is not. Alpha is dropped, not
-//! composited; animations give their first frame.
+//! `ImageOps.exif_transpose(Image.open(path)).convert("RGB")`. Up to normalisation the bytes are
+//! the same, with one intended difference: 16-bit grey is scaled to 8 bits by its high byte, as
+//! 16-bit colour is (Pillow clips it). The order of the resize's passes is that of Pillow 13, which
+//! changed it for tall images. JPEG, also inside a TIFF, is decoded by a member of libjpeg's
+//! family, since others differ by a few levels. JPEG 2000 is exact where it is reversible, and a
+//! level or two away where it is not. Alpha is dropped, not composited; animations give their first
+//! frame.
 //!
-//! Everything here is a pure function of its arguments. Nothing that a file holds can cause a panic:
-//! sizes are checked against [`DecodeLimits`] before anything is allocated for the pixels.
+//! Everything here is a pure function of its arguments. No file can cause a panic: sizes are
+//! checked against [`DecodeLimits`] before anything is allocated for the pixels.
 
 mod augment;
 mod bit_depth;
@@ -74,7 +75,8 @@ impl RgbImage {
             return;
         }
         for row in self.data.chunks_exact_mut(self.width as usize * 3) {
-            // Reversing the bytes reverses the pixels and each pixel's channels; the latter is undone.
+            // Reversing the bytes reverses the pixels and each pixel's channels; the latter is
+            // undone.
             row.reverse();
             for pixel in row.chunks_exact_mut(3) {
                 pixel.swap(0, 2);
@@ -93,7 +95,7 @@ impl RgbImage {
     }
 }
 
-/// An image on its way into a network.
+/// An image for a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     /// `crop_size` × `crop_size`.
@@ -108,7 +110,7 @@ impl From<RgbImage> for Input {
     }
 }
 
-/// How a resized pixel is made of its neighbours. Both are antialiased when they shrink.
+/// The resize filter. Both are antialiased when they shrink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
@@ -130,15 +132,17 @@ pub struct Preprocessing {
     pub interpolation: Interpolation,
     /// Subtracted from each channel (red, green, blue), after scaling to [0, 1].
     pub mean: [f32; 3],
-    /// What each channel is then divided by.
+    /// The divisor of each channel.
     pub std: [f32; 3],
-    /// What becomes of an image that is no square.
+    /// Handling of images that are not square.
     #[serde(default, skip_serializing_if = "Fit::is_crop")]
     pub fit: Fit,
-    /// Red, green and blue of [`Fit::Pad`]'s margins; the mean where absent ([`Preprocessing::margin_color`]).
+    /// Red, green and blue of [`Fit::Pad`]'s margins; the mean where absent
+    /// ([`Preprocessing::margin_color`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_color: Option<[u8; 3]>,
-    /// Which sample is white in images of 16 bits a sample ([`DecodeLimits::white_level`]); 65535 where absent.
+    /// The white value of images of 16 bits a sample ([`DecodeLimits::white_level`]); 65535 where
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub white_level: Option<u16>,
 }
@@ -152,7 +156,7 @@ impl Preprocessing {
     /// The largest `resize_size` or `crop_size` that [`Preprocessing::mistake`] accepts.
     pub const MAX_SIZE: u32 = 4096;
 
-    /// What makes these numbers unusable, if anything; for presets that come from a file.
+    /// The error in these numbers, if any; for presets from a file.
     pub fn mistake(&self) -> Option<String> {
         for (key, size) in [("resize_size", self.resize_size), ("crop_size", self.crop_size)] {
             if !(1..=Self::MAX_SIZE).contains(&size) {
@@ -168,16 +172,18 @@ impl Preprocessing {
         None
     }
 
-    /// The pixels of `image` for evaluation, `crop_size` × `crop_size`: with [`Fit::Crop`] the shorter side resized to
-    /// `resize_size`, then the centre, with black margins where the resized image is smaller.
+    /// The pixels of `image` for evaluation, `crop_size` × `crop_size`: with [`Fit::Crop`] the
+    /// shorter side resized to `resize_size`, then the centre, with black margins where the resized
+    /// image is smaller.
     ///
-    /// torchvision's `resize` and `center_crop` on a Pillow image, byte for byte; [`Fit`] says whose the others are.
+    /// torchvision's `resize` and `center_crop` on a Pillow image, byte for byte; [`Fit`] names the
+    /// references of the others.
     pub fn eval_pixels(&self, image: &RgbImage) -> RgbImage {
         let (target, place) = self.fit_target((image.width, image.height), self.scale());
         self.padded(resize(image, &target), place)
     }
 
-    /// The same of a stored image, of which no more is decoded than is needed.
+    /// As [`Preprocessing::eval_pixels`], of a stored image, decoding no more than needed.
     ///
     /// # Errors
     /// Those of [`decode_file`].
@@ -200,7 +206,8 @@ impl Preprocessing {
         self.normalise_pixels(&input.pixels, input.shift, out);
     }
 
-    /// The same with the numbers of a pixel together: `height × width × 3`.
+    /// As [`Preprocessing::normalise_into`], with the numbers of a pixel together: `height × width
+    /// × 3`.
     ///
     /// # Panics
     /// If `out` does not have exactly `3 × height × width` elements.
@@ -215,13 +222,13 @@ impl Preprocessing {
         }
     }
 
-    /// What becomes of each value of a channel.
+    /// The normalised value of each value of a channel.
     fn table(&self, channel: usize, shift: f32) -> [f32; 256] {
         let (mean, std) = (self.mean[channel], self.std[channel]);
         std::array::from_fn(|value| (value as f32 / 255.0 + shift - mean) / std)
     }
 
-    /// The same for pixels that a view shares.
+    /// As [`Preprocessing::normalise_pixels_into`], for pixels that are shared by views.
     pub fn normalise_pixels(&self, pixels: &RgbImage, shift: [f32; 3], out: &mut [f32]) {
         assert_eq!(out.len(), pixels.data.len(), "one float a byte");
         let plane = out.len() / 3;
@@ -249,7 +256,7 @@ fn resized_size(new_short: u32, width: u32, height: u32) -> (u64, u64) {
     if width <= height { (new_short, new_long) } else { (new_long, new_short) }
 }
 
-/// torchvision's `center_crop` along one axis: the part of `size` that is kept, and its place in the crop.
+/// torchvision's `center_crop` along one axis: the kept part of `size`, and its place in the crop.
 fn central_window(size: u64, crop: u32) -> (std::ops::Range<u64>, usize) {
     let wide = u64::from(crop);
     if size <= wide {

@@ -9,16 +9,17 @@ pub(super) struct Orientation(u8);
 impl Orientation {
     pub(super) const UPRIGHT: Orientation = Orientation(1);
 
-    /// From an EXIF block (a TIFF structure, with or without the `Exif\0\0` before it) and an XMP packet.
+    /// From an EXIF block (a TIFF structure, with or without a leading `Exif\0\0`) and an XMP
+    /// packet.
     ///
-    /// XMP counts only where EXIF is silent. What is malformed is ignored: a picture with a broken
-    /// thumbnail directory is still a picture.
+    /// XMP counts only without EXIF orientation. Malformed data are ignored: a picture with a
+    /// broken thumbnail directory is still a picture.
     pub(super) fn find(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Self {
         let value = exif.and_then(from_exif).or_else(|| xmp.and_then(from_xmp));
         Orientation::from_value(value.unwrap_or(1))
     }
 
-    /// From the tag's value; what is no orientation is upright.
+    /// From the tag's value; an invalid value is upright.
     pub(super) fn from_value(value: u32) -> Self {
         match value {
             2..=8 => Orientation(value as u8),
@@ -31,12 +32,12 @@ impl Orientation {
         (matches!(self.0, 2 | 3 | 7 | 8), matches!(self.0, 3 | 4 | 6 | 7))
     }
 
-    /// Whether, when that is undone, lines of the file are columns of the upright image.
+    /// Whether, after undoing the mirroring, lines of the file are columns of the upright image.
     pub(super) fn transposes(self) -> bool {
         self.0 >= 5
     }
 
-    /// The upright image's columns and rows, for a file of so many.
+    /// The upright image's columns and rows, given the file's.
     pub(super) fn upright(self, (width, height): (u32, u32)) -> (u32, u32) {
         if self.transposes() { (height, width) } else { (width, height) }
     }

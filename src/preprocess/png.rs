@@ -1,5 +1,5 @@
-//! PNG, every kind, expanded as Pillow expands it: alpha and transparent colours are ignored, a palette gives
-//! its colours, 16 bits keep their high byte.
+//! PNG, every kind, expanded as in Pillow: alpha and transparent colours are ignored, palette
+//! indices become colours, 16 bits keep their high byte.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -11,13 +11,13 @@ use super::bit_depth::narrow;
 use super::decode::{DecodeLimits, buffer, to_rgb};
 use super::orientation::Orientation;
 
-/// What the decoder may allocate for itself (rows and metadata, not pixels).
+/// Maximum bytes that the decoder may allocate for itself (rows and metadata, not pixels).
 const METADATA_BYTES: usize = 64 << 20;
 
-/// Decodes a PNG. As Pillow does, it reads one whose end is missing, or whose pixels have a wrong checksum, where all of the
-/// compressed pixels are there: they bear a checksum of their own.
+/// Decodes a PNG. Like Pillow, it accepts a missing end or a wrong checksum of the pixels if all
+/// compressed pixels are present: they have a checksum of their own.
 pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
-    // The checksum inside costs a pass over the pixels; those of the file vouch for them otherwise.
+    // The inner checksum costs a pass over the pixels; those of the file cover them otherwise.
     let options = DecodeOptions::default();
     read(bytes, limits, options.clone()).or_else(|error| match mended(bytes) {
         Some(mended) => {
@@ -29,7 +29,8 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     })
 }
 
-/// The file with checksums of its pixels that are right, and with an end; `None` if it has both, or if a chunk is cut.
+/// The file with corrected checksums of its pixels, and with an end; `None` if it has both, or if a
+/// chunk is cut.
 fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
     const SIGNATURE: usize = 8;
     const END: [u8; 12] = *b"\0\0\0\0IEND\xAE\x42\x60\x82";
@@ -83,11 +84,12 @@ fn read(
     let (color, depth) = reader.output_color_type();
     let mut samples = buffer(u32::try_from(line).map_err(|_| "the PNG's lines are too long")?, height, 1)?;
     reader.next_frame(&mut samples).map_err(damaged)?;
-    // What follows the pixels may hold the orientation; if it is damaged, the pixels are there all the same.
+    // Chunks after the pixels may hold the orientation; if they are damaged, the pixels are still
+    // good.
     let _ = reader.finish();
     let info = reader.info();
     if depth == BitDepth::Sixteen {
-        // In place: the bytes of a sample are two.
+        // In place: a sample has two bytes.
         for at in 0..samples.len() / 2 {
             let sample = u16::from_be_bytes([samples[2 * at], samples[2 * at + 1]]);
             samples[at] = narrow(sample, limits.white_level);
@@ -125,8 +127,8 @@ fn expand(
     }
 }
 
-/// An image from indices of `bits` bits, packed from the high bits down, each row `line` bytes. An index
-/// without a colour is black. The last row may lack its padding.
+/// An image from indices of `bits` bits, packed from the high bits down, with rows of `line` bytes.
+/// An index without a colour is black. The last row may lack its padding.
 pub(super) fn from_indices(
     (width, height): (u32, u32),
     indices: &[u8],

@@ -1,4 +1,4 @@
-//! PBM, PGM and PPM (Netpbm), which torchvision's `ImageFolder` takes too.
+//! PBM, PGM and PPM (Netpbm), which torchvision's `ImageFolder` accepts too.
 
 use std::io::Cursor;
 
@@ -14,7 +14,7 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     let decoder = PnmDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     limits.check(width, height)?;
-    // The densest form has eight pixels a byte: a header that promises more must not be believed.
+    // The densest form has eight pixels a byte: a larger size in the header is false.
     if u64::from(width) * u64::from(height) > bytes.len() as u64 * 8 {
         return Err(truncated());
     }
@@ -23,7 +23,7 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
         DynamicImage::ImageLuma8(grey) => to_rgb(size, &grey, 1, |v| [v[0]; 3]),
         DynamicImage::ImageRgb8(rgb) => Ok(RgbImage { width, height, data: rgb.into_raw() }),
         other => {
-            // Pillow rounds the samples of this format, where it keeps the high byte in others.
+            // Pillow rounds the samples of this format, but keeps the high byte in others.
             let rgb = other.into_rgb16();
             let rounded = |sample: u16| ((u32::from(sample) + 128) / 257) as u8;
             let byte = |&sample: &u16| match limits.white_level {

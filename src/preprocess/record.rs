@@ -1,4 +1,4 @@
-//! Images without a file of their own: one of many in a file, raw and all of one size.
+//! Images without files of their own: raw and of one size, many in a file.
 
 use std::fmt;
 use std::fs::File;
@@ -11,7 +11,7 @@ use super::decode::DecodeLimits;
 use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
 
-/// Where an image is read from.
+/// Source of an image.
 #[derive(Clone, Copy, Debug)]
 pub enum ImageAt<'a> {
     /// From a file of its own.
@@ -41,29 +41,29 @@ impl<'a> From<&'a PathBuf> for ImageAt<'a> {
 
 /// A file of many raw images.
 pub struct Packed {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What it holds.
+    /// Its contents.
     pub bytes: Bytes,
-    /// The place of the first image's pixels.
+    /// Offset of the first image's pixels.
     pub start: u64,
-    /// From one image's pixels to the next one's, in bytes.
+    /// Distance between two images' pixels, in bytes.
     pub stride: u64,
     /// Columns and rows of each image.
     pub size: (u32, u32),
-    /// How its pixels lie.
+    /// Order of the values.
     pub channels: Channels,
 }
 
 /// The bytes of a file of images.
 pub enum Bytes {
-    /// Left where they are.
+    /// On disk.
     File(File),
     /// In memory, because the file keeps them in another form.
     Memory(Vec<u8>),
 }
 
-/// How the pixels of a raw image lie, a byte a value, rows from the top.
+/// Order of the values of a raw image, a byte each, rows from the top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channels {
     /// A byte a pixel.
@@ -91,7 +91,7 @@ impl Packed {
 #[derive(Clone)]
 pub struct Record {
     file: Arc<Packed>,
-    /// From 0.
+    /// Counted from 0.
     index: usize,
 }
 
@@ -101,12 +101,12 @@ impl Record {
         Record { file: Arc::clone(file), index }
     }
 
-    /// The file that it is in.
+    /// The path of its file.
     pub fn file(&self) -> &Path {
         &self.file.path
     }
 
-    /// Its number there, from 0.
+    /// Its index there, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
@@ -118,10 +118,10 @@ impl Record {
         path.into()
     }
 
-    /// The pixels as they lie in the file.
+    /// The pixels as stored in the file.
     ///
     /// # Errors
-    /// [`Error::Io`] if they cannot be read, or are not there any more.
+    /// [`Error::Io`] if they cannot be read, or no longer exist.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let (width, height) = self.file.size;
         let values = if self.file.channels == Channels::Grey { 1 } else { 3 };
@@ -157,7 +157,7 @@ impl fmt::Debug for Record {
     }
 }
 
-/// Records are the same if they are in the same place.
+/// Records are equal if they are in the same place.
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
         self.index == other.index && self.file.path == other.file.path

@@ -1,6 +1,6 @@
-//! What a file is, by its first bytes.
+//! Recognises file formats by their first bytes.
 
-/// How many bytes of a file [`format`] looks at.
+/// Number of bytes that [`format`] examines.
 pub(super) const ENOUGH: u64 = 4096;
 
 /// The formats that can be decoded.
@@ -31,7 +31,7 @@ impl Format {
     }
 }
 
-/// The format, or what the bytes are instead and what to do about it.
+/// The format, or a description of what the bytes are instead, with a remedy.
 pub(super) fn format(bytes: &[u8]) -> Result<Format, String> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     let at = |offset: usize, magic: &[u8]| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
@@ -56,7 +56,7 @@ pub(super) fn format(bytes: &[u8]) -> Result<Format, String> {
     }
 }
 
-/// `P1` to `P6`, a blank, and then numbers or a comment: two letters alone begin many a text.
+/// `P1` to `P6`, a blank, and then numbers or a comment: two letters alone begin many texts.
 fn is_pnm(bytes: &[u8]) -> bool {
     match bytes {
         [b'P', b'1'..=b'6', blank, rest @ ..] if blank.is_ascii_whitespace() => {
@@ -67,7 +67,7 @@ fn is_pnm(bytes: &[u8]) -> bool {
     }
 }
 
-/// Formats that exist but are not read: where the magic stands, the magic, the name.
+/// Formats that are not supported: offset of the magic, the magic, the name.
 const UNREAD: [(usize, &[u8], &str); 15] = [
     (4, b"ftypavif", "an AVIF image"),
     (4, b"ftypavis", "an AVIF image"),
@@ -118,7 +118,7 @@ fn not_an_image(bytes: &[u8]) -> String {
     )
 }
 
-/// The file's beginning, if it reads as text.
+/// The file's beginning, if it is text.
 fn leading_text(bytes: &[u8]) -> Option<&str> {
     let start = &bytes[..bytes.len().min(512)];
     let text = match std::str::from_utf8(start) {

@@ -1,4 +1,5 @@
-//! Against Pillow and torchvision, through the files that `tests/oracle/pixels.py` wrote; and against hostile bytes.
+//! Compares with Pillow and torchvision through files written by `tests/oracle/pixels.py`, and
+//! tests hostile bytes.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +9,8 @@ use super::*;
 
 const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 1_000_000, decode: Decode::Exact, white_level: None };
 
-/// `tests/fixtures/pixels`, or the folder that `PIXELS` names: `--many` images, for the tests named `…torchvision`.
+/// `tests/fixtures/pixels`, or the folder in `PIXELS`: `--many` images, for the tests named
+/// `…torchvision`.
 fn fixtures() -> PathBuf {
     match std::env::var_os("PIXELS") {
         Some(folder) => folder.into(),
@@ -57,7 +59,7 @@ fn crc_of(image: &RgbImage) -> String {
     crc(image.data.iter().copied())
 }
 
-/// Reading a file no further than is needed gives what decoding all of it gives.
+/// Reading a file only as far as needed gives the same as decoding all of it.
 #[test]
 fn files_read_as_far_as_needed_equal_torchvision() {
     for row in rows("expected.csv") {
@@ -92,9 +94,8 @@ fn files_read_as_far_as_needed_equal_torchvision() {
     }
 }
 
-/// Reduced by the decoder, the network's input stays near what it was, upright and in place; and files that
-/// cannot be reduced stay the same.
-/// The same pixels in another coding, which Pillow too reads as the same: made by `jpegtran -arithmetic` and by Pillow.
+/// The same pixels in another coding, which Pillow too reads as the same: made by `jpegtran
+/// -arithmetic` and by Pillow.
 #[test]
 fn rare_codings_hold_the_same_pixels() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -109,6 +110,8 @@ fn rare_codings_hold_the_same_pixels() {
     }
 }
 
+/// Reduced by the decoder, the network's input stays close to the exact one, upright and in place;
+/// files that cannot be reduced are unchanged.
 #[test]
 fn fast_decoding_moves_pixels_little() {
     let crop = preset(6, 5, Interpolation::Bilinear);
@@ -175,7 +178,8 @@ fn decoded_and_preset_pixels_equal_pillow_and_torchvision() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), expected.len(), wrong.join("\n"));
 }
 
-/// What README and docs/recipe.md say of grey images; that the values are Pillow's is tested above.
+/// Checks README and docs/recipe.md on grey images; the test above compares the values with
+/// Pillow's.
 #[test]
 fn grey_images_have_three_equal_channels() {
     let grey = |name: &str| {
@@ -202,7 +206,7 @@ fn grey_images_have_three_equal_channels() {
     };
     let grey = |values: [u8; 3]| values.map(|value| [value; 3]).concat();
     assert_eq!(decoded(ColorType::Grayscale, BitDepth::Eight, &[0, 100, 255], 3), grey([0, 100, 255]));
-    // What is transparent keeps its grey, and 16 bits keep their high byte.
+    // Transparent pixels keep their grey, and 16 bits keep their high byte.
     let transparent = [7, 255, 100, 0, 255, 128];
     assert_eq!(decoded(ColorType::GrayscaleAlpha, BitDepth::Eight, &transparent, 3), grey([7, 100, 255]));
     let wide = [0x12, 0x34, 0x80, 0xFF, 0x00, 0xFF];
@@ -275,8 +279,8 @@ fn squashed_and_padded_images_equal_torchvision() {
     }
 }
 
-/// Random parts of a squashed or padded image: the whole is one of them, and none has another shape than the ratios
-/// allow of the image's own.
+/// Random parts of a squashed or padded image: the whole is one of them, and the shape of each is
+/// within the ratios, relative to the image's own.
 #[test]
 fn training_sees_parts_in_the_shape_that_evaluation_sees() {
     let image = RgbImage { width: 96, height: 32, data: (0..96 * 32 * 3).map(|b| (b % 247) as u8).collect() };
@@ -308,7 +312,7 @@ fn training_sees_parts_in_the_shape_that_evaluation_sees() {
     }
 }
 
-/// What Pillow reads of them, and refuses too: a checksum inside the compressed pixels vouches for these.
+/// PNGs that Pillow reads, or refuses, alike: a checksum inside the compressed pixels covers these.
 #[test]
 fn pngs_without_an_end_or_with_a_wrong_checksum_are_read_as_pillow_does() {
     let name = "grey8.png";
@@ -328,16 +332,16 @@ fn pngs_without_an_end_or_with_a_wrong_checksum_are_read_as_pillow_does() {
     let wrong = with(at + 4 + length);
     assert_eq!(decoded(&wrong).unwrap(), whole, "a wrong checksum");
     assert_eq!(decoded(&wrong[..wrong.len() - 12]).unwrap(), whole, "both");
-    // Pixels that have changed, or are not there, are another matter.
+    // Changed or missing pixels are an error.
     assert!(decoded(&with(at + 4 + length / 2)).is_err());
     assert!(decoded(&bytes[..at + 4 + length / 2]).unwrap_err().contains("truncated"));
     assert!(decoded(&bytes[..at + 8 + length]).is_err(), "the second half is missing");
 }
 
-/// Heads of files tell what decoding them does, but for the turning.
+/// Heads of files agree with decoding, except for the rotation.
 #[test]
 fn sizes_are_read_from_the_heads_of_files() {
-    // A GIF's screen grows with a frame that reaches over its edge.
+    // A frame that exceeds a GIF's screen widens it.
     let rows = rows("expected.csv").into_iter().filter(|row| row[0] != "over-the-edge.gif");
     for row in rows {
         let found = image_size(&fixtures().join(&row[0])).map(|(width, height)| [width, height]);
@@ -450,7 +454,7 @@ fn the_limit_is_checked_before_pixels_are_decoded() {
             row[0]
         );
     }
-    // A bitmap, a PNG and a JPEG that claim far more than they hold.
+    // A bitmap, a PNG and a JPEG that claim far more than they contain.
     let mut bmp = fs::read(fixtures().join("rgb24.bmp")).unwrap();
     bmp[18..22].copy_from_slice(&60_000u32.to_le_bytes());
     bmp[22..26].copy_from_slice(&50_000u32.to_le_bytes());
@@ -489,7 +493,8 @@ fn truncated_files_are_refused() {
     }
 }
 
-/// Every fixture cut and bent at many places: an image or a message, never a panic, and soon.
+/// Every fixture, cut and corrupted at many places, gives an image or a message, never a panic, and
+/// soon.
 #[test]
 fn hostile_bytes_give_an_image_or_a_message() {
     let mut state = 0x2545_F491_4F6C_DD1Du64;
@@ -504,7 +509,7 @@ fn hostile_bytes_give_an_image_or_a_message() {
         let whole = fs::read(fixtures().join(&row[0])).unwrap();
         for round in 0..24 {
             let mut bytes = whole.clone();
-            // Headers are where the trouble is: every other change is among the first bytes.
+            // Headers are the critical part: every other change is among the first bytes.
             let reach = if round % 2 == 0 { bytes.len().min(64) } else { bytes.len() };
             for _ in 0..=random(3) {
                 let at = random(reach);

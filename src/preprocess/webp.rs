@@ -1,7 +1,7 @@
 //! WebP: the colours of the still image or of the first frame, alpha left out.
 //!
-//! The container is walked here, and the decoder gets the one chunk that holds the colours: alpha is not
-//! needed, and neither is blending, because nothing lies under a first frame.
+//! The container is walked here, and the decoder gets the one chunk that holds the colours: alpha
+//! is not needed, and neither is blending, because nothing lies under a first frame.
 
 use std::io::Cursor;
 

@@ -1,10 +1,10 @@
-//! The methods, a row each: what tells one from another is asked of the row.
+//! The methods, a row each, with the properties that distinguish them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// `strategy.method`: what to do.
+/// The method of a run, `strategy.method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
@@ -35,7 +35,7 @@ pub enum Trains {
     AllStages,
 }
 
-/// What tells a method from others.
+/// Properties of a method.
 struct Row {
     method: Method,
     name: &'static str,

@@ -211,8 +211,8 @@ impl Recipe {
         self.source.places.keys().map(String::as_str)
     }
 
-    /// A path of the recipe as the working directory sees it: relative ones start at the recipe's folder, and one that is not there
-    /// is read as a line of a list is ([`located`]).
+    /// A path of the recipe as the working directory sees it: relative ones start at the recipe's
+    /// folder, and one that is not there is read as a line of a list is ([`located`]).
     pub fn resolve(&self, path: &Path) -> PathBuf {
         located(self.source.path.parent().unwrap_or(Path::new("")), path.as_os_str().as_bytes())
     }

@@ -1,12 +1,13 @@
-//! The reference of a recipe's keys, from the schema's rows: the tables of `docs/recipe.md`, and
-//! `recipes/reference.yaml`. With `TL_WRITE_REFERENCE` set (`make reference`) the tests write them.
+//! The reference of a recipe's keys, generated from the schema's rows: the tables of
+//! `docs/recipe.md`, and `recipes/reference.yaml`. With `TL_WRITE_REFERENCE` set (`make reference`)
+//! the tests write them.
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::schema::{KEYS, Key, Kind};
 
-/// Where remarks stand in the annotated recipe, in characters.
+/// Column of the remarks in the annotated recipe, in characters.
 const REMARKS: usize = 32;
 
 fn file(name: &str) -> PathBuf {
@@ -17,13 +18,13 @@ fn row(key: &Key) -> String {
     format!("| `{}` | {} | {} | {} |", key.path, key.kind.expected(), key.default, key.meaning)
 }
 
-/// The key of a row of a table.
+/// The key of a table row.
 fn key_of(line: &str) -> Option<usize> {
     let path = line.strip_prefix("| `")?.split('`').next()?;
     KEYS.iter().position(|key| key.path == path)
 }
 
-/// The table of a key: that of its outermost section; empty for what stands in none.
+/// The table of a key: that of its outermost section; empty for a key outside of sections.
 fn table_of(key: &Key) -> &'static str {
     match (key.path.split_once('.'), key.kind) {
         (Some((section, _)), _) => section,
@@ -32,7 +33,7 @@ fn table_of(key: &Key) -> &'static str {
     }
 }
 
-/// `text` with the rows of its tables made anew.
+/// `text` with the rows of its tables replaced.
 fn with_tables(text: &str) -> String {
     let mut out = String::new();
     let mut table = None;

@@ -1,8 +1,9 @@
 //! The table of all keys of a recipe: one row, one key.
 //!
-//! Validation, the "did you mean" hints, `--set`, the notes on keys that a method does not use, the tables of
-//! `docs/recipe.md` and `recipes/reference.yaml` all come from it (`make reference` writes the two, and a test
-//! compares them). A new key is a row here, a field in `sections.rs`, and its use.
+//! Validation, the "did you mean" hints, `--set`, the notes on keys that a method does not use, the
+//! tables of `docs/recipe.md` and `recipes/reference.yaml` are all derived from it (`make
+//! reference` writes the last two, and a test compares them). A new key needs a row here, a field
+//! in `sections.rs`, and code that uses it.
 
 use super::Method;
 use super::kind::MANY;
@@ -16,20 +17,20 @@ pub struct Key {
     pub path: &'static str,
     /// The type of its value.
     pub kind: Kind,
-    /// Its default, in the reference's words.
+    /// Its default, as worded in the reference.
     pub default: &'static str,
-    /// Its meaning, in the reference's words.
+    /// Its meaning, as worded in the reference.
     pub meaning: &'static str,
-    /// A value for the annotated recipe, as YAML has it; empty for a section.
+    /// A YAML value for the annotated recipe; empty for a section.
     pub example: &'static str,
-    /// What stands behind it there; may be empty.
+    /// The remark after the example; may be empty.
     pub remark: &'static str,
-    /// Whether it stands there in a comment, because it would exclude another key.
+    /// Whether the example is commented out, because it would exclude another key.
     pub commented: bool,
-    /// The methods that use it; all of them where none is named. `auto` and `race` stand for themselves,
-    /// whatever they choose.
+    /// The methods that use it; empty for all. `auto` and `race` are listed themselves, whatever
+    /// they choose.
     pub users: &'static [Method],
-    /// Other words for it that people bring from elsewhere; they get a hint, not a pass.
+    /// Names of this key in other tools; they get a hint, and are not accepted.
     pub(super) also: &'static [&'static str],
 }
 
@@ -84,7 +85,7 @@ use Kind::*;
 /// Methods with a training loop.
 const FINE_TUNING: &[Method] = &[Method::Partial, Method::Full, Method::Scratch];
 
-/// Sizes of images in pixels, a side: ten times what any published network reads.
+/// Image sides in pixels: the maximum is ten times the input of any published network.
 const SIDE: Kind = Whole(1, 4096);
 
 /// Every key, in the order of the reference.

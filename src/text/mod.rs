@@ -1,4 +1,5 @@
-//! Words of messages: counts, lists cut short, hints, names that look alike, paths that can be opened again.
+//! Text for messages: counts, shortened lists, hints, look-alike names, paths that can be opened
+//! again.
 
 pub mod look_alikes;
 pub mod path_text;

@@ -44,8 +44,9 @@ pub fn typed(path: &Path) -> PathBuf {
     located(Path::new(""), path.as_os_str().as_bytes())
 }
 
-/// The path that a line of a list means, below `folder`: as it is written if that is there; else without blanks around it, with
-/// `/` for the back-slashes of Windows, or with the bytes that its `\xHH` stand for, whichever is there.
+/// The path that a line of a list means, below `folder`: as written if that exists; else without
+/// surrounding blanks, with `/` for Windows' back-slashes, or with the bytes of its `\xHH`,
+/// whichever exists.
 pub fn located(folder: &Path, written: &[u8]) -> PathBuf {
     let written_path = folder.join(OsStr::from_bytes(written));
     let there = |path: &PathBuf| path.symlink_metadata().is_ok();
@@ -60,7 +61,7 @@ pub fn located(folder: &Path, written: &[u8]) -> PathBuf {
     others.into_iter().flatten().map(|path| folder.join(path)).find(there).unwrap_or(written_path)
 }
 
-/// A path, or none, as [`path_text`] has it, for serde's `serialize_with`.
+/// Serializes a path, or none, as [`path_text`], for serde's `serialize_with`.
 ///
 /// # Errors
 /// Those of the serializer.

@@ -52,7 +52,7 @@ pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// The verb of so many.
+/// The verb for this number.
 pub fn are(count: usize) -> &'static str {
     if count == 1 { "is" } else { "are" }
 }

@@ -1,6 +1,7 @@
-//! What the frozen prefix makes of each image, computed once and kept: in memory up to a limit, then in a
-//! file in the run folder. The file has no name, so it goes with the process, however that ends; a run that
-//! goes on computes the prefix again, in the same batches, and so to the same bits.
+//! Outputs of the frozen prefix for each image, computed once and kept: in memory up to a limit,
+//! then in a file in the run folder. The file has no name, so it vanishes with the process, however
+//! that ends. A resumed run computes the prefix again, in the same batches, and so to the same
+//! bits.
 
 use tch::{Kind, Tensor};
 
@@ -15,19 +16,20 @@ use crate::models::{Activations, Folding, Network, channels_last};
 use crate::plan::CacheSettings;
 use crate::preprocess::DrawKey;
 
-/// What is kept of a run's images; nothing where nothing is frozen.
+/// The kept rows of a run's images; none without frozen stages.
 #[derive(Default)]
 pub(super) struct ActivationCache {
-    /// A row for each view of each training image: all images by the first view, then by the second.
+    /// A row for each view of each training image: all images by the first view, then by the
+    /// second.
     pub train: Option<RowStore>,
     /// A row for each validation image.
     pub val: Option<RowStore>,
-    /// What was not kept though it was wanted.
+    /// A note if rows were to be kept but were not.
     pub note: Option<String>,
 }
 
 impl ActivationCache {
-    /// Decides what is to be kept, and computes it. The decision depends on the plan and the images alone.
+    /// Decides what to keep, and computes it. The decision depends only on the plan and the images.
     pub(super) fn compute(
         job: &TrainingJob,
         network: &Network,
@@ -73,17 +75,17 @@ impl ActivationCache {
         Ok(kept)
     }
 
-    /// The training rows, if they are what evaluation would see of these images.
+    /// The training rows, if they are the same as evaluation's.
     pub(super) fn train_as_in_evaluation(&self, job: &TrainingJob) -> Option<&RowStore> {
         self.train.as_ref().filter(|_| job.augment.is_none())
     }
 }
 
-/// How many rows each training image has: one where its pixels are the same in every epoch, those that the
-/// recipe asks for where they are random, and none where keeping them would save nothing.
+/// Number of rows of each training image: one if its pixels are the same in every epoch, the
+/// recipe's number if they are random, and none if keeping them would save nothing.
 pub(super) fn views(job: &TrainingJob) -> usize {
     if !job.settings.mixing.is_none() {
-        // What is mixed is images, and differently in every step.
+        // Mixing applies to images, and differs in every step.
         return 0;
     }
     let views = if job.augment.is_none() { 1 } else { job.settings.kept_views };
@@ -92,7 +94,7 @@ pub(super) fn views(job: &TrainingJob) -> usize {
     if views < job.settings.epochs + head { views } else { 0 }
 }
 
-/// Which draw of the augmentation an epoch (from 0) sees.
+/// The draw of the augmentation in an epoch (from 0).
 pub(super) fn view_of(job: &TrainingJob, epoch: usize) -> usize {
     match job.settings.kept_views {
         0 => epoch,
@@ -100,8 +102,9 @@ pub(super) fn view_of(job: &TrainingJob, epoch: usize) -> usize {
     }
 }
 
-/// Calls `compute` with the evaluation batches of `samples`, as the first stages have left them, from `store` where it
-/// has them; then `each` with the indices and what came of it, in order. The network is as it is now, folded.
+/// Calls `compute` with the evaluation batches of `samples` after the first stages, from `store` if
+/// it has them; then `each` with the indices and the results, in order. The network has its current
+/// values, folded.
 pub(super) fn each_batch<T: Send>(
     job: &TrainingJob,
     network: &Network,
@@ -130,7 +133,7 @@ pub(super) fn each_batch<T: Send>(
         |span| store.read(&span.collect::<Vec<_>>(), folder),
         |networks, rows| {
             let Some(network) = networks.first() else { return Err(Error::run("there is no network")) };
-            // As the stage before left them.
+            // In the memory layout of the previous stage.
             let values = if rows.dim() == 4 { channels_last(&rows)? } else { rows };
             let values = upload(&values, network.device())?;
             compute(network, &Activations { stages: frozen, values })
@@ -177,7 +180,7 @@ fn fill(
     )
 }
 
-/// What is left of the memory and of the file, in bytes.
+/// The remaining memory and file space, in bytes.
 struct Room {
     memory: usize,
     disk: usize,
@@ -191,7 +194,7 @@ impl Room {
         }
     }
 
-    /// Takes `bytes`, memory first; how many of them are to be in memory, or nothing if there is no room.
+    /// Takes `bytes`, memory first; returns how many of them are in memory, or `None` without room.
     fn take(&mut self, bytes: usize) -> Option<usize> {
         let memory = bytes.min(self.memory);
         let disk = bytes - memory;
@@ -204,7 +207,7 @@ impl Room {
     }
 }
 
-/// The shape of what the prefix makes of one image.
+/// Shape of the prefix's output for one image.
 fn row_shape(job: &TrainingJob, network: &Network) -> Result<Vec<i64>> {
     let side = i64::from(job.preprocessing.crop_size);
     let image = Tensor::f_zeros([1, 3, side, side], (Kind::Float, network.device()))

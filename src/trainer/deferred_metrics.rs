@@ -1,5 +1,5 @@
-//! Losses and right predictions of steps, read from a GPU now and then: each reading waits for all that it has been
-//! given to do. The CPU has done it when it says so, and is read at each step.
+//! Losses and right predictions of steps, read from a GPU only now and then: each reading waits for
+//! all its pending work. A CPU has finished when a call returns, and is read at each step.
 
 use tch::{Device, Kind, Tensor};
 
@@ -14,9 +14,9 @@ struct Step {
     step: usize,
     images: usize,
     outcome: Outcome,
-    /// The gradient's norm, where it is clipped.
+    /// The gradient's norm, if clipped.
     norm: Option<Tensor>,
-    /// Whether its gradients were not used: float16 has overflown.
+    /// Whether its gradients were not used, because of a float16 overflow.
     skipped: bool,
 }
 
@@ -34,7 +34,7 @@ impl DeferredMetrics {
         DeferredMetrics { every: if device.is_cuda() { Self::EVERY } else { 1 }, steps: Vec::new() }
     }
 
-    /// Takes the numbers of a step, and reads them when it is time.
+    /// Adds the numbers of a step, and reads them when it is time.
     pub fn push(
         &mut self,
         (step, images): (usize, usize),
@@ -80,7 +80,7 @@ impl DeferredMetrics {
     }
 }
 
-/// Numbers without dimensions, in one copy.
+/// Reads scalars, in one copy.
 fn numbers<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<Vec<f64>> {
     let tensors: Vec<&Tensor> = tensors.collect();
     if tensors.is_empty() {

@@ -1,4 +1,4 @@
-//! Parts of a step that a GPU, float16 or a lack of memory asks for.
+//! Parts of a step that are specific to GPUs, float16 or a lack of memory.
 
 use tch::{Device, Kind, Tensor};
 
@@ -11,8 +11,9 @@ use crate::models::Network;
 use crate::optim::clip_grad_norm;
 use crate::text::words::counted;
 
-/// Clips all gradients as [`clip_grad_norm`] does; the norm before that, as a number on the device. On a GPU nothing
-/// waits for it: the factor is computed there, and a norm that is not finite is seen when it is read.
+/// Clips all gradients as [`clip_grad_norm`] does; returns the norm before that, as a scalar on the
+/// device. On a GPU nothing waits for it: the factor is computed there, and a norm that is not
+/// finite is found when it is read.
 pub(super) fn clip<'a>(
     params: impl Iterator<Item = &'a Tensor>,
     most: f64,
@@ -37,10 +38,11 @@ pub(super) fn clip<'a>(
     clip(gradients(params)?).map_err(Error::torch("clip the gradients"))
 }
 
-/// Divides the gradients by the loss scale; whether all are finite, so that the step may be made.
+/// Divides the gradients by the loss scale; returns whether all are finite, so that the step may be
+/// made.
 ///
 /// # Errors
-/// [`Error::Diverged`] where they are not, however small the scale has become.
+/// [`Error::Diverged`] if they are not finite even at the smallest scale.
 pub(super) fn unscale(
     job: &TrainingJob,
     network: &Network,
@@ -71,7 +73,7 @@ fn gradients<'a>(params: impl Iterator<Item = &'a Tensor>) -> Result<Vec<Tensor>
     Ok(found)
 }
 
-/// Puts running statistics back to what they were.
+/// Restores running statistics.
 pub(super) fn put_back(statistics: &[(Tensor, Tensor)]) -> Result<()> {
     let _guard = tch::no_grad_guard();
     statistics.iter().try_for_each(|(live, kept)| {
@@ -79,7 +81,7 @@ pub(super) fn put_back(statistics: &[(Tensor, Tensor)]) -> Result<()> {
     })
 }
 
-/// What to say where a batch of `images` goes through the network in parts from now on.
+/// The note that a batch of `images` goes through the network in parts from now on.
 pub(super) fn smaller_parts(learner: &Learner, most: usize, images: usize) -> String {
     let same = match learner.normalises_batches() {
         false => "the same training to rounding (but for what dropout draws)".to_string(),

@@ -24,8 +24,8 @@ use crate::preprocess::DrawKey;
 use crate::recipe::BatchNormMode;
 use crate::util::random::seed_of;
 
-/// Runs the steps of one epoch that `progress` has not done yet; returns the last learning rate. Where the
-/// output of the frozen stages was `kept`, no image is decoded.
+/// Runs the steps of one epoch that `progress` has not done yet; returns the last learning rate. If
+/// the output of the frozen stages was `kept`, no image is decoded.
 pub(super) fn train_epoch(
     job: &TrainingJob,
     network: &Network,
@@ -40,7 +40,7 @@ pub(super) fn train_epoch(
     let mode = Mode { dropout: true, batch_statistics: job.settings.batch_norm == BatchNormMode::Train };
     let view = view_of(job, epoch);
     let order = order(job.seed, epoch, job.train.len());
-    // The last batch may be larger than the others, so that a finished epoch is told by its steps.
+    // The last batch may be larger than the others, so a finished epoch is recognised by its steps.
     let step = state.progress.step;
     let done = if step < steps { step * job.settings.batch_size } else { order.len() };
     let rest = &order[done..];
@@ -67,7 +67,7 @@ pub(super) fn train_epoch(
             })
         })?,
         None => {
-            // What the threads share is images and numbers; the rest of the job stays on this one.
+            // Threads share images and numbers only; the rest of the job stays on this one.
             let TrainingJob { train, preprocessing, augment, limits, seed, .. } = *job;
             batching.run_on(
                 device,
@@ -88,27 +88,27 @@ pub(super) fn train_epoch(
     under_way.finish()
 }
 
-/// An epoch under way.
+/// An epoch in progress.
 struct Epoch<'a, 's> {
     learner: Learner<'a>,
     /// Counted from 0.
     epoch: usize,
     steps: usize,
     schedule: Schedule,
-    /// On the validation images, of the epochs before.
+    /// On the validation images, of the previous epochs.
     accuracies: Vec<f64>,
     deferred: DeferredMetrics,
-    /// Whether memory has sufficed for a step.
+    /// Whether memory was enough for a step.
     proven: bool,
     started: Instant,
-    /// Trained on since it was started.
+    /// Images trained on since it was started.
     images: usize,
     state: &'s mut State,
     observer: &'s mut dyn Observer,
 }
 
 impl Epoch<'_, '_> {
-    /// A step on these training images, which `xs` brings.
+    /// A step on these training images; `xs` returns their activations.
     fn step(&mut self, images: &[usize], xs: impl FnOnce() -> Result<Activations>) -> Result<()> {
         let (job, network) = (self.learner.job, self.learner.network);
         let global = self.epoch * self.steps + self.state.progress.step;
@@ -137,7 +137,7 @@ impl Epoch<'_, '_> {
             optimizer.step(self.schedule.factor(global as u64, &self.accuracies))?;
         }
         if let Some(ema) = ema {
-            // Weights that are still warming up are no part of the average.
+            // Weights in warm-up are not part of the average.
             ema.update(global == 0 || self.epoch < job.settings.warmup_epochs)?;
         }
         progress.step += 1;
@@ -146,7 +146,7 @@ impl Epoch<'_, '_> {
         Ok(())
     }
 
-    /// Loss and gradients of a batch, in smaller parts where memory runs out.
+    /// Loss and gradients of a batch, in smaller parts if memory runs out.
     fn gradient(
         &mut self,
         global: usize,
@@ -157,13 +157,13 @@ impl Epoch<'_, '_> {
         let (learner, device) = (&self.learner, self.learner.network.device());
         let State { optimizer, scale, most_at_once, .. } = &mut *self.state;
         let before = *most_at_once;
-        // What memory suffices for at the first step suffices for the others.
+        // Memory that is enough for the first step is enough for the others.
         let statistics = if self.proven { Vec::new() } else { learner.statistics()? };
         let outcome = with_back_off(most_at_once, images, learner.least(), device, |most| {
             if most != before {
                 put_back(&statistics)?;
             }
-            // Dropout draws from libtorch's generator: set anew for each step, it needs no saving.
+            // Dropout draws from libtorch's generator: seeded for each step, it need not be saved.
             tch::manual_seed(seed_of(learner.job.seed, &format!("step {global}")));
             optimizer.zero_grad()?;
             learner.gradient(xs, targets, most, scale.as_ref())
@@ -198,14 +198,15 @@ impl Epoch<'_, '_> {
     }
 }
 
-/// The row of a training image in the store: one view after the other. Without augmentation there is one.
+/// The row of a training image in the store: view after view. Without augmentation there is one
+/// view.
 fn view_row(job: &TrainingJob, view: usize, image: usize) -> usize {
     let view = if job.augment.is_none() { 0 } else { view };
     view * job.train.len() + image
 }
 
-/// The batch of a step as it is trained on: images and labels, or mixed images and shares of classes. Images
-/// that are mixed have not been through any stage: see [`super::kept`].
+/// The batch of a step as trained on: images and labels, or mixed images and shares of classes.
+/// Mixed images have not been through any stage: see [`super::kept`].
 fn mixed(job: &TrainingJob, global: usize, xs: Activations, labels: Tensor) -> Result<(Activations, Tensor)> {
     match job.settings.mixing.draw(job.seed, global as u64, job.preprocessing.crop_size) {
         Some(mixture) => {
@@ -216,7 +217,7 @@ fn mixed(job: &TrainingJob, global: usize, xs: Activations, labels: Tensor) -> R
     }
 }
 
-/// The order in which an epoch sees the images: a shuffle that depends on seed and epoch alone.
+/// The order of the images in an epoch: a shuffle that depends only on seed and epoch.
 fn order(seed: u64, epoch: usize, count: usize) -> Vec<usize> {
     let mut generator = ChaCha8Rng::seed_from_u64(seed_of(seed, &format!("order {epoch}")) as u64);
     let mut order: Vec<usize> = (0..count).collect();

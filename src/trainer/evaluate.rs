@@ -1,4 +1,4 @@
-//! Measuring a network on images.
+//! Evaluates a network on images.
 
 use super::TrainingJob;
 use super::activation_cache::each_batch;
@@ -10,14 +10,14 @@ use crate::inference::measure::{count, labels_of};
 use crate::models::{Activations, Network};
 use crate::stats::metrics::{Counter, Evaluation};
 
-/// Measures `network` on `samples`, in inference mode. A signal ends it with
+/// Evaluates `network` on `samples`, in inference mode. A signal ends it with
 /// [`Error::Interrupted`](crate::Error::Interrupted).
 pub fn evaluate(job: &TrainingJob, network: &Network, samples: &[Sample]) -> Result<Evaluation> {
     evaluate_from(job, network, samples, None)
 }
 
-/// The same, from the output of the frozen stages where it was kept: to the last bit what [`evaluate`] says,
-/// for the batches are the same.
+/// As [`evaluate`], from the kept output of the frozen stages, if any: the same to the last bit,
+/// because the batches are the same.
 pub(super) fn evaluate_from(
     job: &TrainingJob,
     network: &Network,

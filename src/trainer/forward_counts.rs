@@ -1,4 +1,4 @@
-//! How often images go through the network: what keeping the frozen stages' output saves.
+//! How often images go through the network: the savings of keeping the frozen stages' output.
 
 use std::fmt;
 
@@ -10,16 +10,16 @@ use crate::models::Network;
 use crate::run::history::LinearHead;
 use crate::text::words::counted;
 
-/// Images that go through some of the stages, so many times in a whole run.
+/// Number of times that images go through some of the stages in a whole run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ForwardCount {
     /// `train`, `val` or `test`.
     pub part: &'static str,
-    /// The stages, `conv1 to layer3.1`; with the head's name at the end where it is run too.
+    /// The stages, `conv1 to layer3.1`; with the head's name at the end if it is run too.
     pub stages: String,
-    /// How many images; each kept view of a training image is one.
+    /// Number of images; each kept view of a training image is one.
     pub images: usize,
-    /// How often.
+    /// Number of passes.
     pub times: usize,
 }
 
@@ -31,8 +31,8 @@ impl fmt::Display for ForwardCount {
     }
 }
 
-/// The passes of a run of `epochs` epochs. What a run that was stopped did again is not counted: a resumed run
-/// has the report of one that was never stopped.
+/// The passes of a run of `epochs` epochs. Work repeated after an interruption is not counted: a
+/// resumed run has the same report as an uninterrupted one.
 pub(super) fn forward_counts(
     job: &TrainingJob,
     network: &Network,
@@ -63,7 +63,7 @@ pub(super) fn forward_counts(
         }
         (None, _) => forward_counts.push(count("train", &all, images, epochs + head)),
     }
-    // Once more at the end, on the model that is kept.
+    // Once more at the end, with the kept model.
     let (images, times) = (job.val.len(), epochs + head + 1);
     match &kept.val {
         Some(_) => {

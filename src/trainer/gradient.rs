@@ -1,4 +1,5 @@
-//! The gradient of one batch: forward, loss, backward; whole, or in parts whose gradients add up to the same.
+//! The gradient of one batch: forward, loss, backward; whole, or in parts whose gradients have the
+//! same sum.
 
 use tch::{Kind, Reduction, Tensor};
 
@@ -9,27 +10,27 @@ use crate::error::{Error, Result};
 use crate::models::{Activations, Network, Role, layers::Mode};
 use crate::recipe::BatchNormMode;
 
-/// What a batch is trained by.
+/// Everything needed to train on a batch.
 pub(super) struct Learner<'a> {
     pub job: &'a TrainingJob<'a>,
     pub network: &'a Network,
-    /// Stages that do not learn yet.
+    /// Number of stages that do not learn yet.
     pub held: usize,
     pub mode: Mode,
     pub class_weights: Option<&'a Tensor>,
 }
 
-/// What a batch has come to, on the device: nothing has waited for it.
+/// Results of a batch, on the device: nothing has waited for them.
 pub(super) struct Outcome {
-    /// The mean loss of the batch; auxiliary classifiers are not in it.
+    /// The mean loss of the batch, without auxiliary classifiers.
     pub loss: Tensor,
-    /// Right predictions.
+    /// Number of right predictions.
     pub right: Tensor,
 }
 
 impl Learner<'_> {
-    /// Adds the gradient of the mean loss over a batch, times the loss scale where there is one, to the gradients of
-    /// the parameters. No more than `most` images go through the network at once.
+    /// Adds the gradient of the mean loss over a batch, times the loss scale if there is one, to
+    /// the gradients of the parameters. At most `most` images go through the network at once.
     pub fn gradient(
         &self,
         xs: &Activations,
@@ -57,18 +58,18 @@ impl Learner<'_> {
         outcome.ok_or_else(|| Error::run("a batch without images"))
     }
 
-    /// The least images that may go through the network at once: BatchNorm cannot normalise one by itself.
+    /// Minimum number of images in the network at once: BatchNorm cannot normalise a single image.
     pub fn least(&self) -> usize {
         if self.normalises_batches() { 2 } else { 1 }
     }
 
-    /// Whether what the network makes of an image depends on the others of its batch.
+    /// Whether the network's output for an image depends on the others of its batch.
     pub fn normalises_batches(&self) -> bool {
         self.job.settings.batch_norm == BatchNormMode::Train && self.network.has_running_statistics()
     }
 
-    /// Running statistics as they are now, with their counts: a forward pass that fails half-way has moved some of
-    /// them.
+    /// Copies of the running statistics, with their counts: a failed forward pass may have changed
+    /// some of them.
     pub fn statistics(&self) -> Result<Vec<(Tensor, Tensor)>> {
         let vars = self.network.vars().iter().chain(self.network.auxiliary_vars());
         let moves = |role| matches!(role, Role::RunningStatistic | Role::BatchCount);
@@ -81,7 +82,8 @@ impl Learner<'_> {
         moved.map(|var| copy(&var.tensor)).collect()
     }
 
-    /// Without `whole` the mean over these images; with it, their share of the mean over a batch of that weight.
+    /// Without `whole` the mean over these images; with it, their share of the mean over a batch of
+    /// that weight.
     fn backward(
         &self,
         xs: &Activations,
@@ -124,19 +126,20 @@ impl Learner<'_> {
         Ok(Outcome { loss: value, right })
     }
 
-    /// What PyTorch divides the sum of a batch's losses by for their mean: the weights of the labels' classes, or the
-    /// number of images, where targets are shares of classes too.
+    /// PyTorch's divisor of the sum of a batch's losses: the weights of the labels' classes, or the
+    /// number of images if targets are shares of classes.
     fn weight(&self, targets: &Tensor) -> Result<Tensor> {
         let weigh = || match self.class_weights {
             Some(weights) if targets.dim() == 1 => weights.f_index_select(0, targets)?.f_sum(Kind::Float),
-            // On the CPU whatever the device: a number without dimensions needs no copy.
+            // On the CPU for any device: a scalar needs no copy.
             _ => Tensor::f_from_slice(&[targets.size()[0] as f32])?.f_reshape([0i64; 0]),
         };
         weigh().map_err(Error::torch("weigh a batch"))
     }
 }
 
-/// Predictions that are the target, or that have its largest share where the target is shares `[N, K]`.
+/// Number of predictions that equal the target, or its largest share if the targets are shares `[N,
+/// K]`.
 fn right(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let labels = match targets.dim() {
         1 => targets.shallow_clone(),

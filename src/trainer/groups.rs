@@ -1,11 +1,12 @@
-//! Which stages are trained when, and at what rate.
+//! When stages are trained, and at what rate.
 
 use super::TrainingJob;
 use crate::models::{Network, Role};
 use crate::optim::{AdamW, Optimizer, OptimizerConfig, ParamGroup, Sgd};
 use crate::plan::{OptimizerSettings, TrainSettings};
 
-/// How many stages are held in `epoch` (from 0): those that are frozen, and those whose turn has not come.
+/// Number of stages that do not learn in `epoch` (from 0): frozen ones, and those to be unfrozen
+/// later.
 pub(super) fn held(job: &TrainingJob, network: &Network, epoch: usize) -> usize {
     let rows = job.settings.groups.iter();
     let joined = network.trained_groups().into_iter().zip(rows).find(|(_, row)| row.from_epoch <= epoch + 1);
@@ -20,7 +21,8 @@ pub(super) fn optimizer(settings: &TrainSettings, network: &Network) -> Optimize
     };
     let decays = |role: Role| settings.decay_norm_and_bias || role == Role::Weight;
     let stages = network.trained_groups();
-    // What stands between the stages and the head goes with the last group; alone, it has the body's rate.
+    // Layers between the stages and the head belong to the last group; alone, they have the body's
+    // rate.
     let group_of = |stage: Option<usize>| {
         stage.map(|stage| stages.iter().position(|group| group.stages.contains(&stage)))
     };

@@ -1,8 +1,8 @@
-//! The linear head before fine-tuning: LP-FT (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
-//! Underperform Out-of-Distribution", ICLR 2022).
+//! The linear head before fine-tuning: LP-FT (Kumar et al., "Fine-Tuning can Distort Pretrained
+//! Features and Underperform Out-of-Distribution", ICLR 2022).
 //!
-//! The gradients of a random head move the stages behind it before it has learnt anything. A head that has
-//! been fitted to the features as they are leaves them where they are good already.
+//! The gradients of a random head change the stages before it until it has learnt something. A head
+//! that is fitted to the features keeps them where they are already good.
 
 use tch::Tensor;
 
@@ -18,7 +18,8 @@ use crate::plan::LinearHeadSettings;
 use crate::recipe::ClassWeights;
 use crate::run::history::LinearHead;
 
-/// Fits the head of `network` to its features of the training images, as evaluation sees them, and measures it.
+/// Fits the head of `network` to its features of the training images, as seen by evaluation, and
+/// measures it.
 pub(super) fn fit_head(
     job: &TrainingJob,
     network: &Network,

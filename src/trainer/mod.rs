@@ -1,8 +1,8 @@
 //! Training by gradient: one loop, from the first step to the last epoch.
 //!
-//! Nothing here prints: what happens goes to an [`Observer`], what comes out is returned. A run can stop
-//! between any two steps and go on exactly: the order of the images, their augmentation and dropout are
-//! functions of the seed and of the place, and the rest is in the checkpoint.
+//! Nothing here prints: events go to an [`Observer`], results are returned. A run can stop between
+//! any two steps and resume exactly: the order of the images, their augmentation and dropout are
+//! functions of the seed and the position, and the rest is in the checkpoint.
 
 mod activation_cache;
 mod deferred_metrics;
@@ -50,17 +50,17 @@ use epoch::train_epoch;
 use evaluate::evaluate_from;
 use head::fit_head;
 
-/// What a training run is given.
+/// Inputs of a training run.
 pub struct TrainingJob<'a> {
-    /// How to train.
+    /// Training settings.
     pub settings: &'a TrainSettings,
-    /// How images become inputs.
+    /// Conversion of images to inputs.
     pub preprocessing: &'a Preprocessing,
-    /// How training images vary.
+    /// Random changes to training images.
     pub augment: &'a Augmentation,
-    /// The most pixels that an image may have.
+    /// Limits of decoding.
     pub limits: DecodeLimits,
-    /// Names the images: a run goes on with the same ones only.
+    /// Identifies the images: a run resumes with the same ones only.
     pub fingerprint: &'a str,
     /// Trained on.
     pub train: &'a [Sample],
@@ -70,21 +70,21 @@ pub struct TrainingJob<'a> {
     pub test: Option<&'a [Sample]>,
     /// Number of classes.
     pub classes: usize,
-    /// Where all randomness comes from.
+    /// The seed of all randomness.
     pub seed: u64,
-    /// Threads that decode.
+    /// Number of decoding threads.
     pub threads: usize,
-    /// Where checkpoints and the best model go.
+    /// The folder of checkpoints and the best model.
     pub folder: &'a RunFolder,
-    /// What the model file says about itself.
+    /// Metadata of the model file.
     pub card: &'a Card,
-    /// Asked between two steps.
+    /// Checked between two steps.
     pub signals: &'a Signals,
     /// How much of a batch is measured at once.
     pub parts: BackOff,
 }
 
-/// Where a run stands, for those who watch it.
+/// Progress of a run, for observers.
 pub struct Step {
     /// Counted from 1.
     pub epoch: usize,
@@ -96,25 +96,25 @@ pub struct Step {
     pub loss: f64,
     /// The share of right predictions of the epoch so far.
     pub accuracy: f64,
-    /// Training images per second since the epoch began or the run went on.
+    /// Training images per second since the epoch began or the run resumed.
     pub images_per_second: f64,
 }
 
-/// Watches a run.
+/// Observer of a run.
 pub trait Observer {
     /// After each step.
     fn step(&mut self, step: &Step);
     /// After each epoch; `best` if it is kept unless a later one is better.
     fn epoch(&mut self, row: &EpochRow, best: bool);
-    /// While something is computed before the first epoch: `done` of `total` images.
+    /// During computations before the first epoch: `done` of `total` images.
     fn preparing(&mut self, what: &str, done: usize, total: usize) {
         let _ = (what, done, total);
     }
-    /// When something has turned out otherwise than planned, and goes on.
+    /// After a deviation from the plan that does not stop the run.
     fn note(&mut self, text: &str) {
         let _ = text;
     }
-    /// Before the first epoch, where fine-tuning begins with a fitted head.
+    /// Before the first epoch, if fine-tuning begins with a fitted head.
     fn linear_head(&mut self, head: &LinearHead) {
         let _ = head;
     }
@@ -127,27 +127,27 @@ pub struct KeptEpoch {
     pub epoch: usize,
     /// Its accuracy on the validation images.
     pub val_accuracy: f64,
-    /// Why this one.
+    /// Why this epoch.
     pub reason: String,
 }
 
 impl KeptEpoch {
-    /// The one that there is.
+    /// The only epoch.
     pub fn only(row: &EpochRow) -> Self {
         KeptEpoch { epoch: row.epoch, val_accuracy: row.val_accuracy, reason: "there is no other".into() }
     }
 }
 
-/// A training that ended before its last epoch, because nothing became better.
+/// Early end of a training, because nothing improved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct StoppedEarly {
     /// The last epoch that was trained, from 1.
     pub epoch: usize,
-    /// The epochs that there could have been.
+    /// The planned number of epochs.
     pub of: usize,
-    /// Epochs without a better one that were waited for.
+    /// Epochs without improvement that were waited for.
     pub patience: usize,
-    /// The epoch that is kept.
+    /// The kept epoch.
     pub kept: usize,
 }
 
@@ -171,38 +171,39 @@ impl fmt::Display for StoppedEarly {
     }
 }
 
-/// What a training has come to, besides the model in the run folder.
+/// Result of a training, besides the model in the run folder.
 pub struct Trained {
-    /// Every epoch.
+    /// All epochs.
     pub epochs: Vec<EpochRow>,
-    /// The one whose model is kept.
+    /// The epoch whose model is kept.
     pub best: KeptEpoch,
-    /// The head that it began with, where that was fitted.
+    /// The initial head, if it was fitted.
     pub linear_head: Option<LinearHead>,
-    /// How often images go through the network, the measuring at the end included.
+    /// How often images go through the network, including the final evaluation.
     pub passes: Vec<ForwardCount>,
     /// Whether it ended before its last epoch.
     pub stopped_early: Option<StoppedEarly>,
-    /// Things to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
     kept: ActivationCache,
 }
 
 impl Trained {
-    /// Measures the model that is kept on the validation images.
+    /// Evaluates the kept model on the validation images.
     pub fn evaluate_val(&self, job: &TrainingJob, network: &Network) -> Result<Evaluation> {
         evaluate_from(job, network, job.val, self.kept.val.as_ref())
     }
 }
 
-/// Epochs count from this part of them on, where the learning rate falls.
+/// Fraction of the epochs after which they count, if the learning rate falls.
 const SETTLED: f64 = 0.75;
 
-/// The epoch that is kept, of those that are done: in the last quarter, when the learning rate has come down, the one with the
-/// best validation accuracy, and of equals the one with the lowest validation loss. Earlier ones count where the rate does not
-/// fall, where the training may end early, and until the last quarter is reached. A few validation images draw the best of many
-/// epochs by lot: on 41 trainings with 4 and 16 images a class the last quarter's best was right on 2.2 points more of the test
-/// images than the best of all.
+/// The kept epoch of those done so far: in the last quarter, when the learning rate has come down,
+/// the one with the best validation accuracy, on ties the one with the lowest validation loss.
+/// Earlier epochs count if the rate does not fall, if the training may end early, and until the
+/// last quarter is reached. With few validation images the best of many epochs is chance: on 41
+/// trainings with 4 and 16 images a class the last quarter's best was right on 2.2 points more of
+/// the test images than the best of all.
 pub fn best<'a>(history: &'a [EpochRow], settings: &TrainSettings) -> Option<&'a EpochRow> {
     let falls = matches!(settings.schedule, ScheduleSettings::Cosine | ScheduleSettings::Step { .. });
     let first = match falls && settings.early_stopping.is_none() {
@@ -217,7 +218,7 @@ pub fn best<'a>(history: &'a [EpochRow], settings: &TrainSettings) -> Option<&'a
     rows.iter().reduce(|best, row| if better(row, best) { row } else { best })
 }
 
-/// Why this one.
+/// Why this epoch.
 fn reason(kept: &EpochRow, history: &[EpochRow]) -> String {
     let better = history.iter().any(|row| row.val_accuracy > kept.val_accuracy);
     let alike = history.iter().filter(|row| row.val_accuracy == kept.val_accuracy).count() > 1;
@@ -230,9 +231,10 @@ fn reason(kept: &EpochRow, history: &[EpochRow]) -> String {
 
 /// Trains `network`. The best epoch's model is in the run folder afterwards.
 ///
-/// The order of a start matters: the network comes with its pretrained values, the frozen prefix is fixed
-/// before the optimizer is built (it holds the trained parameters only), and a checkpoint overwrites both.
-/// The head is fitted, where it is, before the first step, and is part of every checkpoint from then on.
+/// The order of the first steps matters: the network comes with its pretrained values, the frozen
+/// prefix is set before the optimizer is built (it holds only the trained parameters), and a
+/// checkpoint overwrites both. If the head is fitted, that happens before the first step, and every
+/// checkpoint includes it.
 pub fn train(
     job: &TrainingJob,
     network: &Network,
@@ -250,8 +252,8 @@ pub fn train(
     Ok(Trained { epochs, best, linear_head, passes, stopped_early, notes, kept })
 }
 
-/// Trains `network` without looking at any other image than those of `job.train`: no epoch is the best one, and it has
-/// the values of the last one afterwards, averaged where they are averaged. `job.val` is empty.
+/// Trains `network` using only the images of `job.train`: no epoch is the best one, and the result
+/// has the values of the last one, averaged if weights are averaged. `job.val` is empty.
 pub fn train_to_the_end(
     job: &TrainingJob,
     network: &Network,
@@ -262,14 +264,14 @@ pub fn train_to_the_end(
     state.ema.as_mut().map_or(Ok(()), Ema::swap)
 }
 
-/// All epochs. Without images to measure on, no model is written.
+/// All epochs. Without validation images, no model is written.
 fn run(
     job: &TrainingJob,
     network: &Network,
     resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<(State, ActivationCache)> {
-    // Before anything is made after the likeness of the weights.
+    // Before anything copies the weights' memory layout.
     if network.trains_channels_last() {
         network.channels_last()?;
     }
@@ -289,7 +291,7 @@ fn run(
     if let Some(settings) = job.settings.linear_head.as_ref().filter(|_| !started) {
         if state.progress.linear_head.is_none() {
             let head = fit_head(job, network, settings, &kept, observer);
-            // A signal has ended the fit: the next run fits it again, from the same features.
+            // A signal has ended the fit: the next run repeats it, from the same features.
             state.stop_here(job, network)?;
             state.progress.linear_head = Some(head?);
             state.save(job, network)?;
@@ -304,7 +306,7 @@ fn run(
     Ok((state, kept))
 }
 
-/// An epoch with its measurement, checkpoint and row; the model too, if it is the best so far.
+/// An epoch with its evaluation, checkpoint and row; also the model, if it is the best so far.
 fn one_epoch(
     job: &TrainingJob,
     network: &Network,
@@ -319,7 +321,7 @@ fn one_epoch(
     let images = state.progress.images - before;
     let trained = started.elapsed().as_secs_f64();
     let val = state.with_average(|| evaluate_from(job, network, job.val, cache.val.as_ref()));
-    // A signal has ended the measuring early: all steps of the epoch are done, and that is saved.
+    // A signal has ended the evaluation early: all steps of the epoch are done, and saved.
     state.stop_here(job, network)?;
     let val = val?;
     let progress = &state.progress;
@@ -340,8 +342,8 @@ fn one_epoch(
     history.push(row.clone());
     let kept = best(&history, job.settings).map(|best| best.epoch);
     let is_best = !job.val.is_empty() && kept == Some(row.epoch);
-    // The model before the checkpoint: a run that dies between the two repeats the epoch and writes the
-    // same model again.
+    // The model before the checkpoint: a run killed between the two repeats the epoch and writes
+    // the same model again.
     if is_best {
         state.with_average(|| write_model(&job.folder.model(), network, job.card))?;
     }
@@ -353,15 +355,15 @@ fn one_epoch(
     Ok(())
 }
 
-/// What changes while a network is trained, besides the network.
+/// State of a training that changes, besides the network.
 struct State {
     optimizer: Optimizer,
-    /// The average of the network's weights, if one is asked for.
+    /// The average of the network's weights, if requested.
     ema: Option<Ema>,
     progress: Progress,
     /// For float16.
     scale: Option<LossScale>,
-    /// The most images that go through the network at once in a step.
+    /// Maximum number of images in the network at once in a step.
     most_at_once: usize,
 }
 
@@ -379,7 +381,7 @@ impl State {
         })
     }
 
-    /// Takes up what a checkpoint's progress says of precision and memory.
+    /// Restores a checkpoint's state of precision and memory.
     fn go_on(&mut self, job: &TrainingJob, network: &Network) -> Result<()> {
         if let (Some(scale), Some(state)) = (&mut self.scale, self.progress.loss_scale) {
             *scale = LossScale::new(state, network.device())?;
@@ -393,7 +395,7 @@ impl State {
         let State { optimizer, ema, progress, scale, most_at_once } = self;
         let progress = Progress {
             loss_scale: scale.as_ref().map(LossScale::state).transpose()?,
-            // What memory has run out for once is not tried again: the run goes on as it was.
+            // A size that ran out of memory is not tried again: the run resumes as it was.
             most_at_once: Some(*most_at_once).filter(|&most| most != usize::MAX),
             ..progress.clone()
         };
@@ -407,7 +409,7 @@ impl State {
         )
     }
 
-    /// A signal ends the run between two steps, with everything saved.
+    /// Ends the run after a signal, between two steps, with everything saved.
     fn stop_here(&self, job: &TrainingJob, network: &Network) -> Result<()> {
         if job.signals.received().is_none() {
             return Ok(());
@@ -431,7 +433,7 @@ impl State {
     }
 }
 
-/// What a training has to say of itself.
+/// Notes on a training.
 fn notes(
     settings: &TrainSettings,
     kept: &ActivationCache,
@@ -480,7 +482,7 @@ fn diverged(job: &TrainingJob, what: &str, value: f64, epoch: usize, step: usize
     ))
 }
 
-/// Whether early stopping's patience is over.
+/// Whether early stopping's patience is exhausted.
 fn stalled(settings: &TrainSettings, history: &[EpochRow]) -> bool {
     match (settings.early_stopping, best(history, settings)) {
         (Some(patience), Some(best)) => history.len() - best.epoch >= patience,

@@ -25,8 +25,8 @@ pub(super) struct RowStore {
     /// The rest.
     file: Option<File>,
     rows: usize,
-    /// Whether rows of images lie channels-last, as the first ones came: the stages behind then compute as if
-    /// the output had never been put away, to the last bit.
+    /// Whether rows of images are channels-last, as the first ones were: the following stages then
+    /// compute the same, to the last bit, as without storing them.
     channels_last: bool,
 }
 
@@ -123,14 +123,14 @@ mod tests {
             let read = store.read(&[9, 0, 5, 4], &run).unwrap();
             assert_eq!(read, values.index_select(0, &Tensor::from_slice(&[9i64, 0, 5, 4])));
         }
-        // Channels-last they come back as they went.
+        // They come back channels-last, as stored.
         let images = channels_last(&values.view([5, 3, 2, 2])).unwrap();
         let mut store = RowStore::new(vec![3, 2, 2], 5, 48, &run).unwrap();
         store.push(&images, &run).unwrap();
         let read = store.read(&[4, 1], &run).unwrap();
         assert_eq!(read, images.index_select(0, &Tensor::from_slice(&[4i64, 1])));
         assert!(is_channels_last(&read));
-        // The file is there, and nobody sees it.
+        // The file exists, without a name.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

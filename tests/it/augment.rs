@@ -1,4 +1,4 @@
-//! Runs with changed images, mixed batches and averaged weights.
+//! Runs with augmented images, mixed batches and averaged weights.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -57,8 +57,8 @@ fn distance(a: &HashMap<String, Vec<f32>>, b: &HashMap<String, Vec<f32>>) -> f32
     differences.fold(0.0, f32::max)
 }
 
-/// One epoch of few steps with a constant rate: the average lies between the start and the end, and is the
-/// end if it keeps next to nothing.
+/// One epoch of few steps with a constant rate: the average lies between the start and the end, and
+/// equals the end with a tiny decay.
 #[test]
 fn the_model_that_is_kept_is_the_average() {
     let lab = Lab::of("full", 4);
@@ -96,7 +96,7 @@ fn averaging_moves_nothing_that_is_frozen() {
     assert!(one["fc.weight"] != two["fc.weight"]);
 }
 
-/// Each of the changes by itself, and the seed decides all of it.
+/// Each of the changes alone has an effect, which the seed determines.
 #[test]
 fn every_change_trains_and_equal_seeds_give_equal_runs() {
     let lab = Lab::of("full", 4);

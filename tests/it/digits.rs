@@ -1,4 +1,4 @@
-//! A small run to try things on: a few of the shipped digits, at 32 pixels, with the shipped network.
+//! A small run for tests: a few of the shipped digits, at 32 pixels, with the shipped network.
 
 use std::fmt::Write;
 use std::fs;
@@ -9,13 +9,14 @@ use tempfile::TempDir;
 
 use crate::program::{Run, Tl, repository};
 
-/// A folder with `train.csv`, `val.csv`, `test.csv` and recipes; the working directory of its calls.
+/// A folder with `train.csv`, `val.csv`, `test.csv` and recipes; the working directory of its
+/// calls.
 pub struct Lab {
     folder: TempDir,
 }
 
 impl Lab {
-    /// `train` images a class to learn from, four to measure and four to test on.
+    /// `train` images a class for training, four for validation and four for testing.
     pub fn new(train: usize) -> Self {
         let lab = Lab { folder: tempfile::tempdir().unwrap() };
         lab.write("train.csv", csv("train", 0, train));
@@ -29,7 +30,7 @@ impl Lab {
         self.folder.path().join(name)
     }
 
-    /// Writes a file, and the folders that it needs.
+    /// Writes a file, and creates its folder.
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -37,7 +38,7 @@ impl Lab {
         path
     }
 
-    /// The bytes of a file.
+    /// The contents of a file.
     #[track_caller]
     pub fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -58,18 +59,18 @@ impl Lab {
         Tl::new(args).args(["--threads", threads]).cwd(self.folder.path())
     }
 
-    /// `tl finetune r.yaml --out OUT SETS`, each of `sets` behind a `--set`.
+    /// `tl finetune r.yaml --out OUT SETS`, with a `--set` before each of `sets`.
     pub fn finetune(&self, out: &str, sets: &[&str]) -> Tl {
         self.finetune_with("2", out, sets)
     }
 
-    /// The same with another number of threads.
+    /// As [`Lab::finetune`], with another number of threads.
     pub fn finetune_with(&self, threads: &str, out: &str, sets: &[&str]) -> Tl {
         let args = ["finetune", "r.yaml", "--out", out];
         self.tl_with(threads, &args).args(sets.iter().flat_map(|set| ["--set", set]))
     }
 
-    /// As [`Lab::finetune`], run to its end, which must be a good one.
+    /// As [`Lab::finetune`], run to its end, which must succeed.
     #[track_caller]
     pub fn finetuned(&self, out: &str, sets: &[&str]) -> Run {
         self.finetune(out, sets).run().expect(0)
@@ -105,7 +106,8 @@ pub fn recipe(method: &str) -> String {
     )
 }
 
-/// The shipped digits of one part, as paths and classes: `count` of each class after the first `skip`.
+/// The shipped digits of one part, as paths and classes: `count` of each class after the first
+/// `skip`.
 pub fn images(part: &str, skip: usize, count: usize) -> Vec<(PathBuf, String)> {
     let mut images = Vec::new();
     for class in 0..10 {

@@ -1,10 +1,10 @@
-//! `tl doctor`, threads and devices that are not there.
+//! `tl doctor`, threads and missing devices.
 
 use serde_json::Value;
 
 use crate::program::{Tl, tl};
 
-/// No driver opens a device that it is told not to see, so this holds on a machine with CUDA too.
+/// No driver opens a hidden device, so this holds on a machine with CUDA too.
 const BLIND: (&str, &str) = ("CUDA_VISIBLE_DEVICES", "");
 
 #[test]

@@ -1,4 +1,5 @@
-//! What networks drop in training, against torchvision's (`tests/oracle/dropping.py`): where, and how often.
+//! Random dropping of networks in training, against torchvision's (`tests/oracle/dropping.py`):
+//! places and rates.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,8 +17,8 @@ fn facts() -> Facts {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// libtorch's generator is the process's: what draws from it, and what sets it and expects certain numbers, goes one after
-/// the other.
+/// libtorch's generator is global: tests that draw from it, and tests that seed it and expect
+/// certain numbers, run one after the other.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
 /// Does `work` while no other test draws.
@@ -27,10 +28,12 @@ pub fn drawing<T>(work: impl FnOnce() -> T) -> T {
 }
 
 const NO_DROPPING: Mode = Mode::INFERENCE;
-/// With running statistics, so that an image's numbers do not depend on what was dropped of the others.
+/// With running statistics, so that an image's numbers do not depend on what was dropped from the
+/// others.
 const DROPPING: Mode = Mode { dropout: true, batch_statistics: false };
 
-/// The layers with a rate, in the order in which they run; those of the auxiliary classifiers too.
+/// The layers with a rate, in the order in which they run, including those of the auxiliary
+/// classifiers.
 fn run(network: &Network, images: &Tensor, mode: Mode) -> Vec<Dropped> {
     let (logits, layers) =
         drawing(|| dropped(|| tch::no_grad(|| network.forward_with_auxiliaries(images, mode).map(|_| ()))));
@@ -38,7 +41,7 @@ fn run(network: &Network, images: &Tensor, mode: Mode) -> Vec<Dropped> {
     layers.into_iter().filter(|layer| of(layer.layer).1 > 0.).collect()
 }
 
-/// The network with GoogLeNet's auxiliary classifiers; Inception's have nothing that drops.
+/// The network with GoogLeNet's auxiliary classifiers; Inception's drop nothing.
 fn with_auxiliaries(network: &mut Network) {
     network.freeze(0).unwrap();
     if network.architecture.name == "googlenet" {
@@ -63,7 +66,7 @@ fn check_sites(name: &str, layers: &[Dropped], expected: &serde_json::Value) {
     }
 }
 
-/// Whether a network's pass and its weights are too much for a test of every day: `TL_LARGE=1` runs them.
+/// Whether a network is too large for everyday tests: `TL_LARGE=1` runs these.
 fn is_left_out(architecture: &tl::models::Architecture) -> bool {
     std::env::var_os("TL_LARGE").is_none() && architecture.weights()[0].parameters > 100_000_000
 }
@@ -91,20 +94,21 @@ fn every_network_drops_at_torchvisions_rates() {
     assert!(seen >= 30, "{seen}");
 }
 
-/// The rate of a site is measured on the layer that the network ran there. Other tests draw from the same generator at
-/// the same time, so that no seed would repeat the draws; what is 6 standard deviations off once in 500 million
-/// measurements is a wrong rate.
+/// The rate of a site is measured on the layer that the network ran there. Other tests draw from
+/// the same generator at the same time, so that no seed would repeat the draws. A rate 6 standard
+/// deviations off, which chance gives once in 500 million measurements, is wrong.
 const DEVIATIONS: f64 = 6.;
 const DRAWS: i64 = 1_000_000;
 
-/// The share of `p` that was dropped in `draws`, and no more than chance off.
+/// Checks that the share of `p` was dropped in `draws`, within chance.
 #[track_caller]
 fn check_share(what: &str, found: f64, p: f64, variance: f64, draws: i64) {
     let bound = DEVIATIONS * (variance / draws as f64).sqrt();
     assert!((found - p).abs() <= bound, "{what}: {found} for {p} ± {bound}");
 }
 
-/// Draws from the layer, and compares with the expected rate: `[DRAWS, 2]` is as many images of two numbers each.
+/// Draws from the layer, and compares with the expected rate: `[DRAWS, 2]` is as many images of two
+/// numbers each.
 fn check_rate(what: &str, layer: Dropping, p: f64) {
     let ones = Tensor::ones([DRAWS, 2], (Kind::Float, Device::Cpu));
     let out = drawing(|| layer.forward(&ones, DROPPING)).unwrap();
@@ -123,11 +127,12 @@ fn check_rate(what: &str, layer: Dropping, p: f64) {
             check_share(what, share(&first), p, p * (1. - p), DRAWS);
         }
     }
-    // An image goes whether the one before it went or not: neighbours that both went, each in two pairs.
+    // An image goes whether the one before it went or not: neighbours that both went, each in two
+    // pairs.
     let pairs = first.narrow(0, 1, DRAWS - 1) * first.narrow(0, 0, DRAWS - 1);
     let (both, three) = (p * p, p * p * p);
     check_share(what, share(&pairs), both, both * (1. - both) + 2. * (three - both * both), DRAWS - 1);
-    // What stays is scaled up, so that the mean stays.
+    // The kept numbers are scaled up, so that the mean stays.
     let kept = out.masked_select(&out.ne(0.));
     let scale = if p < 1. { 1. / (1. - p) } else { 0. };
     let worst = (kept - scale).abs().max().double_value(&[]);
@@ -136,7 +141,8 @@ fn check_rate(what: &str, layer: Dropping, p: f64) {
     assert_eq!(layer.forward(&ones, NO_DROPPING).unwrap(), ones, "{what}");
 }
 
-/// In the network itself each image's branch is 0 or scaled up, and only what went in tells where the layer stands.
+/// In the network itself each image's branch is 0 or scaled up, and only its input identifies the
+/// layer's place.
 fn check_place(what: &str, site: &Dropped, p: f64) {
     let Dropped { layer, input, output } = site;
     let scaled = input / (1. - p);

@@ -1,4 +1,5 @@
-//! `tl extract` as a program: rows, labels, formats, failures, and what a wrong command line is told.
+//! `tl extract` as a program: rows, labels, formats, failures, and messages about wrong command
+//! lines.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub fn write_png(path: &Path, colour: [u8; 3]) {
     encoder.write_header().unwrap().write_image_data(&colour.repeat(20 * 16)).unwrap();
 }
 
-/// Images in class folders, a hidden one, one that is none, and a file of another kind.
+/// Images in class folders, a hidden one, a broken one, and a file of another kind.
 pub fn pictures() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let images = folder.path().join("images");
@@ -34,7 +35,7 @@ pub fn pictures() -> TempDir {
     folder
 }
 
-/// What `images` holds, in the order of path components, with labels.
+/// The contents of `images`, in the order of path components, with labels.
 pub const LISTED: [(&str, &str); 5] = [
     ("images/a/deep/er/x.png", "er"),
     ("images/b/10.png", "b"),
@@ -47,8 +48,8 @@ fn extract(folder: &Path, args: &[&str]) -> Run {
     with_letters("extract", folder, args)
 }
 
-/// `tl COMMAND ARGS` with the network of letters, on the CPU and with one thread unless `args` say otherwise: the
-/// tests run beside each other, and libtorch's threads wait for each other by spinning.
+/// `tl COMMAND ARGS` with the network of letters, on the CPU and with one thread unless `args`
+/// differ: tests run in parallel, and libtorch's threads spin while they wait.
 pub fn with_letters(command: &str, folder: &Path, args: &[&str]) -> Run {
     let mut call = Tl::new([command, "--model"]).arg(repository(LETTERS)).cwd(folder);
     for (option, value) in [("--device", "cpu"), ("--threads", "1")] {
@@ -214,7 +215,7 @@ fn an_old_output_stays_until_the_new_one_is_complete() {
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     let run = Run::from(child.wait_with_output().unwrap()).expect(143).says(&["stopped: "]);
     assert_eq!(fs::read(&out).unwrap(), b"old");
-    // What was done is kept, if anything was.
+    // Finished work is kept, if there is any.
     let kept = run.stderr.contains("`--resume`");
     assert!(kept || run.stderr.contains("nothing was written"), "{}", run.stderr);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1 + usize::from(kept));

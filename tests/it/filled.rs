@@ -24,7 +24,8 @@ pub fn network(name: &str) -> Network {
     network
 }
 
-/// The last normalisation of residual branches whose trunks would grow beyond float32, as the oracle says.
+/// The last normalisation of residual branches whose trunks would grow beyond float32, as in the
+/// oracle.
 const BRANCH_ENDS: [&str; 6] = [
     ".f.c.1.weight",
     ".block.1.1.weight",
@@ -34,7 +35,7 @@ const BRANCH_ENDS: [&str; 6] = [
     ".layers.7.weight",
 ];
 
-/// Gives a variable the oracle's values.
+/// Sets a variable to the oracle's values.
 pub fn fill(var: &Var) {
     if !matches!(var.role, Role::BatchCount | Role::Constant) {
         let shape = var.tensor.size();

@@ -13,7 +13,7 @@ fn header(bytes: &[u8]) -> Value {
     serde_json::from_slice(&bytes[8..8 + length]).unwrap()
 }
 
-/// The contract of DESIGN.md on a finished run, for any method.
+/// Checks the contract of DESIGN.md on a finished run of any method.
 fn check_run(lab: &Lab, out: &str, method: &str, train: usize, at_least: f64) {
     let folder = lab.path(out);
     let files =
@@ -35,8 +35,8 @@ fn check_run(lab: &Lab, out: &str, method: &str, train: usize, at_least: f64) {
         assert!(epoch["train_loss"].as_f64().unwrap() >= 0. && epoch["val_loss"].as_f64().unwrap() >= 0.);
         assert!((0. ..=1.).contains(&epoch["val_accuracy"].as_f64().unwrap()));
     }
-    // Of the last quarter's epochs the one with the highest accuracy is kept, of equals the one with the lowest loss, and its
-    // model is the one that is measured at the end.
+    // Of the last quarter's epochs the one with the highest accuracy is kept, of equals the one
+    // with the lowest loss, and its model is the one that is measured at the end.
     let accuracy = |epoch: &Value| epoch["val_accuracy"].as_f64().unwrap();
     let loss = |epoch: &Value| epoch["val_loss"].as_f64().unwrap();
     let last = &epochs[epochs.len() * 3 / 4..];
@@ -61,7 +61,7 @@ fn check_run(lab: &Lab, out: &str, method: &str, train: usize, at_least: f64) {
     check_model(&lab.read(&format!("{out}/model.safetensors")), lab);
 }
 
-/// Torchvision's keys, and one metadata entry that says nothing about where and when.
+/// Torchvision's keys, and one metadata entry without place or time.
 fn check_model(bytes: &[u8], lab: &Lab) {
     let header = header(bytes);
     let metadata = header["__metadata__"].as_object().unwrap();
@@ -87,7 +87,7 @@ fn check_model(bytes: &[u8], lab: &Lab) {
     assert_eq!(header["fc.weight"]["shape"], serde_json::json!([10, 1024]));
 }
 
-/// A model that came out of a run classifies the images that it was tested on.
+/// The model of a run classifies the images that it was tested on.
 fn check_prediction(lab: &Lab, out: &str, at_least: f64) {
     let tests = images("test", 0, 4);
     let paths: Vec<&str> = tests.iter().map(|(path, _)| path.to_str().unwrap()).collect();
@@ -175,8 +175,9 @@ fn equal_runs_give_equal_bytes() {
     }
 }
 
-/// Decoding in parallel must not change what the network sees. libtorch's own sums may differ in the last
-/// bits with its number of threads, so the data shows in what is sensitive to order and not to bits.
+/// Parallel decoding must not change the network's input. libtorch's own sums may differ in the
+/// last bits with its number of threads, so the test compares results that depend on order and not
+/// on bits.
 #[test]
 fn the_number_of_threads_does_not_change_the_data() {
     let lab = Lab::of("full", 4);
@@ -195,7 +196,8 @@ fn the_number_of_threads_does_not_change_the_data() {
 fn every_setting_of_the_training_runs() {
     let lab = Lab::of("full", 4);
     let common = ["train.epochs=2", "train.batch_size=13"];
-    // 40 images by 13: the last one joins the batch before it, because BatchNorm cannot take it alone.
+    // 40 images by 13: the last one joins the batch before it, because BatchNorm cannot take it
+    // alone.
     for (number, sets) in [
         ["train.class_weights=balanced", "train.label_smoothing=0.1", "train.clip_grad_norm=0.5"],
         ["train.optimizer=adamw", "train.schedule=step", "train.step_epochs=1"],
@@ -263,7 +265,7 @@ fn a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_model() {
     assert!(!lab.path("later/report.json").exists());
 }
 
-/// Class folders with some of the digits, and with things among them that are no images.
+/// Class folders with some of the digits, and with files that are not images.
 fn folders_with_bad_images(lab: &Lab) {
     for (path, class) in images("train", 0, 4).into_iter().filter(|(_, class)| class.as_str() < "3") {
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
@@ -280,7 +282,7 @@ fn folders_with_bad_images(lab: &Lab) {
     fs::create_dir(lab.path("photos/.cache")).unwrap();
 }
 
-/// A PNG whose header promises 50,000 by 50,000 pixels.
+/// A PNG whose header claims 50,000 by 50,000 pixels.
 fn bomb() -> Vec<u8> {
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut chunk = |kind: &[u8], data: &[u8]| {
@@ -359,7 +361,8 @@ fn few_images_a_class_are_enough_to_run() {
         .says(&["20 of the 20 images of `data.val` are trained on too"]);
 }
 
-/// The figures of `eval` are those of `tl predict` with the same views, and the plain ones stay what they were.
+/// The figures of `eval` are those of `tl predict` with the same views, and the plain ones are
+/// unchanged.
 #[test]
 fn views_are_measured_beside_the_plain_crop() {
     for method in ["linear", "full"] {
@@ -411,7 +414,7 @@ fn views_that_cannot_be_are_mistakes_of_the_recipe() {
         .expect(2)
         .says(&["eval.scales=[40, 31]: shufflenet_v2_x0_5 sees 32 × 32 pixels", "and one is 31"]);
     assert!(!lab.path("run").exists());
-    // What is measured anyhow is not measured twice.
+    // Views that are measured anyway are not measured twice.
     lab.finetuned("run", &["eval.crops=1", "eval.scales=[32]"]);
     assert!(lab.json("run/report.json").get("val_views").is_none());
 }

@@ -1,4 +1,4 @@
-//! Images that are no squares: what `preprocess.fit` and `--fit` make of them.
+//! Images that are not square, with `preprocess.fit` and `--fit`.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,8 @@ use crate::program::{Run, repository};
 
 const SIDE: usize = 64;
 
-/// A drawing of 192 × 64 pixels, with the same figure at both ends: a square, a ring, a cross or bars. Between them lies
-/// what tells nothing. `seed` moves and shades the figures.
+/// A drawing of 192 × 64 pixels, with the same figure at both ends: a square, a ring, a cross or
+/// bars. The middle carries no information. `seed` moves and shades the figures.
 fn draw(path: &Path, figure: usize, seed: usize) {
     let mut state = ((seed * 4 + figure) as u32).wrapping_mul(2_654_435_769).wrapping_add(1);
     let mut random = |most: u32| {
@@ -72,7 +72,7 @@ fn accuracy(lab: &Lab, out: &str) -> f64 {
     lab.json(&format!("{out}/report.json"))["best"]["val_accuracy"].as_f64().unwrap()
 }
 
-/// What the model file says of its preprocessing.
+/// The preprocessing in the model file.
 fn card(lab: &Lab, out: &str) -> Value {
     let bytes = lab.read(&format!("{out}/model.safetensors"));
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -1,4 +1,5 @@
-//! One run at a time in a folder, runs that end otherwise than planned, and models that are trained further.
+//! One run at a time in a folder, runs that end otherwise than planned, and models that are trained
+//! further.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,7 +12,7 @@ use crate::digits::{Lab, images, names};
 use crate::program::Run;
 use crate::resume::assert_same_result;
 
-/// A rate that underflows: all weights stay as they are.
+/// A rate that underflows: the weights do not change.
 const STILL: [&str; 3] = ["train.lr=1e-45", "train.head_lr=1e-45", "train.epochs=1"];
 
 /// Waits until standard error has a line with `text`.
@@ -91,7 +92,7 @@ fn an_error_after_a_checkpoint_says_how_to_go_on() {
 
     let mut child = lab.finetune("run", &sets).arg("--resume").spawn();
     let stderr = wait_for(&mut child, "10 classes");
-    // What stands where a file is to be written.
+    // Something is in the way of a file to be written.
     fs::remove_file(lab.path("run/metrics.jsonl")).unwrap();
     fs::create_dir(lab.path("run/metrics.jsonl")).unwrap();
     let run = to_the_end(child, stderr).expect(1);

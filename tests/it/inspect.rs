@@ -5,7 +5,7 @@ use tl::models::{Fill, Network, architectures, find, inspect};
 
 use crate::program::{repository, tl};
 
-/// Counting takes a pass through the network: the larger ones are left to `TL_LARGE=1`.
+/// Counting takes a pass through the network: larger ones run with `TL_LARGE=1` only.
 const MOST_GFLOPS: f64 = 5.;
 
 #[test]
@@ -82,7 +82,7 @@ fn the_classics_have_the_shapes_and_parameters_of_their_papers() {
     assert_eq!(parameters(&lenet), 61_706);
 }
 
-/// The tables of the courses: VGG16 layer by layer, and the five configurations in millions.
+/// Tables in courses: VGG16 layer by layer, and the five configurations in millions.
 #[test]
 fn vgg_has_the_numbers_of_the_courses() {
     let network = Network::new(find("vgg16").unwrap(), 1000, Device::Cpu, Fill::Zeros).unwrap();
@@ -102,8 +102,8 @@ fn vgg_has_the_numbers_of_the_courses() {
     assert_eq!(millions, [133, 133, 133, 134, 138, 144]);
 }
 
-/// The table of docs/inspect.md: by module the output's shape, the weights that the paper's 5×5 convolutions would
-/// have, and those that there are.
+/// The table of docs/inspect.md: each module's output shape, the weights that the paper's 5×5
+/// convolutions would have, and the actual ones.
 #[test]
 fn googlenet_has_the_shapes_of_its_paper_and_the_weights_that_the_docs_say() {
     let network = Network::new(find("googlenet").unwrap(), 1000, Device::Cpu, Fill::Zeros).unwrap();
@@ -136,7 +136,7 @@ fn googlenet_has_the_shapes_of_its_paper_and_the_weights_that_the_docs_say() {
     assert_eq!((head.weights, head.biases), (1_024_000, 1000));
 }
 
-/// What is no convolution and no linear layer has a row too.
+/// Operations that are neither convolutions nor linear layers have rows too.
 #[test]
 fn poolings_and_attention_have_rows() {
     let rows_of = |name: &str, side: u32| {
@@ -150,7 +150,8 @@ fn poolings_and_attention_have_rows() {
     let vit = rows_of("vit_b_32", 64);
     assert_eq!(kinds(&vit, "attention"), 12);
     let attention = vit.iter().find(|row| row.kind == "attention").unwrap();
-    // A class token and four patches: 5 × 5 weights, each a product over 768 channels, and their use.
+    // A class token and four patches: 5 × 5 weights, each a product over 768 channels, and their
+    // use.
     assert_eq!(
         (attention.output.as_slice(), attention.multiply_adds),
         ([5, 768].as_slice(), 2 * 5 * 5 * 768)

@@ -1,5 +1,5 @@
-//! `extract` and `predict` of many images, stopped in every way: what is done is kept, and the run that goes on
-//! ends with the bytes of one that was not disturbed.
+//! `extract` and `predict` of many images, stopped in every way: finished work is kept, and a
+//! resumed run ends with the bytes of an undisturbed one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::extract::{LETTERS, with_letters, write_png};
 use crate::program::{Run, Tl, repository};
 use crate::recipes::Mount;
 
-/// Every way to write.
+/// All output formats.
 const FORMATS: [(&str, &str); 7] = [
     ("extract", "npy"),
     ("extract", "parquet"),
@@ -43,7 +43,7 @@ fn call(command: &str, folder: &Path, args: &[&str]) -> Tl {
     call.arg(repository(LETTERS)).arg("images").args(args).cwd(folder)
 }
 
-/// An output and what belongs to it, by name.
+/// An output and its companions, by name.
 fn outputs(folder: &Path, name: &str) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -61,7 +61,7 @@ fn partial(folder: &Path, out: &str) -> PathBuf {
     folder.join(format!(".{out}.partial"))
 }
 
-/// Waits until rows of so many images are noted, or the run is over.
+/// Waits until this many rows are recorded, or the run is over.
 fn wait_for(child: &mut Child, folder: &Path, out: &str, lines: usize) {
     let journal = partial(folder, out).join("journal.jsonl");
     let start = Instant::now();
@@ -75,7 +75,7 @@ fn wait_for(child: &mut Child, folder: &Path, out: &str, lines: usize) {
     }
 }
 
-/// Which images a run that goes on passes over.
+/// The number of images that a resumed run skips.
 fn passed(run: &Run) -> Option<usize> {
     run.stderr.split("going on after ").nth(1)?.split(' ').next()?.parse().ok()
 }

@@ -123,7 +123,7 @@ fn a_changed_list_is_another_job() {
         .says(&["is absent"]);
 }
 
-/// The parts of a list are its lines in turn.
+/// Shards of a list are its lines in turn.
 #[test]
 fn a_list_can_be_shared_out() {
     let folder = pictures();

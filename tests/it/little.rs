@@ -1,4 +1,4 @@
-//! `auto` averages: the heads of all stages, and the heads with fine-tuning.
+//! Averages of `auto`: the heads of all stages, and the heads with fine-tuning.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::digits::{Lab, recipe};
 use crate::resume::{assert_same_result, stop_after};
 
-/// Heads and fine-tuning come close on so few images.
+/// Heads and fine-tuning score similarly on so few images.
 const BOTH: [&str; 7] = [
     "strategy.size=little",
     "strategy.similarity=different",
@@ -35,7 +35,7 @@ fn tensors(lab: &Lab, file: &str) -> HashMap<String, Vec<f32>> {
     tensors.iter().map(|(key, view)| (key.to_string(), floats(view.data()))).collect()
 }
 
-/// The probabilities of each test image by class, and how many of them are right.
+/// The probabilities of each test image by class, the number of correct ones, and the output.
 fn predicted(lab: &Lab, model: &str) -> (Vec<HashMap<String, f64>>, usize, String) {
     let paths = String::from_utf8(lab.read("test.csv")).unwrap();
     let images: Vec<(&str, &str)> =
@@ -75,7 +75,7 @@ fn heads_and_fine_tuning_are_both_kept_where_neither_is_clearly_ahead() {
     assert_eq!(report["contest"]["methods"][0]["method"], report["method"]);
     assert_eq!(report["stages"].as_array().unwrap().len(), 1);
 
-    // What the report measured is what `predict` does with the run folder.
+    // The report's measurement is that of `predict` with the run folder.
     let (both, right, said) = predicted(&lab, "run");
     assert!(!said.contains("warning"), "{said}");
     assert_eq!(report["test"]["accuracy"].as_f64().unwrap(), right as f64 / 40.);
@@ -139,7 +139,7 @@ fn the_mean_of_all_heads_is_one_head_on_all_stages() {
     assert_eq!(report["test"]["accuracy"].as_f64().unwrap(), right as f64 / 40.);
 }
 
-/// Images that are measured as similar, and a head that says otherwise.
+/// Images that are measured as similar, with a head that contradicts it.
 #[test]
 fn similar_images_have_a_rival_too_where_their_head_is_often_wrong() {
     let lab = Lab::new(5);

@@ -20,7 +20,7 @@ use tl::weights::{write_model, write_tensors};
 use crate::dropping::drawing;
 use crate::filled;
 
-/// What the oracle says of each model of a family: its facts, and its outputs by `MODEL.features` and
+/// The oracle's facts of each model of a family, and its outputs by `MODEL.features` and
 /// `MODEL.logits`.
 struct Family {
     facts: serde_json::Map<String, serde_json::Value>,
@@ -41,7 +41,7 @@ fn families() -> Vec<Family> {
     files.iter().map(read).collect()
 }
 
-/// Models with more parameters than this run with `TL_LARGE=1` only: they take seconds and gigabytes each.
+/// Larger models, in parameters, run with `TL_LARGE=1` only: they take seconds and gigabytes each.
 pub const LARGE: u64 = 150_000_000;
 
 fn is_left_out(facts: &serde_json::Value) -> bool {
@@ -74,8 +74,8 @@ fn logits_and_features_equal_torchvisions() {
     }
 }
 
-/// Of each family the smallest network, as inference runs it: folded, channels-last, by oneDNN. Measured: 3e-7 for most,
-/// 2e-6 for transformers.
+/// The smallest network of each family, as inference runs it: folded, channels-last, by oneDNN.
+/// Measured: 3e-7 for most, 2e-6 for transformers.
 #[test]
 fn a_network_for_inference_equals_the_one_that_is_trained() {
     for Family { facts, .. } in families() {
@@ -122,7 +122,7 @@ fn an_input_is_transformed_as_torchvision_does_where_the_weights_want_it() {
     }
 }
 
-/// As the oracle lists them.
+/// In the oracle's format.
 fn listing<'a>(vars: impl Iterator<Item = &'a Var>) -> String {
     let mut sha = Sha256::new();
     for var in vars {
@@ -164,8 +164,9 @@ fn the_state_dict_lists_torchvisions_keys_shapes_and_types_in_its_order() {
     }
 }
 
-/// What `tl` leaves has exactly torchvision's entries: a batch count too many, or as another type, and
-/// `load_state_dict(strict=True)` refuses the file. Of each family the smallest network.
+/// Files written by `tl` have exactly torchvision's entries: an extra batch count, or one of
+/// another type, and `load_state_dict(strict=True)` refuses the file. The smallest network of each
+/// family.
 #[test]
 fn a_written_file_has_torchvisions_keys_shapes_and_types() {
     let folder = tempfile::tempdir().unwrap();
@@ -189,7 +190,8 @@ fn a_written_file_has_torchvisions_keys_shapes_and_types() {
         let file = read_checkpoint(&path).unwrap();
         assert!(file.warnings.is_empty(), "{name}: {:?}", file.warnings);
         assert_eq!(file.tensors.len(), network.vars().len(), "{name}");
-        // safetensors lays tensors out in an order of its own; torchvision's is that of the network.
+        // safetensors lays tensors out in an order of its own; torchvision's is that of the
+        // network.
         let mut written: HashMap<_, _> = file.tensors.into_iter().collect();
         let mut sha = Sha256::new();
         for var in network.vars() {
@@ -211,8 +213,8 @@ fn a_written_file_has_torchvisions_keys_shapes_and_types() {
 fn a_training_step_has_torchvisions_loss_gradient_and_statistics() {
     for (name, facts) in families().into_iter().flat_map(|family| family.facts) {
         let Some(step) = facts.get("step") else { continue };
-        // As a network is made, and as the trainer arranges it. In float64 that is slow where the network is large, and
-        // EfficientNet B0 has the layers of the others.
+        // As a network is made, and as the trainer arranges it. In float64 that is slow where the
+        // network is large, and EfficientNet B0 has the layers of the others.
         let large = ["efficientnet_b5", "efficientnet_v2_s"].contains(&name.as_str());
         for &arranged in if large { &[false][..] } else { &[false, true] } {
             let mut network = filled::network(&name);
@@ -230,7 +232,7 @@ fn a_training_step_has_torchvisions_loss_gradient_and_statistics() {
     }
 }
 
-/// The gradients and values lie in memory as the kernels do, and what is written is the same.
+/// Gradients and values have the kernels' memory layout, and the written file is the same.
 #[test]
 fn channels_last_is_an_order_in_memory_and_nothing_else() {
     for name in ["resnet18", "shufflenet_v2_x0_5", "swin_t"] {
@@ -260,7 +262,7 @@ fn channels_last_is_an_order_in_memory_and_nothing_else() {
 /// Without dropout, so that the step is the same on both sides.
 const WITHOUT_DROPOUT: Mode = Mode { dropout: false, batch_statistics: true };
 
-/// Gives a variable another kind of numbers. The layers share the tensor, and so its values.
+/// Converts a variable to another type. The layers share the tensor, and so its values.
 fn convert(var: &Var, kind: Kind) {
     if var.tensor.kind() != Kind::Int64 {
         let values = var.tensor.to_kind(kind);
@@ -273,7 +275,7 @@ fn loss(logits: &Tensor) -> Tensor {
     logits.cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100, 0.1)
 }
 
-/// Loss, gradient and running statistics of one step against torchvision's.
+/// Compares loss, gradient and running statistics of one step with torchvision's.
 fn check_step(name: &str, network: &Network, loss: &Tensor, step: &serde_json::Value, tolerance: f64) {
     loss.backward();
     let square = |tensor: &Tensor| tensor.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
@@ -295,7 +297,8 @@ fn check_step(name: &str, network: &Network, loss: &Tensor, step: &serde_json::V
     counted.for_each(|var| assert_eq!(var.tensor.int64_value(&[]), 1, "{}", var.key));
 }
 
-/// GoogLeNet's and Inception's, with which torchvision's loss and gradient are another.
+/// The steps of GoogLeNet and Inception with auxiliaries, which change torchvision's loss and
+/// gradient.
 #[test]
 fn auxiliary_classifiers_train_as_torchvisions_do_and_are_no_part_of_the_network() {
     let facts = families().into_iter().flat_map(|family| family.facts);
@@ -335,7 +338,7 @@ fn auxiliary_classifiers_train_as_torchvisions_do_and_are_no_part_of_the_network
     }
 }
 
-/// The heart of transfer: what is frozen must not move, running statistics included.
+/// The core of transfer learning: frozen variables must not change, including running statistics.
 #[test]
 fn no_frozen_weight_or_statistic_moves_in_training() {
     for (name, frozen) in [
@@ -378,7 +381,8 @@ fn no_frozen_weight_or_statistic_moves_in_training() {
     }
 }
 
-/// A new head begins with zeros, but not where a ReLU behind it would keep it at zero: its gradient there is 0.
+/// A new head begins with zeros, except where a ReLU after it would keep it at zero: its gradient
+/// there is 0.
 #[test]
 fn a_new_head_can_learn() {
     let folder = tempfile::tempdir().unwrap();
@@ -396,7 +400,7 @@ fn a_new_head_can_learn() {
     }
 }
 
-/// LeNet-5 has one input channel, and gets three as all do.
+/// LeNet-5 has one input channel, but gets three like all networks.
 #[test]
 fn lenet_reads_the_mean_of_the_channels() {
     let network = Network::new(find("lenet5").unwrap(), 10, tch::Device::Cpu, Fill::Zeros).unwrap();
@@ -423,7 +427,7 @@ fn a_stage_is_found_by_its_name_or_its_group() {
     assert!(error.contains("no stage named `layer44`") && error.contains("layer4.2"), "{error}");
 }
 
-/// A variable's first values depend on the seed and its key alone.
+/// A variable's initial values depend only on the seed and its key.
 #[test]
 fn initial_values_depend_on_seed_and_key_alone() {
     let build = |classes, seed| {
@@ -439,8 +443,8 @@ fn initial_values_depend_on_seed_and_key_alone() {
     assert!(greatest <= 27f64.sqrt().recip() && greatest > 0.95 * 27f64.sqrt().recip(), "{greatest}");
 }
 
-/// PyTorch draws in float32, where one weight in 16 million is ±2 among deviations of 0.02; with this seed
-/// one would be.
+/// PyTorch draws in float32, where one weight in 16 million is ±2 among deviations of 0.02; with
+/// this seed one would be.
 #[test]
 fn truncated_normal_values_have_no_outliers() {
     let fill = Fill::Initial { seed: 3 };
@@ -453,8 +457,8 @@ fn truncated_normal_values_have_no_outliers() {
     assert!((deviation / 0.02 - 1.).abs() < 0.01, "{deviation}");
 }
 
-/// The files of GoogLeNet and Inception hold auxiliary classifiers, and imply `transform_input`, unless
-/// `tl` wrote them without.
+/// The files of GoogLeNet and Inception contain auxiliary classifiers, and imply `transform_input`,
+/// unless `tl` wrote them without.
 #[test]
 fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
     let family = families().into_iter().find(|family| family.facts.contains_key("googlenet")).unwrap();

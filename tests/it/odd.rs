@@ -1,4 +1,4 @@
-//! Data as people have it: shared and doubled images, one image in a class, labels that mean nothing.
+//! Imperfect data: shared and duplicate images, one image in a class, meaningless labels.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -24,7 +24,7 @@ fn noise(seed: u64, side: usize) -> Vec<u8> {
     file
 }
 
-/// `count` pictures of each class, none like another.
+/// `count` pictures of each class, all different.
 fn classes(lab: &Lab, folder: &str, counts: &[(&str, usize)], side: usize) {
     for (number, (class, count)) in counts.iter().enumerate() {
         fs::create_dir_all(lab.path(folder).join(class)).unwrap();
@@ -48,7 +48,7 @@ fn notes(report: &Value) -> String {
     report["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_string() + "\n").collect()
 }
 
-/// Digits under other names: what is measured on is found by content and not trained on.
+/// Digits under other names: validation images are found by content and not trained on.
 #[test]
 fn images_that_are_measured_on_are_not_trained_on() {
     let lab = Lab::of("linear", 4);
@@ -115,7 +115,7 @@ fn copies_stay_on_one_side_of_a_split() {
     }
 }
 
-/// What nothing else can be learnt from stays, and is said.
+/// The only images that a class can be learnt from stay, with a note.
 #[test]
 fn a_class_keeps_the_images_that_it_has() {
     let lab = Lab::of("linear", 2);
@@ -190,7 +190,7 @@ fn uneven_classes_are_told_with_numbers() {
     assert!(!run.stderr.contains("uneven:"), "{}", run.stderr);
 }
 
-/// Classes that are noise: no method finds what is not there, and none says it has.
+/// Classes that are noise: no method finds structure, and none claims to.
 #[test]
 fn labels_that_mean_nothing_are_learnt_no_better_than_guessing() {
     for method in METHODS {
@@ -208,7 +208,7 @@ fn labels_that_mean_nothing_are_learnt_no_better_than_guessing() {
     }
 }
 
-/// 40 images say an accuracy to within a tenth: the figures say so too.
+/// 40 images determine an accuracy to within a tenth: the figures tell so.
 #[test]
 fn accuracies_come_with_what_they_are_worth() {
     let lab = Lab::of("linear", 6);
@@ -231,7 +231,8 @@ fn accuracies_come_with_what_they_are_worth() {
     assert!(!notes(&report).contains("guessing"));
 }
 
-/// Folders whose names are no UTF-8 hold recipes and runs as others do, and are named so that they are found again.
+/// Folders whose names are not UTF-8 hold recipes and runs like others, and their printed names can
+/// be opened again.
 #[test]
 fn names_that_are_no_text_come_back() {
     let lab = Lab::of("linear", 2);

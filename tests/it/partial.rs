@@ -1,5 +1,5 @@
-//! Fine-tuning in steps: the frozen prefix computed once, the head fitted first, rates that fall down the chain,
-//! stages that join one after the other.
+//! Fine-tuning in steps: the frozen prefix computed once, the head fitted first, rates that
+//! decrease down the chain, gradual unfreezing of stages.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::program::repository;
 
 const STILL: &str = "augment={ random_resized_crop: false, flip: 0 }";
 
-/// The float tensors of a file, by key, of those whose key begins with `prefix` (which is cut off).
+/// The float tensors of a file, by key without `prefix`, of those whose key begins with it.
 fn tensors(path: &Path, prefix: &str) -> BTreeMap<String, Vec<f32>> {
     let checkpoint = read_checkpoint(path).unwrap();
     let tensors = checkpoint.tensors.iter().filter(|(_, raw)| raw.dtype.is_float());
@@ -24,8 +24,9 @@ fn tensors(path: &Path, prefix: &str) -> BTreeMap<String, Vec<f32>> {
         .collect()
 }
 
-/// The greatest distance of two sets of tensors, relative to the norm of each tensor, or to 0.1 where that is smaller:
-/// what has no gradient but for rounding (a bias in front of a BatchNorm) has nothing else either.
+/// The greatest distance of two sets of tensors, relative to the norm of each tensor, or to 0.1 if
+/// that is smaller: a tensor without gradient except for rounding (a bias before a BatchNorm) has
+/// no size either.
 fn distance(a: &BTreeMap<String, Vec<f32>>, b: &BTreeMap<String, Vec<f32>>) -> f64 {
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
@@ -59,7 +60,8 @@ fn a_kept_prefix_gives_the_same_weights() {
     for (name, sets) in [("still", &[STILL, "train.batch_size=13"][..]), ("views", &["train.kept_views=2"])] {
         let run = |out: &str, more: &[&str]| {
             let out = format!("{name}-{out}");
-            // As the networks are trained: folded, both are others in the last digits, which training makes more of.
+            // As the networks are trained: folded, both are others in the last digits, which
+            // training makes more of.
             lab.finetune(&out, &[sets, more].concat()).env("TL_UNFOLDED", "1").run().expect(0);
             tensors(&lab.path(&format!("{out}/checkpoint/last.safetensors")), "network.")
         };
@@ -198,7 +200,7 @@ fn rates_follow_from_the_head_and_the_method() {
     }
 }
 
-/// One step of plain gradient descent, with the rates of `layer_decay` and without.
+/// One step of plain gradient descent, with and without the rates of `layer_decay`.
 #[test]
 fn each_group_moves_by_its_own_rate() {
     let lab = Lab::of("full", 2);
@@ -242,7 +244,8 @@ fn stages_join_one_group_after_the_other() {
         let end = tensors(&lab.path(&format!("{out}/checkpoint/last.safetensors")), "network.");
         let groups = ["conv1.", "stage2.", "stage3.", "stage4.", "conv5."];
         let keys = |group: &str| start.keys().filter(move |key| key.starts_with(group)).collect::<Vec<_>>();
-        // Running statistics are among the tensors: they must not move before their group's turn either.
+        // Running statistics are among the tensors: they must not move before their group's turn
+        // either.
         groups.into_iter().filter(|group| keys(group).into_iter().any(|key| start[key] != end[key])).collect()
     };
     assert_eq!(moved(true, 1), ["conv5."]);

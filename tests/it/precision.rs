@@ -1,4 +1,4 @@
-//! bf16 and fp16 as PyTorch has them, batches in parts, and what is said where there is no CUDA.
+//! bf16 and fp16 compared with PyTorch, batches in parts, and messages without CUDA.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,8 +44,8 @@ fn steps(name: &str, side: i64, precision: Precision, count: usize) -> Vec<[f64;
     rows
 }
 
-/// The same steps by torchvision and `torch.autocast("cpu")`. What bf16 differs from fp32 by is what the test could
-/// not miss.
+/// The same steps by torchvision and `torch.autocast("cpu")`. The difference of bf16 from fp32 is
+/// far above the tolerance.
 #[test]
 fn steps_in_bf16_are_those_of_torch_autocast() {
     let text = fs::read_to_string(repository("tests/fixtures/precision/steps.json")).unwrap();
@@ -63,7 +63,8 @@ fn steps_in_bf16_are_those_of_torch_autocast() {
         let found = steps(&name, facts["side"].as_i64().unwrap(), Precision::Bf16, bf16.len());
         let (error, effect) = (off(&found, &bf16), off(&fp32, &bf16));
         println!("{name}: {error:.1e} from torch.autocast, which is {effect:.1e} from fp32");
-        // Swin's attention is one operation here and several in torchvision, each of which rounds to 8 bits.
+        // Swin's attention is one operation here and several in torchvision, each of which rounds
+        // to 8 bits.
         let tolerance = if name.starts_with("swin") { 6e-3 } else { 1e-6 };
         assert!(error < tolerance && error < effect, "{name}: {found:?} for {bf16:?}");
     }
@@ -130,7 +131,7 @@ fn a_run_in_bf16_is_another_run_and_goes_on_exactly() {
     let whole = weights(&lab, "whole");
     let off = distance(&weights(&lab, "fp32"), &whole);
     assert!(off > 1e-4, "{off}");
-    // What is written is single precision, measured in single precision.
+    // The output is single precision, measured in single precision.
     let val = &lab.json("whole/report.json")["val"]["accuracy"];
     assert!(val.as_f64().unwrap() > 0.);
     let refused = lab.finetune("whole", &["train.epochs=2"]).arg("--resume").run().expect(2);
@@ -186,7 +187,7 @@ fn features_in_bf16_are_near_those_in_fp32_and_are_written_in_fp32() {
     wrong.says(&["expected one of fp32, bf16, fp16"]);
 }
 
-/// A driver that opens and does not work, compiled here; no libtorch is asked about CUDA.
+/// A driver that opens and does not work, compiled here; libtorch is never asked about CUDA.
 #[test]
 fn a_driver_that_cannot_be_used_is_told() {
     let lab = Lab::of("linear", 1);

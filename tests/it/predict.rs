@@ -244,7 +244,7 @@ fn shares(folder: &Path, args: &[&str]) -> Vec<BTreeMap<String, f64>> {
     table[1..].iter().map(of).collect()
 }
 
-/// The shipped network with another card, and with its bias moved so that it answers otherwise.
+/// The shipped network with another card, and with its bias changed so that its answers differ.
 fn variant(path: &Path, change: impl FnOnce(&mut serde_json::Value), bias: f32) {
     let bytes = fs::read(repository(LETTERS)).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -261,7 +261,8 @@ fn variant(path: &Path, change: impl FnOnce(&mut serde_json::Value), bias: f32) 
     fs::write(path, [&(header.len() as u64).to_le_bytes()[..], &header, &values].concat()).unwrap();
 }
 
-/// A photograph of another size than the network's, turned into a PNG of gradients: no two crops are equal.
+/// A photograph of another size than the network's, replaced by a PNG of gradients: no two crops
+/// are equal.
 fn gradient(path: &Path, width: u32, height: u32) {
     let pixel = |x: u32, y: u32| [(x * 3 % 256) as u8, (y * 5 % 256) as u8, (x * y % 256) as u8];
     let data: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect();
@@ -282,7 +283,8 @@ fn mean(parts: &[BTreeMap<String, f64>]) -> BTreeMap<String, f64> {
     parts[0].keys().map(|name| (name.clone(), share(name))).collect()
 }
 
-/// The views, cut out and mirrored by hand into images of the network's own size, and predicted one by one.
+/// The views, cut out and mirrored by hand into images of the network's own size, and predicted one
+/// by one.
 #[test]
 fn the_average_of_ten_crops_and_scales_is_that_of_its_views() {
     let folder = tempfile::tempdir().unwrap();

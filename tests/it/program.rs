@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// How a call of `tl` ended.
+/// Result of a call of `tl`.
 #[derive(Debug)]
 pub struct Run {
     /// The exit code; `None` if a signal killed the process.
@@ -16,14 +16,14 @@ pub struct Run {
 }
 
 impl Run {
-    /// This run, if it ended with `code`; else the test fails and shows what the program said.
+    /// This run, if it ended with `code`; else the test fails and shows the program's output.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
-    /// This run, if standard error holds each of `parts`.
+    /// This run, if standard error contains each of `parts`.
     #[track_caller]
     pub fn says(self, parts: &[&str]) -> Self {
         for part in parts {
@@ -45,7 +45,8 @@ impl From<Output> for Run {
 
 /// A call of `tl` under construction.
 ///
-/// It does not inherit what would make it another call: weight caches, mirrors, libtorch's thread counts.
+/// It does not inherit variables that would change it: weight caches, mirrors, libtorch's thread
+/// counts.
 pub struct Tl {
     command: Command,
 }
@@ -57,31 +58,31 @@ impl Tl {
         for name in ["TL_WEIGHTS_URL", "TORCH_HOME", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "RUST_BACKTRACE"] {
             command.env_remove(name);
         }
-        // What `tl` sets for itself by starting anew, which takes as long as most of the tests' calls.
+        // `tl` sets this by restarting itself, which takes as long as most of the tests' calls.
         command.env("GOMP_SPINCOUNT", "1000");
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Tl { command }
     }
 
-    /// Another argument.
+    /// Adds an argument.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.command.arg(arg);
         self
     }
 
-    /// More arguments.
+    /// Adds arguments.
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.command.args(args);
         self
     }
 
-    /// The working directory.
+    /// Sets the working directory.
     pub fn cwd(mut self, folder: impl AsRef<Path>) -> Self {
         self.command.current_dir(folder);
         self
     }
 
-    /// An environment variable.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.command.env(name, value.into());
         self
@@ -92,7 +93,8 @@ impl Tl {
         self.command.output().expect("the program starts").into()
     }
 
-    /// Starts it, for tests that send signals. `wait_with_output` on the child, and [`Run::from`], end it.
+    /// Starts it, for tests that send signals. End it with `wait_with_output` on the child, and
+    /// [`Run::from`].
     pub fn spawn(mut self) -> Child {
         self.command.spawn().expect("the program starts")
     }

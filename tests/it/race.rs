@@ -1,4 +1,4 @@
-//! `method: race`: what is measured, what is trained in the end, and what is left out.
+//! `method: race`: the measurements, the final training, and what is left out.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ fn heats(lab: &Lab, out: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The values of a model file, and what it says of itself besides the recipe.
+/// The values of a model file, and its metadata besides the recipe.
 fn model(lab: &Lab, out: &str) -> (HashMap<String, Vec<u8>>, Value) {
     let bytes = lab.read(&format!("{out}/model.safetensors"));
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -218,7 +218,7 @@ fn what_cannot_race_is_refused_with_advice() {
     assert_eq!(lab.json("run/report.json")["race"]["images"], 27);
 }
 
-/// A model that `stages` made has no stages to choose, and none that `partial` trains.
+/// A model made by `stages` has no stages to choose, and none for `partial` to train.
 #[test]
 fn a_model_that_stages_made_can_race_too() {
     let lab = lab(4);

@@ -1,4 +1,4 @@
-//! What a wrong recipe or command line is answered with, and what `plan` shows.
+//! Messages about wrong recipes and command lines, and the output of `plan`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use crate::digits::{Lab, images, recipe};
 use crate::program::{Run, Tl, repository, tl};
 
-/// One mistake a row: what is typed, the exit code, and all of standard error (`…` stands for any text).
+/// One mistake a row: the arguments, the exit code, and all of standard error (`…` stands for any
+/// text).
 const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
     (
         "a recipe that is not there",
@@ -449,7 +450,7 @@ fn plan_and_dry_run_show_the_same() {
         let open =
             plan.stdout.lines().filter(|line| line.ends_with(": null") || line.ends_with("method: auto"));
         assert_eq!(open.count(), 0, "{}", plan.stdout);
-        // What a run writes is what was shown, but for the folder.
+        // A run writes the plan that was shown, except for the folder.
         if method == "linear" {
             lab.finetuned("elsewhere", &[]);
             let written = String::from_utf8(lab.read("elsewhere/plan.yaml")).unwrap();
@@ -484,7 +485,7 @@ fn readers_that_leave_early_do_no_harm() {
     assert!(lab.path("run/report.json").exists());
 }
 
-/// Runs a shell script, for what needs root; `false` if it may not.
+/// Runs a shell script that needs root; `false` if that is not allowed.
 fn may(script: &str) -> bool {
     Command::new("sh")
         .args(["-c", script])
@@ -493,7 +494,7 @@ fn may(script: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// A small file system of its own, gone when the test ends.
+/// A small file system of its own, removed when the test ends.
 pub struct Mount(String);
 
 impl Mount {
@@ -501,7 +502,7 @@ impl Mount {
         Mount::at(&lab.path(name), options)
     }
 
-    /// Mounts it at a folder, which is made; `None` without the rights for that.
+    /// Mounts it at a folder, which is created; `None` without the rights for that.
     pub fn at(path: &Path, options: &str) -> Option<Self> {
         fs::create_dir(path).unwrap();
         let path = path.display().to_string();
@@ -524,7 +525,8 @@ fn a_full_disk_ends_the_run_and_keeps_what_is_there() {
     };
     let sets = ["train.epochs=6"];
     lab.finetuned("whole", &sets);
-    // Room for some epochs' files (1.4 MB and 2.9 MB), and then not for another temporary beside them.
+    // Room for some epochs' files (1.4 MB and 2.9 MB), and then not for another temporary beside
+    // them.
     let mut filled = 0;
     for ballast in [8 << 20, 5 << 20, 4 << 20, 3 << 20] {
         lab.write("disk/ballast", vec![0; ballast]);
@@ -555,7 +557,7 @@ fn a_disk_without_room_for_the_frozen_stages_is_told_with_the_way_out() {
         "the output of the frozen stages cannot be kept in disk/run (No space left on device",
         "make room there and go on with `--resume`, or set `train.keep: never`",
     ]);
-    // What was written has no name, and has gone with the process.
+    // The written data has no name, and has gone with the process.
     assert_eq!(crate::digits::names(&lab.path("disk/run")), ["checkpoint", "metrics.jsonl", "plan.yaml"]);
     lab.finetuned("elsewhere", &sets);
 }
@@ -591,7 +593,8 @@ fn the_shipped_recipes_have_no_mistakes() {
     }
 }
 
-/// The annotated recipe has every key, in its section; those that would exclude others are commented out.
+/// The annotated recipe has every key, in its section; those that would exclude others are
+/// commented out.
 #[test]
 fn the_reference_recipe_has_every_key() {
     let text = std::fs::read_to_string(repository("recipes/reference.yaml")).unwrap();
@@ -618,7 +621,7 @@ fn the_reference_recipe_has_every_key() {
     assert_eq!(seen.len(), tl::recipe::KEYS.len());
 }
 
-/// A recipe for each corner of the table: what `tl plan` measures leads to four methods.
+/// A recipe for each corner of the table: the measurements of `tl plan` lead to four methods.
 #[test]
 fn each_corners_recipe_gets_its_method() {
     for (corner, method) in [

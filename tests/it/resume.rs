@@ -1,4 +1,4 @@
-//! Runs that are interrupted and go on: the same bytes as undisturbed ones.
+//! Interrupted and resumed runs: the same bytes as undisturbed ones.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -31,7 +31,7 @@ pub fn stop_after(mut child: Child, text: &str, wait: Duration, name: &str) -> R
     Run { stderr: said, ..Run::from(child.wait_with_output().unwrap()) }
 }
 
-/// What must be the same in two runs of the same recipe: all but what the clock says.
+/// The results that must be equal in two runs of the same recipe: all but times.
 fn result(lab: &Lab, out: &str) -> (Vec<u8>, Value, Vec<Value>) {
     let timeless = |mut epoch: Value| {
         epoch.as_object_mut().unwrap().retain(|key, _| key != "seconds" && key != "images_per_second");
@@ -69,7 +69,7 @@ fn a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been() {
         ("partial", "INT", 130, &["train.schedule=plateau", "train.patience=1", "train.momentum=0.5"]),
         ("partial", "TERM", 143, &["train.optimizer=adamw", "train.label_smoothing=0.1"]),
         ("scratch", "INT", 130, &["train.early_stopping=3", "train.nesterov=true"]),
-        // What the frozen stages make of the images is computed again.
+        // The outputs of the frozen stages are computed again.
         ("partial", "INT", 130, &["augment={ random_resized_crop: false, flip: 0 }", "train.keep_memory=0"]),
         ("partial", "TERM", 143, &["train.kept_views=2", "train.linear_head_first=false"]),
         (
@@ -83,7 +83,8 @@ fn a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been() {
     ];
     for (number, (method, name, code, sets)) in cases.into_iter().enumerate() {
         let lab = Lab::of(method, 4);
-        // Epochs on kept features take 20 ms: many of them, so that the signal cannot come after the last one.
+        // Epochs on kept features take 20 ms: many of them, so that the signal cannot come after
+        // the last one.
         let epochs = if method == "partial" { 40 } else { 8 };
         let typed = format!("train.epochs={epochs}");
         let sets = [sets, &[&typed, "train.batch_size=9"]].concat();
@@ -115,7 +116,8 @@ fn linear_goes_on_from_its_features() {
     stop_after(child, "features of 140", Duration::ZERO, "INT").expect(130).says(&["the features are kept"]);
     lab.finetune("fit", &sets).arg("--resume").run().expect(0);
     assert_same_result(&lab, "whole", "fit");
-    // Before it, some of them. How long that takes depends on the machine: the delay is searched for.
+    // Before it, some of them. How long that takes depends on the machine: the delay is searched
+    // for.
     let some = (1..30).any(|step| {
         let delay = Duration::from_millis(40 * step);
         let run = stop_after(
@@ -131,8 +133,8 @@ fn linear_goes_on_from_its_features() {
     assert_same_result(&lab, "whole", "features");
 }
 
-/// Kills runs of a recipe at random moments and resumes them, until there have been so many kills, and the
-/// last run has come to its end.
+/// Kills runs of a recipe at random moments and resumes them, until there have been enough kills,
+/// and the last run has finished.
 fn kill_and_resume(method: &str, seed: u64, more: &[&str]) {
     let kills: usize = std::env::var("TL_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
     let lab = Lab::of(method, 6);

@@ -1,4 +1,4 @@
-//! Where images are different, `auto` trains two methods and keeps the better.
+//! For different images `auto` trains two methods and keeps the better.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::digits::{Lab, names, recipe};
 use crate::resume::{assert_same_result, stop_after};
 
-/// `auto` on images that are said to be few and different, with short training.
-/// One of the two is kept, which is what it is alone; `little.rs` has the others.
+/// `auto` on images declared few and different, with short training. One of the two is kept, equal
+/// to its run alone; `little.rs` tests the others.
 const SETS: [&str; 5] = [
     "strategy.size=little",
     "strategy.similarity=different",
@@ -19,7 +19,8 @@ const SETS: [&str; 5] = [
     "strategy.average=false",
 ];
 
-/// Fine-tuning that begins with a random head, at a rate that underflows: all weights stay as they are.
+/// Fine-tuning that begins with a random head, at a rate that underflows: the weights do not
+/// change.
 const STILL: [&str; 4] =
     ["train.lr=1e-45", "train.head_lr=1e-45", "train.linear_head_first=false", "strategy.read=[stage4.3]"];
 
@@ -158,14 +159,14 @@ fn with_lots_of_images_heads_are_fitted_first_too() {
     assert_eq!(tensors(&lab, "stages"), tensors(&lab, "alone-stages"));
 }
 
-/// A run that was killed when the kept model was in its place already, and the report was not.
+/// A run that was killed after the kept model was put in place, and before the report was.
 #[test]
 fn a_contest_that_was_killed_at_its_end_is_decided_again() {
     let lab = lab(6);
     let sets = set(&STILL);
     lab.finetuned("whole", &sets);
     lab.finetuned("cut", &sets);
-    // What is there to go on from until the report is written: the epochs, and the model that came of them.
+    // The state to resume from until the report is written: the epochs, and their model.
     let tuned = lab.path("cut/checkpoint/race/tuned");
     std::fs::create_dir_all(&tuned).unwrap();
     lab.finetuned("tuned", &set(&[&STILL[..], &["strategy.method=partial"]].concat()));

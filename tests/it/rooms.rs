@@ -1,4 +1,4 @@
-//! The order of the modules: each may use those below it, and no other.
+//! The order of the modules: each may use only those below it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,7 +42,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The rooms that a source names as `crate::ROOM`, comments and links in them included.
+/// The modules that a source names as `crate::ROOM`, including comments and links.
 fn named(text: &str) -> BTreeSet<&str> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let after = code.split("crate::").skip(1);

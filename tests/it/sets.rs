@@ -1,4 +1,5 @@
-//! CIFAR and MNIST as they are published: the same numbers, to the bit, as from images with files of their own.
+//! Published CIFAR and MNIST sets: the same numbers, to the bit, as from images with files of their
+//! own.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +35,8 @@ const CLASSES: [&str; 2] = ["cat", "dog"];
 /// Images in each batch.
 const BATCH: usize = 6;
 
-/// CIFAR-10 in `set`, and its images as files, in the order of the set, in `train.csv` and `test.csv`.
+/// CIFAR-10 in `set`, and its images as files, in the order of the set, in `train.csv` and
+/// `test.csv`.
 fn cifar() -> Lab {
     let lab = Lab::new(1);
     lab.write("set/batches.meta.txt", "cat\ndog\n\n");
@@ -171,7 +173,7 @@ fn a_set_brings_its_own_test_part_and_the_plan_says_so() {
     assert_eq!((&plan["data"]["train_images"], &plan["data"]["test_images"]), (&24.into(), &6.into()));
     lab.finetuned("run", &[]);
     assert_eq!(lab.json("run/report.json")["test"]["images"], 6);
-    // What validates is not tested on unasked.
+    // A validation set is not tested on by default.
     let run = lab.tl(&["plan", "r.yaml", "--set", "data.val=./set"]).run().expect(0);
     assert!(!run.stderr.contains("to test on") && run.stderr.contains("measured on 6 images for validation"));
     // Training images that are in the test part too are left out.

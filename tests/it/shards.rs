@@ -1,4 +1,4 @@
-//! `--shard`: every image in one part, parts named after the whole, and what the environment is asked.
+//! `--shard`: every image in one part, names of the parts, and environment variables.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,8 @@ fn paths(text: &str) -> Vec<String> {
     reader.records().map(|row| row.unwrap()[0].to_string()).collect()
 }
 
-/// The same path and label, and the same numbers to 1e-5: one or two images alone go through the network unfolded.
+/// The same path and label, and the same numbers to 1e-5: one or two images alone go through the
+/// network unfolded.
 fn alike(a: &str, b: &str) -> bool {
     let fields = |line: &str| line.split(',').map(str::to_string).collect::<Vec<_>>();
     let (a, b) = (fields(a), fields(b));

@@ -107,7 +107,7 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
          208 or 224",
     ]);
 
-    // What `tl` wrote knows its own size, and is adapted too.
+    // A model that `tl` wrote knows its own size, and is adapted too.
     let small = Network::sized(find("vit_b_16").unwrap(), 2, 64, Device::Cpu, Fill::Zeros).unwrap();
     small.vars().iter().for_each(filled::fill);
     let mut preprocessing = small.architecture.preprocessing();
@@ -144,7 +144,7 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
     assert!(!predicted.stderr.contains("interpolated"), "{}", predicted.stderr);
 }
 
-/// An embedding of another width, or of no square, is none that could be adapted.
+/// An embedding of another width, or of a non-square number of patches, cannot be adapted.
 #[test]
 fn positions_of_another_shape_are_refused() {
     let architecture = find("vit_b_16").unwrap();
@@ -168,13 +168,14 @@ fn logits(architecture: &'static Architecture, side: i64) -> tl::Result<Vec<i64>
     Ok(network.read(&filled::inputs(1, side), network.tap(LOGITS)?)?.size())
 }
 
-/// The smallest size is what the plan checks, so that no convolution has to.
+/// The plan checks the smallest size, so that no convolution has to.
 #[test]
 fn each_network_takes_images_of_its_smallest_size_and_none_smaller() {
     let large = std::env::var_os("TL_LARGE").is_some();
     for architecture in architectures() {
         let Architecture { name, min_size, multiple, .. } = *architecture;
-        // Where the smallest is refused wrongly, or a smaller one taken, nothing below would show it.
+        // Where the smallest is refused wrongly, or a smaller one taken, nothing below would show
+        // it.
         architecture.check_side(min_size).unwrap();
         let refusal = architecture.check_side(min_size - 1).unwrap_err();
         assert!(refusal.contains(&min_size.to_string()), "{name}: {refusal}");
@@ -186,8 +187,8 @@ fn each_network_takes_images_of_its_smallest_size_and_none_smaller() {
             continue;
         }
         assert_eq!(logits(architecture, min_size.into()).unwrap(), [1, 10], "{name}");
-        // A step below, the network itself has nothing left to compute with. EfficientNetV2 would go on, but
-        // torchvision says 33 for it.
+        // A step below, the network itself has nothing left to compute with. EfficientNetV2 would
+        // go on, but torchvision says 33 for it.
         if min_size > multiple && !name.starts_with("efficientnet_v2") {
             logits(architecture, (min_size - multiple).into()).expect_err(name);
         }

@@ -11,7 +11,7 @@ fn header(bytes: &[u8]) -> Value {
     serde_json::from_slice(&bytes[8..8 + length]).unwrap()
 }
 
-/// What `tl predict` says of the test images, as the share that is right, equals what the report says.
+/// Checks that the accuracy of `tl predict` on the test images equals the report's.
 #[track_caller]
 fn predicts_as_reported(lab: &Lab, out: &str, tests: &[(PathBuf, String)]) -> f64 {
     let paths: Vec<&str> = tests.iter().map(|(path, _)| path.to_str().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! `method: auto`: what is measured, which method follows, and what is said of it.
+//! `method: auto`: the measurements, the chosen method, and the notes.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn plan(lab: &Lab, sets: &[&str]) -> Run {
     lab.tl(&["plan", "r.yaml"]).args(sets.iter().flat_map(|set| ["--set", set])).run()
 }
 
-/// The training images inverted and turned, so that they are unlike anything the network knows.
+/// The training images inverted and rotated, so that they are unlike anything the network knows.
 fn strange(lab: &Lab, count: usize) -> String {
     let mut rows = String::from("path,label\n");
     for (index, (path, class)) in images("train", 0, count).into_iter().enumerate() {
@@ -105,7 +105,8 @@ fn a_run_says_what_it_chose_and_goes_on_with_it() {
     assert_eq!(report["method"], "linear");
     assert_eq!(report["strategy"]["size"]["verdict"], "little");
     assert!(report["strategy"]["similarity"]["measured"]["value"].as_f64().unwrap() < 0.03);
-    // The plan is in the run folder, and what it measured holds: a changed number is not measured again.
+    // The plan is in the run folder, and what it measured holds: a changed number is not measured
+    // again.
     let plan = String::from_utf8(lab.read("run/plan.yaml")).unwrap();
     let (before, rest) = plan.split_once("value: ").unwrap();
     let (_, after) = rest.split_once('\n').unwrap();
@@ -141,7 +142,7 @@ fn images_that_cannot_be_read_are_passed_over_unless_none_can() {
     refused.says(&["none of 10 training images that were looked at can be read", "similarity: …"]);
 }
 
-/// Vision transformers have no BatchNorm: their classifier is asked.
+/// Vision transformers have no BatchNorm: their classifier is used.
 #[test]
 fn a_network_without_batch_norm_is_asked_what_its_classifier_tells() {
     let lab = lab(2);

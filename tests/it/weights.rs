@@ -1,4 +1,5 @@
-//! Weights through the program: files that do not fit, hostile ones, and downloads, against servers of our own.
+//! Weights through the program: files that do not fit, hostile ones, and downloads from servers of
+//! the tests.
 
 use std::collections::HashMap;
 use std::fs;
@@ -30,7 +31,7 @@ const MODEL: &str = "shufflenet_v2_x0_5";
 const FILE: &str = "shufflenetv2_x0.5-f707e7126e.pth";
 const LETTERS: &str = "data/shufflenet_v2_x0_5-letters.safetensors";
 
-/// No file takes longer to refuse, however slow the machine.
+/// The maximum time to refuse a file, even on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Address space for the program: libtorch, a network, and a file read three times over. In KiB.
@@ -51,7 +52,7 @@ fn tensor<'a>(state: &'a mut State, key: &str) -> &'a mut RawTensor {
     &mut state.iter_mut().find(|(name, _)| name == key).unwrap().1
 }
 
-/// Every float tensor of `state` in another kind, by way of its bytes.
+/// Every float tensor of `state` converted to another type, by way of its bytes.
 fn cast(state: &State, dtype: Dtype, one: impl Fn(f32) -> Vec<u8>) -> State {
     let cast = |tensor: &RawTensor| match tensor.dtype {
         Dtype::F32 => {
@@ -88,7 +89,7 @@ fn extract(folder: &TempDir, file: &str) -> Run {
     bounded(&[&args[..], &[image.to_str().unwrap()]].concat(), folder.path())
 }
 
-/// The logits that weights in `state` give.
+/// The logits for weights in `state`.
 fn logits(state: &State) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("w.safetensors"), state);
@@ -96,7 +97,7 @@ fn logits(state: &State) -> Vec<u8> {
     fs::read(folder.path().join("x.npy")).unwrap()
 }
 
-/// What is said of weights in `state`, which have to be refused.
+/// The message about weights in `state`, which must be refused.
 #[track_caller]
 fn refused(state: &State) -> Run {
     let folder = tempfile::tempdir().unwrap();
@@ -212,7 +213,7 @@ fn other_precisions_and_wrappers_become_the_same_float32() {
     assert_eq!(logits(&brains), logits(&rounded));
 }
 
-/// The state dict as PyTorch would zip it, under `model`, all tensors in one storage.
+/// The state dict as PyTorch zips it, under `model`, all tensors in one storage.
 fn zipped(state: &State) -> Vec<u8> {
     let floats = || state.iter().filter(|(_, tensor)| tensor.dtype == Dtype::F32);
     let storage: Vec<u8> = floats().flat_map(|(_, tensor)| tensor.bytes.clone()).collect();
@@ -395,7 +396,7 @@ fn misspelt_weights_get_the_nearest_or_the_place() {
     predict(LETTERS, "IMAGENET1K_V1").says(&["brings its own weights"]);
 }
 
-/// `tl predict` of one image with [`MODEL`]'s published weights, from `base` into an own cache.
+/// `tl predict` of one image with [`MODEL`]'s published weights, from `base` into its own cache.
 fn download(cache: &Path, base: &str) -> Run {
     Tl::new(["predict", "--model", MODEL, "--weights", "IMAGENET1K_V1", "--device", "cpu"])
         .arg(repository("data/samples/one.png"))
@@ -404,7 +405,7 @@ fn download(cache: &Path, base: &str) -> Run {
         .run()
 }
 
-/// A loopback address on which nobody listens.
+/// A loopback address without a listener.
 fn closed_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}/weights", listener.local_addr().unwrap())
@@ -549,8 +550,8 @@ fn weights_without_a_classifier_serve_features_only() {
         .says(&["error: cannot download vgg16_features-amdegroot-88682ab5.pth: "]);
 }
 
-/// The shapes are those of `torchvision.models.mnasnet0_5` after it has loaded a state dict whose `_metadata`
-/// says version 1.
+/// The shapes are those of `torchvision.models.mnasnet0_5` after loading a state dict whose
+/// `_metadata` says version 1.
 #[test]
 fn a_file_of_the_first_mnasnet_is_recognised() {
     let shapes: [(&str, &[usize]); 7] = [

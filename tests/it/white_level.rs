@@ -9,7 +9,8 @@ use crate::program::{Run, repository};
 
 const SIDE: usize = 64;
 
-/// A picture of noise below `full`, with bars across (class 0) or down (class 1), in 16 bits or the upper 8 of 12.
+/// A picture of noise below `full`, with bars across (class 0) or down (class 1), in 16 bits or the
+/// upper 8 of 12.
 fn draw(path: &Path, class: usize, seed: usize, sixteen_bits: bool) {
     let mut state = ((seed * 2 + class) as u32).wrapping_mul(2_654_435_769).wrapping_add(1);
     let mut data = Vec::new();

@@ -1,4 +1,4 @@
-//! Heads that are fitted to features of one stage or of several, and the one that comes of them.
+//! Heads fitted to features of one stage or of several, and the head made from them.
 
 use std::borrow::Cow;
 
@@ -17,22 +17,22 @@ use crate::recipe::ClassWeights;
 use crate::stats::metrics::{Counter, Evaluation};
 use crate::trainer;
 
-/// Logits that are computed at once at most: bounds the memory where there are thousands of classes.
+/// Maximum number of logits computed at once: bounds the memory with thousands of classes.
 const BLOCK_LOGITS: i64 = 1 << 26;
 
 const STOPPED: &str = "stopped while fitting the head; the features are kept: go on with `--resume`";
 
-/// A head that was fitted to the features of some of the readings.
+/// A head fitted to the features of some readings.
 pub(in crate::methods) struct Fit {
-    /// Which of the readings, in their order.
+    /// Indices of its readings, in their order.
     pub taps: Vec<usize>,
-    /// What came of it.
+    /// The result.
     pub fit: LinearFit,
 }
 
-/// A linear head on the features of some of the readings, one after the other.
+/// A linear head on the concatenated features of some readings.
 pub(in crate::methods) struct FittedHead {
-    /// Which of the readings, in their order.
+    /// Indices of its readings, in their order.
     pub taps: Vec<usize>,
     /// `[K, D]`
     pub weight: Tensor,
@@ -40,19 +40,19 @@ pub(in crate::methods) struct FittedHead {
     pub bias: Tensor,
 }
 
-/// What has come of several heads on the same images.
+/// Several heads on the same images.
 pub(in crate::methods) struct Heads {
-    /// Each of them, as they were compared.
+    /// Each of them, as compared.
     pub compared: Vec<Fit>,
-    /// Which of them does best on held-out images.
+    /// Index of the best on held-out images.
     pub best: usize,
-    /// What each counts; they sum to 1, and are 1 for the best alone where they are not averaged.
+    /// Their weights; they sum to 1, with 1 for the best alone if they are not averaged.
     pub weights: Vec<f64>,
-    /// The share of the held-out images that they are right on together, if any could be held out.
+    /// Their joint accuracy on held-out images, if any could be held out.
     pub held_out: Option<f64>,
-    /// Images that they were compared on.
+    /// Number of images that they were compared on.
     pub images: usize,
-    /// One head that does what they do, fitted to all images.
+    /// One equivalent head, fitted to all images.
     pub head: FittedHead,
 }
 
@@ -75,7 +75,7 @@ impl FittedHead {
         Ok(FittedHead { weight: times(&self.weight)?, bias: times(&self.bias)?, ..self })
     }
 
-    /// What it is worth on images of which `x` has the rows of every reading.
+    /// Evaluates the head on images, with the rows of every reading in `x`.
     pub(in crate::methods) fn measure(
         &self,
         x: &[Tensor],
@@ -99,7 +99,7 @@ impl FittedHead {
     }
 }
 
-/// The taps of each head that is fitted: each of `count` alone, and all together where there are several.
+/// The taps of each head to fit: each of `count` alone, and all together if there are several.
 fn sets(settings: &LinearSettings, count: usize) -> Vec<Vec<usize>> {
     if settings.stages.is_empty() {
         return vec![vec![0]];
@@ -155,8 +155,9 @@ impl Fitter<'_> {
 }
 
 impl Context<'_> {
-    /// Fits a head to each stage's features and to all of them together, or to the one reading of `linear`, and makes one of
-    /// them, or the mean of all, the head. `x` has the features of `samples` at each reading.
+    /// Fits a head to each stage's features and to all of them together, or to the one reading of
+    /// `linear`, and makes one of them, or the mean of all, the head. `x` has the features of
+    /// `samples` at each reading.
     pub(in crate::methods) fn heads(
         &self,
         network: &Network,
@@ -212,7 +213,7 @@ impl Context<'_> {
         Ok(Heads { images: of.len(), compared, best, weights, held_out, head })
     }
 
-    /// Which of the images the stages are compared on, where it is not all of them.
+    /// The images that the stages are compared on, if not all.
     fn compared_on(&self, settings: &LinearSettings, samples: &[Sample]) -> Option<Vec<usize>> {
         let most = settings.compare_on.filter(|_| !settings.stages.is_empty())?;
         let labels: Vec<i64> = samples.iter().map(|sample| sample.label as i64).collect();
@@ -222,8 +223,8 @@ impl Context<'_> {
     }
 }
 
-/// The lowest cross-validated log loss, the first on ties. Where nothing could be held out it is the last single
-/// reading: the features, of which more is known than of a stage's.
+/// The lowest cross-validated log loss, the first on ties. If nothing could be held out, the last
+/// single reading: the features, which are better known than those of a stage.
 fn best(fits: &[Fit]) -> usize {
     let loss = |fit: &Fit| fit.cross_validated().map(|row| row.log_loss);
     let known = (0..fits.len()).filter_map(|index| Some((index, loss(&fits[index])?)));
@@ -241,7 +242,7 @@ pub(in crate::methods) fn taken(x: &[Tensor], images: &[usize]) -> Result<Vec<Te
     x.iter().map(of).collect::<Result<_, _>>().map_err(Error::torch("take rows of features"))
 }
 
-/// The features of several readings one after the other, and their widths.
+/// The concatenated features of several readings, and their widths.
 fn joined(x: &[Tensor], taps: &[usize]) -> Result<(Tensor, Vec<i64>)> {
     let parts: Vec<&Tensor> = taps.iter().map(|&index| &x[index]).collect();
     let widths = parts.iter().map(|part| part.size()[1]).collect();

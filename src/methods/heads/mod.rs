@@ -1,4 +1,4 @@
-//! `linear` and `stages`: features of the frozen network once, then a head that is fitted to them.
+//! `linear` and `stages`: computes features of the frozen network once, then fits a head to them.
 
 mod fits;
 mod pool;
@@ -27,8 +27,8 @@ use crate::weights::write_model;
 pub(super) use self::fits::taken;
 
 impl Context<'_> {
-    /// Features once, then the head, fitted to them; with several stages the one, or all together, that
-    /// cross-validation inside `train` finds best, or the mean of all of them.
+    /// Computes features once, then fits the head to them. With several stages it is the single
+    /// one, or all together, that cross-validation inside `train` finds best, or the mean of all.
     pub(super) fn fit_heads(
         &self,
         settings: &LinearSettings,
@@ -97,8 +97,8 @@ impl Context<'_> {
         Ok(Trained { network, outcomes })
     }
 
-    /// Puts the head into the network, and writes the model. With `stages`, the network ends at the last one
-    /// that is read; `before` is the hash of what has to be as it was.
+    /// Puts the head into the network, and writes the model. With `stages`, the network ends at the
+    /// last stage that is read; `before` is the hash of the values that must not change.
     fn put_head(
         &self,
         settings: &LinearSettings,
@@ -123,7 +123,7 @@ impl Context<'_> {
         write_model(&self.folder.model(), network, &card)
     }
 
-    /// `averaged`: the validation accuracy of the mean of the heads, where that is kept.
+    /// `averaged`: the validation accuracy of the mean of the heads, if that is kept.
     fn say_heads(
         &self,
         stages: &[StageRow],
@@ -149,8 +149,8 @@ impl Context<'_> {
     ) -> Result<Vec<Tensor>> {
         let store = self.folder.features();
         let job = self.features_job(network, taps, settings.batch_size, &store);
-        // Without the images that were left out: one that has become readable shifts the rows. With the
-        // network's values: a file of another content may have taken the weights' place.
+        // Without the images that were left out: one that has become readable shifts the rows. With
+        // the network's values: the weights' file may have been replaced by another.
         let fingerprint = format!("{} {}", self.plan.data.fingerprint(), network.frozen_hash()?);
         let bar = self.observer.counting("features", samples.len());
         let vectors = job.compute(samples, &fingerprint, self.resume, |done| bar.at(done))?;
@@ -180,8 +180,8 @@ impl Context<'_> {
     }
 }
 
-/// A row a head that was compared. `on_val`: the validation accuracy of what is kept; `alone`: that of a
-/// head by itself.
+/// A row for each compared head. `on_val`: the validation accuracy of the kept one; `alone`: that
+/// of a single head.
 fn stage_rows(
     network: &Network,
     taps: &[Tap],
@@ -195,7 +195,7 @@ fn stage_rows(
         let mut row = stage_row(network, taps, fit);
         row.chosen = place == heads.best;
         row.share = averaged.then_some(weight);
-        // Fitted to a part of the images and to all, it is not the same head.
+        // Heads fitted to a part of the images and to all differ.
         row.val_accuracy = if weight == 1. { on_val } else { alone(fit)? };
         Ok(row)
     };
@@ -217,7 +217,7 @@ fn stage_row(network: &Network, taps: &[Tap], fit: &Fit) -> StageRow {
     }
 }
 
-/// Where the network is read.
+/// The places where the network is read.
 fn taps(network: &Network, settings: &LinearSettings) -> Result<Vec<Tap>> {
     match settings.stages.is_empty() {
         false => settings.stages.iter().map(|name| network.tap(name)).collect(),
@@ -228,7 +228,7 @@ fn taps(network: &Network, settings: &LinearSettings) -> Result<Vec<Tap>> {
     }
 }
 
-/// What there is to know about a fit to `train` images.
+/// Notes on a fit to `train` images.
 fn notes(
     network: &Network,
     taps: &[Tap],
@@ -255,7 +255,7 @@ fn notes(
     notes
 }
 
-/// Each image goes once through the stages that are read, and through no other.
+/// Each image goes once through the stages that are read, and through no others.
 fn forward_counts(network: &Network, taps: &[Tap], data: &Data) -> Vec<ForwardCount> {
     let end = match taps.last() {
         Some(&Tap::Stage(last)) => last + 1,
@@ -268,7 +268,7 @@ fn forward_counts(network: &Network, taps: &[Tap], data: &Data) -> Vec<ForwardCo
     all.into_iter().filter(|pass| pass.images > 0).collect()
 }
 
-/// The same rows of all vectors.
+/// A range of rows of all vectors.
 pub(super) fn rows(vectors: &[Tensor], start: usize, length: usize) -> Result<Vec<Tensor>> {
     let narrow = |vectors: &Tensor| vectors.f_narrow(0, start as i64, length as i64);
     vectors.iter().map(narrow).collect::<Result<_, _>>().map_err(Error::torch("take rows of features"))

@@ -1,9 +1,10 @@
-//! The heads on all stages, averaged: less is lost than by choosing one of them by a few images.
+//! Averages the heads on all stages: this loses less than choosing one of them by a few images.
 //!
-//! Logits are averaged, which is the logarithm of the geometric mean of the probabilities (a logarithmic opinion pool: Genest
-//! and Zidek, Statistical Science 1, 1986). A mean of linear heads is a linear head on all of their features, so that the
-//! model stays one network with one head. The weights are those that explain the held-out images best (stacking: Wolpert, Neural
-//! Networks 5, 1992; Yao et al., Bayesian Analysis 13, 2018).
+//! Logits are averaged, which is the logarithm of the geometric mean of the probabilities (a
+//! logarithmic opinion pool: Genest and Zidek, Statistical Science 1, 1986). A mean of linear heads
+//! is a linear head on all of their features, so that the model stays one network with one head.
+//! The weights are those that explain the held-out images best (stacking: Wolpert, Neural Networks
+//! 5, 1992; Yao et al., Bayesian Analysis 13, 2018).
 
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -11,18 +12,20 @@ use super::fits::{Fit, FittedHead};
 use crate::error::{Error, Result};
 use crate::linear::temper;
 
-/// A head that would count less is left out, and need not be fitted to more images.
+/// A head with a lower weight is left out, and need not be fitted to more images.
 const LEAST_WEIGHT: f64 = 0.02;
-/// Steps of the search for the weights at most; it mostly takes a few dozen.
+/// Maximum number of steps of the search for the weights; it usually takes a few dozen.
 const STEPS: usize = 300;
-/// A step that lowers the log loss by less than this, in nats, is the last one.
+/// The search ends after a step that lowers the log loss by less than this, in nats.
 const SMALL: f64 = 1e-6;
 
-/// The mean of heads that are each modest may be twice too modest; more is not believed, where all held-out images are right.
+/// The mean of modest heads may be twice too modest; a larger factor is not believed if all
+/// held-out images are right.
 const MOST_TEMPER: f64 = 2.;
 
-/// The weights, not negative and with a sum of 1, of the mean of held-out logits with the lowest log loss, and what this mean is
-/// then to be multiplied by; `None` where there is one head alone, or nothing could be held out. `labels` are those of all images.
+/// The weights, not negative and with a sum of 1, of the mean of held-out logits with the lowest
+/// log loss, and the best factor for this mean; `None` if there is only one head, or nothing could
+/// be held out. `labels` are those of all images.
 pub(super) fn weights(fits: &[Fit], labels: &Tensor) -> Result<Option<(Vec<f64>, f64)>> {
     if fits.len() < 2 || fits.iter().any(|it| it.fit.held_out.is_none()) {
         return Ok(None);
@@ -36,7 +39,7 @@ pub(super) fn weights(fits: &[Fit], labels: &Tensor) -> Result<Option<(Vec<f64>,
     found.map(Some).map_err(Error::torch("average the heads"))
 }
 
-/// The share of held-out images that the mean is right on.
+/// The accuracy of the mean on held-out images.
 pub(super) fn accuracy(fits: &[Fit], weights: &[f64], labels: &Tensor) -> Result<f64> {
     let accuracy = || {
         let (logits, truths) = held_out(fits, labels)?;
@@ -46,11 +49,11 @@ pub(super) fn accuracy(fits: &[Fit], weights: &[f64], labels: &Tensor) -> Result
     accuracy().map_err(Error::torch("average the heads"))
 }
 
-/// One head that does what `counting` do with their factors, on the features of all readings that any of them has. `widths` are
-/// those of all readings.
+/// One head equivalent to the sum of `counting`, each times its factor, on the features of all
+/// readings that any of them has. `widths` are those of all readings.
 pub(super) fn mean(mut counting: Vec<(FittedHead, f64)>, widths: &[i64]) -> Result<FittedHead> {
     match counting.len() {
-        // The bits as they are.
+        // Keeps the same bits.
         1 if counting[0].1 == 1. => Ok(counting.remove(0).0),
         _ => averaged(&counting, widths).map_err(Error::torch("average the heads")),
     }
@@ -60,7 +63,7 @@ pub(super) fn mean(mut counting: Vec<(FittedHead, f64)>, widths: &[i64]) -> Resu
 fn held_out(fits: &[Fit], labels: &Tensor) -> Result<(Tensor, Tensor), TchError> {
     let known: Vec<_> = fits.iter().filter_map(|it| it.fit.held_out.as_ref()).collect();
     let logits: Vec<&Tensor> = known.iter().map(|it| &it.logits).collect();
-    // All were cut into the same folds.
+    // All heads have the same folds.
     let images = known.first().map(|it| it.images.iter().map(|&image| image as i64).collect());
     let index = Tensor::f_from_slice(&images.unwrap_or_else(Vec::new))?;
     Ok((Tensor::f_stack(&logits, 0)?.f_to_kind(Kind::Double)?, labels.f_index_select(0, &index)?))
@@ -70,8 +73,8 @@ fn combined(logits: &Tensor, weights: &[f64]) -> Result<Tensor, TchError> {
     logits.f_tensordot(&Tensor::f_from_slice(weights)?, [0], [0])
 }
 
-/// Exponentiated gradient descent (Kivinen and Warmuth, Information and Computation 132, 1997) with a step that grows while it
-/// lowers the loss and is halved where it does not. The problem is convex.
+/// Exponentiated gradient descent (Kivinen and Warmuth, Information and Computation 132, 1997); the
+/// step grows while the loss falls, and is halved otherwise. The problem is convex.
 fn search(logits: &Tensor, truths: &Tensor) -> Result<Vec<f64>, TchError> {
     let count = logits.size()[0] as usize;
     let rows = logits.size()[1] as f64;

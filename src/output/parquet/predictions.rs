@@ -14,7 +14,7 @@ use crate::output::Partial;
 use crate::output::predictions::{PredictionFile, PredictionFormat, PredictionRow, columns};
 use crate::output::rows::RowFile;
 
-/// Text and float32 columns; what is absent is null.
+/// Text and float32 columns; absent values are null.
 pub(in crate::output) const FORMAT: PredictionFormat = PredictionFormat {
     ending: "parquet",
     open: |partial, top_k| Ok(Box::new(ParquetPredictions::open(partial, top_k)?)),

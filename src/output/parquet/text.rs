@@ -1,8 +1,9 @@
-//! Text in the rows that wait for their group.
+//! Text in rows that wait for their row group.
 
 use std::io::{self, Read};
 
-/// Adds text to a row that waits: its length in 4 bytes, then itself. `None` has no text and the length -1.
+/// Adds text to a waiting row: its length in 4 bytes, then itself. `None` is the length -1 without
+/// text.
 pub(super) fn put_text(bytes: &mut Vec<u8>, text: Option<&str>) {
     let length = text.map_or(u32::MAX, |text| text.len() as u32);
     bytes.extend(length.to_le_bytes());

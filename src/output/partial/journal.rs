@@ -1,4 +1,5 @@
-//! The journal of an output: how long each file was when the rows of so many images were whole in it.
+//! The journal of an output: the length of each file when it had the complete rows of a number of
+//! images.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::output::{Done, JobIdentity};
 use crate::util::atomic::sync_folder;
 
-/// A longer journal is begun anew with its last line.
+/// A longer journal is restarted with its last line.
 pub(super) const LONGEST_JOURNAL: usize = 1 << 20;
 
 pub(super) const JOURNAL: &str = "journal.jsonl";
 
-/// How far a run has come.
+/// Progress of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Images of the listing (of the shard's, if there are shards) that are done, read or not.
+    /// Images done, read or not, of the listing (of the shard's, if there are shards).
     pub images: u64,
     /// A digest of the names and labels of these images.
     #[serde(rename = "listing")]
@@ -32,13 +33,13 @@ pub struct Progress {
     /// Whether these bytes survive a power cut.
     #[serde(default)]
     pub(super) synced: bool,
-    /// At the end: which file takes which place.
+    /// At the end: the place of each file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) places: Option<Places>,
 }
 
 impl Progress {
-    /// Images that are done, with so many rows and failures.
+    /// Progress after these images, with these numbers of rows and failures.
     pub fn new(done: Done, rows: u64, failures: u64) -> Self {
         done.progress(rows, failures, Lengths::new())
     }
@@ -54,23 +55,23 @@ impl Done {
 /// File names with lengths in bytes.
 pub(in crate::output) type Lengths = BTreeMap<String, u64>;
 
-/// What is done with the files at the end. Places are endings that are added to the output's path.
+/// Final actions on the files. Places are endings that are added to the output's path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::output) struct Places {
     /// File and place, in this order.
     pub put: Vec<(String, String)>,
-    /// Files of an earlier run that go.
+    /// Files of an earlier run to remove.
     pub remove: Vec<String>,
 }
 
-/// The first line of the journal, and, with the last, what is kept of a finished run.
+/// The first line of the journal; with the last one, the record of a finished run.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Header {
     pub job: JobIdentity,
     boot: String,
 }
 
-/// The header and the last progress that can be trusted.
+/// The header and the last trustworthy progress.
 pub(super) fn read_journal(folder: &Path) -> Option<(Header, Progress)> {
     let text = fs::read(folder.join(JOURNAL)).ok()?;
     let text = String::from_utf8_lossy(&text);
@@ -91,7 +92,7 @@ pub(super) fn read_journal(folder: &Path) -> Option<(Header, Progress)> {
     Some((header, last.unwrap_or_default()))
 }
 
-/// A journal that says where a run begins. The old one stays until it is written.
+/// A journal that starts at this progress. The old one stays until it is written.
 pub(super) fn new_journal(folder: &Path, job: &JobIdentity, progress: &Progress) -> io::Result<File> {
     let header = Header { job: job.clone(), boot: boot() };
     let temporary = folder.join("journal.new");
@@ -106,7 +107,7 @@ pub(super) fn new_journal(folder: &Path, job: &JobIdentity, progress: &Progress)
     Ok(file)
 }
 
-/// Maps with text as keys cannot fail to become JSON.
+/// Maps with text as keys always convert to JSON.
 pub(super) fn line(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default() + "\n"
 }
@@ -119,7 +120,7 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
     }
 }
 
-/// What tells one start of the machine from another; empty where the system has no such thing.
+/// Identifies one start of the machine; empty if the system cannot tell.
 fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
 }

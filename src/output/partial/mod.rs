@@ -1,12 +1,13 @@
 //! An output under construction that outlives its process.
 //!
-//! Rows go to files in a hidden folder beside the output, `.FILE.partial`, as they are ready. A journal in it
-//! says how long each file was when the rows of so many images were whole in it; a run that goes on cuts the
-//! files to those lengths and appends. At the end the files take their places.
+//! Rows go to files in a hidden folder beside the output, `.FILE.partial`, as soon as they are
+//! ready. A journal in it records the length of each file with the complete rows of a number of
+//! images. A resumed run cuts the files to those lengths and appends. At the end the files are put
+//! in place.
 //!
-//! A line of the journal is written after the bytes that it speaks of, and ends with a line end: after `kill -9`
-//! or on a full disk the last whole line is true. After a power cut, which the boot's identity tells, only
-//! lines whose bytes were synced count.
+//! A line of the journal is written after the bytes that it describes, and ends with a line end:
+//! after `kill -9` or on a full disk the last whole line is true. After a power cut, recognised by
+//! the boot's identity, only lines with synced bytes count.
 
 mod journal;
 mod part;
@@ -30,14 +31,14 @@ use crate::text::words::counted;
 use crate::util::atomic::{hidden, resolve};
 use crate::util::lock::{Lock, Taken};
 
-/// How often the journal is written: what `kill -9` costs at most.
+/// Interval of journal entries: the most work that `kill -9` loses.
 const COMMIT: Duration = Duration::from_millis(50);
 
-/// How often what is written is synced: what a power cut costs at most.
+/// Interval of syncs: the most work that a power cut loses.
 const SYNC: Duration = Duration::from_secs(10);
 
 const LOCK: &str = "lock";
-/// What was found beside an output.
+/// State of an output.
 pub enum Begun {
     /// The output is complete.
     Complete(Progress),
@@ -47,17 +48,17 @@ pub enum Begun {
 
 /// An output under construction.
 ///
-/// Dropped before an image is done it leaves no trace; later, the folder.
+/// Dropped before an image is done, it leaves nothing; later, the folder.
 pub struct Partial {
-    /// What the user asked for.
+    /// The path given by the user.
     path: PathBuf,
-    /// The same with links followed.
+    /// The path with links followed.
     target: PathBuf,
     folder: PathBuf,
     journal: File,
     job: JobIdentity,
     progress: Progress,
-    /// Bytes that were added to the journal.
+    /// Bytes added to the journal.
     noted: usize,
     committed: Instant,
     synced: Instant,
@@ -67,11 +68,12 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Finds out how far `path` is with this job, if it may go on (`resume`), and gets ready to write the rest.
+    /// Finds out how much of `path` this job has written, if it may resume (`resume`), and prepares
+    /// to write the rest.
     ///
     /// # Errors
-    /// [`Error::Usage`] if what is there is of another job; [`Error::Io`] and [`Error::File`] if `path` cannot
-    /// be written, or another process is writing it.
+    /// [`Error::Usage`] if another job's output is there; [`Error::Io`] and [`Error::File`] if
+    /// `path` cannot be written, or another process is writing it.
     pub fn begin(path: &Path, job: &JobIdentity, resume: bool) -> Result<Begun> {
         let target = resolve(path)?;
         let folder = hidden(&target, ".partial");
@@ -122,17 +124,17 @@ impl Partial {
         })))
     }
 
-    /// How far it is, as the journal has it.
+    /// The progress in the journal.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// How many images an earlier run had done, whose rows this one has thrown away.
+    /// The number of images done by an earlier run whose rows were discarded.
     pub fn started_over(&self) -> Option<u64> {
         self.started_over
     }
 
-    /// `N images are done and their rows kept in …`, if any is.
+    /// `N images are done and their rows kept in …`, if there are any.
     pub fn kept(&self) -> Option<String> {
         let Progress { images, lengths, .. } = &self.progress;
         let done = counted(*images as usize, "image is done", "images are done");
@@ -142,13 +144,14 @@ impl Partial {
         (*images > 0).then_some(whole)
     }
 
-    /// Opens a file for appending, cut to the length that the journal says.
+    /// Opens a file for appending, cut to its length in the journal.
     pub(super) fn part(&self, name: &'static str) -> Result<Part> {
         let length = self.progress.lengths.get(name).copied().unwrap_or(0);
         Part::open(&self.path, &self.folder, name, length)
     }
 
-    /// Whether it is time for [`Partial::commit`]. The first rows are noted at once: a disk may be full soon after.
+    /// Whether it is time for [`Partial::commit`]. The first rows are recorded at once: a disk may
+    /// be full soon after.
     pub(super) fn is_due(&self) -> bool {
         self.progress.images == 0 || self.committed.elapsed() >= COMMIT
     }
@@ -158,7 +161,7 @@ impl Partial {
         self.synced.elapsed() >= SYNC
     }
 
-    /// Notes that everything up to `progress` is written, and whether it was synced.
+    /// Records that everything up to `progress` is written, and whether it was synced.
     pub(super) fn commit(&mut self, progress: Progress, synced: bool) -> Result<()> {
         let progress = Progress { synced, ..progress };
         let line = line(&progress);
@@ -178,7 +181,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Puts the files in place; they are synced already.
+    /// Puts the files in place; they are already synced.
     pub(super) fn complete(mut self, progress: Progress, places: Places) -> Result<Progress> {
         self.commit(Progress { places: Some(places.clone()), ..progress }, true)?;
         place(&self.path, &self.target, &self.folder, &self.job, &self.progress, &places)?;
@@ -206,7 +209,7 @@ fn same_job(path: &Path, was: &JobIdentity, is: &JobIdentity) -> Result<()> {
     }
 }
 
-/// Everything but the lock goes.
+/// Removes everything but the lock.
 fn clear(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -217,7 +220,7 @@ fn clear(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The folder as the user would write it: beside the path that was given.
+/// The folder as the user would write it: beside the given path.
 fn shown_beside(path: &Path, folder: &Path) -> String {
     match (path.parent(), folder.file_name()) {
         (Some(parent), Some(name)) if !path.is_symlink() => path_text(&parent.join(name)).into_owned(),

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// A file of a [`Partial`](super::Partial), appended to.
 ///
-/// Its [`Write`] is buffered, and its errors know no path: [`Part::error`] gives them one.
+/// Its [`Write`] is buffered, and its errors have no path: [`Part::error`] adds one.
 pub(in crate::output) struct Part {
     writer: BufWriter<File>,
     length: u64,
@@ -35,12 +35,12 @@ impl Part {
         self.name
     }
 
-    /// The output that this is a part of.
+    /// The output's path.
     pub(in crate::output) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes so far, those in the buffer included.
+    /// Bytes so far, including the buffer.
     pub(in crate::output) fn length(&self) -> u64 {
         self.length
     }
@@ -55,19 +55,19 @@ impl Part {
         self.write_all(bytes).map_err(|error| self.error(error))
     }
 
-    /// Hands everything to the system, and says how long the file is.
+    /// Flushes to the system, and records the file's length.
     pub(in crate::output) fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
         self.writer.flush().map_err(|error| self.error(error))?;
         lengths.insert(self.name.into(), self.length);
         Ok(())
     }
 
-    /// Waits until what was handed over is on the disk.
+    /// Waits until the flushed bytes are on disk.
     pub(in crate::output) fn sync(&self) -> Result<()> {
         sync(self.writer.get_ref()).map_err(|error| self.error(error))
     }
 
-    /// Begins anew.
+    /// Truncates the file to nothing.
     pub(in crate::output) fn empty(&mut self) -> Result<()> {
         let cut = |writer: &mut BufWriter<File>| {
             writer.flush()?;
@@ -79,7 +79,7 @@ impl Part {
         Ok(())
     }
 
-    /// Writes over the first bytes, and goes back to the end.
+    /// Overwrites the first bytes, and returns to the end.
     pub(in crate::output) fn patch_start(&mut self, bytes: &[u8]) -> Result<()> {
         let write = |writer: &mut BufWriter<File>| {
             writer.seek(SeekFrom::Start(0))?;
@@ -99,7 +99,7 @@ impl Part {
         Ok(self.writer.get_mut())
     }
 
-    /// Adds what is left of `file`, by the system's own way of copying.
+    /// Appends the rest of `file`, copied by the system.
     pub(in crate::output) fn append_file(&mut self, file: &mut File) -> Result<()> {
         let mut copy = |writer: &mut BufWriter<File>| {
             writer.flush()?;

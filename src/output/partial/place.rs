@@ -1,4 +1,4 @@
-//! Putting finished files in place, and knowing a finished output again.
+//! Puts finished files in place, and recognises finished outputs.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,16 +13,16 @@ use crate::output::{JobIdentity, sibling};
 use crate::text::path_text::path_text;
 use crate::util::atomic::{AtomicFile, hidden, resolve, sync_folder};
 
-/// A finished run, as `.FILE.job` beside the output has it.
+/// A finished run, stored as `.FILE.job` beside the output.
 #[derive(Serialize, Deserialize)]
 struct Record {
     job: JobIdentity,
     progress: Progress,
-    /// Bytes of the output.
+    /// Size of the output in bytes.
     bytes: u64,
 }
 
-/// A complete output, if it is one of this job's.
+/// The progress of a complete output of this job, if there is one.
 pub(super) fn finished(path: &Path, target: &Path, job: &JobIdentity) -> Result<Progress> {
     let record = fs::read(hidden(target, ".job")).ok();
     let record: Option<Record> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -39,7 +39,8 @@ pub(super) fn finished(path: &Path, target: &Path, job: &JobIdentity) -> Result<
     }
 }
 
-/// Moves the files to their places, as far as that is not done yet, and leaves the record of a finished run.
+/// Moves the files to their places, as far as that is not done yet, and leaves the record of a
+/// finished run.
 pub(super) fn place(
     path: &Path,
     target: &Path,
@@ -57,11 +58,11 @@ pub(super) fn place(
         }
         let to_target = resolve(&to)?;
         if let Ok(old) = fs::metadata(&to_target) {
-            // The replacement is the same file to everybody else. Some file systems know no modes.
+            // Keep the old file's permissions. Some file systems have none.
             let _ = fs::set_permissions(&from, old.permissions());
         }
         match fs::rename(&from, &to_target) {
-            // The output is a link to another file system, and its companions stand beside the link.
+            // The output is a link to another file system, and its companions are beside the link.
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 let mut file = AtomicFile::create(&to)?;
                 let copied = File::open(&from).and_then(|mut from| io::copy(&mut from, &mut file));

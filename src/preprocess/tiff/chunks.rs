@@ -1,4 +1,5 @@
-//! The strips and tiles of a page as they lie in the file, for the codings that the `tiff` crate does not read.
+//! Strips and tiles of a page as stored in the file, for the codings that the `tiff` crate cannot
+//! read.
 
 use std::io::{Read, Seek};
 
@@ -11,13 +12,13 @@ use super::damaged;
 pub(super) struct Chunk<'a> {
     pub(super) left: usize,
     pub(super) top: usize,
-    /// Columns and rows that are coded; a tile may reach over the edges of the page.
+    /// Coded columns and rows; a tile may extend beyond the page.
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) data: &'a [u8],
 }
 
-/// Where the strips or tiles lie in a file of so many bytes, as far as they lie in it.
+/// The byte ranges of the strips or tiles, clipped to a file of this length.
 pub(super) fn ranges<R: Read + Seek>(
     decoder: &mut Decoder<R>,
     length: usize,
@@ -36,7 +37,7 @@ pub(super) fn ranges<R: Read + Seek>(
         .collect())
 }
 
-/// The strips or tiles of a page of `size` that has all samples of a pixel together.
+/// The strips or tiles of a page of `size` that stores all samples of a pixel together.
 pub(super) fn chunks<'a, R: Read + Seek>(
     decoder: &mut Decoder<R>,
     bytes: &'a [u8],
@@ -62,7 +63,7 @@ pub(super) fn chunks<'a, R: Read + Seek>(
     Ok(ranges.iter().enumerate().map(chunk).collect())
 }
 
-/// Refuses tiles that hold far more than the page, which only a malicious file has.
+/// Refuses tiles far larger than the page, which only a malicious file has.
 pub(super) fn check_tiles<R: Read + Seek>(decoder: &mut Decoder<R>, size: (u32, u32)) -> Result<(), String> {
     if decoder.get_chunk_type() == ChunkType::Strip {
         return Ok(());
@@ -79,7 +80,8 @@ pub(super) fn check_tiles<R: Read + Seek>(decoder: &mut Decoder<R>, size: (u32, 
     Ok(())
 }
 
-/// Copies the rows of a chunk into the page, less what reaches over its edges. All widths are bytes.
+/// Copies the rows of a chunk into the page, without the part beyond its edges. All widths are in
+/// bytes.
 pub(super) fn place(page: &mut [u8], page_line: usize, rows: &[u8], line: usize, left: usize, top: usize) {
     let used = line.min(page_line.saturating_sub(left));
     for (to, from) in page.chunks_exact_mut(page_line).skip(top).zip(rows.chunks_exact(line)) {

@@ -6,22 +6,23 @@ use std::mem;
 use fax::BitReader;
 use fax::maps::{Mode, black, mode, white};
 
-/// How lines are coded.
+/// Coding of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// Runs alone, and every line begins with a byte.
+    /// Runs only, and every line begins at a byte.
     Runs,
-    /// Runs behind an end-of-line code; in two dimensions a bit says which lines look at the one before.
+    /// Runs after an end-of-line code; in two dimensions a bit marks the lines that refer to the
+    /// previous one.
     Group3 { two_dimensional: bool },
-    /// Every line looks at the one before.
+    /// Every line refers to the previous one.
     Group4,
 }
 
 /// Unpacks lines of `width` pixels, eight to a byte and a set bit for black, into `lines` of zeros.
 ///
 /// # Errors
-/// If a code is unknown, a line has not `width` pixels, or the data end before the lines do. A group 4 block that says
-/// that it ends leaves the other lines white, as writers leave out blank ones.
+/// If a code is unknown, a line does not have `width` pixels, or the data end early. A group 4
+/// block with an early end code leaves the other lines white, as writers omit blank ones.
 pub(super) fn unpack(data: &[u8], coding: Coding, width: u32, lines: &mut [u8]) -> Result<(), String> {
     let bits = Bits { data, at: 0 };
     let mut page = Page { bits, width, reference: Vec::new(), line: Vec::new() };
@@ -41,7 +42,7 @@ pub(super) fn unpack(data: &[u8], coding: Coding, width: u32, lines: &mut [u8]) 
 /// Bits of the longest code.
 const LONGEST: usize = 13;
 
-/// Bits from the highest of each byte; behind the end there are zeros, which are no code.
+/// Bits, the highest of each byte first; after the end there are zeros, which are not a code.
 struct Bits<'a> {
     data: &'a [u8],
     at: usize,
@@ -68,7 +69,7 @@ impl BitReader for Bits<'_> {
 }
 
 impl Bits<'_> {
-    /// Passes an end-of-line code, which is at least eleven zeros and a one, if it comes next.
+    /// Skips an end-of-line code, at least eleven zeros and a one, if it comes next.
     fn pass_end_of_line(&mut self) -> bool {
         if self.peek(11) != Some(0) {
             return false;
@@ -88,13 +89,13 @@ enum Line {
 struct Page<'a> {
     bits: Bits<'a>,
     width: u32,
-    /// Where colours change in the line above: to black, to white, and so on.
+    /// Positions of colour changes in the line above: to black, to white, and so on.
     reference: Vec<u32>,
     line: Vec<u32>,
 }
 
 impl Page<'_> {
-    /// Reads the next line's changes; `None` where the data are wrong.
+    /// Reads the next line's changes; `None` if the data are wrong.
     fn next(&mut self, coding: Coding) -> Option<Line> {
         mem::swap(&mut self.reference, &mut self.line);
         self.line.clear();
@@ -113,7 +114,8 @@ impl Page<'_> {
                 match (marked, alone) {
                     (false, _) => None,
                     (true, true) => self.runs(),
-                    // Where the page ends, end-of-line codes follow each other, and lines are missing.
+                    // At the end of a page, end-of-line codes follow each other, and lines are
+                    // missing.
                     (true, false) => self.modes().filter(|line| matches!(line, Line::Pixels)),
                 }
             }
@@ -121,7 +123,7 @@ impl Page<'_> {
         }
     }
 
-    /// White and black runs in turn.
+    /// Reads white and black runs in turn.
     fn runs(&mut self) -> Option<Line> {
         let (mut at, mut black) = (0, false);
         while at < self.width {
@@ -131,7 +133,7 @@ impl Page<'_> {
         Some(Line::Pixels)
     }
 
-    /// Reads a run that begins at `at`; returns where it ends.
+    /// Reads a run that begins at `at`; returns its end.
     fn run(&mut self, mut at: u32, black: bool) -> Option<u32> {
         loop {
             let length = if black { black::decode(&mut self.bits) } else { white::decode(&mut self.bits) }?;
@@ -147,17 +149,17 @@ impl Page<'_> {
         }
     }
 
-    /// The colour changes at `at`.
+    /// Adds a colour change at `at`.
     fn change(&mut self, at: u32) -> Option<()> {
         self.line.push(at);
-        // A change for every pixel is the most, but for empty runs at the edges.
+        // At most a change for every pixel, except for empty runs at the edges.
         (self.line.len() <= self.width as usize + 2).then_some(())
     }
 
-    /// Changes as they differ from those of the line above.
+    /// Reads changes relative to those of the line above.
     fn modes(&mut self) -> Option<Line> {
         let (mut at, mut black, mut begins) = (0, false, true);
-        // The next change above to the other colour; those to one colour are every second.
+        // The next change above to the other colour; every second change is to the same colour.
         let mut above = 0;
         while at < self.width {
             let passed = |change: u32| change < at || (change == at && !begins);

@@ -1,6 +1,7 @@
-//! TIFF: the first page, in the kinds that photographs, scans, faxes and microscopes come in.
+//! TIFF: the first page, in the kinds used by photographs, scans, faxes and microscopes.
 //!
-//! The `tiff` crate reads the directory and unpacks most codings; JPEG goes through libjpeg, as elsewhere.
+//! The `tiff` crate reads the directory and unpacks most codings; JPEG goes through libjpeg, as
+//! elsewhere.
 
 mod chunks;
 mod fax;
@@ -36,7 +37,7 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     let image = match number(&mut page, Tag::Compression, 1) {
         coding @ 2..=4 => bilevel(&mut page, &bytes, size, coding)?,
         7 => from_jpegs(&mut page, &bytes, size)?,
-        // As they are, LZW, deflate under both of its numbers, PackBits.
+        // Uncompressed, LZW, deflate with either of its numbers, PackBits.
         1 | 5 | 8 | 32946 | 32773 => unpacked(&bytes, size, limits.white_level)?,
         coding => {
             return Err(format!(
@@ -70,7 +71,8 @@ fn compression(coding: u32) -> String {
     }
 }
 
-/// The file with its data's highest bit first, where `FillOrder` says that the lowest is, as in faxes.
+/// The file with the highest bit of its data first, where `FillOrder` says the opposite, as in
+/// faxes.
 fn highest_bit_first(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     let mut page = open(bytes)?;
     let coding = number(&mut page, Tag::Compression, 1);
@@ -89,7 +91,7 @@ fn highest_bit_first(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     Ok(Cow::Owned(bytes))
 }
 
-/// A page in one of the fax codings.
+/// Reads a page in one of the fax codings.
 fn bilevel(page: &mut Page, bytes: &[u8], size: (u32, u32), coding: u32) -> Result<RgbImage, String> {
     let (depth, samples) = (number(page, Tag::BitsPerSample, 1), number(page, Tag::SamplesPerPixel, 1));
     if (depth, samples) != (1, 1) {
@@ -119,7 +121,7 @@ fn bilevel(page: &mut Page, bytes: &[u8], size: (u32, u32), coding: u32) -> Resu
 /// `T4Options`, which the crate does not name.
 const T4_OPTIONS: u16 = 292;
 
-/// A page of which every strip or tile is a JPEG.
+/// Reads a page whose strips or tiles are JPEGs.
 fn from_jpegs(page: &mut Page, bytes: &[u8], size: (u32, u32)) -> Result<RgbImage, String> {
     let tables = page.find_tag(Tag::JPEGTables).map_err(damaged)?;
     let tables = tables.map(|tables| tables.into_u8_vec()).transpose().map_err(damaged)?.unwrap_or_default();
@@ -144,7 +146,8 @@ fn from_jpegs(page: &mut Page, bytes: &[u8], size: (u32, u32)) -> Result<RgbImag
     Ok(image)
 }
 
-/// A strip as a JPEG file of its own: with the tables that all share, and a marker that says what its components mean.
+/// A strip as a JPEG file of its own: with the shared tables, and a marker that defines its
+/// components.
 fn jpeg_file(tables: &[u8], data: &[u8], converted: bool) -> Vec<u8> {
     const START: [u8; 2] = [0xFF, 0xD8];
     let mut file = Vec::with_capacity(tables.len() + data.len() + 18);
@@ -157,7 +160,7 @@ fn jpeg_file(tables: &[u8], data: &[u8], converted: bool) -> Vec<u8> {
     file
 }
 
-/// A page that the crate unpacks.
+/// Reads a page that the crate unpacks.
 fn unpacked(
     bytes: &[u8],
     size @ (width, height): (u32, u32),
@@ -170,7 +173,7 @@ fn unpacked(
     };
     let mut page = open(&bytes)?;
     refuse(&mut page)?;
-    // Four samples of 32 bits, whatever the default would allow.
+    // Four samples of 32 bits, whatever the default limit.
     let mut allowed = Limits::default();
     let most = (u64::from(width) * u64::from(height)).saturating_mul(16).saturating_add(1 << 20);
     allowed.decoding_buffer_size = usize::try_from(most).unwrap_or(usize::MAX);
@@ -218,7 +221,7 @@ fn unpacked(
     Ok(image)
 }
 
-/// Refuses what the crate does not read, in words of its own.
+/// Refuses pages that the crate cannot read, with clearer messages.
 fn refuse(page: &mut Page) -> Result<(), String> {
     let depth = page.find_tag_unsigned_vec::<u32>(Tag::BitsPerSample).ok().flatten().unwrap_or_default();
     if let Some(depth) = depth.first().filter(|depth| !matches!(depth, 1 | 2 | 4 | 8 | 16 | 32 | 64)) {
@@ -227,7 +230,7 @@ fn refuse(page: &mut Page) -> Result<(), String> {
     if matches!(number(page, Tag::PhotometricInterpretation, 0), 8..=10) {
         return Err("a TIFF in CIE Lab colours is not read; save it as RGB".to_string());
     }
-    // The crate counts tiles wrongly there.
+    // The crate counts tiles wrongly in this case.
     if page.get_chunk_type() == ChunkType::Tile
         && number(page, Tag::PlanarConfiguration, 1) == 2
         && number(page, Tag::SamplesPerPixel, 1) > 1
@@ -251,12 +254,11 @@ fn damaged(error: TiffError) -> String {
     }
 }
 
-/// `PhotometricInterpretation` of an image whose samples are indices into a palette, and of one whose samples are
-/// luma and chroma.
+/// `PhotometricInterpretation` of an image of palette indices, and of one of luma and chroma.
 const PALETTE: u32 = 3;
 const YCBCR: u32 = 6;
 
-/// Where the first page's `PhotometricInterpretation` stands, and its value.
+/// Offset and value of the first page's `PhotometricInterpretation`.
 fn photometric(bytes: &[u8]) -> Option<(usize, u16)> {
     const TAG: u64 = 262;
     let little = bytes.starts_with(b"II");
@@ -276,7 +278,8 @@ fn photometric(bytes: &[u8]) -> Option<(usize, u16)> {
     Some((at, read(at, 2)? as u16))
 }
 
-/// The file with its indices declared as grey: the decoder does not read palettes, but it unpacks indices.
+/// The file with its indices declared as grey: the decoder does not support palettes, but it
+/// unpacks indices.
 fn as_grey(bytes: &[u8], at: usize) -> Vec<u8> {
     let mut grey = bytes.to_vec();
     let black_is_zero = if bytes.starts_with(b"II") { [1, 0] } else { [0, 1] };
@@ -286,14 +289,14 @@ fn as_grey(bytes: &[u8], at: usize) -> Vec<u8> {
     grey
 }
 
-/// The palette: all reds, all greens, all blues, in 16 bits.
+/// The palette's colours: all reds, all greens, all blues, in 16 bits.
 fn colors(palette: &[u16]) -> Vec<[u8; 3]> {
     let count = palette.len() / 3;
     let channel = |index: usize| (palette[index] >> 8) as u8;
     (0..count).map(|index| [channel(index), channel(count + index), channel(2 * count + index)]).collect()
 }
 
-/// Samples pixel by pixel, whether the file has them so or plane by plane.
+/// Samples pixel by pixel, whether stored so or plane by plane.
 fn interleaved(
     samples: Vec<u8>,
     layout: &BufferLayoutPreference,
@@ -322,7 +325,7 @@ fn divide_by_alpha(rgba: &[u8]) -> [u8; 3] {
     })
 }
 
-/// Pillow's own conversion, with 6 bits behind the point; libjpeg's differs by a level.
+/// Pillow's own conversion, with 6 fractional bits; libjpeg's differs by a level.
 fn ycbcr_to_rgb(ycbcr: &[u8]) -> [u8; 3] {
     let [y, cb, cr] = [0, 1, 2].map(|index| i32::from(ycbcr[index]));
     let part = |factor: f64, chroma: i32| (factor * f64::from(chroma - 128) * 64. + 0.5) as i32;

@@ -1,14 +1,14 @@
-//! Samples of any kind to 8 bits.
+//! Converts samples of any type to 8 bits.
 
 use ::tiff::decoder::DecodingResult;
 
 use crate::preprocess::bit_depth::narrow;
 
-/// 8-bit samples: 16 unsigned bits are [narrowed](narrow), as in the other formats; signed, wider and fractional numbers
-/// are levels, cut off to whole ones as Pillow does.
+/// 8-bit samples: unsigned 16-bit samples are [narrowed](narrow), as in the other formats; signed,
+/// wider and fractional numbers are levels, truncated to integers as in Pillow.
 ///
 /// # Errors
-/// If such numbers are not of 0 to 255, or fractions that none but black pixels would come from.
+/// If such numbers are outside 0 to 255, or are fractions that would all become black.
 pub(super) fn to_bytes(samples: DecodingResult, white_level: Option<u16>) -> Result<Vec<u8>, String> {
     match samples {
         DecodingResult::U8(samples) => Ok(samples),
@@ -38,7 +38,7 @@ fn levels<T: Copy>(samples: &[T], number: impl Fn(T) -> f64, fractional: bool) -
         }
         (least, most) = (least.min(sample), most.max(sample));
     }
-    // As many digits as `f32` has are enough to read.
+    // `f32` shows enough digits to read.
     let (shown_least, shown_most) = (least as f32, most as f32);
     if least < 0. || most > 255. {
         return Err(format!(

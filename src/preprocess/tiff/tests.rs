@@ -1,4 +1,4 @@
-//! What is refused and how; the pixels of what is read are compared with Pillow's in `preprocess/tests.rs`.
+//! Refused files and their messages; `preprocess/tests.rs` compares pixels with Pillow's.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,8 @@ use crate::preprocess::decode::{Decode, DecodeLimits, decode_bytes};
 
 const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 1_000_000, decode: Decode::Exact, white_level: None };
 
-/// A page of one strip: columns, rows, bits of a sample, data, and tags beside or instead of the usual ones.
+/// A page of one strip: columns, rows, bits of a sample, data, and tags added to or replacing the
+/// usual ones.
 fn page(width: u32, height: u32, bits: u32, data: &[u8], tags: &[(u16, u32)]) -> Vec<u8> {
     let usual = [
         (256, width),
@@ -88,7 +89,7 @@ fn kinds_that_are_not_read_are_named() {
         let message = refused(&page(4, 1, bits, &[0; 16], &tags));
         assert!(message.contains(words), "{message}, not {words}");
     }
-    // Tags 273, 278 and 279 give way to those of a tile.
+    // Tags 273, 278 and 279 are replaced by those of a tile.
     let tiled = |tags: &[(u16, u32)]| {
         let mut file = page(16, 16, 8, &[7; 256], tags);
         for (from, to) in [(273u16, 324u16), (278, 322), (279, 325)] {
@@ -108,7 +109,7 @@ fn fixture(name: &str) -> Vec<u8> {
     fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pixels").join(name)).unwrap()
 }
 
-/// Where the strip of a file of one strip lies.
+/// The byte range of the strip in a file of one strip.
 fn strip(file: &[u8]) -> (usize, usize) {
     let entry = |tag: u16| {
         let at = file.windows(2).enumerate().find(|(at, window)| {
@@ -129,7 +130,8 @@ fn faxes_that_end_early_or_make_no_sense_are_refused() {
         let whole = fixture(name);
         decode_bytes(&whole, LIMITS).unwrap();
         let (start, length) = strip(&whole);
-        // The code is cut, and the rest of the file stays where it is: the strip's length lies, or zeros follow.
+        // The code is cut, and the rest of the file unchanged: the strip's length is wrong, or
+        // zeros follow.
         for kept in 0..length / 2 {
             let mut cut = whole.clone();
             cut[start + kept..start + length].fill(0);
@@ -146,7 +148,8 @@ fn faxes_that_end_early_or_make_no_sense_are_refused() {
     // White runs of 64 and 0, where 4 pixels are expected.
     let message = refused(&page(4, 1, 1, &[0b1101_1001, 0b1010_1000, 0, 0, 0], &[(259, 2)]));
     assert!(message.contains("line 1 of a fax strip"), "{message}");
-    // A group 4 block that ends after its first line, black: the second is white. Before it there is nothing to see.
+    // A group 4 block that ends after its first line, black: the second is white. Before it there
+    // is nothing to see.
     let black = [0b0010_0110, 0b1010_1100, 0, 0b0100_0000, 0b0000_0100];
     let image = decode_bytes(&page(4, 2, 1, &black, &[(259, 4), (262, 0)]), LIMITS).unwrap();
     assert_eq!(image.data, [[0; 12], [255; 12]].concat());
