@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::inference::features::append;
 use crate::models::{Network, Tap};
-use crate::output::{FeatureFormat, FeatureWriter, JobIdentity, Output, errors_path};
+use crate::output::{Begun, FeatureFormat, FeatureWriter, JobIdentity, Output, errors_path};
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
@@ -72,8 +72,8 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let limits = limits(&args.images, std::slice::from_ref(&classifier));
     let job = job(args, &work, &classifier, limits);
     let progress = match work.begin(&out, &job, args.resume, terminal)? {
-        Err(complete) => complete,
-        Ok(partial) => {
+        Begun::Complete(progress) => progress,
+        Begun::Partial(partial) => {
             let writer = match tap {
                 Tap::Logits => FeatureWriter::open_named(&out, &columns(&classifier.classes), partial)?,
                 _ => FeatureWriter::open(&out, length, partial)?,

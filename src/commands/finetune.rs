@@ -12,12 +12,12 @@ use crate::data::verify::{self, BadImage};
 use crate::device;
 use crate::device::memory;
 use crate::error::{Error, Result};
-use crate::methods::contest::Decided;
-use crate::methods::{Chosen, Context, Outcomes, Seconds, Trained, pair, race};
+use crate::methods::contest::ContestResult;
+use crate::methods::{Chosen, Context, Outcomes, Seconds, TrainedModel, pair, race};
 use crate::models::Network;
 use crate::plan::{Candidate, Overrides, Plan, Training};
 use crate::recipe::BadImages;
-use crate::report::{Best, Frozen, ImageCounts, Measured, MeasuredViews, Race, Report};
+use crate::report::{Best, Frozen, ImageCounts, Metrics, MetricsOfViews, Race, Report};
 use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used, typed};
 use crate::stats::metrics::Evaluation;
 use crate::stats::significance;
@@ -127,13 +127,13 @@ fn carry_out(
         }
         Some(rival) => {
             drop(network);
-            let Decided { kept, partner, contest, .. } = contest(&mut plan, &run, rival, &mut seconds)?;
+            let ContestResult { kept, partner, contest, .. } = contest(&mut plan, &run, rival, &mut seconds)?;
             (kept, partner, Some(contest))
         }
     };
-    let Trained { network, mut outcomes } = trained;
+    let TrainedModel { network, mut outcomes } = trained;
     let (second, more) = match partner {
-        Some((Trained { network, outcomes }, weight)) => (Some((network, weight)), Some(outcomes)),
+        Some((TrainedModel { network, outcomes }, weight)) => (Some((network, weight)), Some(outcomes)),
         None => (None, None),
     };
     let context = run.context(&plan);
@@ -160,7 +160,12 @@ fn carry_out(
 }
 
 /// Trains the plan's method and its rival, and puts the kept one into the plan.
-fn contest(plan: &mut Plan, run: &Run, rival: Candidate, seconds: &mut Seconds) -> Result<Decided<Trained>> {
+fn contest(
+    plan: &mut Plan,
+    run: &Run,
+    rival: Candidate,
+    seconds: &mut Seconds,
+) -> Result<ContestResult<TrainedModel>> {
     // Only the kept one is measured on the test images.
     let test = plan.data.test.take();
     let both = [&plan.settings.candidate, &rival];
@@ -215,10 +220,10 @@ struct Found {
 fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
     let Plan { settings, data, notes, .. } = plan;
     let Found { outcomes, views, raced, contest, bad_images, seconds } = found;
-    let measured = |evaluation: &Evaluation, images: usize| Measured::of(evaluation, images, &data.classes);
+    let measured = |evaluation: &Evaluation, images: usize| Metrics::of(evaluation, images, &data.classes);
     let viewed = |evaluation: &Evaluation, samples: &[Sample]| {
         let measured = measured(evaluation, samples.len());
-        settings.eval.clone().map(|views| MeasuredViews { views, measured })
+        settings.eval.clone().map(|views| MetricsOfViews { views, measured })
     };
     let (val_views, test_views) = match &views {
         None => (None, None),
@@ -344,9 +349,6 @@ fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, termina
     };
     if let Some(note) = chance {
         terminal.say(format!("note: {note}"));
-    }
-    for pass in &report.passes {
-        terminal.say(format!("passes  {pass}"));
     }
     let model = match report.contest.as_ref().and_then(Contest::partner) {
         None => path_text(&folder.model()).into_owned(),

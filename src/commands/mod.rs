@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::inference::as_they_are;
 use crate::models::{Fill, Network};
 use crate::output::shard::Shard;
-use crate::output::{Begun, JobIdentity, Partial, Progress};
+use crate::output::{Begun, JobIdentity, Partial};
 use crate::plan::fits;
 use crate::preprocess::{Brightness, Crops, Decode, DecodeLimits, Fit, Preprocessing};
 use crate::text::path_text::{self, path_text};
@@ -361,17 +361,11 @@ impl Work {
     ///
     /// # Errors
     /// As [`Partial::begin`] and [`ImageStream::pass`].
-    fn begin(
-        &mut self,
-        out: &Path,
-        job: &JobIdentity,
-        resume: bool,
-        terminal: Terminal,
-    ) -> Result<Result<Box<Partial>, Progress>> {
+    fn begin(&mut self, out: &Path, job: &JobIdentity, resume: bool, terminal: Terminal) -> Result<Begun> {
         let partial = match Partial::begin(out, job, resume)? {
             Begun::Complete(progress) => {
                 self.images.same_as(&progress, out)?;
-                return Ok(Err(progress));
+                return Ok(Begun::Complete(progress));
             }
             Begun::Partial(partial) => partial,
         };
@@ -387,7 +381,7 @@ impl Work {
         if partial.progress().images > 0 {
             terminal.say(format!("going on after {}", going_on(partial.progress().images)));
         }
-        Ok(Ok(partial))
+        Ok(Begun::Partial(partial))
     }
 }
 

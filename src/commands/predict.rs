@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::inference::ensemble::{Averaging, Member, match_classes};
 use crate::models::Network;
 use crate::output::{
-    Done, JobIdentity, Output, PredictionFormat, PredictionRow, PredictionTable, PredictionWriter, Progress,
-    TableStyle,
+    Begun, Done, JobIdentity, Output, OutputProgress, PredictionFormat, PredictionRow, PredictionTable,
+    PredictionWriter, TableStyle,
 };
 use crate::preprocess::{Crops, DecodeLimits, Picture, Preprocessing, Views};
 use crate::text::path_text::path_text;
@@ -127,8 +127,8 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
             let out = work.out(out);
             let job = job(args, &work, &views, &classifiers, top_k);
             match work.begin(&out, &job, args.resume, terminal)? {
-                Err(complete) => complete,
-                Ok(partial) => {
+                Begun::Complete(progress) => progress,
+                Begun::Partial(partial) => {
                     let writer = PredictionWriter::open(&out, top_k, partial)?;
                     let each = |inputs: &[Input], sink: &Sink<_>| predicting.chunk(inputs, sink);
                     let progress = stream::run(work.images, writer, batch_size, &signals, bar, each)?;
@@ -323,9 +323,9 @@ impl Output for Table {
         None
     }
 
-    fn finish(self, done: Done) -> Result<Progress> {
+    fn finish(self, done: Done) -> Result<OutputProgress> {
         self.table.finish()?;
-        Ok(Progress::new(done, self.images, self.failed))
+        Ok(OutputProgress::new(done, self.images, self.failed))
     }
 }
 

@@ -13,7 +13,7 @@ use super::terminal::Terminal;
 use crate::data::{Given, Input, Inputs};
 use crate::error::{Error, Result};
 use crate::output::shard::Shard;
-use crate::output::{Done, Output, Progress};
+use crate::output::{Done, Output, OutputProgress};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
 use crate::util::digest::Hasher;
@@ -92,7 +92,7 @@ impl ImageStream {
     ///
     /// # Errors
     /// [`Error::Usage`] if they are others.
-    pub fn pass(&mut self, done: &Progress, out: &std::path::Path) -> Result<()> {
+    pub fn pass(&mut self, done: &OutputProgress, out: &std::path::Path) -> Result<()> {
         while self.taken < done.images {
             match self.next()? {
                 Some(input) => digest(&mut self.digest, &input),
@@ -115,7 +115,7 @@ impl ImageStream {
     ///
     /// # Errors
     /// [`Error::Usage`] if there are other images or more.
-    pub fn same_as(&mut self, done: &Progress, out: &std::path::Path) -> Result<()> {
+    pub fn same_as(&mut self, done: &OutputProgress, out: &std::path::Path) -> Result<()> {
         self.pass(done, out)?;
         match self.next()? {
             None => {
@@ -290,7 +290,7 @@ pub fn run<O: Output>(
     signals: &Signals,
     bar: ProgressBar,
     each: impl FnMut(&[Input], &Sink<O>) -> Result<()>,
-) -> Result<Progress> {
+) -> Result<OutputProgress> {
     let length = (batch_size * CHUNK.div_ceil(batch_size)) as u64;
     bar.set_position(images.taken);
     bar.reset_eta();

@@ -71,12 +71,12 @@ impl Terminal {
     }
 }
 
-impl methods::Observer for Terminal {
+impl methods::MethodObserver for Terminal {
     fn say(&self, line: &str) {
         Terminal::say(self, line);
     }
 
-    fn counting(&self, what: &str, total: usize) -> Box<dyn methods::Progress> {
+    fn counting(&self, what: &str, total: usize) -> Box<dyn methods::Counting> {
         Box::new(Counting(
             self.bar("{prefix} {wide_bar} {pos}/{len}, {eta} left", total).with_prefix(what.to_string()),
         ))
@@ -94,7 +94,7 @@ impl methods::Observer for Terminal {
 /// A bar that is removed when its work is done.
 struct Counting(ProgressBar);
 
-impl methods::Progress for Counting {
+impl methods::Counting for Counting {
     fn at(&self, done: usize) {
         self.0.set_position(done as u64);
     }

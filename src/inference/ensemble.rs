@@ -75,7 +75,7 @@ pub struct Averaged {
 }
 
 /// A normalised crop, channels-first.
-struct Input {
+struct NormalisedView {
     values: Vec<f32>,
     upright: bool,
     mirrored: bool,
@@ -120,18 +120,21 @@ impl Averaging<'_> {
             }
             Ok((indices, images, failures))
         };
-        let compute = |networks: &[&Network], (indices, images, failures): (_, Vec<Vec<Vec<Input>>>, _)| {
-            let mut totals: Vec<Vec<f64>> = vec![Vec::new(); images.len()];
-            let mut networks = networks.iter();
-            for (way, &place) in ways.iter().zip(&seen) {
-                let inputs: Vec<&[Input]> = images.iter().map(|image| &image[place][..]).collect();
-                let used: Vec<&Network> = networks.by_ref().take(way.networks()).copied().collect();
-                add(&used, *way, presets[place].crop_size, &inputs, most, &mut totals)?;
-            }
-            let parts = (views.count() * ways.len()) as f64;
-            let means = totals.into_iter().flatten().map(|total| (total / parts) as f32).collect::<Vec<_>>();
-            Ok((indices, means, failures))
-        };
+        let compute =
+            |networks: &[&Network], (indices, images, failures): (_, Vec<Vec<Vec<NormalisedView>>>, _)| {
+                let mut totals: Vec<Vec<f64>> = vec![Vec::new(); images.len()];
+                let mut networks = networks.iter();
+                for (way, &place) in ways.iter().zip(&seen) {
+                    let inputs: Vec<&[NormalisedView]> =
+                        images.iter().map(|image| &image[place][..]).collect();
+                    let used: Vec<&Network> = networks.by_ref().take(way.networks()).copied().collect();
+                    add(&used, *way, presets[place].crop_size, &inputs, most, &mut totals)?;
+                }
+                let parts = (views.count() * ways.len()) as f64;
+                let means =
+                    totals.into_iter().flatten().map(|total| (total / parts) as f32).collect::<Vec<_>>();
+                Ok((indices, means, failures))
+            };
         inference.run(0..count, most / views.count(), prepare, compute, |_, (indices, means, failures)| {
             check()?;
             for (index, error) in failures {
@@ -200,11 +203,11 @@ fn add(
     networks: &[&Network],
     way: Way,
     side: u32,
-    images: &[&[Input]],
+    images: &[&[NormalisedView]],
     most: usize,
     totals: &mut [Vec<f64>],
 ) -> Result<()> {
-    let seen = |(image, inputs): (usize, &&'_ [Input])| -> Vec<(usize, usize, bool)> {
+    let seen = |(image, inputs): (usize, &&'_ [NormalisedView])| -> Vec<(usize, usize, bool)> {
         let views = inputs.iter().enumerate().flat_map(|(place, input)| {
             [(input.upright, false), (input.mirrored, true)]
                 .into_iter()
@@ -284,7 +287,11 @@ impl Way<'_> {
 
 /// The normalised crops of an image, for each of `presets`. Presets that differ only in mean and
 /// deviation share the pixels, unless their margins have the mean's colour.
-fn inputs(presets: &[&Preprocessing], views: &Views, picture: &Picture<'_>) -> Result<Vec<Vec<Input>>> {
+fn inputs(
+    presets: &[&Preprocessing],
+    views: &Views,
+    picture: &Picture<'_>,
+) -> Result<Vec<Vec<NormalisedView>>> {
     let same = |a: &Preprocessing, b: &Preprocessing| {
         let pixels =
             |it: &Preprocessing| (it.resize_size, it.crop_size, it.interpolation, it.fit, it.white_level);
@@ -303,7 +310,7 @@ fn inputs(presets: &[&Preprocessing], views: &Views, picture: &Picture<'_>) -> R
         let normalised = |window: &Window| {
             let mut values = vec![0.; length(preset)];
             preset.normalise_pixels(&window.pixels, [0.; 3], &mut values);
-            Input { values, upright: window.upright, mirrored: window.mirrored }
+            NormalisedView { values, upright: window.upright, mirrored: window.mirrored }
         };
         windows[place].iter().map(normalised).collect()
     };

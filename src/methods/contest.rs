@@ -18,7 +18,7 @@ pub trait Trainer {
 }
 
 /// Result of a contest.
-pub struct Decided<M> {
+pub struct ContestResult<M> {
     /// The kept model, or the one with the greater weight.
     pub kept: M,
     /// The other model and its weight, if both are kept.
@@ -31,9 +31,9 @@ pub struct Decided<M> {
 
 /// Fits heads, fine-tunes unless these leave nothing to gain, and keeps the better by the
 /// validation images, or both, weighted, if they are `averaged`.
-pub fn contest<T: Trainer>(trainer: &mut T, averaged: bool) -> Result<Decided<T::Model>> {
+pub fn contest<T: Trainer>(trainer: &mut T, averaged: bool) -> Result<ContestResult<T::Model>> {
     let (model, heads) = trainer.fit_heads()?;
-    let alone = |kept, reason| Decided { kept, partner: None, contest: Contest::alone(&heads), reason };
+    let alone = |kept, reason| ContestResult { kept, partner: None, contest: Contest::alone(&heads), reason };
     if let Some(reason) = nothing_to_gain(&heads) {
         return Ok(alone(model, reason));
     }
@@ -51,7 +51,7 @@ pub fn contest<T: Trainer>(trainer: &mut T, averaged: bool) -> Result<Decided<T:
     let (kept, other) =
         if contest.kept() == Some(tuned.method) { (tuned_model, model) } else { (model, tuned_model) };
     let partner = contest.partner().map(|weight| (other, weight));
-    Ok(Decided { kept, partner, contest, reason })
+    Ok(ContestResult { kept, partner, contest, reason })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `partial`, `full` and `scratch`: stages are trained by gradient.
 
-use super::{Context, Outcomes, Seconds, Trained};
+use super::{Context, Outcomes, Seconds, TrainedModel};
 use crate::device::back_off::BackOff;
 use crate::error::Result;
 use crate::models::Network;
@@ -17,7 +17,7 @@ pub(super) fn fine_tune(
     augment: &Augmentation,
     network: Network,
     seconds: &mut Seconds,
-) -> Result<Trained> {
+) -> Result<TrainedModel> {
     let Plan { settings: plan, data, .. } = context.plan;
     let card = context.card(&network);
     let job = trainer::TrainingJob {
@@ -50,25 +50,12 @@ pub(super) fn fine_tune(
         let test = data.test.as_ref().map(|test| trainer::evaluate(&job, &network, test)).transpose()?;
         Ok((val, test))
     })?;
-    let trainer::Trained { epochs, best, linear_head, passes, stopped_early, mut notes, .. } = trained;
+    let trainer::TrainingResult { epochs, best, linear_head, passes, stopped_early, mut notes, .. } = trained;
     notes.extend(job.parts.note());
     notes.iter().for_each(|note| context.observer.say(&format!("note: {note}")));
-    let outcomes = Outcomes {
-        epochs,
-        best,
-        val,
-        test,
-        linear: None,
-        heads: None,
-        held_out: None,
-        compared_on: 0,
-        stages: Vec::new(),
-        notes,
-        linear_head,
-        stopped_early,
-        passes,
-    };
-    Ok(Trained { network, outcomes })
+    let fine_tuned = Outcomes { epochs, best, val, test, notes, ..Outcomes::default() };
+    let outcomes = Outcomes { linear_head, stopped_early, passes, ..fine_tuned };
+    Ok(TrainedModel { network, outcomes })
 }
 
 /// Whether there is a training to resume: not before the first checkpoint, nor if the epochs are

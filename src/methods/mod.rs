@@ -1,7 +1,7 @@
 //! Methods of training a model: heads on the features of a frozen network, fine-tuning, a contest
 //! of the two, and a race of several methods.
 //!
-//! Nothing here prints, and nothing is chosen by the test images: events go to an [`Observer`],
+//! Nothing here prints, and nothing is chosen by the test images: events go to an [`MethodObserver`],
 //! results are returned.
 
 mod chosen;
@@ -32,11 +32,11 @@ use crate::weights::card::{Card, FORMAT};
 use crate::weights::source::Opened;
 
 /// Observer of methods at work.
-pub trait Observer {
+pub trait MethodObserver {
     /// Shows a line to the user.
     fn say(&self, line: &str);
     /// Work on `total` images, or other things of a kind.
-    fn counting(&self, what: &str, total: usize) -> Box<dyn Progress>;
+    fn counting(&self, what: &str, total: usize) -> Box<dyn Counting>;
     /// A training of `epochs` epochs.
     fn training(&self, epochs: usize) -> Box<dyn trainer::Observer>;
     /// A training of `epochs` epochs that is a part of something larger.
@@ -44,7 +44,7 @@ pub trait Observer {
 }
 
 /// Progress of some work; dropped when it is done.
-pub trait Progress {
+pub trait Counting {
     /// This many of the total are done.
     fn at(&self, done: usize);
 }
@@ -61,7 +61,7 @@ pub struct Context<'a> {
     /// Checked between two steps.
     pub signals: &'a Signals,
     /// Receives events.
-    pub observer: &'a dyn Observer,
+    pub observer: &'a dyn MethodObserver,
     /// The device of the network.
     pub device: Device,
     /// Whether to resume from the folder's contents.
@@ -69,7 +69,7 @@ pub struct Context<'a> {
 }
 
 /// Result of a method.
-pub struct Trained {
+pub struct TrainedModel {
     /// The network with the values of the kept model, which is in the folder too.
     pub network: Network,
     /// Its history.
@@ -77,6 +77,7 @@ pub struct Trained {
 }
 
 /// How a method reached its model.
+#[derive(Default)]
 pub struct Outcomes {
     /// A row for each epoch; a single one for a head.
     pub epochs: Vec<EpochRow>,
@@ -164,7 +165,12 @@ impl Context<'_> {
     }
 
     /// Trains `candidate` from `network`, as made by [`Context::network`].
-    pub fn train(&self, candidate: &Candidate, network: Network, seconds: &mut Seconds) -> Result<Trained> {
+    pub fn train(
+        &self,
+        candidate: &Candidate,
+        network: Network,
+        seconds: &mut Seconds,
+    ) -> Result<TrainedModel> {
         let before = network.frozen_hash()?;
         let trained = match &candidate.training {
             Training::Heads { linear } => self.fit_heads(linear, network, seconds)?,

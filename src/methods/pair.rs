@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::contest::{Decided, Trainer, contest};
-use super::{Context, Seconds, Trained};
+use super::contest::{ContestResult, Trainer, contest};
+use super::{Context, Seconds, TrainedModel};
 use crate::error::Result;
 use crate::plan::{Candidate, Training};
 use crate::run::folder::RunFolder;
@@ -25,7 +25,7 @@ pub fn hold(
     [first, second]: [&Candidate; 2],
     averaged: bool,
     seconds: &mut Seconds,
-) -> Result<Decided<Trained>> {
+) -> Result<ContestResult<TrainedModel>> {
     let (heads, tuned) = match first.training {
         Training::Heads { .. } => (first, second),
         _ => (second, first),
@@ -38,7 +38,7 @@ impl Pair<'_> {
         &mut self,
         candidate: &Candidate,
         folder: &RunFolder,
-    ) -> Result<(Trained, decide::MethodResult)> {
+    ) -> Result<(TrainedModel, decide::MethodResult)> {
         let started = Instant::now();
         self.context.observer.say(&format!("trying  {}", candidate.method));
         let context = Context { folder, ..self.context };
@@ -55,14 +55,14 @@ impl Pair<'_> {
 }
 
 impl Trainer for Pair<'_> {
-    type Model = Trained;
+    type Model = TrainedModel;
 
-    fn fit_heads(&mut self) -> Result<(Trained, decide::MethodResult)> {
+    fn fit_heads(&mut self) -> Result<(TrainedModel, decide::MethodResult)> {
         let folder = self.context.folder.fold_run("heads")?;
         self.train(self.heads, &folder)
     }
 
-    fn fine_tune(&mut self) -> Result<(Trained, decide::MethodResult)> {
+    fn fine_tune(&mut self) -> Result<(TrainedModel, decide::MethodResult)> {
         let folder = self.context.folder.with_model_apart()?;
         self.train(self.tuned, &folder)
     }

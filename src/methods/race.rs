@@ -20,7 +20,7 @@ use crate::preprocess::Augmentation;
 use crate::recipe::Method;
 use crate::report::Race;
 use crate::run::folder::Start;
-use crate::strategy::comparison::Outcomes;
+use crate::strategy::comparison::MethodAnswers;
 use crate::text::words::are;
 use crate::trainer;
 use crate::util::atomic::AtomicFile;
@@ -298,12 +298,12 @@ impl FoldRuns<'_> {
     }
 
     /// Results of each method on all held-out images, in the order of the folds.
-    fn outcomes(&self) -> Vec<Outcomes> {
+    fn outcomes(&self) -> Vec<MethodAnswers> {
         let of = |candidate: &Candidate| {
             let mut fold_runs: Vec<&FoldRun> =
                 self.rows.iter().filter(|fold_run| fold_run.method == candidate.method).collect();
             fold_runs.sort_by_key(|fold_run| fold_run.fold);
-            Outcomes {
+            MethodAnswers {
                 method: candidate.method,
                 right: fold_runs.iter().flat_map(|fold_run| fold_run.right.iter().copied()).collect(),
                 seconds: fold_runs.iter().map(|fold_run| fold_run.seconds).sum(),

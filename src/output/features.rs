@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::csv::{self, CsvFile};
 use super::partial::Places;
 use super::rows::{RowFile, Writing};
-use super::{Done, Output, Partial, Progress, by_ending, endings, npy, parquet, safetensors, sibling};
+use super::{Done, Output, OutputProgress, Partial, by_ending, endings, npy, parquet, safetensors, sibling};
 use crate::data::Input;
 use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
@@ -154,7 +154,7 @@ impl Output for FeatureWriter {
 
     /// Puts the files in place, the features last. An earlier run's `FILE.errors.csv` is removed if
     /// nothing failed.
-    fn finish(mut self, done: Done) -> Result<Progress> {
+    fn finish(mut self, done: Done) -> Result<OutputProgress> {
         let mut places = Places::default();
         match &self.failures {
             Some(_) => places.put.push((ERRORS.into(), ERRORS_ENDING.into())),

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::features::{FeatureFormat, FeatureWriter, errors_path};
 pub use self::job::JobIdentity;
-pub use self::partial::{Begun, Partial, Progress};
+pub use self::partial::{Begun, OutputProgress, Partial};
 pub use self::predictions::{PredictionFormat, PredictionRow, PredictionWriter};
 pub use self::table::{PredictionTable, TableStyle};
 use crate::data::Input;
@@ -66,7 +66,7 @@ pub trait Output: Sized {
     ///
     /// # Errors
     /// [`Error::Io`] if the last bytes cannot be written; the old files are then unchanged.
-    fn finish(self, done: Done) -> Result<Progress>;
+    fn finish(self, done: Done) -> Result<OutputProgress>;
 }
 
 /// Images whose rows are written.

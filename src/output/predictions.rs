@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::partial::Places;
 use super::rows::{RowFile, Writing};
-use super::{Done, Output, Partial, Progress, by_ending, csv, endings, jsonl, parquet};
+use super::{Done, Output, OutputProgress, Partial, by_ending, csv, endings, jsonl, parquet};
 use crate::data::Input;
 use crate::error::Result;
 
@@ -135,7 +135,7 @@ impl Output for PredictionWriter {
         self.writing.partial.kept()
     }
 
-    fn finish(mut self, done: Done) -> Result<Progress> {
+    fn finish(mut self, done: Done) -> Result<OutputProgress> {
         self.writing.finish(self.format.rows(), None, done, Places::default())
     }
 }

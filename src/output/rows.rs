@@ -3,7 +3,7 @@
 
 use super::csv::CsvFile;
 use super::partial::{Lengths, Part, Partial, Places};
-use super::{Done, Progress};
+use super::{Done, OutputProgress};
 use crate::error::Result;
 
 /// Rows under construction in one format.
@@ -94,7 +94,7 @@ impl Writing {
         mut failures: Option<&mut CsvFile>,
         done: Done,
         mut places: Places,
-    ) -> Result<Progress> {
+    ) -> Result<OutputProgress> {
         self.note(format, failures.as_deref_mut(), done.clone(), true)?;
         let lengths = settle(format, &mut failures)?;
         format.finish(self.rows, &mut places)?;

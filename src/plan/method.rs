@@ -88,7 +88,7 @@ pub(super) fn linear(recipe: &Recipe, stages: Vec<String>) -> LinearSettings {
 }
 
 /// Inputs of a training's defaults, besides the method.
-pub(super) struct Trained {
+pub(super) struct TrainingFacts {
     /// Whether the network's head can be fitted.
     pub holds_linear: bool,
     /// Which of the classes the source's own head knows.
@@ -99,8 +99,8 @@ pub(super) struct Trained {
     pub images: usize,
 }
 
-pub(super) fn train(recipe: &Recipe, method: Method, trained: &Trained) -> TrainSettings {
-    let Trained { holds_linear, head, rate, images } = *trained;
+pub(super) fn train(recipe: &Recipe, method: Method, trained: &TrainingFacts) -> TrainSettings {
+    let TrainingFacts { holds_linear, head, rate, images } = *trained;
     let typed = &recipe.train;
     let choice = typed.optimizer.unwrap_or(OptimizerChoice::Sgd);
     let by_method = Defaults::of(method, choice, rate);

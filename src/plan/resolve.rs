@@ -9,7 +9,7 @@ use super::candidate::{Candidate, Training};
 use super::data::Data;
 use super::defaults;
 use super::method::{
-    Trained, auxiliary_weight, frozen, linear, normalises, read, single_images, small_batches, train,
+    TrainingFacts, auxiliary_weight, frozen, linear, normalises, read, single_images, small_batches, train,
 };
 use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
@@ -62,7 +62,7 @@ impl Plan {
     ) -> Result<Plan> {
         let mut notes = Vec::new();
         let asked = recipe.strategy.method.unwrap_or(Method::Auto);
-        let mut begun = Begun::of(&recipe, asked, &mut mistakes);
+        let mut begun = Beginning::of(&recipe, asked, &mut mistakes);
         let machine = Machine::of(&recipe, overrides, &mut notes, &mut mistakes)?;
         let data = Data::list(&recipe, machine.seed, machine.threads, &mut mistakes, &mut notes);
         // Nothing is downloaded or measured for a recipe that must be corrected first.
@@ -94,7 +94,7 @@ impl Plan {
             compare_on_some(&mut candidates);
         }
         recipe.refuse(each_once(mistakes))?;
-        let Begun { source: Some(source), opened, preprocessing: Some(preprocessing) } = begun else {
+        let Beginning { source: Some(source), opened, preprocessing: Some(preprocessing) } = begun else {
             return Err(incomplete());
         };
         let Some(decided) = decided else { return Err(incomplete()) };
@@ -163,7 +163,7 @@ fn methods(
     recipe: &Recipe,
     method: Method,
     decided: Option<&Decided>,
-    begun: &Begun,
+    begun: &Beginning,
     probe: Option<&Network>,
     data: &Data,
     mistakes: &mut Vec<Mistake>,
@@ -201,13 +201,13 @@ fn source_notes(source: &Source, opened: Option<&Opened>, method: Method, side: 
 }
 
 /// The initial network of a run, as far as the recipe is right.
-struct Begun {
+struct Beginning {
     source: Option<Source>,
     opened: Option<Opened>,
     preprocessing: Option<Preprocessing>,
 }
 
-impl Begun {
+impl Beginning {
     fn of(recipe: &Recipe, asked: Method, mistakes: &mut Vec<Mistake>) -> Self {
         let source = source(recipe, asked, mistakes);
         let opened = source.as_ref().and_then(|source| open(recipe, source, mistakes));
@@ -216,7 +216,7 @@ impl Begun {
         if let (Some(source), Some(opened), Some(preprocessing)) = (&source, &opened, &preprocessing) {
             check_weights(recipe, source, opened, preprocessing, mistakes);
         }
-        Begun { source, opened, preprocessing }
+        Beginning { source, opened, preprocessing }
     }
 
     /// Chooses the method, if there is a network; this may open its file.
@@ -318,7 +318,7 @@ impl Resolving<'_> {
         let Resolving { recipe, method, data, young, lots, head } = *self;
         let frozen = probe.as_ref().map_or(0, |probe| frozen(recipe, probe, method, mistakes));
         let read = probe.as_ref().map_or_else(Vec::new, |probe| read(recipe, probe, method, mistakes));
-        let trained = Trained {
+        let trained = TrainingFacts {
             holds_linear: probe.as_ref().is_some_and(|probe| probe.holds_linear()),
             head,
             rate: defaults::rate(probe.as_ref().is_some_and(|probe| normalises(probe)), young, lots),

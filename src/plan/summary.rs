@@ -198,7 +198,7 @@ fn training(train: &TrainSettings, images: usize) -> String {
         lower => format!(", in {lower}"),
     };
     format!(
-        "{} of {}, {optimizer}, rate {}{head}, {schedule}{numbers}{early}",
+        "{} of {}, {optimizer}, learning rate {}{head}, {schedule}{numbers}{early}",
         counted(train.epochs, "epoch", "epochs"),
         counted(steps, "step", "steps"),
         train.lr

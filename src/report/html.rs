@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::chart;
 use super::race;
-use super::{Measured, Report};
+use super::{Metrics, Report};
 use crate::run::history::EpochRow;
 use crate::stats::significance::Interval;
 use crate::text::words::counted;
@@ -90,7 +90,7 @@ impl Report {
 
     fn figures(&self) -> Markup {
         let figure = |figure: &str, what: &str, more: Markup| html! { div { b { (figure) } (what) (more) } };
-        let right = |measured: &Measured, part: &str| {
+        let right = |measured: &Metrics, part: &str| {
             let what = format!("right on {} {part} images", measured.images);
             figure(&percent(measured.accuracy), &what, between(measured))
         };
@@ -219,7 +219,7 @@ impl Report {
         }
     }
 
-    fn classes_of(&self, part: &str, measured: &Measured) -> Markup {
+    fn classes_of(&self, part: &str, measured: &Metrics) -> Markup {
         let matrix = measured.confusion.as_ref().filter(|matrix| matrix.len() <= MATRIX_CLASSES);
         let Some(matrix) = matrix else { return mistakes(part, measured) };
         html! {
@@ -297,7 +297,7 @@ fn cell(count: u64, total: u64, right: bool) -> Markup {
     html! { td style=(style) { @if count > 0 { (count) } } }
 }
 
-fn mistakes(part: &str, measured: &Measured) -> Markup {
+fn mistakes(part: &str, measured: &Metrics) -> Markup {
     let rows = measured.mistakes.iter().take(MISTAKES).map(|mistaken| {
         let cells = [&mistaken.truth, &mistaken.prediction].map(Clone::clone);
         (false, cells.into_iter().chain([mistaken.images.to_string()]).collect())
@@ -310,7 +310,7 @@ fn mistakes(part: &str, measured: &Measured) -> Markup {
 }
 
 /// The confidence interval of an accuracy, in words.
-fn between(measured: &Measured) -> Markup {
+fn between(measured: &Metrics) -> Markup {
     let Interval(low, high) = measured.interval;
     let words = format!("{:.0} to {:.0} % (95 % sure)", low * 100., high * 100.);
     html! { br; span.soft title="Wilson's 95 % interval" { (words) } }

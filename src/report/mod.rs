@@ -61,16 +61,16 @@ pub struct Report {
     /// Training images.
     pub train: ImageCounts,
     /// Validation images, evaluated after each epoch; the figures are the kept model's.
-    pub val: Measured,
+    pub val: Metrics,
     /// Test images, evaluated once, at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub test: Option<Measured>,
+    pub test: Option<Metrics>,
     /// The kept model on the validation images with the views of the recipe's `eval`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub val_views: Option<MeasuredViews>,
+    pub val_views: Option<MetricsOfViews>,
     /// The same on the test images.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub test_views: Option<MeasuredViews>,
+    pub test_views: Option<MetricsOfViews>,
     /// Every epoch.
     pub epochs: Vec<EpochRow>,
     /// The epoch whose model is kept.
@@ -113,7 +113,7 @@ pub struct ImageCounts {
 
 /// The kept model on a set of images.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub struct Metrics {
     /// Number of images.
     pub images: usize,
     /// The share of right predictions.
@@ -134,13 +134,13 @@ pub struct Measured {
 
 /// The kept model on a set of images, with averaged probabilities of several views of each.
 #[derive(Clone, Debug, Serialize)]
-pub struct MeasuredViews {
+pub struct MetricsOfViews {
     /// The views of each image: `crops` and `scales`.
     #[serde(flatten)]
     pub views: Views,
     /// The figures.
     #[serde(flatten)]
-    pub measured: Measured,
+    pub measured: Metrics,
 }
 
 /// One class taken for another.
@@ -159,7 +159,7 @@ const MATRIX_CLASSES: usize = 100;
 /// Mistakes listed in a report.
 const MISTAKES: usize = 50;
 
-impl Measured {
+impl Metrics {
     /// The figures of an evaluation on `images` images.
     pub fn of(evaluation: &Evaluation, images: usize, classes: &[String]) -> Self {
         let mistaken = |(truth, prediction, images): (usize, usize, u64)| Mistaken {
@@ -167,7 +167,7 @@ impl Measured {
             prediction: classes[prediction].clone(),
             images,
         };
-        Measured {
+        Metrics {
             images,
             accuracy: evaluation.accuracy,
             interval: Interval::wilson(evaluation.confusion.right(), evaluation.confusion.total()),

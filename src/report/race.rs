@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::html::{self, percent};
 use crate::stats::significance::Interval;
 use crate::strategy::Contest;
-use crate::strategy::comparison::{Difference, Outcomes, Row, rows as compared};
+use crate::strategy::comparison::{Difference, MethodAnswers, Row, rows as compared};
 use crate::text::words::counted;
 
 /// Result of a race, for the report.
@@ -25,7 +25,7 @@ pub struct Race {
 impl Race {
     /// Compares methods, given in the order of their cost: the more accurate wins, the cheaper one
     /// on a tie.
-    pub fn of(mut outcomes: Vec<Outcomes>, folds: usize, epochs: usize) -> Self {
+    pub fn of(mut outcomes: Vec<MethodAnswers>, folds: usize, epochs: usize) -> Self {
         // Stable, so that the cheaper of two equals stays first.
         outcomes.sort_by_key(|outcomes| std::cmp::Reverse(outcomes.right()));
         let images = outcomes.first().map_or(0, |winner| winner.right.len());
@@ -142,8 +142,8 @@ mod tests {
     use super::*;
     use crate::recipe::Method;
 
-    fn outcomes(method: Method, right: &str) -> Outcomes {
-        Outcomes { method, right: right.chars().map(|c| c == '1').collect(), seconds: 1. }
+    fn outcomes(method: Method, right: &str) -> MethodAnswers {
+        MethodAnswers { method, right: right.chars().map(|c| c == '1').collect(), seconds: 1. }
     }
 
     #[test]

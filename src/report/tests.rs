@@ -29,7 +29,7 @@ fn report() -> Report {
         contest: None,
         model: "resnet18".into(),
         weights: "IMAGENET1K_V1".into(),
-        val: Measured::of(&evaluation, 4, &classes),
+        val: Metrics::of(&evaluation, 4, &classes),
         test: None,
         classes,
         seed: 0,

@@ -21,7 +21,7 @@ use crate::weights::{assign, state_dict, to_tensor};
 
 /// Progress of a run, between two steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct TrainingProgress {
     /// Finished epochs, with their metrics.
     pub history: Vec<EpochRow>,
     /// The fitted head that training started from, if any.
@@ -55,7 +55,7 @@ pub fn save(
     network: &Network,
     optimizer: &Optimizer,
     ema: Option<&Ema>,
-    progress: &Progress,
+    progress: &TrainingProgress,
     fingerprint: &str,
 ) -> Result<()> {
     let mut tensors: Vec<(String, RawTensor)> =
@@ -87,7 +87,7 @@ pub fn load(
     optimizer: &mut Optimizer,
     ema: Option<&mut Ema>,
     fingerprint: &str,
-) -> Result<Progress> {
+) -> Result<TrainingProgress> {
     let foreign = |what: String| {
         Error::file(path, format!("is not a checkpoint of this run ({what}); `--overwrite` starts afresh"))
     };
@@ -106,7 +106,8 @@ pub fn load(
         ));
     }
     let json = checkpoint.metadata.get(KEY).ok_or_else(|| foreign("it lacks its progress".into()))?;
-    let progress: Progress = serde_json::from_str(json).map_err(|error| foreign(error.to_string()))?;
+    let progress: TrainingProgress =
+        serde_json::from_str(json).map_err(|error| foreign(error.to_string()))?;
     let mut found: HashMap<&str, &RawTensor> =
         checkpoint.tensors.iter().map(|(key, raw)| (key.as_str(), raw)).collect();
     for var in network.vars().iter().chain(network.auxiliary_vars()) {

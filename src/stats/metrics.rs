@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Confusion matrix. Only pairs that occurred are stored: ten thousand classes have a hundred
 /// million pairs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Confusion {
     classes: usize,
     /// By true class, then predicted class.
@@ -87,7 +87,7 @@ impl Confusion {
 }
 
 /// Metrics of a network on a set of images.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Evaluation {
     /// Mean cross-entropy, in nats.
     pub loss: f64,

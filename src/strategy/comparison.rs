@@ -13,7 +13,7 @@ use crate::stats::significance::Interval;
 
 /// Results of a method on each held-out image.
 #[derive(Clone, Debug)]
-pub struct Outcomes {
+pub struct MethodAnswers {
     /// The method.
     pub method: Method,
     /// Whether it was right on each image; in the same order for all methods.
@@ -22,14 +22,14 @@ pub struct Outcomes {
     pub seconds: f64,
 }
 
-impl Outcomes {
+impl MethodAnswers {
     /// Number of images it was right on.
     pub fn right(&self) -> usize {
         self.right.iter().filter(|right| **right).count()
     }
 
     /// Number of images on which only it was right, and on which only `other` was.
-    pub fn against(&self, other: &Outcomes) -> (usize, usize) {
+    pub fn against(&self, other: &MethodAnswers) -> (usize, usize) {
         let pairs = || self.right.iter().zip(&other.right);
         (pairs().filter(|(s, o)| **s && !**o).count(), pairs().filter(|(s, o)| !**s && **o).count())
     }
@@ -72,8 +72,8 @@ impl Difference {
 }
 
 /// A row for each method, all compared with the first one.
-pub fn rows(outcomes: &[Outcomes]) -> Vec<Row> {
-    let row = |(place, of): (usize, &Outcomes)| {
+pub fn rows(outcomes: &[MethodAnswers]) -> Vec<Row> {
+    let row = |(place, of): (usize, &MethodAnswers)| {
         let (images, right) = (of.right.len(), of.right());
         let (won, lost) = of.against(&outcomes[0]);
         Row {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::recipe::Method;
 use crate::stats::metrics::Evaluation;
-use crate::strategy::comparison::{Outcomes, Row, rows};
+use crate::strategy::comparison::{MethodAnswers, Row, rows};
 
 /// The prior, that both are worth the same, counts as much as this many validation images. With 1
 /// to 4 validation images a class anything from 2 to 50 did as well on ten tasks of photographs,
@@ -111,7 +111,7 @@ impl Contest {
     }
 
     fn of(candidates: &[&MethodResult], shares: Vec<f64>) -> Self {
-        let outcomes = |it: &&MethodResult| Outcomes {
+        let outcomes = |it: &&MethodResult| MethodAnswers {
             method: it.method,
             right: it.val.confusion.outcomes().to_vec(),
             seconds: it.seconds,

@@ -3,17 +3,17 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::gradient::Outcome;
+use super::gradient::BatchOutcome;
 use super::{TrainingJob, diverged};
 use crate::error::{Error, Result};
-use crate::run::checkpoint::Progress;
+use crate::run::checkpoint::TrainingProgress;
 
 /// A step whose numbers have not been read.
 struct Step {
     /// Counted from 1 in its epoch.
     step: usize,
     images: usize,
-    outcome: Outcome,
+    outcome: BatchOutcome,
     /// The gradient's norm, if clipped.
     norm: Option<Tensor>,
     /// Whether its gradients were not used, because of a float16 overflow.
@@ -38,7 +38,7 @@ impl DeferredMetrics {
     pub fn push(
         &mut self,
         (step, images): (usize, usize),
-        outcome: Outcome,
+        outcome: BatchOutcome,
         norm: Option<Tensor>,
         skipped: bool,
     ) {
@@ -54,7 +54,7 @@ impl DeferredMetrics {
     ///
     /// # Errors
     /// The first step in `epoch` (from 1) whose loss or norm is not finite.
-    pub fn settle(&mut self, job: &TrainingJob, epoch: usize, progress: &mut Progress) -> Result<()> {
+    pub fn settle(&mut self, job: &TrainingJob, epoch: usize, progress: &mut TrainingProgress) -> Result<()> {
         if self.steps.is_empty() {
             return Ok(());
         }

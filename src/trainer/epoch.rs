@@ -9,7 +9,7 @@ use tch::Tensor;
 use super::activation_cache::view_of;
 use super::deferred_metrics::DeferredMetrics;
 use super::device_steps::{clip, put_back, smaller_parts, unscale};
-use super::gradient::{Learner, Outcome};
+use super::gradient::{BatchOutcome, Learner};
 use super::row_store::RowStore;
 use super::{Observer, State, Step, TrainingJob, batching, groups};
 use crate::data::loader::Layout;
@@ -153,7 +153,7 @@ impl Epoch<'_, '_> {
         images: usize,
         xs: &Activations,
         targets: &Tensor,
-    ) -> Result<Outcome> {
+    ) -> Result<BatchOutcome> {
         let (learner, device) = (&self.learner, self.learner.network.device());
         let State { optimizer, scale, most_at_once, .. } = &mut *self.state;
         let before = *most_at_once;

@@ -21,7 +21,7 @@ pub(super) struct Learner<'a> {
 }
 
 /// Results of a batch, on the device: nothing has waited for them.
-pub(super) struct Outcome {
+pub(super) struct BatchOutcome {
     /// The mean loss of the batch, without auxiliary classifiers.
     pub loss: Tensor,
     /// Number of right predictions.
@@ -37,21 +37,22 @@ impl Learner<'_> {
         targets: &Tensor,
         most: usize,
         scale: Option<&LossScale>,
-    ) -> Result<Outcome> {
+    ) -> Result<BatchOutcome> {
         let images = targets.size()[0] as usize;
         if images <= most {
             return self.backward(xs, targets, None, scale);
         }
         let whole = self.weight(targets)?;
-        let (mut start, mut outcome) = (0, None::<Outcome>);
+        let (mut start, mut outcome) = (0, None::<BatchOutcome>);
         for part in sizes(images, most, self.least()) {
             let part = part as i64;
             let values = xs.values.f_narrow(0, start, part)?;
             let targets = targets.f_narrow(0, start, part)?;
-            let Outcome { loss, right } = self.backward(&xs.with(&values), &targets, Some(&whole), scale)?;
+            let BatchOutcome { loss, right } =
+                self.backward(&xs.with(&values), &targets, Some(&whole), scale)?;
             outcome = Some(match outcome {
-                None => Outcome { loss, right },
-                Some(sum) => Outcome { loss: sum.loss.f_add(&loss)?, right: sum.right.f_add(&right)? },
+                None => BatchOutcome { loss, right },
+                Some(sum) => BatchOutcome { loss: sum.loss.f_add(&loss)?, right: sum.right.f_add(&right)? },
             });
             start += part;
         }
@@ -90,7 +91,7 @@ impl Learner<'_> {
         targets: &Tensor,
         whole: Option<&Tensor>,
         scale: Option<&LossScale>,
-    ) -> Result<Outcome> {
+    ) -> Result<BatchOutcome> {
         let settings = self.job.settings;
         let autocast = Autocast::begin(self.network.device(), settings.precision)?;
         let (logits, auxiliary) = self.network.forward_from(xs, self.held, self.mode)?;
@@ -123,7 +124,7 @@ impl Learner<'_> {
             Some(scale) => scale.scaled(&loss)?,
         };
         loss.f_backward().map_err(Error::torch("compute the gradient"))?;
-        Ok(Outcome { loss: value, right })
+        Ok(BatchOutcome { loss: value, right })
     }
 
     /// PyTorch's divisor of the sum of a batch's losses: the weights of the labels' classes, or the

@@ -32,7 +32,7 @@ use crate::optim::{Ema, Optimizer};
 use crate::plan::{ScheduleSettings, TrainSettings};
 use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
 use crate::recipe::ClassWeights;
-use crate::run::checkpoint::{self, Progress};
+use crate::run::checkpoint::{self, TrainingProgress};
 use crate::run::folder::RunFolder;
 use crate::run::history::{EpochRow, LinearHead};
 use crate::stats::metrics::Evaluation;
@@ -121,7 +121,7 @@ pub trait Observer {
 }
 
 /// The epoch whose model is kept.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct KeptEpoch {
     /// Counted from 1.
     pub epoch: usize,
@@ -172,7 +172,7 @@ impl fmt::Display for StoppedEarly {
 }
 
 /// Result of a training, besides the model in the run folder.
-pub struct Trained {
+pub struct TrainingResult {
     /// All epochs.
     pub epochs: Vec<EpochRow>,
     /// The epoch whose model is kept.
@@ -188,7 +188,7 @@ pub struct Trained {
     kept: ActivationCache,
 }
 
-impl Trained {
+impl TrainingResult {
     /// Evaluates the kept model on the validation images.
     pub fn evaluate_val(&self, job: &TrainingJob, network: &Network) -> Result<Evaluation> {
         evaluate_from(job, network, job.val, self.kept.val.as_ref())
@@ -240,16 +240,16 @@ pub fn train(
     network: &Network,
     resume: bool,
     observer: &mut dyn Observer,
-) -> Result<Trained> {
+) -> Result<TrainingResult> {
     let (state, kept) = run(job, network, resume, observer)?;
-    let Progress { history: epochs, linear_head, .. } = state.progress;
+    let TrainingProgress { history: epochs, linear_head, .. } = state.progress;
     let passes = forward_counts::forward_counts(job, network, &kept, linear_head.as_ref(), epochs.len());
     let notes = notes(job.settings, &kept, linear_head.as_ref(), &epochs);
     let stopped_early = StoppedEarly::of(job.settings, &epochs);
     let best = best(&epochs, job.settings).ok_or_else(|| Error::run("a training has no epoch"))?;
     let reason = reason(best, &epochs);
     let best = KeptEpoch { epoch: best.epoch, val_accuracy: best.val_accuracy, reason };
-    Ok(Trained { epochs, best, linear_head, passes, stopped_early, notes, kept })
+    Ok(TrainingResult { epochs, best, linear_head, passes, stopped_early, notes, kept })
 }
 
 /// Trains `network` using only the images of `job.train`: no epoch is the best one, and the result
@@ -347,8 +347,8 @@ fn one_epoch(
     if is_best {
         state.with_average(|| write_model(&job.folder.model(), network, job.card))?;
     }
-    let Progress { linear_head, .. } = std::mem::take(&mut state.progress);
-    state.progress = Progress { history, linear_head, ..Progress::default() };
+    let TrainingProgress { linear_head, .. } = std::mem::take(&mut state.progress);
+    state.progress = TrainingProgress { history, linear_head, ..TrainingProgress::default() };
     state.save(job, network)?;
     job.folder.append_metrics(&row)?;
     observer.epoch(&row, is_best);
@@ -360,7 +360,7 @@ struct State {
     optimizer: Optimizer,
     /// The average of the network's weights, if requested.
     ema: Option<Ema>,
-    progress: Progress,
+    progress: TrainingProgress,
     /// For float16.
     scale: Option<LossScale>,
     /// Maximum number of images in the network at once in a step.
@@ -373,7 +373,7 @@ impl State {
         Ok(State {
             optimizer: groups::optimizer(job.settings, network),
             ema: job.settings.ema.map(|decay| Ema::new(decay, values())).transpose()?,
-            progress: Progress::default(),
+            progress: TrainingProgress::default(),
             scale: (job.settings.precision == Precision::Fp16)
                 .then(|| LossScale::new(LossScaleState::default(), network.device()))
                 .transpose()?,
@@ -393,7 +393,7 @@ impl State {
 
     fn save(&self, job: &TrainingJob, network: &Network) -> Result<()> {
         let State { optimizer, ema, progress, scale, most_at_once } = self;
-        let progress = Progress {
+        let progress = TrainingProgress {
             loss_scale: scale.as_ref().map(LossScale::state).transpose()?,
             // A size that ran out of memory is not tried again: the run resumes as it was.
             most_at_once: Some(*most_at_once).filter(|&most| most != usize::MAX),

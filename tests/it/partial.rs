@@ -86,11 +86,7 @@ fn a_kept_prefix_gives_the_same_weights() {
 fn the_report_says_how_often_images_went_through_which_stages() {
     let lab = Lab::of("partial", 6);
     let (prefix, rest, all) = ("conv1 to stage3.7", "stage4.0 to fc", "conv1 to fc");
-    let run = lab.finetuned("still", &[STILL, "train.epochs=3"]);
-    run.says(&[
-        "passes  conv1 to stage3.7: 60 train images × 1",
-        "passes  stage4.0 to fc: 60 train images × 4",
-    ]);
+    lab.finetuned("still", &[STILL, "train.epochs=3"]);
     let expected = rows(&[
         ("train", prefix, 60, 1),
         ("train", rest, 60, 4),
@@ -100,7 +96,7 @@ fn the_report_says_how_often_images_went_through_which_stages() {
     ]);
     assert_eq!(passes(&lab.json("still/report.json")), expected);
     let page = String::from_utf8(lab.read("still/report.html")).unwrap();
-    assert!(page.contains("<tr><td>conv1 to stage3.7<td>60 train<td>1"), "{page}");
+    assert!(page.contains("<td>conv1 to stage3.7</td><td>60 train</td><td>1</td>"), "{page}");
 
     lab.finetuned("views", &["train.epochs=3", "train.kept_views=2"]);
     let expected = rows(&[("train", prefix, 120, 1), ("train", rest, 60, 3), ("train", all, 60, 1)]);

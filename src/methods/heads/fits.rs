@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::inference::measure::{count, labels_of};
 use crate::linear::{self, CvRow, LinearConfig, LinearFit};
 use crate::methods::Context;
-use crate::methods::Progress;
+use crate::methods::Counting;
 use crate::models::Network;
 use crate::plan::LinearSettings;
 use crate::recipe::ClassWeights;
@@ -116,7 +116,7 @@ struct Fitter<'a> {
     context: &'a Context<'a>,
     settings: &'a LinearSettings,
     intercept: bool,
-    bar: Box<dyn Progress>,
+    bar: Box<dyn Counting>,
     done: usize,
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tch::Tensor;
 
 use self::fits::{Fit, FittedHead, Heads};
-use super::{Context, Outcomes, Seconds, Trained};
+use super::{Context, Outcomes, Seconds, TrainedModel};
 use crate::data::Sample;
 use crate::device::back_off::BackOff;
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ impl Context<'_> {
         settings: &LinearSettings,
         mut network: Network,
         seconds: &mut Seconds,
-    ) -> Result<Trained> {
+    ) -> Result<TrainedModel> {
         let data = &self.plan.data;
         let taps = taps(&network, settings)?;
         let train = data.train.len();
@@ -90,11 +90,10 @@ impl Context<'_> {
             compared_on: heads.images,
             stages,
             notes,
-            linear_head: None,
-            stopped_early: None,
             passes: forward_counts,
+            ..Outcomes::default()
         };
-        Ok(Trained { network, outcomes })
+        Ok(TrainedModel { network, outcomes })
     }
 
     /// Puts the head into the network, and writes the model. With `stages`, the network ends at the

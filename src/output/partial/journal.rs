@@ -18,7 +18,7 @@ pub(super) const JOURNAL: &str = "journal.jsonl";
 
 /// Progress of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct OutputProgress {
     /// Images done, read or not, of the listing (of the shard's, if there are shards).
     pub images: u64,
     /// A digest of the names and labels of these images.
@@ -38,7 +38,7 @@ pub struct Progress {
     pub(super) places: Option<Places>,
 }
 
-impl Progress {
+impl OutputProgress {
     /// Progress after these images, with these numbers of rows and failures.
     pub fn new(done: Done, rows: u64, failures: u64) -> Self {
         done.progress(rows, failures, Lengths::new())
@@ -46,9 +46,9 @@ impl Progress {
 }
 
 impl Done {
-    pub(in crate::output) fn progress(self, rows: u64, failures: u64, lengths: Lengths) -> Progress {
+    pub(in crate::output) fn progress(self, rows: u64, failures: u64, lengths: Lengths) -> OutputProgress {
         let Done { images, fingerprint } = self;
-        Progress { images, fingerprint, rows, failures, lengths, synced: false, places: None }
+        OutputProgress { images, fingerprint, rows, failures, lengths, synced: false, places: None }
     }
 }
 
@@ -72,14 +72,14 @@ pub(super) struct Header {
 }
 
 /// The header and the last trustworthy progress.
-pub(super) fn read_journal(folder: &Path) -> Option<(Header, Progress)> {
+pub(super) fn read_journal(folder: &Path) -> Option<(Header, OutputProgress)> {
     let text = fs::read(folder.join(JOURNAL)).ok()?;
     let text = String::from_utf8_lossy(&text);
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let mut lines = whole.lines();
     let header: Header = serde_json::from_str(lines.next()?).ok()?;
     let same_boot = header.boot == boot();
-    let holds = |progress: &Progress| {
+    let holds = |progress: &OutputProgress| {
         progress.places.is_some()
             || progress.lengths.iter().all(|(name, &length)| {
                 fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.len() >= length)
@@ -88,12 +88,12 @@ pub(super) fn read_journal(folder: &Path) -> Option<(Header, Progress)> {
     let last = lines
         .rev()
         .filter_map(|line| serde_json::from_str(line).ok())
-        .find(|progress: &Progress| (same_boot || progress.synced) && holds(progress));
+        .find(|progress: &OutputProgress| (same_boot || progress.synced) && holds(progress));
     Some((header, last.unwrap_or_default()))
 }
 
 /// A journal that starts at this progress. The old one stays until it is written.
-pub(super) fn new_journal(folder: &Path, job: &JobIdentity, progress: &Progress) -> io::Result<File> {
+pub(super) fn new_journal(folder: &Path, job: &JobIdentity, progress: &OutputProgress) -> io::Result<File> {
     let header = Header { job: job.clone(), boot: boot() };
     let temporary = folder.join("journal.new");
     let mut file = File::create(&temporary)?;

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use self::journal::Progress;
+pub use self::journal::OutputProgress;
 pub(super) use self::journal::{Lengths, Places};
 pub(super) use self::part::Part;
 
@@ -41,7 +41,7 @@ const LOCK: &str = "lock";
 /// State of an output.
 pub enum Begun {
     /// The output is complete.
-    Complete(Progress),
+    Complete(OutputProgress),
     /// It is to be written, from [`Partial::progress`] on.
     Partial(Box<Partial>),
 }
@@ -57,7 +57,7 @@ pub struct Partial {
     folder: PathBuf,
     journal: File,
     job: JobIdentity,
-    progress: Progress,
+    progress: OutputProgress,
     /// Bytes added to the journal.
     noted: usize,
     committed: Instant,
@@ -92,12 +92,14 @@ impl Partial {
             }
         };
         let (begun, started_over) = match read_journal(&folder) {
-            None => (Progress::default(), None),
+            None => (OutputProgress::default(), None),
             Some((header, progress)) if resume => {
                 same_job(path, &header.job, job)?;
                 (progress, None)
             }
-            Some((_, progress)) => (Progress::default(), Some(progress.images).filter(|&images| images > 0)),
+            Some((_, progress)) => {
+                (OutputProgress::default(), Some(progress.images).filter(|&images| images > 0))
+            }
         };
         if let Some(places) = &begun.places {
             // It was stopped between two renames.
@@ -125,7 +127,7 @@ impl Partial {
     }
 
     /// The progress in the journal.
-    pub fn progress(&self) -> &Progress {
+    pub fn progress(&self) -> &OutputProgress {
         &self.progress
     }
 
@@ -136,7 +138,7 @@ impl Partial {
 
     /// `N images are done and their rows kept in …`, if there are any.
     pub fn kept(&self) -> Option<String> {
-        let Progress { images, lengths, .. } = &self.progress;
+        let OutputProgress { images, lengths, .. } = &self.progress;
         let done = counted(*images as usize, "image is done", "images are done");
         let size = megabytes(lengths.values().sum());
         let whole =
@@ -162,8 +164,8 @@ impl Partial {
     }
 
     /// Records that everything up to `progress` is written, and whether it was synced.
-    pub(super) fn commit(&mut self, progress: Progress, synced: bool) -> Result<()> {
-        let progress = Progress { synced, ..progress };
+    pub(super) fn commit(&mut self, progress: OutputProgress, synced: bool) -> Result<()> {
+        let progress = OutputProgress { synced, ..progress };
         let line = line(&progress);
         self.journal.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))?;
         self.noted += line.len();
@@ -182,8 +184,8 @@ impl Partial {
     }
 
     /// Puts the files in place; they are already synced.
-    pub(super) fn complete(mut self, progress: Progress, places: Places) -> Result<Progress> {
-        self.commit(Progress { places: Some(places.clone()), ..progress }, true)?;
+    pub(super) fn complete(mut self, progress: OutputProgress, places: Places) -> Result<OutputProgress> {
+        self.commit(OutputProgress { places: Some(places.clone()), ..progress }, true)?;
         place(&self.path, &self.target, &self.folder, &self.job, &self.progress, &places)?;
         Ok(self.progress.clone())
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Places, Progress, line};
+use super::journal::{OutputProgress, Places, line};
 use super::same_job;
 use crate::error::{Error, Result};
 use crate::output::{JobIdentity, sibling};
@@ -17,13 +17,13 @@ use crate::util::atomic::{AtomicFile, hidden, resolve, sync_folder};
 #[derive(Serialize, Deserialize)]
 struct Record {
     job: JobIdentity,
-    progress: Progress,
+    progress: OutputProgress,
     /// Size of the output in bytes.
     bytes: u64,
 }
 
 /// The progress of a complete output of this job, if there is one.
-pub(super) fn finished(path: &Path, target: &Path, job: &JobIdentity) -> Result<Progress> {
+pub(super) fn finished(path: &Path, target: &Path, job: &JobIdentity) -> Result<OutputProgress> {
     let record = fs::read(hidden(target, ".job")).ok();
     let record: Option<Record> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let bytes = fs::metadata(target).map(|metadata| metadata.len()).unwrap_or_default();
@@ -46,7 +46,7 @@ pub(super) fn place(
     target: &Path,
     folder: &Path,
     job: &JobIdentity,
-    progress: &Progress,
+    progress: &OutputProgress,
     places: &Places,
 ) -> Result<()> {
     let record = hidden(target, ".job");
