@@ -12,7 +12,7 @@ use crate::text::path_text::path_text;
 
 type Open = fn(&Partial, &Path, &[String]) -> Result<Box<dyn FeatureFile>>;
 
-/// A file format for features: a row of [`FORMATS`], which its file defines.
+/// A file format for features: a row of the list in this file, which its own file defines.
 pub struct FeatureFormat {
     /// The file extension, without the dot.
     pub ending: &'static str,

@@ -47,7 +47,7 @@ pub(super) fn columns(top_k: usize) -> impl Iterator<Item = String> {
     std::iter::once("path".to_string()).chain(ranks).chain(std::iter::once("error".to_string()))
 }
 
-/// A file format for predictions: a row of [`FORMATS`], which its file defines.
+/// A file format for predictions: a row of the list in this file, which its own file defines.
 pub struct PredictionFormat {
     /// The file extension, without the dot.
     pub ending: &'static str,

@@ -28,7 +28,7 @@ const LEAST_EPOCHS: usize = 8;
 /// points behind, with 16 level.
 const RATE: f64 = 0.01;
 /// The same with lots of data, for networks with BatchNorm: with 80 images a class 0.03 was 2
-/// points ahead of 0.01, and 0.05 broke the network.
+/// points ahead of 0.01, and 0.05 broke the network: 0.02 is between (docs/strategy.md).
 const RATE_WITH_LOTS: f64 = 0.02;
 /// From weights that `tl` itself trained from random ones: they have seen thousands of images, not
 /// a million, and have further to go. On 38 cells of the made tasks auto was 2.7 points behind its
