@@ -19,10 +19,12 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
         _ => Some(format!("method: {method}")),
     };
     let unused_by = |method: Method, key: &str| match (method, key) {
-        (_, key) if !is_used(key, method, asked) => match key.starts_with("strategy.race.") {
-            true => Some(format!("method: {asked}")),
-            false => by_method(method),
-        },
+        (_, key) if find(key).is_some_and(|key| !key.users.include(method, asked)) => {
+            match key.starts_with("strategy.race.") {
+                true => Some(format!("method: {asked}")),
+                false => by_method(method),
+            }
+        }
         // Folds choose nothing; `stages` are compared on them.
         (Method::Linear, "train.folds") => typed.c.map(|c| format!("c: {c}")),
         (method, _) if !method.is_by_gradient() => None,
@@ -55,12 +57,6 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
             by?.pop().map(|by| format!("`{key}` is not used by `{by}`"))
         })
         .collect()
-}
-
-/// Whether the schema's row names the method, or the requested one.
-fn is_used(key: &str, method: Method, asked: Method) -> bool {
-    let users = find(key).map_or(&[][..], |key| key.users);
-    users.is_empty() || users.contains(&method) || users.contains(&asked)
 }
 
 /// Settings that are allowed but seldom intended.

@@ -27,11 +27,32 @@ pub struct Key {
     pub remark: &'static str,
     /// Whether the example is commented out, because it would exclude another key.
     pub commented: bool,
-    /// The methods that use it; empty for all. `auto` and `race` are listed themselves, whatever
-    /// they choose.
-    pub users: &'static [Method],
+    /// The methods that use it.
+    pub users: Users,
     /// Names of this key in other tools; they get a hint, and are not accepted.
     pub(super) also: &'static [&'static str],
+}
+
+/// The methods that use a key.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Users {
+    /// All of them.
+    All,
+    /// Those with a training loop.
+    FineTuning,
+    /// These; `auto` and `race` stand for themselves, whatever they choose.
+    These(&'static [Method]),
+}
+
+impl Users {
+    /// Whether `method` uses the key, or `asked`, what the recipe names.
+    pub fn include(self, method: Method, asked: Method) -> bool {
+        match self {
+            Users::All => true,
+            Users::FineTuning => method.is_by_gradient(),
+            Users::These(methods) => methods.contains(&method) || methods.contains(&asked),
+        }
+    }
 }
 
 impl Key {
@@ -55,7 +76,7 @@ impl Key {
         self.example(example, remark)
     }
 
-    const fn only(mut self, users: &'static [Method]) -> Self {
+    const fn only(mut self, users: Users) -> Self {
         self.users = users;
         self
     }
@@ -77,13 +98,20 @@ pub(super) fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
 }
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
-    Key { path, kind, default, meaning, example: "", remark: "", commented: false, users: &[], also: &[] }
+    Key {
+        path,
+        kind,
+        default,
+        meaning,
+        example: "",
+        remark: "",
+        commented: false,
+        users: Users::All,
+        also: &[],
+    }
 }
 
 use Kind::*;
-
-/// Methods with a training loop.
-const FINE_TUNING: &[Method] = &[Method::Partial, Method::Full, Method::Scratch];
 
 /// Image sides in pixels: the maximum is ten times the input of any published network.
 const SIDE: Kind = Whole(1, 4096);
@@ -241,7 +269,7 @@ pub const KEYS: &[Key] = &[
         "How much data there is; `auto` looks at the number of images.",
     )
     .example("auto", "auto | little | lots: for auto")
-    .only(&[Method::Auto]),
+    .only(Users::These(&[Method::Auto])),
     key(
         "strategy.similarity",
         Choice(&["auto", "similar", "different"]),
@@ -249,7 +277,7 @@ pub const KEYS: &[Key] = &[
         "How similar the images are to those that the weights were trained on; `auto` measures.",
     )
     .example("auto", "auto | similar | different: for auto")
-    .only(&[Method::Auto]),
+    .only(Users::These(&[Method::Auto])),
     key(
         "strategy.method",
         Choice(&method::NAMES),
@@ -267,7 +295,7 @@ pub const KEYS: &[Key] = &[
         "For `auto`: fewer training images a class than this, by the median over the classes, are `little`.",
     )
     .example("20", "fewer images a class are little")
-    .only(&[Method::Auto]),
+    .only(Users::These(&[Method::Auto])),
     key(
         "strategy.similar_below",
         Number(Limits::Positive),
@@ -276,7 +304,7 @@ pub const KEYS: &[Key] = &[
             below this is `similar`.",
     )
     .example("0.03", "a smaller distance of BatchNorm's statistics is similar")
-    .only(&[Method::Auto]),
+    .only(Users::These(&[Method::Auto])),
     key(
         "strategy.similar_above",
         Number(Limits::UpToOne),
@@ -285,7 +313,7 @@ pub const KEYS: &[Key] = &[
             share are `similar`.",
     )
     .example("0.75", "the same for networks without BatchNorm: a greater share of information")
-    .only(&[Method::Auto]),
+    .only(Users::These(&[Method::Auto])),
     key(
         "strategy.rival",
         Bool,
@@ -294,7 +322,7 @@ pub const KEYS: &[Key] = &[
             beforehand tells which is better. Fine-tuning is left out where the heads leave nothing to gain.",
     )
     .example("true", "for auto: the table's choice beside another method, and the better is kept")
-    .only(&[Method::Auto]),
+    .only(Users::These(&[Method::Auto])),
     key(
         "strategy.average",
         Bool,
@@ -303,7 +331,7 @@ pub const KEYS: &[Key] = &[
             for `auto` heads and fine-tuning, with those that explain the validation images best.",
     )
     .example("true", "for stages and auto: average instead of choosing")
-    .only(&[Method::Auto, Method::Stages]),
+    .only(Users::These(&[Method::Auto, Method::Stages])),
     key(
         "strategy.train_from",
         Name,
@@ -311,7 +339,7 @@ pub const KEYS: &[Key] = &[
         "For `partial`: the name of the first stage that is trained; the stages before it stay as they are.",
     )
     .example("stage4", "for partial: the first stage that is trained")
-    .only(&[Method::Partial])
+    .only(Users::These(&[Method::Partial]))
     .also(&["freeze", "unfreeze", "freeze_until"]),
     key(
         "strategy.read",
@@ -320,7 +348,7 @@ pub const KEYS: &[Key] = &[
         "For `stages`: whose features are compared, each alone and all together.",
     )
     .example("[stage2, stage3, features]", "for stages: whose features are compared")
-    .only(&[Method::Stages]),
+    .only(Users::These(&[Method::Stages])),
     key(
         "strategy.compare_on",
         Whole(2, MANY),
@@ -329,7 +357,7 @@ pub const KEYS: &[Key] = &[
             is fitted to all.",
     )
     .example("40", "for stages: images of each class that compare them; all by default")
-    .only(&[Method::Stages]),
+    .only(Users::These(&[Method::Stages])),
     key("strategy.race", Section, "see below", "For `race`: what is measured, and how.")
     .example("", "for race"),
     key(
@@ -339,7 +367,7 @@ pub const KEYS: &[Key] = &[
         "The methods that are measured against each other, two at least.",
     )
     .example("[linear, stages, partial, full]", "")
-    .only(&[Method::Race]),
+    .only(Users::These(&[Method::Race])),
     key(
         "strategy.race.folds",
         Whole(2, 100),
@@ -348,7 +376,7 @@ pub const KEYS: &[Key] = &[
             from the others.",
     )
     .example("3", "")
-    .only(&[Method::Race]),
+    .only(Users::These(&[Method::Race])),
     key(
         "strategy.race.epochs",
         Whole(1, MANY),
@@ -357,7 +385,7 @@ pub const KEYS: &[Key] = &[
             than any of them has in full. `linear` and `stages` need one pass.",
     )
     .example("5", "")
-    .only(&[Method::Race]),
+    .only(Users::These(&[Method::Race])),
     key("train", Section, "by method", "The training loop.")
     .example("", ""),
     key(
@@ -367,7 +395,7 @@ pub const KEYS: &[Key] = &[
         "How often each training image is seen.",
     )
     .example("15", "by method and size")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["num_epochs", "n_epochs", "max_epochs"]),
     key("train.batch_size", Whole(1, 65_536), "`32`; `16` where an epoch would have fewer than 40 steps", "Images per step.")
     .example("32", "").also(&["batch", "bs"]),
@@ -380,7 +408,7 @@ pub const KEYS: &[Key] = &[
             batches (`batch_norm: train`). Where memory runs out, it is halved by itself, and told.",
     )
     .hint("8", "images through the network at once; all of a batch by default")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["accumulate", "grad_accum", "gradient_accumulation", "accumulation_steps", "microbatch"]),
     key(
         "train.precision",
@@ -391,11 +419,11 @@ pub const KEYS: &[Key] = &[
             computed in fp32.",
     )
     .example("fp32", "fp32 | bf16 | fp16")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["amp", "mixed_precision", "dtype", "autocast"]),
     key("train.optimizer", Choice(&["sgd", "adamw"]), "`sgd`", "The optimizer, as PyTorch defines it.")
     .example("sgd", "sgd | adamw")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
         .also(&["optim"]),
     key(
         "train.lr",
@@ -404,7 +432,7 @@ pub const KEYS: &[Key] = &[
         "The peak learning rate of everything but the head; with `layer_decay` that of the last stages.",
     )
     .example("0.01", "")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["learning_rate"]),
     key(
         "train.head_lr",
@@ -413,14 +441,14 @@ pub const KEYS: &[Key] = &[
         "The peak learning rate of the head.",
     )
     .example("0.01", "")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["head_learning_rate", "lr_head"]),
     key("train.momentum", Number(Limits::BelowOne), "`0.9`", "For `sgd`.")
     .example("0.9", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key("train.nesterov", Bool, "`false`", "For `sgd`: Nesterov's form of momentum.")
     .example("false", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "train.weight_decay",
         Number(Limits::FromZero),
@@ -428,7 +456,7 @@ pub const KEYS: &[Key] = &[
         "L2 strength for `sgd`, decoupled decay for `adamw`, as in PyTorch.",
     )
     .example("0.0005", "")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["wd", "l2"]),
     key(
         "train.decay_norm_and_bias",
@@ -437,7 +465,7 @@ pub const KEYS: &[Key] = &[
         "Whether weight decay applies to normalisation layers and biases too.",
     )
     .example("false", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "train.schedule",
         Choice(&["constant", "step", "cosine", "plateau"]),
@@ -447,7 +475,7 @@ pub const KEYS: &[Key] = &[
             `val_accuracy` has not risen for more than `patience` epochs, as in PyTorch.",
     )
     .example("cosine", "constant | step | cosine | plateau")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["scheduler", "lr_schedule", "lr_scheduler"]),
     key(
         "train.warmup_epochs",
@@ -456,7 +484,7 @@ pub const KEYS: &[Key] = &[
         "Epochs over which the learning rate rises linearly to its peak.",
     )
     .example("1", "")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["warmup"]),
     key(
         "train.step_epochs",
@@ -465,11 +493,11 @@ pub const KEYS: &[Key] = &[
         "For `step`: epochs between two cuts.",
     )
     .example("5", "for step")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["step_size", "step"]),
     key("train.gamma", Number(Limits::Inside), "`0.1`", "For `step` and `plateau`: the factor of a cut.")
     .example("0.1", "for step and plateau")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
         .also(&["factor"]),
     key(
         "train.patience",
@@ -478,7 +506,7 @@ pub const KEYS: &[Key] = &[
         "For `plateau`: so many epochs without a better `val_accuracy` are waited for.",
     )
     .example("5", "for plateau")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "train.label_smoothing",
         Number(Limits::BelowOne),
@@ -486,7 +514,7 @@ pub const KEYS: &[Key] = &[
         "The share of each target that is spread evenly over all classes.",
     )
     .example("0", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "train.aux_weight",
         Number(Limits::FromZero),
@@ -495,7 +523,7 @@ pub const KEYS: &[Key] = &[
             are dropped after training.",
     )
     .hint("0.3", "for GoogLeNet and Inception v3: what their auxiliary classifiers count")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["aux_loss_weight", "auxiliary_weight"]),
     key(
         "train.class_weights",
@@ -511,7 +539,7 @@ pub const KEYS: &[Key] = &[
         "The largest norm that the gradient of a step may have; a larger one is scaled down.",
     )
     .example("1", "")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["grad_clip", "clip", "max_grad_norm"]),
     key(
         "train.early_stopping",
@@ -520,7 +548,7 @@ pub const KEYS: &[Key] = &[
         "Stop after this many epochs without a better `val_accuracy`; terminal and report say so.",
     )
     .example("5", "epochs without improvement; never by default")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "train.batch_norm",
         Choice(&["train", "inference"]),
@@ -529,7 +557,7 @@ pub const KEYS: &[Key] = &[
             those of the weights (`inference`). Frozen stages always keep theirs.",
     )
     .example("inference", "train | inference: in the stages that are trained")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "train.mixup",
         Number(Limits::FromZero),
@@ -538,7 +566,7 @@ pub const KEYS: &[Key] = &[
             from Beta(alpha, alpha). With `cutmix` too, a coin decides for each batch.",
     )
     .example("0", "alpha, such as 0.2")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["mixup_alpha"]),
     key(
         "train.cutmix",
@@ -548,7 +576,7 @@ pub const KEYS: &[Key] = &[
             rest is drawn from Beta(alpha, alpha).",
     )
     .example("0", "alpha, such as 1")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["cutmix_alpha"]),
     key(
         "train.ema",
@@ -558,7 +586,7 @@ pub const KEYS: &[Key] = &[
             at each step, such as 0.99. During the warm-up it follows the weights.",
     )
     .example("0.99", "an average of the weights; none by default")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["model_ema", "ema_decay", "model_ema_decay"]),
     key(
         "train.linear_head_first",
@@ -569,7 +597,7 @@ pub const KEYS: &[Key] = &[
             new ones for the others. `scratch` has no use for it.",
     )
     .example("true", "fit the head before the first epoch")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["lp_ft", "linear_probe"]),
     key(
         "train.layer_decay",
@@ -579,7 +607,7 @@ pub const KEYS: &[Key] = &[
             one behind it.",
     )
     .example("1", "each group of stages at this share of the rate of the one behind it")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["layerwise_decay", "layer_wise_decay", "llrd"]),
     key(
         "train.unfreeze_epochs",
@@ -589,7 +617,7 @@ pub const KEYS: &[Key] = &[
             more group after every so many epochs; 0 trains all from the start.",
     )
     .example("0", "one more group after so many epochs")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["gradual_unfreezing"]),
     key(
         "train.keep",
@@ -599,7 +627,7 @@ pub const KEYS: &[Key] = &[
             where it is the same in every epoch and there is room for it, or compute it in every epoch (`never`).",
     )
     .example("auto", "auto | never: the frozen stages' output")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["cache"]),
     key(
         "train.keep_memory",
@@ -608,7 +636,7 @@ pub const KEYS: &[Key] = &[
         "For `keep`: how much is kept in memory, in MiB; what is more goes to a file.",
     )
     .example("1024", "MiB")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "train.keep_disk",
         Whole(0, MANY),
@@ -617,7 +645,7 @@ pub const KEYS: &[Key] = &[
             lasts, without a name.",
     )
     .example("16384", "MiB")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "train.kept_views",
         Whole(0, MANY),
@@ -626,7 +654,7 @@ pub const KEYS: &[Key] = &[
             stages' output can be kept; epoch after epoch takes the next. 0 draws new ones in every epoch.",
     )
     .example("0", "augmented views of each image that are kept")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "train.c",
         Number(Limits::Positive),
@@ -658,7 +686,7 @@ pub const KEYS: &[Key] = &[
         "Train on a random part of each image, resized; otherwise on the same crop as at prediction.",
     )
     .example("true", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "augment.scale",
         Range(Limits::UpToOne),
@@ -666,7 +694,7 @@ pub const KEYS: &[Key] = &[
         "For the random crop: the least and the largest share of the image's area.",
     )
     .example("[0.08, 1]", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "augment.ratio",
         Range(Limits::Positive),
@@ -674,7 +702,7 @@ pub const KEYS: &[Key] = &[
         "For the random crop: the least and the largest width / height.",
     )
     .example("[0.75, 1.3333333333333333]", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "augment.scale_jitter",
         WholeRange(1, 4096),
@@ -683,14 +711,14 @@ pub const KEYS: &[Key] = &[
             from the first to the second, then a square of `crop_size` is cut out at random.",
     )
     .hint("[256, 512]", "VGG's, instead of random_resized_crop")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key("augment.flip", Number(Limits::ZeroToOne), "`0.5`", "The probability of a horizontal flip.")
     .example("0.5", "")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
         .also(&["horizontal_flip", "hflip"]),
     key("augment.vertical_flip", Number(Limits::ZeroToOne), "`0`", "The probability of a vertical flip.")
     .example("0", "")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
         .also(&["vflip"]),
     key(
         "augment.policy",
@@ -700,14 +728,14 @@ pub const KEYS: &[Key] = &[
             one `magnitude` (`randaugment`), or one of any magnitude (`trivialaugment`).",
     )
     .example("none", "none | autoaugment | randaugment | trivialaugment")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["auto_augment", "autoaugment", "randaugment", "trivialaugment", "ra", "ta_wide"]),
     key("augment.num_ops", Whole(1, 16), "`2`", "For `randaugment`: operations in a row.")
     .example("2", "for randaugment")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key("augment.magnitude", Whole(0, 30), "`9`", "For `randaugment`: the strength of the operations.")
     .example("9", "for randaugment")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
         .also(&["ra_magnitude"]),
     key(
         "augment.color_jitter",
@@ -716,7 +744,7 @@ pub const KEYS: &[Key] = &[
         "Random changes of colour, in random order, as in torchvision's `ColorJitter`.",
     )
     .example("", "")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["colour_jitter", "jitter"]),
     key(
         "augment.color_jitter.brightness",
@@ -725,13 +753,13 @@ pub const KEYS: &[Key] = &[
         "The factor is drawn from 1 - x (0 at least) to 1 + x.",
     )
     .example("0", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key("augment.color_jitter.contrast", Number(Limits::FromZero), "`0`", "As for `brightness`.")
     .example("0", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key("augment.color_jitter.saturation", Number(Limits::FromZero), "`0`", "As for `brightness`.")
     .example("0", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "augment.color_jitter.hue",
         Number(Limits::ZeroToHalf),
@@ -739,7 +767,7 @@ pub const KEYS: &[Key] = &[
         "The hue turns by -x to x of the colour circle.",
     )
     .example("0", "")
-    .only(FINE_TUNING),
+    .only(Users::FineTuning),
     key(
         "augment.pca_color",
         Number(Limits::FromZero),
@@ -748,7 +776,7 @@ pub const KEYS: &[Key] = &[
             numbers, in the paper 0.1.",
     )
     .example("0", "AlexNet's is 0.1")
-    .only(FINE_TUNING)
+    .only(Users::FineTuning)
     .also(&["pca_colour", "lighting", "pca"]),
     key(
         "eval",
