@@ -206,16 +206,7 @@ pub fn fit(
     let found = solve::minimise(&problem, &[start], &penalties, settings, should_stop)?;
     let Some(solution) = found.and_then(|mut solutions| solutions.pop()) else { return Ok(None) };
 
-    let weights = solution.point.len() - classes;
-    let (weight, bias) = solution.point.split_at(weights);
-    let weight = Tensor::f_from_slice(weight).and_then(|w| w.f_view([classes as i64, -1])).map_err(torch())?;
-    // Rounding in the rotation must not give a constant feature a weight: times 1e30 it would
-    // count.
-    let weight = basis.to_features(&weight)?.f_masked_fill(&scaler.constant, 0.0).map_err(torch())?;
-    // Softmax ignores a number added to all biases; scikit-learn's sum to 0.
-    let mean_bias = bias.iter().sum::<f64>() / classes as f64;
-    let bias: Vec<f64> = bias.iter().map(|b| b - mean_bias).collect();
-    let bias = Tensor::f_from_slice(&bias).map_err(torch())?;
+    let (weight, bias) = centred(&solution.point, classes, &basis, &scaler)?;
     let (folded_weight, folded_bias) = fold_in(&scaler, &weight, &bias, temper).map_err(torch())?;
     Ok(Some(LinearFit {
         weight: folded_weight,
@@ -231,6 +222,18 @@ pub fn fit(
         iterations: solution.iterations,
         converged: solution.converged,
     }))
+}
+
+/// Weights and biases of the scaled features, from a solution in the rotated ones.
+fn centred(point: &[f64], classes: usize, basis: &Basis, scaler: &Scaler) -> Result<(Tensor, Tensor)> {
+    let (weight, bias) = point.split_at(point.len() - classes);
+    let weight = Tensor::f_from_slice(weight).and_then(|w| w.f_view([classes as i64, -1])).map_err(torch())?;
+    // Rounding in the rotation must not give a constant feature a weight: times 1e30 it would count.
+    let weight = basis.to_features(&weight)?.f_masked_fill(&scaler.constant, 0.0).map_err(torch())?;
+    // Softmax ignores a number added to all biases; scikit-learn's sum to 0.
+    let mean_bias = bias.iter().sum::<f64>() / classes as f64;
+    let bias: Vec<f64> = bias.iter().map(|b| b - mean_bias).collect();
+    Ok((weight, Tensor::f_from_slice(&bias).map_err(torch())?))
 }
 
 /// An L2 strength, and what its choice has found.
