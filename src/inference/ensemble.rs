@@ -74,6 +74,24 @@ pub struct Averaged {
     pub probabilities: Tensor,
 }
 
+/// What can be read of a span of images: their indices and values; and the errors of the others.
+fn read_all<T>(
+    span: Range<usize>,
+    read: impl Fn(usize) -> Result<T>,
+) -> (Vec<usize>, Vec<T>, Vec<(usize, Error)>) {
+    let (mut indices, mut images, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for index in span {
+        match read(index) {
+            Ok(image) => {
+                indices.push(index);
+                images.push(image);
+            }
+            Err(error) => failures.push((index, error)),
+        }
+    }
+    (indices, images, failures)
+}
+
 /// A normalised crop, channels-first.
 struct NormalisedView {
     values: Vec<f32>,
@@ -108,17 +126,8 @@ impl Averaging<'_> {
         let room = most.min(count.saturating_mul(views.count())).saturating_mul(3 * (side as usize).pow(2));
         Vec::<f32>::new().try_reserve_exact(room).map_err(|_| too_large(room))?;
         let prepare = |span: Range<usize>| {
-            let (mut indices, mut images, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-            for index in span {
-                match picture(index).and_then(|picture| inputs(&presets, views, &picture)) {
-                    Ok(inputs) => {
-                        indices.push(index);
-                        images.push(inputs);
-                    }
-                    Err(error) => failures.push((index, error)),
-                }
-            }
-            Ok((indices, images, failures))
+            let read = |index| picture(index).and_then(|picture| inputs(&presets, views, &picture));
+            Ok(read_all(span, read))
         };
         let compute =
             |networks: &[&Network], (indices, images, failures): (_, Vec<Vec<Vec<NormalisedView>>>, _)| {

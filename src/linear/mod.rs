@@ -46,7 +46,7 @@ use cross_validation::FoldImages;
 use objective::Problems;
 use scale::Scaler;
 use size::Size;
-use solve::Settings;
+use solve::{Settings, Solution};
 
 pub use cross_validation::{CvRow, HeldOut};
 pub(crate) use cross_validation::{stratified_folds, stratified_subset};
@@ -165,12 +165,7 @@ pub fn fit(
     let _guard = tch::no_grad_guard();
     let features = features.f_to_device(Device::Cpu).and_then(|f| f.f_detach()).map_err(torch())?;
     let labels = check(&features, labels, classes, config)?;
-    if let Some(row) = first_non_finite_row(&features)? {
-        return Err(Error::run(format!(
-            "the features of image {row} (counted from 0) are not all finite: the network cannot be used \
-             on it; check the weights, or leave the image out"
-        )));
-    }
+    refuse_non_finite(&features)?;
     let image_weights: Vec<f64> = match &config.class_weights {
         Some(weights) => labels.iter().map(|&label| weights[label as usize]).collect(),
         None => vec![1.0; labels.len()],
@@ -183,14 +178,8 @@ pub fn fit(
     let Some((x, basis)) = Basis::rotate(x, should_stop)? else { return Ok(None) };
     let folds = usable_folds(&labels, classes, config.folds);
     let size = Size::of(&x, classes);
-    let images = FoldImages {
-        x: &x,
-        labels: &labels,
-        classes,
-        weights: &image_weights,
-        intercept: config.intercept,
-        held_out: config.held_out,
-    };
+    let (weights, intercept, held_out) = (&image_weights, config.intercept, config.held_out);
+    let images = FoldImages { x: &x, labels: &labels, classes, weights, intercept, held_out };
     let Some(strength) = strength(&images, &size, folds, config, should_stop, progress)? else {
         return Ok(None);
     };
@@ -201,10 +190,10 @@ pub fn fit(
     let settings = size.settings();
     let x = if settings == TIGHT { x } else { x.f_to_kind(Kind::Float).map_err(torch())? };
     let problem = Problems::new(x, &labels, classes, &[image_weights], config.intercept)?;
-    let start = start.unwrap_or_else(|| vec![0.0; problem.parameters()]);
-    let penalties = [penalty(c, total, classes)];
-    let found = solve::minimise(&problem, &[start], &penalties, settings, should_stop)?;
-    let Some(solution) = found.and_then(|mut solutions| solutions.pop()) else { return Ok(None) };
+    let strength = penalty(c, total, classes);
+    let Some(solution) = solve_one(&problem, start, strength, settings, should_stop)? else {
+        return Ok(None);
+    };
 
     let (weight, bias) = centred(&solution.point, classes, &basis, &scaler)?;
     let (folded_weight, folded_bias) = fold_in(&scaler, &weight, &bias, temper).map_err(torch())?;
@@ -224,6 +213,18 @@ pub fn fit(
     }))
 }
 
+fn solve_one(
+    problem: &Problems,
+    start: Option<Vec<f64>>,
+    penalty: f64,
+    settings: Settings,
+    should_stop: &dyn Fn() -> bool,
+) -> Result<Option<Solution>> {
+    let start = start.unwrap_or_else(|| vec![0.0; problem.parameters()]);
+    let found = solve::minimise(problem, &[start], &[penalty], settings, should_stop)?;
+    Ok(found.and_then(|mut solutions| solutions.pop()))
+}
+
 /// Weights and biases of the scaled features, from a solution in the rotated ones.
 fn centred(point: &[f64], classes: usize, basis: &Basis, scaler: &Scaler) -> Result<(Tensor, Tensor)> {
     let (weight, bias) = point.split_at(point.len() - classes);
@@ -234,6 +235,15 @@ fn centred(point: &[f64], classes: usize, basis: &Basis, scaler: &Scaler) -> Res
     let mean_bias = bias.iter().sum::<f64>() / classes as f64;
     let bias: Vec<f64> = bias.iter().map(|b| b - mean_bias).collect();
     Ok((weight, Tensor::f_from_slice(&bias).map_err(torch())?))
+}
+
+fn refuse_non_finite(features: &Tensor) -> Result<()> {
+    first_non_finite_row(features)?.map_or(Ok(()), |row| {
+        Err(Error::run(format!(
+            "the features of image {row} (counted from 0) are not all finite: the network cannot be used on it; \
+             check the weights, or leave the image out"
+        )))
+    })
 }
 
 /// An L2 strength, and what its choice has found.

@@ -89,6 +89,13 @@ impl Header {
                 "a BMP with {bits} bits a pixel and compression {compression} is not read; save it as PNG"
             ));
         }
+        header.settle_palette()?;
+        Ok(header)
+    }
+
+    /// The number of colours, and where the pixels begin, if the file leaves them open.
+    fn settle_palette(&mut self) -> Result<(), String> {
+        let header = self;
         if header.bits <= 8 {
             if header.colors == 0 {
                 header.colors = 1 << header.bits;
@@ -97,16 +104,16 @@ impl Header {
                 return Err(format!("the BMP is damaged: a palette of {} colours", header.colors));
             }
             // Some writers forget the palette in this offset.
-            if header.pixels == FILE_HEADER + size {
+            if header.pixels == FILE_HEADER + header.size {
                 header.pixels += header.entry * header.colors;
             }
         }
         if header.pixels == 0 {
-            let masks = if header.compression == BITFIELDS && size == 40 { 12 } else { 0 };
+            let masks = if header.compression == BITFIELDS && header.size == 40 { 12 } else { 0 };
             let palette = if header.bits <= 8 { header.entry * header.colors } else { 0 };
-            header.pixels = FILE_HEADER + size + masks + palette;
+            header.pixels = FILE_HEADER + header.size + masks + palette;
         }
-        Ok(header)
+        Ok(())
     }
 
     /// Bytes of a row of uncompressed pixels: a multiple of four.

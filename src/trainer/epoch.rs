@@ -39,11 +39,7 @@ pub(super) fn train_epoch(
     let steps = batching.batches(job.train.len());
     let mode = Mode { dropout: true, batch_statistics: job.settings.batch_norm == BatchNormMode::Train };
     let view = view_of(job, epoch);
-    let order = order(job.seed, epoch, job.train.len());
-    // The last batch may be larger than the others, so a finished epoch is recognised by its steps.
-    let step = state.progress.step;
-    let done = if step < steps { step * job.settings.batch_size } else { order.len() };
-    let rest = &order[done..];
+    let rest = &rest(job, epoch, steps, state.progress.step)[..];
     let device = network.device();
     let mut under_way = Epoch {
         learner: Learner { job, network, held: groups::held(job, network, epoch), mode, class_weights },
@@ -196,6 +192,14 @@ impl Epoch<'_, '_> {
         let last = (self.epoch * self.steps + self.steps.saturating_sub(1)) as u64;
         Ok(job.settings.lr * self.schedule.factor(last, &self.accuracies))
     }
+}
+
+/// The training images that an epoch has not seen after `step` of its steps.
+fn rest(job: &TrainingJob, epoch: usize, steps: usize, step: usize) -> Vec<usize> {
+    let mut order = order(job.seed, epoch, job.train.len());
+    // The last batch may be larger than the others, so a finished epoch is recognised by its steps.
+    let done = if step < steps { step * job.settings.batch_size } else { order.len() };
+    order.split_off(done)
 }
 
 /// The row of a training image in the store: view after view. Without augmentation there is one

@@ -20,6 +20,7 @@ use crate::models::{Classifier, Fill, Network, Tap};
 use crate::plan::{Data, LinearSettings};
 use crate::report::{HeadsReport, LinearReport, StageRow};
 use crate::run::history::EpochRow;
+use crate::stats::metrics::Evaluation;
 use crate::text::words::counted;
 use crate::trainer::{ForwardCount, KeptEpoch};
 use crate::weights::write_model;
@@ -66,16 +67,8 @@ impl Context<'_> {
 
         let peaks = vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64));
         self.put_head(settings, &mut network, &taps, &heads.head, peaks, &before)?;
-        let row = EpochRow {
-            epoch: 1,
-            train_loss: on_train.loss,
-            train_accuracy: on_train.accuracy,
-            val_loss: on_val.loss,
-            val_accuracy: on_val.accuracy,
-            lr: 0.,
-            images_per_second: samples.len() as f64 / took.max(1e-9),
-            seconds: started.elapsed().as_secs_f64(),
-        };
+        let images_per_second = samples.len() as f64 / took.max(1e-9);
+        let row = only_epoch(&on_train, &on_val, images_per_second, started.elapsed().as_secs_f64());
         self.folder.rewrite_metrics(std::slice::from_ref(&row))?;
         let linear = LinearReport::of(&heads.compared[heads.best].fit);
         self.say_heads(&stages, &linear, heads.held_out, averaged.then_some(on_val.accuracy));
@@ -213,6 +206,20 @@ fn stage_row(network: &Network, taps: &[Tap], fit: &Fit) -> StageRow {
         val_accuracy: 0.,
         chosen: false,
         share: None,
+    }
+}
+
+/// The metrics of a head, as the row of an epoch.
+fn only_epoch(train: &Evaluation, val: &Evaluation, images_per_second: f64, seconds: f64) -> EpochRow {
+    EpochRow {
+        epoch: 1,
+        train_loss: train.loss,
+        train_accuracy: train.accuracy,
+        val_loss: val.loss,
+        val_accuracy: val.accuracy,
+        lr: 0.,
+        images_per_second,
+        seconds,
     }
 }
 
