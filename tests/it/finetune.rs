@@ -6,12 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::digits::{Lab, images, names};
-
-/// The header of a safetensors file.
-fn header(bytes: &[u8]) -> Value {
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    serde_json::from_slice(&bytes[8..8 + length]).unwrap()
-}
+use crate::model_file::header;
 
 /// Checks the contract of DESIGN.md on a finished run of any method.
 fn check_run(lab: &Lab, out: &str, method: &str, train: usize, at_least: f64) {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::digits::Lab;
 use crate::extract::LETTERS;
+use crate::model_file::card;
 use crate::program::{Run, repository};
 
 const SIDE: usize = 64;
@@ -73,12 +74,8 @@ fn accuracy(lab: &Lab, out: &str) -> f64 {
 }
 
 /// The preprocessing in the model file.
-fn card(lab: &Lab, out: &str) -> Value {
-    let bytes = lab.read(&format!("{out}/model.safetensors"));
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    let card: Value = serde_json::from_str(header["__metadata__"]["tl"].as_str().unwrap()).unwrap();
-    card["preprocessing"].clone()
+fn preset(lab: &Lab, out: &str) -> Value {
+    card(&lab.read(&format!("{out}/model.safetensors")))["preprocessing"].clone()
 }
 
 fn predict(lab: &Lab, out: &str, options: &[&str]) -> Run {
@@ -95,13 +92,13 @@ fn what_lies_at_the_ends_is_seen_squashed_or_padded_and_not_cropped() {
     assert!(lab.json("crop/report.json")["notes"].to_string().contains(NOTE));
     let cropped = accuracy(&lab, "crop");
     assert!(cropped < 0.5, "a quarter by chance, found {cropped}");
-    assert!(card(&lab, "crop").get("fit").is_none() && card(&lab, "crop").get("pad_color").is_none());
+    assert!(preset(&lab, "crop").get("fit").is_none() && preset(&lab, "crop").get("pad_color").is_none());
     for fit in ["squash", "pad"] {
         let run = lab.finetuned(fit, &[&format!("preprocess.fit={fit}")]);
         assert!(!run.stderr.contains("longer side"), "{}", run.stderr);
         let seen = accuracy(&lab, fit);
         assert!(seen > 0.7, "{fit}: {seen}");
-        assert_eq!(card(&lab, fit)["fit"], fit);
+        assert_eq!(preset(&lab, fit)["fit"], fit);
         // By default as it was trained; the command line may say otherwise, and is told.
         predict(&lab, fit, &[]).expect(0);
         let rows = String::from_utf8(lab.read("p.csv")).unwrap();
@@ -127,7 +124,7 @@ fn what_lies_at_the_ends_is_seen_squashed_or_padded_and_not_cropped() {
         let plan = lab.tl(&["plan", "again.yaml"]).run().expect(0);
         assert!(plan.stdout.contains(&format!("fit: {fit}")), "{}{}", plan.stdout, plan.stderr);
     }
-    assert_eq!(card(&lab, "pad")["pad_color"], serde_json::json!([124, 116, 104]));
+    assert_eq!(preset(&lab, "pad")["pad_color"], serde_json::json!([124, 116, 104]));
     // Another fit or another colour is another run.
     for sets in [&["preprocess.fit=squash"][..], &["preprocess.fit=pad", "preprocess.pad_color=[0, 0, 0]"]] {
         let run = lab.finetune("pad", sets).args(["--resume"]).run();

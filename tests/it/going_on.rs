@@ -1,14 +1,13 @@
 //! One run at a time in a folder, runs that end otherwise than planned, and models that are trained
 //! further.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
 
-use safetensors::SafeTensors;
-
 use crate::digits::{Lab, images, names};
+use crate::model_file::tensors;
 use crate::program::Run;
 use crate::resume::assert_same_result;
 
@@ -31,14 +30,8 @@ fn to_the_end(child: Child, mut stderr: impl Read) -> Run {
     Run { stderr: said, ..Run::from(child.wait_with_output().unwrap()) }
 }
 
-/// The values of a run's model by their keys.
-fn tensors(lab: &Lab, out: &str) -> HashMap<String, Vec<f32>> {
-    let bytes = lab.read(&format!("{out}/model.safetensors"));
-    let values = |data: &[u8]| {
-        data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
-    };
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    tensors.iter().map(|(key, view)| (key.to_string(), values(view.data()))).collect()
+fn model(lab: &Lab, out: &str) -> BTreeMap<String, Vec<f32>> {
+    tensors(&lab.path(&format!("{out}/model.safetensors")), "")
 }
 
 fn set<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -185,7 +178,7 @@ fn a_model_of_the_same_classes_is_trained_further_from_its_own_head() {
     let sets = set(&from_a);
     let head = "head        that of a, which has the same 10 classes";
     lab.finetuned("same", &sets).says(&[head, "rate 0.000000"]);
-    assert!(tensors(&lab, "a") == tensors(&lab, "same"), "a rate of nothing has changed the model");
+    assert!(model(&lab, "a") == model(&lab, "same"), "a rate of nothing has changed the model");
     let plan = String::from_utf8(lab.read("same/plan.yaml")).unwrap();
     assert!(plan.contains("source_head:") && !plan.contains("linear_head:"), "{plan}");
     // A new head on request, and where that is the method.
@@ -214,7 +207,7 @@ fn a_model_of_the_same_classes_is_trained_further_from_its_own_head() {
     lab.finetuned("some", &sets).says(&[
         "head        the rows of a for 8 of the 10 classes, by their names; those of C, zero begin anew",
     ]);
-    let (was, is) = (tensors(&lab, "a"), tensors(&lab, "some"));
+    let (was, is) = (model(&lab, "a"), model(&lab, "some"));
     // In order: 1, 2, 4 to 9, C, zero.
     let rows = [1, 2, 4, 5, 6, 7, 8, 9];
     for (key, width) in [("fc.weight", 1024), ("fc.bias", 1)] {
@@ -233,7 +226,7 @@ fn a_head_on_several_stages_goes_on_too() {
     lab.finetuned("a", &few);
     let sets = set(&["model=a", "weights=DEFAULT", "strategy.method=full", "augment.flip=0"]);
     lab.finetuned("same", &sets).says(&["head        that of a, which has the same 10 classes"]);
-    assert!(tensors(&lab, "a") == tensors(&lab, "same"), "a rate of nothing has changed the model");
+    assert!(model(&lab, "a") == model(&lab, "same"), "a rate of nothing has changed the model");
 }
 
 #[test]

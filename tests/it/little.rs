@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::digits::{Lab, recipe};
+use crate::model_file::tensors;
 use crate::resume::{assert_same_result, stop_after};
 
 /// Heads and fine-tuning score similarly on so few images.
@@ -25,14 +25,6 @@ fn lab(method: &str) -> Lab {
     let lab = Lab::new(if method == "auto" { 8 } else { 5 });
     lab.write("r.yaml", recipe(method));
     lab
-}
-
-fn tensors(lab: &Lab, file: &str) -> HashMap<String, Vec<f32>> {
-    let bytes = lab.read(file);
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let floats =
-        |data: &[u8]| data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-    tensors.iter().map(|(key, view)| (key.to_string(), floats(view.data()))).collect()
 }
 
 /// The probabilities of each test image by class, the number of correct ones, and the output.
@@ -130,7 +122,7 @@ fn the_mean_of_all_heads_is_one_head_on_all_stages() {
     assert!((shares.iter().sum::<f64>() - 1.).abs() < 1e-9);
     assert_eq!(rows.iter().filter(|row| row["chosen"] == true).count(), 1);
     assert!(report["heads"]["cv_accuracy"].as_f64().unwrap() > 0.3);
-    let model = tensors(&lab, "run/model.safetensors");
+    let model = tensors(&lab.path("run/model.safetensors"), "");
     // The joined head reads all stages; without it, those are read that count.
     let counts = |row: &usize| shares[5] > 0. || shares[*row] > 0.;
     let features: u64 = (0..5).filter(counts).map(|row| rows[row]["features"].as_u64().unwrap()).sum();

@@ -16,6 +16,7 @@ mod large;
 mod lists;
 mod lite;
 mod little;
+mod model_file;
 mod models;
 mod odd;
 mod partial;

@@ -2,27 +2,14 @@
 //! decrease down the chain, gradual unfreezing of stages.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Value, json};
-use tl::weights::checkpoint::read_checkpoint;
 
 use crate::digits::Lab;
+use crate::model_file::tensors;
 use crate::program::repository;
 
 const STILL: &str = "augment={ random_resized_crop: false, flip: 0 }";
-
-/// The float tensors of a file, by key without `prefix`, of those whose key begins with it.
-fn tensors(path: &Path, prefix: &str) -> BTreeMap<String, Vec<f32>> {
-    let checkpoint = read_checkpoint(path).unwrap();
-    let tensors = checkpoint.tensors.iter().filter(|(_, raw)| raw.dtype.is_float());
-    tensors
-        .filter_map(|(key, raw)| {
-            let floats = raw.bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
-            Some((key.strip_prefix(prefix)?.to_string(), floats.collect()))
-        })
-        .collect()
-}
 
 /// The greatest distance of two sets of tensors, relative to the norm of each tensor, or to 0.1 if
 /// that is smaller: a tensor without gradient except for rounding (a bias before a BatchNorm) has

@@ -1,12 +1,12 @@
 //! For different images `auto` trains two methods and keeps the better.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::digits::{Lab, names, recipe};
+use crate::model_file::tensors;
 use crate::resume::{assert_same_result, stop_after};
 
 /// `auto` on images declared few and different, with short training. One of the two is kept, equal
@@ -30,10 +30,8 @@ fn lab(train: usize) -> Lab {
     lab
 }
 
-fn tensors(lab: &Lab, out: &str) -> HashMap<String, Vec<u8>> {
-    let bytes = lab.read(&format!("{out}/model.safetensors"));
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    tensors.iter().map(|(key, view)| (key.to_string(), view.data().to_vec())).collect()
+fn model(lab: &Lab, out: &str) -> BTreeMap<String, Vec<f32>> {
+    tensors(&lab.path(&format!("{out}/model.safetensors")), "")
 }
 
 fn set<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -70,7 +68,7 @@ fn the_better_of_the_two_is_what_it_is_alone() {
         let named = format!("strategy.method={winner}");
         let alone = [&sets[..], &[&named, "strategy.average=false"]].concat();
         lab.finetuned("alone", &alone);
-        assert_eq!(tensors(&lab, &out), tensors(&lab, "alone"), "{winner}");
+        assert_eq!(model(&lab, &out), model(&lab, "alone"), "{winner}");
         let alone = lab.json("alone/report.json");
         for key in ["accuracy", "confusion", "images"] {
             assert_eq!(report["test"][key], alone["test"][key]);
@@ -129,7 +127,7 @@ fn fine_tuning_that_diverges_leaves_the_heads() {
     assert_eq!(report["method"], "stages");
     assert_eq!(report["contest"]["methods"].as_array().unwrap().len(), 1);
     lab.finetuned("alone", &set(&["strategy.method=stages", "strategy.read=[stage4.3]"]));
-    assert_eq!(tensors(&lab, "run"), tensors(&lab, "alone"));
+    assert_eq!(model(&lab, "run"), model(&lab, "alone"));
 }
 
 /// With lots of images heads are compared on a part of them, and fitted to all.
@@ -144,7 +142,7 @@ fn with_lots_of_images_heads_are_fitted_first_too() {
     let run = lab.finetuned("full", &weak);
     run.says(&["rival       stages: fitted first", "trying  stages", "trying  full", "method  full: "]);
     lab.finetuned("alone", &[&weak[..], &["strategy.method=full"]].concat());
-    assert_eq!(tensors(&lab, "full"), tensors(&lab, "alone"));
+    assert_eq!(model(&lab, "full"), model(&lab, "alone"));
 
     // `full` learns nothing.
     let run = lab.finetuned("stages", &sets(&STILL));
@@ -156,7 +154,7 @@ fn with_lots_of_images_heads_are_fitted_first_too() {
     assert!(report["notes"].as_array().unwrap().contains(&compared.into()), "{}", report["notes"]);
     let alone = [&sets(&STILL)[..], &["strategy.method=stages"]].concat();
     lab.finetuned("alone-stages", &alone);
-    assert_eq!(tensors(&lab, "stages"), tensors(&lab, "alone-stages"));
+    assert_eq!(model(&lab, "stages"), model(&lab, "alone-stages"));
 }
 
 /// A run that was killed after the kept model was put in place, and before the report was.
@@ -173,7 +171,7 @@ fn a_contest_that_was_killed_at_its_end_is_decided_again() {
     std::fs::rename(lab.path("tuned/model.safetensors"), tuned.join("model.safetensors")).unwrap();
     std::fs::remove_file(lab.path("cut/report.json")).unwrap();
     lab.finetune("cut", &sets).arg("--resume").run().expect(0);
-    assert_eq!(tensors(&lab, "cut"), tensors(&lab, "whole"));
+    assert_eq!(model(&lab, "cut"), model(&lab, "whole"));
     assert_eq!(lab.json("cut/report.json")["test"], lab.json("whole/report.json")["test"]);
     assert!(!tuned.exists());
 }

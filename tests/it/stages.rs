@@ -5,11 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::digits::{Lab, images};
-
-fn header(bytes: &[u8]) -> Value {
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    serde_json::from_slice(&bytes[8..8 + length]).unwrap()
-}
+use crate::model_file::header;
 
 /// Checks that the accuracy of `tl predict` on the test images equals the report's.
 #[track_caller]

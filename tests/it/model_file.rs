@@ -1,0 +1,30 @@
+//! What model files hold, as tests compare them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+use tl::weights::checkpoint::read_checkpoint;
+
+/// The header of a safetensors file.
+pub fn header(bytes: &[u8]) -> Value {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    serde_json::from_slice(&bytes[8..8 + length]).unwrap()
+}
+
+/// The card of a file that `tl` wrote.
+pub fn card(bytes: &[u8]) -> Value {
+    serde_json::from_str(header(bytes)["__metadata__"]["tl"].as_str().unwrap()).unwrap()
+}
+
+/// The float tensors of a file, by key without `prefix`, of those whose key begins with it.
+pub fn tensors(path: &Path, prefix: &str) -> BTreeMap<String, Vec<f32>> {
+    let checkpoint = read_checkpoint(path).unwrap();
+    let tensors = checkpoint.tensors.iter().filter(|(_, raw)| raw.dtype.is_float());
+    tensors
+        .filter_map(|(key, raw)| {
+            let floats = raw.bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+            Some((key.strip_prefix(prefix)?.to_string(), floats.collect()))
+        })
+        .collect()
+}
