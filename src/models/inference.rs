@@ -15,7 +15,6 @@
 //!
 //! The original network stays as it is, for training and writing.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -23,47 +22,12 @@ use tch::{Device, Kind, Tensor};
 
 use super::layers::{BatchNorm2d, Conv2d};
 use super::network::{Network, Tap, channels_last};
+use super::prepared::{Folding, Prepared};
 use super::vars::Vars;
 use super::{Architecture, Chain};
 use crate::error::{Error, Result};
 
-/// Whether BatchNorm is folded into the convolution before it, and which library computes
-/// convolutions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Folding {
-    /// Folded where it directly follows a convolution.
-    Folded,
-    /// Not folded, so that the input of each BatchNorm can be observed.
-    Unfolded,
-    /// Not folded, and all operations are PyTorch's own: autocast does not know oneDNN's.
-    Plain,
-}
-
-/// An inference network's tensors by key. Folded ones replace the convolution's own.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    folding: Folding,
-    /// Whether convolutions call oneDNN directly.
-    pub direct: bool,
-    tensors: RefCell<HashMap<String, Tensor>>,
-}
-
 impl Prepared {
-    /// The tensor under a key; its memory is shared.
-    pub fn get(&self, key: &str) -> Option<Tensor> {
-        self.tensors.borrow().get(key).map(Tensor::shallow_clone)
-    }
-
-    /// The result of `make`, made once for all networks built over this.
-    fn once(&self, key: String, make: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
-        if let Some(made) = self.get(&key) {
-            return Ok(made);
-        }
-        let made = make()?;
-        self.tensors.borrow_mut().insert(key, made.shallow_clone());
-        Ok(made)
-    }
-
     /// A convolution with a channels-last kernel; `key` is its weight's.
     pub fn convolution(&self, key: &str, conv: Conv2d) -> Result<Conv2d> {
         let weight = self.once(format!("{key} channels-last"), || Ok(channels_last(&conv.weight)?))?;
@@ -121,7 +85,7 @@ impl InferenceNetwork {
             let direct = on_cpu && folding != Folding::Plain && tch::utils::has_mkldnn();
             let view = InferenceNetwork {
                 architecture: network.architecture,
-                prepared: Rc::new(Prepared { folding, direct, tensors: RefCell::new(tensors) }),
+                prepared: Rc::new(Prepared::new(folding, direct, tensors)),
                 classes: network.classes(),
                 width: network.feature_length(),
                 side: network.side(),

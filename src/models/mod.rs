@@ -13,6 +13,7 @@ mod inspect;
 mod keys;
 pub mod layers;
 mod network;
+mod prepared;
 mod stages_head;
 mod vars;
 mod weights;
@@ -20,12 +21,13 @@ mod weights;
 pub use auxiliary::{Auxiliaries, Auxiliary};
 pub use chain::Chain;
 pub use head::{Classifier, Pooling};
-pub use inference::{Folding, InferenceNetwork};
+pub use inference::InferenceNetwork;
 pub use inspect::{Row, inspect};
 pub use keys::Keys;
 pub use network::{
     Activations, DEFAULT_SIDE, FEATURES, LOGITS, Network, StageGroup, Tap, channels_last, is_channels_last,
 };
+pub use prepared::Folding;
 pub use stages_head::STAGES_HEAD;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
 pub use weights::{Origin, WeightEntry};

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use super::inference::Prepared;
+use super::prepared::Prepared;
 use crate::error::{Error, Result};
 use crate::util::random::seed_of;
 
