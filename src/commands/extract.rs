@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::args::{Common, ImageArgs, WeightArgs};
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits, say_if_too_dark};
+use super::{Classifier, Named, Outcome, Work, limits, not_finite, say_if_too_dark};
 use crate::data::Input;
 use crate::data::loader::Batching;
 use crate::device::back_off::BackOff;
@@ -191,7 +191,8 @@ impl Extracting<'_> {
                 rows.clear();
                 append(&mut rows, &features.wait()?)?;
                 for (row, &index) in rows.chunks_exact(length).zip(indices) {
-                    sink.put(index, Ok(row.to_vec()))?;
+                    let finite = row.iter().all(|value| value.is_finite());
+                    sink.put(index, if finite { Ok(row.to_vec()) } else { Err(not_finite()) })?;
                 }
                 sink.batch_done()
             },

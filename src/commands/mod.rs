@@ -170,6 +170,13 @@ fn limits(images: &ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
     }
 }
 
+/// The error of an image for which a network gives no numbers.
+fn not_finite() -> Error {
+    Error::run(
+        "the network gives numbers for it that are not finite: check the weights and the preprocessing",
+    )
+}
+
 /// Prints a note if images of 16 bits a sample use few of them, or more than `preprocessing`
 /// expects.
 fn say_if_too_dark(

@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::args::{Common, ImageArgs, WeightArgs, between, side};
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits, say_if_too_dark};
+use super::{Classifier, Named, Outcome, Work, limits, not_finite, say_if_too_dark};
 use crate::data::Input;
 use crate::device::back_off::BackOff;
 use crate::device::precision::Precision;
@@ -201,7 +201,8 @@ impl Predicting<'_> {
                 notes.for_each(|note| self.bar.suspend(|| self.terminal.say(format!("note: {note}"))));
                 let ranks = ranks(&batch.probabilities, self.top_k, self.classes)?;
                 for (&index, ranks) in batch.indices.iter().zip(ranks) {
-                    sink.put(index, Ok(ranks))?;
+                    let finite = ranks.iter().all(|(_, confidence)| confidence.is_finite());
+                    sink.put(index, if finite { Ok(ranks) } else { Err(not_finite()) })?;
                 }
                 sink.batch_done()
             },

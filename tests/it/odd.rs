@@ -5,9 +5,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::Value;
+use tl::weights::checkpoint::{RawTensor, read_checkpoint};
+use tl::weights::write_tensors;
 
 use crate::digits::{Lab, images};
-use crate::program::Run;
+use crate::program::{Run, repository};
 
 const METHODS: [&str; 5] = ["linear", "stages", "partial", "full", "scratch"];
 
@@ -252,4 +254,25 @@ fn names_that_are_no_text_come_back() {
     let others = ["data.val=0.2", "data.test=caf\\xe9/test.csv"].map(|set| ["--set", set]).concat();
     let plan = lab.tl(&["plan", "r.yaml", "--set", set]).args(others).run().expect(0);
     assert!(plan.stdout.contains(r"train: caf\xe9/train.csv"), "{}", plan.stdout);
+}
+
+/// Finite but absurd weights: a negative variance.
+#[test]
+fn an_image_without_finite_numbers_is_a_row_with_an_error() {
+    let lab = Lab::new(1);
+    let checkpoint = read_checkpoint(&repository("data/shufflenet_v2_x0_5-letters.safetensors")).unwrap();
+    let mut tensors: Vec<(String, RawTensor)> = checkpoint.tensors.into_iter().collect();
+    let (_, variance) = tensors.iter_mut().find(|(key, _)| key == "conv1.1.running_var").unwrap();
+    variance.bytes = variance.bytes.chunks_exact(4).flat_map(|_| (-1f32).to_le_bytes()).collect();
+    write_tensors(&lab.path("absurd.safetensors"), &tensors, checkpoint.metadata.into_iter().collect())
+        .unwrap();
+    let said = "the network gives numbers for it that are not finite";
+    let samples = repository("data/samples/eight.png");
+    let args = ["--model", "absurd.safetensors", samples.to_str().unwrap()];
+    lab.tl(&["predict", "--out", "p.csv"]).args(args).run().expect(1);
+    let rows = String::from_utf8(lab.read("p.csv")).unwrap();
+    assert!(rows.contains(said) && !rows.contains("NaN"), "{rows}");
+    lab.tl(&["extract", "--out", "f.csv"]).args(args).run().expect(1);
+    assert_eq!(String::from_utf8(lab.read("f.csv")).unwrap().lines().count(), 1);
+    assert!(String::from_utf8(lab.read("f.csv.errors.csv")).unwrap().contains(said));
 }

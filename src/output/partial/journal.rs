@@ -78,7 +78,8 @@ pub(super) fn read_journal(folder: &Path) -> Option<(Header, OutputProgress)> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let mut lines = whole.lines();
     let header: Header = serde_json::from_str(lines.next()?).ok()?;
-    let same_boot = header.boot == boot();
+    // Where the system does not tell, it may have been another one.
+    let same_boot = !header.boot.is_empty() && header.boot == boot();
     let holds = |progress: &OutputProgress| {
         progress.places.is_some()
             || progress.lengths.iter().all(|(name, &length)| {
@@ -123,4 +124,27 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 /// Identifies one start of the machine; empty if the system cannot tell.
 fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without an identity of the boot, what was not synced may be gone.
+    #[test]
+    fn an_unknown_boot_is_another_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let progress = |images, synced| OutputProgress { images, synced, ..OutputProgress::default() };
+        let read = |boot: &str| {
+            let header = Header { job: JobIdentity::new("test"), boot: boot.into() };
+            let lines = [line(&header), line(&progress(5, true)), line(&progress(9, false))].concat();
+            fs::write(folder.path().join(JOURNAL), lines).unwrap();
+            read_journal(folder.path()).unwrap().1.images
+        };
+        assert_eq!(read("another"), 5);
+        assert_eq!(read(""), 5);
+        if !boot().is_empty() {
+            assert_eq!(read(&boot()), 9);
+        }
+    }
 }
