@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::args::{Common, ImageArgs, WeightArgs};
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits, not_finite, say_if_too_dark};
+use super::{Classifier, Named, Outcome, Work, limits, not_finite, refuse_input_as_output, say_if_too_dark};
 use crate::data::Input;
 use crate::data::loader::Batching;
 use crate::device::back_off::BackOff;
@@ -55,6 +55,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let signals = Signals::listen()?;
     FeatureFormat::of(&args.out)?;
+    refuse_input_as_output(&args.images.paths, &args.out)?;
     let check = |network: &Network, source: &Source| {
         let tap = network.tap(&args.stage)?;
         match source.features_only() && network.reads(tap, CLASSIFIER) {

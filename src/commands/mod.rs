@@ -170,6 +170,19 @@ fn limits(images: &ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
     }
 }
 
+/// Refuses an output that is one of the inputs: a list's labels would be gone.
+fn refuse_input_as_output(inputs: &[PathBuf], out: &Path) -> Result<()> {
+    let Ok(out) = out.canonicalize() else { return Ok(()) };
+    let same = |input: &&PathBuf| input.canonicalize().is_ok_and(|input| input == out);
+    match inputs.iter().find(same) {
+        None => Ok(()),
+        Some(input) => Err(Error::usage(format!(
+            "`--out` and the PATH {} are the same file: choose another name for the output",
+            path_text(input)
+        ))),
+    }
+}
+
 /// The error of an image for which a network gives no numbers.
 fn not_finite() -> Error {
     Error::run(

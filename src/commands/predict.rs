@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::args::{Common, ImageArgs, WeightArgs, between, side};
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits, not_finite, say_if_too_dark};
+use super::{Classifier, Named, Outcome, Work, limits, not_finite, refuse_input_as_output, say_if_too_dark};
 use crate::data::Input;
 use crate::device::back_off::BackOff;
 use crate::device::precision::Precision;
@@ -94,6 +94,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let signals = Signals::listen()?;
     if let Some(out) = &args.out {
         PredictionFormat::of(out)?;
+        refuse_input_as_output(&args.images.paths, out)?;
     }
     let views = Views { crops: args.crops, scales: args.scales.clone() };
     let named = find(args, &views)?;

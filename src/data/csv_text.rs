@@ -7,7 +7,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use crate::text::look_alikes::looks;
 
 /// Names of the column of paths, as [`looks`] normalises them; the first takes precedence.
-pub(super) const PATHS: [&str; 13] = [
+pub(super) const PATHS: [&str; 16] = [
     "path",
     "file",
     "filename",
@@ -17,6 +17,9 @@ pub(super) const PATHS: [&str; 13] = [
     "file path",
     "filepaths",
     "image",
+    "images",
+    "img",
+    "photo",
     "image path",
     "image name",
     "img path",

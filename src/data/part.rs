@@ -211,6 +211,19 @@ impl Tree {
         self.find("", DEEPEST, true).map(|found| found.message(root))
     }
 
+    /// A warning where every class is called as a part is, and holds images alone.
+    fn parts_of_images(&self) -> Option<String> {
+        let parts: Option<BTreeSet<Part>> = self.folders.keys().map(|name| Part::of_word(name)).collect();
+        let unsorted = self.folders.values().all(|tree| tree.folders.is_empty());
+        (parts?.len() > 1 && unsorted).then(|| {
+            format!(
+                "all classes are called as the parts of a dataset are ({}): if they are its parts, sort the images of \
+                 each into a folder a class",
+                first_few(&self.folders.keys().collect::<Vec<_>>())
+            )
+        })
+    }
+
     fn find(&self, at: &str, depth: usize, alone: bool) -> Option<Found> {
         let alone = alone && self.images == 0 && self.folders.len() == 1;
         let here = |name: &str| if at.is_empty() { name.into() } else { format!("{at}/{name}") };
@@ -262,7 +275,7 @@ impl Tree {
 
     /// Warnings about class folders that look like something else, a sentence each.
     pub(super) fn odd_classes(&self, root: &Path) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = self.parts_of_images().into_iter().collect();
         let parts = |tree: &Tree| -> BTreeSet<Part> {
             tree.folders.keys().filter_map(|name| Part::of_word(name)).collect()
         };
@@ -280,11 +293,15 @@ impl Tree {
         }
         let inside = |tree: &Tree| first_few(&tree.folders.keys().collect::<Vec<_>>());
         for name in of(&|name, tree| Part::of_word(name).is_some() && tree.holds_folders()) {
+            let advice = match Part::of_word(name) {
+                Some(Part::Train) => format!("write `data: {{ train: {} }}`", in_recipe(root, name)),
+                // Nobody trains on what is measured on.
+                _ => "name the folder to train on as `data.train`, and this one beside it".into(),
+            };
             notes.push(format!(
                 "{name} counts as a class, though it is called as a part of a dataset is, and holds {}: if these are the \
-                 classes, write `data: {{ train: {} }}`",
-                inside(&self.folders[name]),
-                in_recipe(root, name)
+                 classes, {advice}",
+                inside(&self.folders[name])
             ));
         }
         let mut trees = self.folders.values();
@@ -365,6 +382,7 @@ fn in_recipe(root: &Path, below: &str) -> String {
     let plain = |letter: char| letter.is_alphanumeric() || " _-./".contains(letter);
     match path.chars().all(plain) && path.trim() == path {
         true => path,
-        false => format!("{path:?}"),
+        // JSON's quotes are YAML's too, and keep what Rust would escape: combining marks.
+        false => serde_json::Value::from(path).to_string(),
     }
 }

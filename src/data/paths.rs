@@ -142,8 +142,9 @@ impl List {
                         format!("line 1: the columns {found} could all be the path: let one of them be called path, and no other")
                     })?;
                     // If several columns could be the label, none is used.
-                    let label = header.and_then(|_| column(&record, &LABELS).unwrap_or(None));
-                    let first = (header.unwrap_or(0), label);
+                    let named = column(&record, &LABELS).unwrap_or(None);
+                    let header = header.or_else(|| self.unnamed_path(&record, named));
+                    let first = (header.unwrap_or(0), header.and(named));
                     columns = Some(first);
                     match header {
                         Some(_) => continue,
@@ -158,6 +159,14 @@ impl List {
             }
         }
         Ok(())
+    }
+
+    /// The column of paths of a header that names the `label` column alone: the first other one, unless
+    /// there is an image of its name.
+    fn unnamed_path(&self, first: &csv::ByteRecord, label: Option<usize>) -> Option<usize> {
+        let path = usize::from(label? == 0);
+        let image = self.base.join(OsStr::from_bytes(first.get(path)?));
+        (!image.is_file()).then_some(path)
     }
 
     fn add(&mut self, path: &[u8], label: &str, line: u64, faults: &mut Vec<String>) {

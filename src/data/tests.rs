@@ -137,7 +137,9 @@ fn folders_that_are_no_dataset() {
     let d = folder(&["train/1.jpg", "bus/1.jpg"]);
     assert_eq!(read_labelled(d.path()).unwrap().classes, ["bus", "train"]);
     let d = folder(&["train/1.jpg", "test/1.jpg"]);
-    assert_eq!(read_labelled(d.path()).unwrap().classes, ["test", "train"]);
+    let dataset = read_labelled(d.path()).unwrap();
+    assert_eq!(dataset.classes, ["test", "train"]);
+    assert!(dataset.notes[0].contains("all classes are called as the parts of a dataset are (test, train)"));
 }
 
 #[test]
@@ -359,6 +361,11 @@ fn parts_in_the_place_of_classes_are_refused() {
         (&["\u{8bad}\u{7ec3}/a", "\u{8bad}\u{7ec3}/b", "\u{6d4b}\u{8bd5}/a", "\u{6d4b}\u{8bd5}/b"], "test: "),
         (&["01_train/a", "01_train/b", "02_test/a", "02_test/b"], "train: D/01_train, test: D/02_test"),
         (&["data/train/a", "data/train/b", "data/test/a", "data/test/b"], "train: D/data/train"),
+        // Quoted as YAML has it: a combining mark is no escape.
+        (
+            &["entrai\u{302}nement/a", "entrai\u{302}nement/b", "test/a", "test/b"],
+            "/entrai\u{302}nement\", test: ",
+        ),
     ];
     for (folders, expected) in refused {
         let error = parts(folders).unwrap_err();

@@ -314,7 +314,7 @@ fn repeats(images: usize, classes: usize) -> u64 {
 
 /// C where nothing can be held out: the weaker end of what cross-validation chooses with 80 images
 /// a class, the stronger end with 4.
-const UNKNOWN_C: f64 = 100.;
+pub const UNKNOWN_C: f64 = 100.;
 
 /// Held by the running fit: the number of threads is global, and two fits that set and restore it
 /// would interfere.

@@ -6,6 +6,7 @@ use super::{
     Candidate, OptimizerSettings, Plan, ScheduleSettings, Settings, SourceHead, TrainSettings, Training,
 };
 use crate::device::precision::Precision;
+use crate::linear::{UNKNOWN_C, folds};
 use crate::text::words::{counted, first_few};
 
 impl Plan {
@@ -103,8 +104,15 @@ impl Plan {
                 "training    logistic regression (Newton's method), its strength {}",
                 match linear.c {
                     Some(c) => format!("C = {c}, as the recipe says"),
-                    None =>
-                        format!("chosen by {}-fold cross-validation inside the training images", linear.folds),
+                    None => match folds(&self.data.counts(), linear.folds) {
+                        Some(_) => {
+                            format!(
+                                "chosen by {}-fold cross-validation inside the training images",
+                                linear.folds
+                            )
+                        }
+                        None => format!("C = {UNKNOWN_C}, as no class has two images to choose it by"),
+                    },
                 }
             ),
             Training::Race { .. } => String::new(),

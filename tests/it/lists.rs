@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::digits::Lab;
 use crate::extract::{LETTERS, LISTED, pictures, with_letters};
 use crate::program::{Run, Tl, repository};
 
@@ -134,4 +135,51 @@ fn a_list_can_be_shared_out() {
         let name = format!("p-0000{}-of-00002.csv", &shard[..1]);
         assert_eq!(first(&rows(&folder.path().join(name))), expected);
     }
+}
+
+/// A header whose path column has a folder's name, or one that nobody knows, beside a label column.
+#[test]
+fn the_header_of_a_list_is_no_path_though_a_folder_has_its_name() {
+    let lab = Lab::new(1);
+    let image = fs::read(repository("data/samples/eight.png")).unwrap();
+    for name in ["a", "b", "c"] {
+        fs::create_dir_all(lab.path("images")).unwrap();
+        fs::write(lab.path(&format!("images/{name}.png")), &image).unwrap();
+    }
+    let predict = |list: &str| {
+        lab.tl(&["predict", "--model", repository(LETTERS).to_str().unwrap(), list, "--out", "p.csv"])
+            .run()
+            .expect(0);
+        String::from_utf8(lab.read("p.csv")).unwrap().lines().skip(1).count()
+    };
+    for header in ["images,label", "label,images", "bild,class"] {
+        let (path, label) = if header.starts_with("label") { (1, 0) } else { (0, 1) };
+        let row = |name: &str| {
+            let mut fields = ["", ""];
+            let file = format!("images/{name}.png");
+            (fields[path], fields[label]) = (&file, "8");
+            fields.join(",")
+        };
+        lab.write("l.csv", [header.to_string(), row("b"), row("a")].join("\n"));
+        assert_eq!(predict("l.csv"), 2, "{header}");
+    }
+    // Without a header the first row is an image.
+    lab.write("l.csv", "images/a.png,8\nimages/b.png,8\n");
+    assert_eq!(predict("l.csv"), 2);
+}
+
+#[test]
+fn a_list_is_not_overwritten_by_what_it_lists() {
+    let lab = Lab::new(1);
+    let text = format!("path,label\n{},8\n", repository("data/samples/eight.png").display());
+    lab.write("l.csv", &text);
+    std::os::unix::fs::symlink("l.csv", lab.path("link.csv")).unwrap();
+    for out in ["l.csv", "./l.csv", "link.csv"] {
+        for command in ["predict", "extract"] {
+            let model = repository(LETTERS);
+            let run = lab.tl(&[command, "--model", model.to_str().unwrap(), "l.csv", "--out", out]).run();
+            run.expect(2).says(&["`--out` and the PATH l.csv are the same file: choose another name"]);
+        }
+    }
+    assert_eq!(String::from_utf8(lab.read("l.csv")).unwrap(), text);
 }

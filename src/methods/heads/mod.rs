@@ -64,6 +64,7 @@ impl Context<'_> {
             false => stage_rows(&network, &taps, &heads, on_val.accuracy, on_val_alone)?,
         };
         let notes = notes(&network, &taps, settings, &heads, train);
+        notes.iter().for_each(|note| self.observer.say(&format!("note: {note}")));
 
         let peaks = vectors.get(1).map(|peaks| peaks.narrow(0, 0, train as i64));
         self.put_head(settings, &mut network, &taps, &heads.head, peaks, &before)?;
