@@ -169,8 +169,9 @@ fn contest(
     // Only the kept one is measured on the test images.
     let test = plan.data.test.take();
     let both = [&plan.settings.candidate, &rival];
-    let decided = pair::hold(run.context(plan), both, plan.settings.average, seconds)?;
+    let (decided, notes) = pair::hold(run.context(plan), both, plan.settings.average, seconds)?;
     plan.data.test = test;
+    plan.notes.extend(notes);
     let reason = format!("{}; {}", plan.settings.reason, decided.reason);
     match decided.contest.kept() == Some(rival.method) {
         true => plan.settings.adopt(rival, reason),

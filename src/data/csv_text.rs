@@ -60,6 +60,9 @@ pub(super) fn in_utf8(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
         }
         _ => return Ok(bytes),
     };
+    if !bytes.len().is_multiple_of(2) {
+        return Err("is text in UTF-16 that ends within a character; copy or save it again".into());
+    }
     let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
     let text = String::from_utf16(&units)
         .map_err(|_| "begins as text in UTF-16 does, and is none; save it as UTF-8".to_string())?;
@@ -173,6 +176,7 @@ mod tests {
             }
         }
         assert!(in_utf8(b"\xFF\xFE\x00\xD8a\0".to_vec()).unwrap_err().contains("UTF-16"));
+        assert!(in_utf8(b"\xFF\xFEa\0b".to_vec()).unwrap_err().contains("ends within a character"));
         assert_eq!(in_utf8(b"\xEF\xBB\xBFa".to_vec()).unwrap(), b"a");
     }
 

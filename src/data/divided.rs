@@ -19,7 +19,7 @@ const ASKING: [(&str, Part); 6] = [
     ("is test", Part::Test),
 ];
 /// Names of columns that number the folds of a cross-validation.
-const FOLDS: [&str; 4] = ["fold", "folds", "kfold", "k fold"];
+const FOLDS: [&str; 5] = ["fold", "folds", "fold id", "kfold", "k fold"];
 
 /// Further values of a column are ignored: this many are not parts.
 const MOST: usize = 50;
@@ -269,7 +269,7 @@ mod tests {
         let said = with("path,label,split\n1,a,train\n2,b,train\n3,a,test\n", |path| {
             read_labelled(path).unwrap().notes.join("; ")
         });
-        let expected = "`split` divides the images: 2 to train on, 0 for validation, 1 to test on";
+        let expected = "`split` divides the images: 2 to train on, 1 to test on";
         assert!(said.contains(expected), "{said}");
         assert!(said.contains("in its test rows, 1 class has no image here: b"), "{said}");
     }

@@ -7,7 +7,7 @@ use super::list::slashed;
 use super::paths::{List, STDIN, is_list};
 use super::published::{self, Opened};
 use crate::error::{Error, Result};
-use crate::text::path_text::path_text;
+use crate::text::path_text::{path_text, typed};
 
 /// PATHs after a first look: lists and published sets are read, folders are not.
 #[derive(Clone)]
@@ -47,12 +47,18 @@ impl Given {
                 sources.push(Source::List(List::read(path)?));
                 continue;
             }
+            // As the outputs spell a name that is no UTF-8.
+            let path = &typed(path);
             match std::fs::metadata(path) {
                 Ok(about) if about.is_file() && is_list(path) => {
                     sources.push(Source::List(List::read(path)?))
                 }
                 Ok(about) if !about.is_file() && !about.is_dir() => {
-                    wrong.push(format!("{}: expected an image or a folder, found neither", path_text(path)));
+                    wrong.push(format!(
+                        "{}: expected an image, a folder or a list, found none of them (`-` is a list on \
+                         standard input)",
+                        path_text(path)
+                    ));
                 }
                 found => match (Source::of(path, path, &mut last)?, found) {
                     // A dangling link exists, and cannot be read.

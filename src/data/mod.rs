@@ -144,12 +144,18 @@ pub fn read_labelled(path: &Path) -> Result<Dataset> {
             return Err(Error::file(path, message));
         }
         let [val, test] = rest.each_mut().map(std::mem::take);
+        let parts = [
+            (dataset.samples.len(), "to train on"),
+            (val.len(), "for validation"),
+            (test.len(), "to test on"),
+        ];
+        // A part without rows comes from elsewhere, or not at all.
+        let said =
+            parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
         dataset.notes.push(format!(
-            "{}: its column `{column}` divides the images: {} to train on, {} for validation, {} to test on",
+            "{}: its column `{column}` divides the images: {}",
             path_text(path),
-            dataset.samples.len(),
-            val.len(),
-            test.len()
+            said.collect::<Vec<_>>().join(", ")
         ));
         let mut within = |part: Part, images: Vec<Image>| -> Result<Vec<Sample>> {
             if images.is_empty() {

@@ -37,6 +37,10 @@ pub(super) fn read(csv: &Path) -> Result<Named> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(Error::io("read", csv))?;
     let bytes = in_utf8(bytes).map_err(|message| Error::file(csv, message))?;
+    if let Some(zero) = bytes.iter().position(|&byte| byte == 0) {
+        let line = bytes[..zero].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        return Err(Error::file(csv, format!("line {line}: found a zero byte: this is no text")));
+    }
     let delimiter = delimiter(&bytes, |first| matches!(Columns::of(first), Ok((_, true))));
     let mut reader = reader(delimiter, &bytes);
     let mut rows = Rows { separator: separator(delimiter), ..Rows::default() };

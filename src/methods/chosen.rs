@@ -86,6 +86,7 @@ impl Outcomes {
         }
         self.notes.extend(other.notes);
         self.passes.extend(other.passes);
+        self.stopped_early = self.stopped_early.take().or(other.stopped_early);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Data;
+use crate::data::Sample;
 use crate::preprocess::{Brightness, Crops, DecodeLimits, Fit, Preprocessing, image_size};
 use crate::recipe::{PreprocessChoice, Recipe};
 use crate::text::words::counted;
@@ -68,13 +69,19 @@ pub(super) fn note(data: &Data, preprocessing: &Preprocessing) -> Option<String>
     })
 }
 
-/// A note if images of 16 bits a sample use few of them, or more than the recipe says.
+/// A warning if 16-bit images use few of their bits, or exceed the recipe's white level: of the
+/// first part of which that is so.
 pub(super) fn too_dark(data: &Data, preprocessing: &Preprocessing, limits: DecodeLimits) -> Option<String> {
-    // Records have 8 bits.
-    let files: Vec<&Path> =
-        data.train.iter().filter(|sample| sample.record.is_none()).map(|sample| &*sample.path).collect();
     let advice = |white| format!("`preprocess: {{ white_level: {white} }}` makes {white} white");
-    Brightness::of(files.into_iter(), limits)?.note("training image", preprocessing.white_level, advice)
+    let note = |(samples, what): (&[Sample], &str)| {
+        // Images inside a file of many have 8 bits.
+        let files: Vec<&Path> =
+            samples.iter().filter(|sample| sample.record.is_none()).map(|sample| &*sample.path).collect();
+        Brightness::of(files.into_iter(), limits)?.note(what, preprocessing.white_level, advice)
+    };
+    let test = data.test.as_deref().unwrap_or_default();
+    let parts = [(&data.train[..], "training image"), (&data.val, "validation image"), (test, "test image")];
+    parts.into_iter().find_map(note)
 }
 
 /// The share of the longer side that the centre crop leaves out.

@@ -353,8 +353,11 @@ impl RunFolder {
         let finished = self.report().exists() && self.model.exists();
         let further = match finished {
             true => format!(
-                ". The run is finished, and its learning rate has come to the end of its schedule: to train its model \
-                 further, begin a new run with it as the `model`:\n  {}",
+                ". The run is finished{}: to train its model further, begin a new run with it as the `model`:\n  {}",
+                match self.has_stopped_early() {
+                    true => " (it stopped early)",
+                    false => ", and its learning rate has come to the end of its schedule",
+                },
                 self.further(plan)
             ),
             false => String::new(),
@@ -366,6 +369,12 @@ impl RunFolder {
         )))
     }
 
+    fn has_stopped_early(&self) -> bool {
+        let report = fs::read_to_string(self.report()).unwrap_or_default();
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap_or_default();
+        report.get("stopped_early").is_some()
+    }
+
     /// The command that trains this finished run's model further, with the plan's recipe.
     fn further(&self, plan: &Plan) -> String {
         let text = fs::read_to_string(self.path.join(PLAN_FILE)).unwrap_or_default();
@@ -373,7 +382,9 @@ impl RunFolder {
         let epochs = |train: &Value| train.get("epochs").and_then(Value::as_u64);
         let was = old.get("train").and_then(epochs);
         let wanted = plan.settings.candidate.train().map(|train| train.epochs as u64);
-        let more = was.zip(wanted).and_then(|(was, wanted)| wanted.checked_sub(was)).filter(|&more| more > 0);
+        // As many as are missing; fewer than there were are meant as they are.
+        let more = was.zip(wanted).filter(|(was, wanted)| was != wanted);
+        let more = more.map(|(was, wanted)| if wanted > was { wanted - was } else { wanted });
         let mut sets = vec![
             // Paths in a recipe are relative to it, and this one is typed elsewhere.
             format!("model={}", path_text(&fs::canonicalize(&self.path).unwrap_or(self.path.clone()))),

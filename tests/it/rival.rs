@@ -92,6 +92,25 @@ fn the_recipe_can_do_without_a_rival() {
     assert_eq!((&report["method"], report.get("contest")), (&"stages".into(), None));
 }
 
+/// The training that ended early is not the one that is kept.
+#[test]
+fn early_stopping_of_the_one_that_is_dropped_is_in_the_report() {
+    let lab = lab(6);
+    let sets = set(&STILL);
+    let sets = [&sets[..], &["train.early_stopping=1"]].concat();
+    let said = "stopped early, after epoch 2 of 4";
+    lab.finetuned("run", &sets).says(&[said]);
+    let report = lab.json("run/report.json");
+    assert_eq!(report["method"], "stages");
+    assert!(
+        report["notes"].to_string().contains(&format!("`full`, which is not kept, {said}")),
+        "{}",
+        report["notes"]
+    );
+    let page = String::from_utf8(lab.read("run/report.html")).unwrap();
+    assert!(page.contains(said), "{page}");
+}
+
 #[test]
 fn a_contest_that_was_stopped_goes_on_where_it_was() {
     let lab = lab(6);
