@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::csv_text::{LABELS, PATHS, column, delimiter, in_utf8, reader};
 use crate::error::{Error, Result};
-use crate::text::path_text::path_text;
+use crate::text::path_text::{located, path_text};
 use crate::text::words::{counted, first_few, shown};
 use crate::util::digest::Hasher;
 
@@ -143,7 +143,14 @@ impl List {
                     })?;
                     // If several columns could be the label, none is used.
                     let named = column(&record, &LABELS).unwrap_or(None);
-                    let header = header.or_else(|| self.unnamed_path(&record, named));
+                    let second = second(delimiter, bytes);
+                    // A folder in the first row is an input, unless files follow.
+                    let folder = |&place: &usize| {
+                        let field = record.get(place).unwrap_or_default();
+                        self.base.join(OsStr::from_bytes(field)).is_dir() && !self.is_file(&second, place)
+                    };
+                    let header = header.filter(|place| !folder(place));
+                    let header = header.or_else(|| self.unnamed_path(&record, &second, named));
                     let first = (header.unwrap_or(0), header.and(named));
                     columns = Some(first);
                     match header {
@@ -161,12 +168,20 @@ impl List {
         Ok(())
     }
 
-    /// The column of paths of a header that names the `label` column alone: the first other one, unless
-    /// there is an image of its name.
-    fn unnamed_path(&self, first: &csv::ByteRecord, label: Option<usize>) -> Option<usize> {
+    /// The column of paths of a header that names the `label` column alone: the first other one.
+    fn unnamed_path(
+        &self,
+        first: &csv::ByteRecord,
+        second: &csv::ByteRecord,
+        label: Option<usize>,
+    ) -> Option<usize> {
         let path = usize::from(label? == 0);
-        let image = self.base.join(OsStr::from_bytes(first.get(path)?));
-        (!image.is_file()).then_some(path)
+        (!self.is_file(first, path) && self.is_file(second, path)).then_some(path)
+    }
+
+    /// Whether a row names a file in this column.
+    fn is_file(&self, row: &csv::ByteRecord, column: usize) -> bool {
+        row.get(column).is_some_and(|field| located(&self.base, field).is_file())
     }
 
     fn add(&mut self, path: &[u8], label: &str, line: u64, faults: &mut Vec<String>) {
@@ -184,6 +199,12 @@ impl List {
         let lines = counted(self.len(), "path", "paths");
         format!("{} of {lines} (sha256 {})", path_text(&self.path), &self.digest[..16])
     }
+}
+
+/// The second row of a CSV; empty if there is none.
+fn second(delimiter: u8, bytes: &[u8]) -> csv::ByteRecord {
+    let mut records = reader(delimiter, bytes).into_byte_records();
+    records.nth(1).and_then(Result::ok).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -163,6 +163,14 @@ fn the_header_of_a_list_is_no_path_though_a_folder_has_its_name() {
         lab.write("l.csv", [header.to_string(), row("b"), row("a")].join("\n"));
         assert_eq!(predict("l.csv"), 2, "{header}");
     }
+    // A folder whose label is a header's word, or which has a header's name, is an input: no file follows.
+    fs::create_dir_all(lab.path("more")).unwrap();
+    fs::write(lab.path("more/d.png"), &image).unwrap();
+    for first in ["more,y", "images,y"] {
+        lab.write("l.csv", format!("{first}\nmore,8\n"));
+        let expected = if first.starts_with("more") { 1 } else { 4 };
+        assert!(predict("l.csv") >= expected, "{first}");
+    }
     // Without a header the first row is an image.
     lab.write("l.csv", "images/a.png,8\nimages/b.png,8\n");
     assert_eq!(predict("l.csv"), 2);
