@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::args::{Common, ImageArgs, WeightArgs};
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits, not_finite, refuse_input_as_output, say_if_too_dark};
+use super::{Classifier, Named, Outcome, Work, limits, not_finite, say_if_too_dark};
 use crate::data::Input;
 use crate::data::loader::Batching;
 use crate::device::back_off::BackOff;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::inference::features::append;
 use crate::models::{Network, Tap};
-use crate::output::{Begun, FeatureFormat, FeatureWriter, JobIdentity, Output, errors_path};
+use crate::output::{Begun, FeatureFormat, FeatureWriter, JobIdentity, Output, companions, errors_path};
 use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
@@ -55,7 +55,6 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let signals = Signals::listen()?;
     FeatureFormat::of(&args.out)?;
-    refuse_input_as_output(&args.images.paths, &args.out)?;
     let check = |network: &Network, source: &Source| {
         let tap = network.tap(&args.stage)?;
         match source.features_only() && network.reads(tap, CLASSIFIER) {
@@ -65,7 +64,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     };
     let named = Named::find(&args.model, &args.weights, check)?;
     let mut work = Work::find(&args.images, common, terminal)?;
-    let out = work.out(&args.out);
+    let out = work.out(&args.out, companions)?;
     let classifier = named.open(&work, terminal, &signals, false)?;
     let network = &classifier.network;
     let tap = network.tap(&args.stage)?;

@@ -130,6 +130,8 @@ struct Named<'a> {
 /// The images of a command, and the device.
 struct Work {
     images: ImageStream,
+    /// As typed.
+    paths: Vec<PathBuf>,
     /// `None`: all of them.
     shard: Option<Shard>,
     device: tch::Device,
@@ -167,19 +169,6 @@ fn limits(images: &ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
         max_pixels: images.max_pixels,
         decode: images.decode.unwrap_or(trained),
         white_level: None,
-    }
-}
-
-/// Refuses an output that is one of the inputs: a list's labels would be gone.
-fn refuse_input_as_output(inputs: &[PathBuf], out: &Path) -> Result<()> {
-    let Ok(out) = out.canonicalize() else { return Ok(()) };
-    let same = |input: &&PathBuf| input.canonicalize().is_ok_and(|input| input == out);
-    match inputs.iter().find(same) {
-        None => Ok(()),
-        Some(input) => Err(Error::usage(format!(
-            "`--out` and the PATH {} are the same file: choose another name for the output",
-            path_text(input)
-        ))),
     }
 }
 
@@ -352,19 +341,33 @@ impl Work {
                 Some(shard)
             }
         };
-        let precision = images.precision;
-        let images = ImageStream::open(Given::read(&images.paths)?, shard.unwrap_or(Shard::WHOLE), terminal)?;
+        let (precision, paths) = (images.precision, images.paths.clone());
+        let images = ImageStream::open(Given::read(&paths)?, shard.unwrap_or(Shard::WHOLE), terminal)?;
         let choice = common.device.unwrap_or(DeviceChoice::Auto);
         let device = device::choose(choice)?;
         let notes = device::fallen_back(choice).into_iter().chain(precision.note(device));
         notes.for_each(|note| terminal.say(format!("note: {note}")));
         let threads = common.threads.unwrap_or_else(device::default_threads);
-        Ok(Work { images, shard, device, threads })
+        Ok(Work { images, paths, shard, device, threads })
     }
 
     /// The path of the output.
-    fn out(&self, out: &Path) -> PathBuf {
-        self.shard.map_or_else(|| out.into(), |shard| shard.path(out))
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it, or a file beside it, is one of the inputs: a list would be gone.
+    fn out(&self, out: &Path, beside: impl Fn(&Path) -> Vec<PathBuf>) -> Result<PathBuf> {
+        let out = self.shard.map_or_else(|| out.into(), |shard| shard.path(out));
+        let written = beside(&out).into_iter().chain([out.clone()]);
+        let written: Vec<PathBuf> = written.filter_map(|path| path.canonicalize().ok()).collect();
+        let is_written =
+            |path: &&PathBuf| path_text::typed(path).canonicalize().is_ok_and(|path| written.contains(&path));
+        match self.paths.iter().find(is_written) {
+            None => Ok(out),
+            Some(path) => Err(Error::usage(format!(
+                "the output would replace the PATH {}: choose another name for `--out`",
+                path_text(path)
+            ))),
+        }
     }
 
     /// Adds the shard and the lists to a [`JobIdentity`].

@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::args::{Common, ImageArgs, WeightArgs, between, side};
 use super::stream::{self, Sink};
 use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits, not_finite, refuse_input_as_output, say_if_too_dark};
+use super::{Classifier, Named, Outcome, Work, limits, not_finite, say_if_too_dark};
 use crate::data::Input;
 use crate::device::back_off::BackOff;
 use crate::device::precision::Precision;
@@ -94,11 +94,11 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let signals = Signals::listen()?;
     if let Some(out) = &args.out {
         PredictionFormat::of(out)?;
-        refuse_input_as_output(&args.images.paths, out)?;
     }
     let views = Views { crops: args.crops, scales: args.scales.clone() };
     let named = find(args, &views)?;
     let mut work = Work::find(&args.images, common, terminal)?;
+    let out = args.out.as_ref().map(|out| work.out(out, |_| Vec::new())).transpose()?;
     let classifiers = open(&named, &views, &work, terminal, &signals)?;
     let members = members(&named, &classifiers, args.images.precision, terminal)?;
     let classes: &[String] = classifiers.first().map_or(&[], |classifier| &classifier.classes);
@@ -116,7 +116,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let bar = terminal.images("predicting", 0);
     let predicting =
         Predicting { averaging, limits, classes, top_k, terminal, bar: bar.clone(), begun: Cell::default() };
-    let progress = match &args.out {
+    let progress = match out {
         None => {
             let table = PredictionTable::new(stdout(), top_k, TableStyle::of_stdout());
             let table = Table { table, bar: bar.clone(), images: 0, failed: 0 };
@@ -125,7 +125,6 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
             })?
         }
         Some(out) => {
-            let out = work.out(out);
             let job = job(args, &work, &views, &classifiers, top_k);
             match work.begin(&out, &job, args.resume, terminal)? {
                 Begun::Complete(progress) => progress,

@@ -166,6 +166,13 @@ impl Output for FeatureWriter {
 
 /// Suffix of the list of failed images.
 const ERRORS_ENDING: &str = ".errors.csv";
+/// Appended to the name of a file of numbers alone for the index of its rows.
+pub(super) const INDEX_ENDING: &str = ".index.csv";
+
+/// The files that a format may write beside its output.
+pub fn companions(path: &Path) -> Vec<PathBuf> {
+    [ERRORS_ENDING, INDEX_ENDING].map(|ending| sibling(path, ending)).into()
+}
 
 /// The path of the list of failed images: `x.npy` → `x.npy.errors.csv`.
 pub fn errors_path(path: &Path) -> PathBuf {

@@ -22,7 +22,7 @@ mod tests;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use self::features::{FeatureFormat, FeatureWriter, errors_path};
+pub use self::features::{FeatureFormat, FeatureWriter, companions, errors_path};
 pub use self::job::JobIdentity;
 pub use self::partial::{Begun, OutputProgress, Partial};
 pub use self::predictions::{PredictionFormat, PredictionRow, PredictionWriter};

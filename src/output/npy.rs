@@ -2,7 +2,7 @@
 //! with `FILE.index.csv` of `path,label`, a line for each row.
 
 use super::csv::CsvFile;
-use super::features::{FeatureFile, FeatureFormat};
+use super::features::{FeatureFile, FeatureFormat, INDEX_ENDING};
 use super::partial::{Lengths, Part, Partial, Places};
 use super::rows::RowFile;
 use crate::error::Result;
@@ -64,7 +64,7 @@ impl RowFile for NpyWriter {
     /// The index, then the array: a reader of the new array finds its index.
     fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()> {
         self.array.patch_start(&header(rows, self.dim))?;
-        places.put.push(("index.csv".into(), ".index.csv".into()));
+        places.put.push(("index.csv".into(), INDEX_ENDING.into()));
         places.put.push(("array.npy".into(), String::new()));
         Ok(())
     }

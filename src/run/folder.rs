@@ -14,7 +14,7 @@ use crate::recipe::Method;
 use crate::text::path_text::path_text;
 use crate::util::atomic::{AtomicFile, is_temporary_of};
 use crate::util::lock::{Lock, Taken};
-use crate::weights::source::MODEL_FILE;
+use crate::weights::source::{MODEL_FILE, Weights};
 
 const METRICS: &str = "metrics.jsonl";
 const REPORT: &str = "report.json";
@@ -133,10 +133,27 @@ impl RunFolder {
             }
             _ => Start::Fresh,
         };
+        if start == Start::Fresh {
+            folder.refuse_own_source(&plan.source.weights)?;
+        }
         // A folder that is not writable is reported now, not after an hour of downloading.
         let lock = lock.map_err(Error::io("write to the folder", &folder.path))?;
         tempfile::tempfile_in(&folder.path).map_err(Error::io("write to the folder", &folder.path))?;
         Ok(Entered { folder, start, lock: Some(lock) })
+    }
+
+    /// Refuses a run that would replace the model it begins with.
+    fn refuse_own_source(&self, weights: &Weights) -> Result<()> {
+        let (Weights::File(source) | Weights::Model(source)) = weights else { return Ok(()) };
+        let source = source.canonicalize().ok();
+        let own = [self.model(), self.partner()].into_iter().filter_map(|own| own.canonicalize().ok());
+        match own.into_iter().any(|own| Some(own) == source) {
+            false => Ok(()),
+            true => Err(Error::usage(format!(
+                "the run would replace the model that it begins with, in {}: choose another folder with `--out`",
+                path_text(&self.path)
+            ))),
+        }
     }
 
     /// Prepares the folder for a run that begins at `start`; an earlier run is removed, unless this

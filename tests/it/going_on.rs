@@ -249,3 +249,16 @@ fn a_finished_run_names_the_command_that_trains_further() {
     let run = lab.finetune("run", &["train.epochs=5"]).arg("--resume").run().expect(2);
     assert!(!run.stderr.contains("is finished"), "{}", run.stderr);
 }
+
+#[test]
+fn a_run_does_not_replace_the_model_that_it_begins_with() {
+    let lab = Lab::of("linear", 2);
+    lab.finetuned("a", &[]);
+    let before = lab.read("a/model.safetensors");
+    for model in ["a", "a/model.safetensors"] {
+        let run = lab.finetune("a", &[&format!("model={model}"), "weights=DEFAULT"]).arg("--overwrite").run();
+        run.expect(2)
+            .says(&["would replace the model that it begins with, in", "choose another folder with `--out`"]);
+        assert!(lab.read("a/model.safetensors") == before && lab.path("a/report.json").exists());
+    }
+}

@@ -186,8 +186,20 @@ fn a_list_is_not_overwritten_by_what_it_lists() {
         for command in ["predict", "extract"] {
             let model = repository(LETTERS);
             let run = lab.tl(&[command, "--model", model.to_str().unwrap(), "l.csv", "--out", out]).run();
-            run.expect(2).says(&["`--out` and the PATH l.csv are the same file: choose another name"]);
+            run.expect(2).says(&["the output would replace the PATH l.csv: choose another name for `--out`"]);
         }
+    }
+    // Nor by a file beside the output, nor by a shard of it.
+    for (list, options) in [
+        ("x.npy.index.csv", &["--out", "x.npy"][..]),
+        ("x.npy.errors.csv", &["--out", "x.npy"]),
+        ("x-00000-of-00002.csv", &["--out", "x.csv", "--shard", "0/2"]),
+    ] {
+        lab.write(list, &text);
+        let model = repository(LETTERS);
+        let run = lab.tl(&["extract", "--model", model.to_str().unwrap(), list]).args(options).run();
+        run.expect(2).says(&[&format!("the output would replace the PATH {list}")]);
+        assert_eq!(String::from_utf8(lab.read(list)).unwrap(), text);
     }
     assert_eq!(String::from_utf8(lab.read("l.csv")).unwrap(), text);
 }
