@@ -18,12 +18,12 @@ use crate::models::Network;
 use crate::plan::{Candidate, Overrides, Plan, Training};
 use crate::recipe::BadImages;
 use crate::report::{Best, Frozen, ImageCounts, Metrics, MetricsOfViews, Race, Report};
-use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used, typed};
+use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used};
 use crate::stats::metrics::Evaluation;
 use crate::stats::significance;
 use crate::strategy::Contest;
 use crate::text::path_text::path_text;
-use crate::text::words::are;
+use crate::text::words::{are, for_shell};
 use crate::util::signal::Signals;
 use crate::weights::download::DownloadBar;
 use crate::weights::source::Opened;
@@ -362,6 +362,6 @@ fn conclude(report: &Report, chance: Option<String>, folder: &RunFolder, termina
         report.val.accuracy,
         report.val.interval,
         path_text(&folder.page()),
-        typed(&path_text(folder.path()))
+        for_shell(&path_text(folder.path()))
     ));
 }

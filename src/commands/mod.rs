@@ -23,6 +23,7 @@ use crate::plan::fits;
 use crate::preprocess::{Brightness, Crops, Decode, DecodeLimits, Fit, Preprocessing};
 use crate::text::path_text::{self, path_text};
 use crate::text::words::counted;
+use crate::util::same_file::same_file;
 use crate::util::signal::Signals;
 use crate::weights::Head;
 use crate::weights::download::Silent;
@@ -358,9 +359,9 @@ impl Work {
     fn out(&self, out: &Path, beside: impl Fn(&Path) -> Vec<PathBuf>) -> Result<PathBuf> {
         let out = self.shard.map_or_else(|| out.into(), |shard| shard.path(out));
         let written = beside(&out).into_iter().chain([out.clone()]);
-        let written: Vec<PathBuf> = written.filter_map(|path| path.canonicalize().ok()).collect();
+        let written: Vec<PathBuf> = written.collect();
         let is_written =
-            |path: &&PathBuf| path_text::typed(path).canonicalize().is_ok_and(|path| written.contains(&path));
+            |path: &&PathBuf| written.iter().any(|output| same_file(&path_text::typed(path), output));
         match self.paths.iter().find(is_written) {
             None => Ok(out),
             Some(path) => Err(Error::usage(format!(

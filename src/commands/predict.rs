@@ -24,6 +24,7 @@ use crate::output::{
 use crate::preprocess::{Crops, DecodeLimits, Picture, Preprocessing, Views};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
+use crate::util::same_file::same_file;
 use crate::util::signal::Signals;
 use crate::weights::source::{Source, Weights};
 
@@ -244,7 +245,7 @@ fn different(named: &[Named]) -> Result<()> {
                 (Weights::None, Weights::None) => true,
                 (Weights::Entry(a), Weights::Entry(b)) => a.tag == b.tag,
                 (Weights::File(a) | Weights::Model(a), Weights::File(b) | Weights::Model(b)) => {
-                    a == b || a.canonicalize().ok().is_some_and(|a| b.canonicalize().ok() == Some(a))
+                    a == b || same_file(a, b)
                 }
                 _ => false,
             }

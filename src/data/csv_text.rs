@@ -69,6 +69,12 @@ pub(super) fn in_utf8(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     Ok(text.trim_start_matches('\u{feff}').as_bytes().to_vec())
 }
 
+/// The line of the first zero byte, from 1: such a file is no text.
+pub(super) fn line_of_zero(bytes: &[u8]) -> Option<usize> {
+    let zero = bytes.iter().position(|&byte| byte == 0)?;
+    Some(bytes[..zero].iter().filter(|&&byte| byte == b'\n').count() + 1)
+}
+
 /// The rows of a CSV.
 pub(super) fn reader(delimiter: u8, bytes: &[u8]) -> csv::Reader<Unblanked<'_>> {
     let bytes = Unblanked { bytes, delimiter, at: At::Start };

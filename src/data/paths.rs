@@ -6,7 +6,9 @@ use std::io::{Read, stdin};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::csv_text::{LABELS, PATHS, column, delimiter, in_utf8, reader};
+use csv::ByteRecord;
+
+use super::csv_text::{LABELS, PATHS, column, delimiter, in_utf8, line_of_zero, reader};
 use crate::error::{Error, Result};
 use crate::text::path_text::{located, path_text};
 use crate::text::words::{counted, first_few, shown};
@@ -93,8 +95,7 @@ impl List {
             return Err(format!("expected a list of at most {} MiB; cut it into pieces", LARGEST >> 20));
         }
         let bytes = in_utf8(bytes)?;
-        if let Some(zero) = bytes.iter().position(|&byte| byte == 0) {
-            let line = bytes[..zero].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        if let Some(line) = line_of_zero(&bytes) {
             return Err(format!("line {line}: expected a list of paths, found a zero byte: this is no text"));
         }
         let mut faults = Vec::new();
@@ -131,27 +132,14 @@ impl List {
     fn table(&mut self, bytes: &[u8], faults: &mut Vec<String>) -> Result<(), String> {
         let delimiter = delimiter(bytes, |first| matches!(column(first, &PATHS), Ok(Some(_))));
         let mut reader = reader(delimiter, bytes);
-        let (mut record, mut columns) = (csv::ByteRecord::new(), None);
+        let (mut record, mut columns) = (ByteRecord::new(), None);
         while reader.read_byte_record(&mut record).map_err(|error| format!("not a CSV: {error}"))? {
             let line = record.position().map_or(0, csv::Position::line);
             let (path, label) = match columns {
                 Some(columns) => columns,
                 None => {
-                    let header = column(&record, &PATHS).map_err(|found| {
-                        let found = first_few(&found);
-                        format!("line 1: the columns {found} could all be the path: let one of them be called path, and no other")
-                    })?;
-                    // If several columns could be the label, none is used.
-                    let named = column(&record, &LABELS).unwrap_or(None);
-                    let second = second(delimiter, bytes);
-                    // A folder in the first row is an input, unless files follow.
-                    let folder = |&place: &usize| {
-                        let field = record.get(place).unwrap_or_default();
-                        self.base.join(OsStr::from_bytes(field)).is_dir() && !self.is_file(&second, place)
-                    };
-                    let header = header.filter(|place| !folder(place));
-                    let header = header.or_else(|| self.unnamed_path(&record, &second, named));
-                    let first = (header.unwrap_or(0), header.and(named));
+                    let header = self.header(&record, &second(delimiter, bytes))?;
+                    let first = header.unwrap_or((0, None));
                     columns = Some(first);
                     match header {
                         Some(_) => continue,
@@ -168,19 +156,35 @@ impl List {
         Ok(())
     }
 
-    /// The column of paths of a header that names the `label` column alone: the first other one.
-    fn unnamed_path(
+    /// The columns of paths and labels, if the first row is a header: if it names the paths, or labels
+    /// alone and files follow.
+    fn header(
         &self,
-        first: &csv::ByteRecord,
-        second: &csv::ByteRecord,
-        label: Option<usize>,
-    ) -> Option<usize> {
-        let path = usize::from(label? == 0);
-        (!self.is_file(first, path) && self.is_file(second, path)).then_some(path)
+        first: &ByteRecord,
+        second: &ByteRecord,
+    ) -> Result<Option<(usize, Option<usize>)>, String> {
+        let path = column(first, &PATHS).map_err(|found| {
+            let found = first_few(&found);
+            format!("line 1: the columns {found} could all be the path: let one of them be called path, and no other")
+        })?;
+        // If several columns could be the label, none is used.
+        let label = column(first, &LABELS).unwrap_or(None);
+        let is_folder = |place: usize| {
+            first.get(place).is_some_and(|field| self.base.join(OsStr::from_bytes(field)).is_dir())
+        };
+        Ok(match (path, label) {
+            // A folder in the first row is an input, unless files follow.
+            (Some(path), _) if !is_folder(path) || self.is_file(second, path) => Some((path, label)),
+            (None, Some(named)) => {
+                let path = usize::from(named == 0);
+                (!self.is_file(first, path) && self.is_file(second, path)).then_some((path, label))
+            }
+            _ => None,
+        })
     }
 
     /// Whether a row names a file in this column.
-    fn is_file(&self, row: &csv::ByteRecord, column: usize) -> bool {
+    fn is_file(&self, row: &ByteRecord, column: usize) -> bool {
         row.get(column).is_some_and(|field| located(&self.base, field).is_file())
     }
 
@@ -202,7 +206,7 @@ impl List {
 }
 
 /// The second row of a CSV; empty if there is none.
-fn second(delimiter: u8, bytes: &[u8]) -> csv::ByteRecord {
+fn second(delimiter: u8, bytes: &[u8]) -> ByteRecord {
     let mut records = reader(delimiter, bytes).into_byte_records();
     records.nth(1).and_then(Result::ok).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
 
-use super::csv_text::{LABELS, PATHS, column, delimiter, in_utf8, reader, separator};
+use super::csv_text::{LABELS, PATHS, column, delimiter, in_utf8, line_of_zero, reader, separator};
 use super::{Image, Named, divided};
 use crate::error::{Error, Result};
 use crate::text::look_alikes::hint_beside;
@@ -37,8 +37,7 @@ pub(super) fn read(csv: &Path) -> Result<Named> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(Error::io("read", csv))?;
     let bytes = in_utf8(bytes).map_err(|message| Error::file(csv, message))?;
-    if let Some(zero) = bytes.iter().position(|&byte| byte == 0) {
-        let line = bytes[..zero].iter().filter(|&&byte| byte == b'\n').count() + 1;
+    if let Some(line) = line_of_zero(&bytes) {
         return Err(Error::file(csv, format!("line {line}: found a zero byte: this is no text")));
     }
     let delimiter = delimiter(&bytes, |first| matches!(Columns::of(first), Ok((_, true))));

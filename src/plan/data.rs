@@ -11,6 +11,7 @@ use crate::recipe::{Mistake, Recipe, ValChoice};
 use crate::text::look_alikes::hint_beside;
 use crate::text::path_text::path_text;
 use crate::text::words::{counted, shown};
+use crate::util::same_file::same_file;
 
 /// The images of a run, by part.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +66,7 @@ impl Data {
         let val_path = val_path(recipe);
         let own_test = recipe.data.test.is_none()
             && data::has_test_part(&train_path)
-            && !val_path.is_some_and(|val| same(&recipe.resolve(val), &train_path));
+            && !val_path.is_some_and(|val| same_file(&recipe.resolve(val), &train_path));
         let mut read = |key, path: &Path, part| {
             read_part(recipe, key, &recipe.resolve(path), &listed.classes, part, mistakes, notes)
         };
@@ -262,11 +263,6 @@ fn given_twice(recipe: &Recipe, aside: &Aside) -> Vec<Mistake> {
         recipe.mistake(key, message)
     };
     twice.map(message).collect()
-}
-
-/// Whether two paths refer to one place.
-fn same(one: &Path, other: &Path) -> bool {
-    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 /// The error if nothing is at `path`. It names the folder that the path starts from, as users may

@@ -23,7 +23,7 @@ fn rows(file: &str) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split(',').map(str::to_string).collect()).collect()
 }
 
-fn preset(resize_size: u32, crop_size: u32, interpolation: Interpolation) -> Preprocessing {
+pub(super) fn preset(resize_size: u32, crop_size: u32, interpolation: Interpolation) -> Preprocessing {
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     Preprocessing {
         resize_size,

@@ -382,21 +382,11 @@ impl Axis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preprocess::{Fit, Interpolation};
+    use crate::preprocess::Interpolation;
 
     fn preset(resize_size: u32, crop_size: u32) -> Preprocessing {
-        let interpolation = Interpolation::Bilinear;
-        let (mean, std, fit) = ([0.; 3], [1.; 3], Fit::Crop);
-        Preprocessing {
-            resize_size,
-            crop_size,
-            interpolation,
-            mean,
-            std,
-            fit,
-            pad_color: None,
-            white_level: None,
-        }
+        let preset = crate::preprocess::tests::preset(resize_size, crop_size, Interpolation::Bilinear);
+        Preprocessing { mean: [0.; 3], std: [1.; 3], ..preset }
     }
 
     /// An image whose pixels encode their positions.

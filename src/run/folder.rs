@@ -12,8 +12,10 @@ use crate::error::{Error, Result};
 use crate::plan::{PLAN_FILE, Plan, Settings};
 use crate::recipe::Method;
 use crate::text::path_text::path_text;
+use crate::text::words::for_shell;
 use crate::util::atomic::{AtomicFile, is_temporary_of};
 use crate::util::lock::{Lock, Taken};
+use crate::util::same_file::same_file;
 use crate::weights::source::{MODEL_FILE, Weights};
 
 const METRICS: &str = "metrics.jsonl";
@@ -145,9 +147,7 @@ impl RunFolder {
     /// Refuses a run that would replace the model it begins with.
     fn refuse_own_source(&self, weights: &Weights) -> Result<()> {
         let (Weights::File(source) | Weights::Model(source)) = weights else { return Ok(()) };
-        let source = source.canonicalize().ok();
-        let own = [self.model(), self.partner()].into_iter().filter_map(|own| own.canonicalize().ok());
-        match own.into_iter().any(|own| Some(own) == source) {
+        match [self.model(), self.partner()].iter().any(|own| same_file(own, source)) {
             false => Ok(()),
             true => Err(Error::usage(format!(
                 "the run would replace the model that it begins with, in {}: choose another folder with `--out`",
@@ -413,9 +413,9 @@ impl RunFolder {
         if plan.recipe.strategy.method.is_some_and(Method::is_from_random) {
             sets.push("strategy.method=full".into());
         }
-        let sets: String = sets.iter().map(|set| format!(" --set {}", typed(set))).collect();
+        let sets: String = sets.iter().map(|set| format!(" --set {}", for_shell(set))).collect();
         let out = format!("{}-further", path_text(&self.path));
-        format!("tl finetune {}{sets} --out {}", typed(&path_text(plan.recipe.path())), typed(&out))
+        format!("tl finetune {}{sets} --out {}", for_shell(&path_text(plan.recipe.path())), for_shell(&out))
     }
 }
 
@@ -423,15 +423,6 @@ impl RunFolder {
 fn holds_a_file(path: &Path) -> bool {
     let mut below = fs::read_dir(path).into_iter().flatten().flatten();
     path.is_file() || below.any(|entry| holds_a_file(&entry.path()))
-}
-
-/// An argument as a shell takes it.
-pub(crate) fn typed(argument: &str) -> String {
-    let plain = |letter: char| letter.is_alphanumeric() || "-_./=:,+@%".contains(letter);
-    match argument.chars().all(plain) {
-        true => argument.into(),
-        false => format!("'{}'", argument.replace('\'', "'\\''")),
-    }
 }
 
 fn line(row: &EpochRow) -> Result<String> {

@@ -5,4 +5,5 @@ pub mod digest;
 pub mod json;
 pub mod lock;
 pub mod random;
+pub mod same_file;
 pub mod signal;

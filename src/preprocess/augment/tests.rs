@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::operation::{BINS, Operation};
 use super::policy::{PAIR_BINS, PAIRS};
 use super::*;
-use crate::preprocess::{DecodeLimits, Fit, Interpolation, decode_file};
+use crate::preprocess::{DecodeLimits, Interpolation, decode_file};
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/augment").join(name)
@@ -28,18 +28,7 @@ fn crc(image: &RgbImage) -> String {
 }
 
 fn preset(crop_size: u32, interpolation: Interpolation) -> Preprocessing {
-    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    let resize_size = crop_size + 4;
-    Preprocessing {
-        resize_size,
-        crop_size,
-        interpolation,
-        mean,
-        std,
-        fit: Fit::Crop,
-        pad_color: None,
-        white_level: None,
-    }
+    crate::preprocess::tests::preset(crop_size + 4, crop_size, interpolation)
 }
 
 fn named(name: &str) -> Operation {
