@@ -8,8 +8,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::args::{Common, ImageArgs, WeightArgs};
 use super::stream::{self, Sink};
-use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits, not_finite, say_if_too_dark};
+use super::terminal::Terminal;
+use super::{Classifier, Named, Outcome, Work, ended, limits, not_finite, say_if_too_dark};
 use crate::data::Input;
 use crate::data::loader::Batching;
 use crate::device::back_off::BackOff;
@@ -107,16 +107,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
             progress
         }
     };
-    if progress.failures == 0 {
-        return Ok(Outcome::Done);
-    }
-    warn(format!(
-        "{} of {} could not be read: see {}",
-        progress.failures,
-        counted(progress.images as usize, "image", "images"),
-        path_text(&errors_path(&out))
-    ));
-    Ok(Outcome::SomeFailed)
+    Ok(ended(&progress, &path_text(&errors_path(&out))))
 }
 
 /// Everything that the rows depend on.

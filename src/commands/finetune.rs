@@ -120,17 +120,7 @@ fn carry_out(
     if raced.is_none() {
         folder.begin(&plan.settings, start)?;
     }
-    let (trained, partner, contest) = match plan.settings.rival.take() {
-        None => {
-            let candidate = &plan.settings.candidate;
-            (run.context(&plan).train(candidate, network, &mut seconds)?, None, None)
-        }
-        Some(rival) => {
-            drop(network);
-            let ContestResult { kept, partner, contest, .. } = contest(&mut plan, &run, rival, &mut seconds)?;
-            (kept, partner, Some(contest))
-        }
-    };
+    let (trained, partner, contest) = train(&mut plan, &run, network, &mut seconds)?;
     let TrainedModel { network, mut outcomes } = trained;
     let (second, more) = match partner {
         Some((TrainedModel { network, outcomes }, weight)) => (Some((network, weight)), Some(outcomes)),
@@ -157,6 +147,25 @@ fn carry_out(
     folder.drop_fold_runs()?;
     conclude(&report, chance, folder, terminal);
     Ok(Outcome::Done)
+}
+
+/// A model, and its weight in the mean of two.
+type Weighted = (TrainedModel, f64);
+
+/// Trains what the plan says; with a rival, both.
+fn train(
+    plan: &mut Plan,
+    run: &Run,
+    network: Network,
+    seconds: &mut Seconds,
+) -> Result<(TrainedModel, Option<Weighted>, Option<Contest>)> {
+    let Some(rival) = plan.settings.rival.take() else {
+        let trained = run.context(plan).train(&plan.settings.candidate, network, seconds)?;
+        return Ok((trained, None, None));
+    };
+    drop(network);
+    let ContestResult { kept, partner, contest, .. } = contest(plan, run, rival, seconds)?;
+    Ok((kept, partner, Some(contest)))
 }
 
 /// Trains the plan's method and its rival, and puts the kept one into the plan.

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use self::args::{Common, ImageArgs};
 use self::stream::ImageStream;
-use self::terminal::Terminal;
+use self::terminal::{Terminal, warn};
 use crate::data::{Given, Input};
 use crate::device;
 use crate::device::DeviceChoice;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::inference::as_they_are;
 use crate::models::{Fill, Network};
 use crate::output::shard::Shard;
-use crate::output::{Begun, JobIdentity, Partial};
+use crate::output::{Begun, JobIdentity, OutputProgress, Partial};
 use crate::plan::fits;
 use crate::preprocess::{Brightness, Crops, Decode, DecodeLimits, Fit, Preprocessing};
 use crate::text::path_text::{self, path_text};
@@ -171,6 +171,16 @@ fn limits(images: &ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
         decode: images.decode.unwrap_or(trained),
         white_level: None,
     }
+}
+
+/// How a command over images has ended; a warning names the place of the errors, `see`.
+fn ended(progress: &OutputProgress, see: &str) -> Outcome {
+    if progress.failures == 0 {
+        return Outcome::Done;
+    }
+    let images = counted(progress.images as usize, "image", "images");
+    warn(format!("{} of {images} could not be read: see {see}", progress.failures));
+    Outcome::SomeFailed
 }
 
 /// The error of an image for which a network gives no numbers.

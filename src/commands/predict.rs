@@ -9,8 +9,8 @@ use tch::Tensor;
 
 use super::args::{Common, ImageArgs, WeightArgs, between, side};
 use super::stream::{self, Sink};
-use super::terminal::{Terminal, warn};
-use super::{Classifier, Named, Outcome, Work, limits, not_finite, say_if_too_dark};
+use super::terminal::Terminal;
+use super::{Classifier, Named, Outcome, Work, ended, limits, not_finite, say_if_too_dark};
 use crate::data::Input;
 use crate::device::back_off::BackOff;
 use crate::device::precision::Precision;
@@ -140,19 +140,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
             }
         }
     };
-    if progress.failures == 0 {
-        return Ok(Outcome::Done);
-    }
-    let images = counted(progress.images as usize, "image", "images");
-    warn(format!(
-        "{} of {images} could not be read: see `error` in {}",
-        progress.failures,
-        match args.out {
-            Some(_) => "their rows",
-            None => "the table",
-        }
-    ));
-    Ok(Outcome::SomeFailed)
+    Ok(ended(&progress, if args.out.is_some() { "`error` in their rows" } else { "`error` in the table" }))
 }
 
 /// Everything that the rows depend on.

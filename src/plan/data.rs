@@ -89,23 +89,9 @@ impl Data {
         if mistakes.len() > before {
             return Data::default();
         }
-        let mut parts = Parts { listed, val, test };
-        let contents = match copies::keep_apart(&mut parts, threads) {
-            Ok(Apart { contents, notes: said }) => {
-                notes.extend(said);
-                contents
-            }
-            Err(error) => {
-                mistakes.push(recipe.mistake("data.train", error.to_string()));
-                return Data::default();
-            }
-        };
-        let Parts { listed, val, test } = parts;
-        let (train, val) = match val {
-            Some(val) => (listed.samples, val),
-            None => divide(recipe, &listed, &contents, seed, mistakes, notes),
-        };
-        Data { classes: listed.classes, train, val, test, val_column }
+        let parts = Parts { listed, val, test };
+        let data = without_copies(recipe, parts, seed, threads, mistakes, notes);
+        Data { val_column, ..data }
     }
 
     /// All images with their parts, in order.
@@ -218,6 +204,33 @@ fn read_part(
             Vec::new()
         }
     }
+}
+
+/// The data of its parts: no part has copies of another's images.
+fn without_copies(
+    recipe: &Recipe,
+    mut parts: Parts,
+    seed: u64,
+    threads: usize,
+    mistakes: &mut Vec<Mistake>,
+    notes: &mut Vec<String>,
+) -> Data {
+    let contents = match copies::keep_apart(&mut parts, threads) {
+        Ok(Apart { contents, notes: said }) => {
+            notes.extend(said);
+            contents
+        }
+        Err(error) => {
+            mistakes.push(recipe.mistake("data.train", error.to_string()));
+            return Data::default();
+        }
+    };
+    let Parts { listed, val, test } = parts;
+    let (train, val) = match val {
+        Some(val) => (listed.samples, val),
+        None => divide(recipe, &listed, &contents, seed, mistakes, notes),
+    };
+    Data { classes: listed.classes, train, val, test, val_column: None }
 }
 
 /// Splits training and validation images, if the recipe has no validation images of its own.

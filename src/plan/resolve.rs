@@ -94,19 +94,44 @@ impl Plan {
             compare_on_some(&mut candidates);
         }
         recipe.refuse(each_once(mistakes))?;
+        let Some(decided) = decided else { return Err(incomplete()) };
+        let typed_threads = recipe.threads.filter(|_| overrides.threads.is_none());
+        let draft =
+            Draft { recipe, asked, method, methods, begun, machine, data, decided, head, eval, notes };
+        draft.finish(candidates, typed_threads)
+    }
+}
+
+/// A plan without mistakes, before its notes and settings are put together.
+struct Draft {
+    recipe: Recipe,
+    asked: Method,
+    method: Method,
+    /// The method, and what is resolved beside it.
+    methods: Vec<Method>,
+    begun: Beginning,
+    machine: Machine,
+    data: Data,
+    decided: Decided,
+    head: Option<SourceHead>,
+    eval: Option<Views>,
+    notes: Vec<String>,
+}
+
+impl Draft {
+    fn finish(self, mut candidates: Vec<Candidate>, typed_threads: Option<usize>) -> Result<Plan> {
+        let Draft { recipe, asked, method, methods, begun, machine, data, decided, head, eval, mut notes } =
+            self;
         let Beginning { source: Some(source), opened, preprocessing: Some(preprocessing) } = begun else {
             return Err(incomplete());
         };
-        let Some(decided) = decided else { return Err(incomplete()) };
-
         notes.extend(source_notes(&source, opened.as_ref(), method, preprocessing.crop_size));
         // The command has already reported on `--threads`.
-        let typed = recipe.threads.filter(|_| overrides.threads.is_none());
-        notes.extend(typed.and_then(device::too_many_threads));
+        notes.extend(typed_threads.and_then(device::too_many_threads));
         notes.extend(data.imbalance().filter(|_| recipe.train.class_weights.is_none()));
         notes.extend(fit::note(&data, &preprocessing));
         notes.extend(fit::too_dark(&data, &preprocessing, data_settings(&recipe, &data).limits()));
-        let taken = begun_with.is_some_and(|head| head.is_the_same());
+        let taken = method != Method::Race && head.is_some_and(|head| head.is_the_same());
         notes.extend(unused_keys(&recipe, &methods, asked, taken));
         notes.extend(fit::unused_keys(&recipe, &preprocessing));
         notes.extend(head.and_then(|_| drawn_anew(&recipe, &source, &data)));
