@@ -8,9 +8,11 @@ use indicatif::ProgressBar;
 use tch::Tensor;
 
 use super::args::{Common, ImageArgs, WeightArgs, between, side};
+use super::named::{Classifier, Named, limits};
 use super::stream::{self, Sink};
 use super::terminal::Terminal;
-use super::{Classifier, Named, Outcome, Work, ended, limits, not_finite, say_if_too_dark};
+use super::work::Work;
+use super::{Outcome, ended, not_finite, say_if_too_dark};
 use crate::data::Input;
 use crate::device::back_off::BackOff;
 use crate::device::precision::Precision;

@@ -13,23 +13,22 @@ mod forward_counts;
 mod gradient;
 mod groups;
 mod head;
+mod kept_epoch;
 mod row_store;
+mod state;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use serde::Serialize;
 use tch::{Device, Tensor};
 
 use crate::data::Sample;
 use crate::data::loader::Batching;
 use crate::device::back_off::BackOff;
-use crate::device::precision::{LossScale, LossScaleState, Precision};
 use crate::error::{Error, Result};
 use crate::models::Network;
-use crate::optim::{Ema, Optimizer};
-use crate::plan::{ScheduleSettings, TrainSettings};
+use crate::optim::Ema;
+use crate::plan::TrainSettings;
 use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
 use crate::recipe::ClassWeights;
 use crate::run::checkpoint::{self, TrainingProgress};
@@ -37,18 +36,20 @@ use crate::run::folder::RunFolder;
 use crate::run::history::{EpochRow, LinearHead};
 use crate::stats::metrics::Evaluation;
 use crate::text::path_text::path_text;
-use crate::text::words::counted;
 use crate::util::signal::Signals;
 use crate::weights::card::Card;
 use crate::weights::write_model;
 
 pub use evaluate::evaluate;
 pub use forward_counts::ForwardCount;
+pub use kept_epoch::{KeptEpoch, StoppedEarly, best};
 
 use activation_cache::ActivationCache;
 use epoch::train_epoch;
 use evaluate::evaluate_from;
 use head::fit_head;
+use kept_epoch::{reason, stalled};
+use state::State;
 
 /// Inputs of a training run.
 pub struct TrainingJob<'a> {
@@ -120,57 +121,6 @@ pub trait Observer {
     }
 }
 
-/// The epoch whose model is kept.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct KeptEpoch {
-    /// Counted from 1.
-    pub epoch: usize,
-    /// Its accuracy on the validation images.
-    pub val_accuracy: f64,
-    /// Why this epoch.
-    pub reason: String,
-}
-
-impl KeptEpoch {
-    /// The only epoch.
-    pub fn only(row: &EpochRow) -> Self {
-        KeptEpoch { epoch: row.epoch, val_accuracy: row.val_accuracy, reason: "there is no other".into() }
-    }
-}
-
-/// Early end of a training, because nothing improved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct StoppedEarly {
-    /// The last epoch that was trained, from 1.
-    pub epoch: usize,
-    /// The planned number of epochs.
-    pub of: usize,
-    /// Epochs without improvement that were waited for.
-    pub patience: usize,
-    /// The kept epoch.
-    pub kept: usize,
-}
-
-impl StoppedEarly {
-    fn of(settings: &TrainSettings, history: &[EpochRow]) -> Option<Self> {
-        let early = history.len() < settings.epochs && stalled(settings, history);
-        let (patience, kept) = (settings.early_stopping?, best(history, settings)?.epoch);
-        early.then_some(StoppedEarly { epoch: history.len(), of: settings.epochs, patience, kept })
-    }
-}
-
-impl fmt::Display for StoppedEarly {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StoppedEarly { epoch, of, patience, kept } = self;
-        let waited = counted(*patience, "epoch", "epochs");
-        write!(
-            f,
-            "stopped early, after epoch {epoch} of {of}: {waited} without a better one on the validation images \
-             (`early_stopping: {patience}`); epoch {kept} is kept"
-        )
-    }
-}
-
 /// Result of a training, besides the model in the run folder.
 pub struct TrainingResult {
     /// All epochs.
@@ -193,40 +143,6 @@ impl TrainingResult {
     pub fn evaluate_val(&self, job: &TrainingJob, network: &Network) -> Result<Evaluation> {
         evaluate_from(job, network, job.val, self.kept.val.as_ref())
     }
-}
-
-/// Fraction of the epochs after which they count, if the learning rate falls.
-const SETTLED: f64 = 0.75;
-
-/// The kept epoch of those done so far: in the last quarter, when the learning rate has come down,
-/// the one with the best validation accuracy, on ties the one with the lowest validation loss.
-/// Earlier epochs count if the rate does not fall, if the training may end early, and until the
-/// last quarter is reached. With few validation images the best of many epochs is chance: on 41
-/// trainings with 4 and 16 images a class the last quarter's best was right on 2.2 points more of
-/// the test images than the best of all.
-pub fn best<'a>(history: &'a [EpochRow], settings: &TrainSettings) -> Option<&'a EpochRow> {
-    let falls = matches!(settings.schedule, ScheduleSettings::Cosine | ScheduleSettings::Step { .. });
-    let first = match falls && settings.early_stopping.is_none() {
-        true => (SETTLED * settings.epochs as f64) as usize,
-        false => 0,
-    };
-    let rows = history.get(first..).filter(|rows| !rows.is_empty()).unwrap_or(history);
-    let better = |row: &EpochRow, best: &EpochRow| {
-        row.val_accuracy > best.val_accuracy
-            || (row.val_accuracy == best.val_accuracy && row.val_loss < best.val_loss)
-    };
-    rows.iter().reduce(|best, row| if better(row, best) { row } else { best })
-}
-
-/// Why this epoch.
-fn reason(kept: &EpochRow, history: &[EpochRow]) -> String {
-    let better = history.iter().any(|row| row.val_accuracy > kept.val_accuracy);
-    let alike = history.iter().filter(|row| row.val_accuracy == kept.val_accuracy).count() > 1;
-    format!(
-        "the best validation accuracy{}{}",
-        if better { " of the last quarter, when the learning rate has come down" } else { "" },
-        if alike { ", and of equals the lowest validation loss" } else { "" }
-    )
 }
 
 /// Trains `network`. The best epoch's model is in the run folder afterwards.
@@ -355,84 +271,6 @@ fn one_epoch(
     Ok(())
 }
 
-/// State of a training that changes, besides the network.
-struct State {
-    optimizer: Optimizer,
-    /// The average of the network's weights, if requested.
-    ema: Option<Ema>,
-    progress: TrainingProgress,
-    /// For float16.
-    scale: Option<LossScale>,
-    /// Maximum number of images in the network at once in a step.
-    most_at_once: usize,
-}
-
-impl State {
-    fn new(job: &TrainingJob, network: &Network) -> Result<Self> {
-        let values = || network.vars().iter().map(|var| (var.key.clone(), var.tensor.shallow_clone()));
-        Ok(State {
-            optimizer: groups::optimizer(job.settings, network),
-            ema: job.settings.ema.map(|decay| Ema::new(decay, values())).transpose()?,
-            progress: TrainingProgress::default(),
-            scale: (job.settings.precision == Precision::Fp16)
-                .then(|| LossScale::new(LossScaleState::default(), network.device()))
-                .transpose()?,
-            most_at_once: job.settings.micro_batch.unwrap_or(usize::MAX),
-        })
-    }
-
-    /// Restores a checkpoint's state of precision and memory.
-    fn go_on(&mut self, job: &TrainingJob, network: &Network) -> Result<()> {
-        if let (Some(scale), Some(state)) = (&mut self.scale, self.progress.loss_scale) {
-            *scale = LossScale::new(state, network.device())?;
-        }
-        let planned = job.settings.micro_batch.unwrap_or(usize::MAX);
-        self.most_at_once = self.progress.most_at_once.map_or(planned, |most| most.min(planned));
-        Ok(())
-    }
-
-    fn save(&self, job: &TrainingJob, network: &Network) -> Result<()> {
-        let State { optimizer, ema, progress, scale, most_at_once } = self;
-        let progress = TrainingProgress {
-            loss_scale: scale.as_ref().map(LossScale::state).transpose()?,
-            // A size that ran out of memory is not tried again: the run resumes as it was.
-            most_at_once: Some(*most_at_once).filter(|&most| most != usize::MAX),
-            ..progress.clone()
-        };
-        checkpoint::save(
-            &job.folder.checkpoint(),
-            network,
-            optimizer,
-            ema.as_ref(),
-            &progress,
-            job.fingerprint,
-        )
-    }
-
-    /// Ends the run after a signal, between two steps, with everything saved.
-    fn stop_here(&self, job: &TrainingJob, network: &Network) -> Result<()> {
-        if job.signals.received().is_none() {
-            return Ok(());
-        }
-        self.save(job, network)?;
-        job.signals.check(&format!(
-            "stopped in epoch {} after {}; everything is saved in {}: go on with `--resume`",
-            self.progress.history.len() + 1,
-            counted(self.progress.step, "step", "steps"),
-            path_text(job.folder.path())
-        ))
-    }
-
-    /// Does `work` with the averaged weights in the network, if weights are averaged.
-    fn with_average<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some(ema) = &mut self.ema else { return work() };
-        ema.swap()?;
-        let done = work();
-        ema.swap()?;
-        done
-    }
-}
-
 /// Notes on a training.
 fn notes(
     settings: &TrainSettings,
@@ -480,14 +318,6 @@ fn diverged(job: &TrainingJob, what: &str, value: f64, epoch: usize, step: usize
          (now {}) or set `train.clip_grad_norm: 1`, and start again with `--overwrite`{few}; {kept}",
         job.settings.lr
     ))
-}
-
-/// Whether early stopping's patience is exhausted.
-fn stalled(settings: &TrainSettings, history: &[EpochRow]) -> bool {
-    match (settings.early_stopping, best(history, settings)) {
-        (Some(patience), Some(best)) => history.len() - best.epoch >= patience,
-        _ => false,
-    }
 }
 
 /// Each class's weight in the loss: `total / (classes * images of the class)`, as scikit-learn's
