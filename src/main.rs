@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write, stderr, stdout};
 
 use clap::Parser;
 use tl::commands::{self, Cli, Outcome};
-use tl::device;
+use tl::device::{self, memory};
 
 fn main() {
     let cli = match Cli::try_parse() {
@@ -17,6 +17,10 @@ fn main() {
     };
     if commands::all_cores_on_one_operation(&cli) {
         device::spin_briefly();
+    }
+    if commands::trains(&cli) {
+        // SAFETY: this is the only thread so far.
+        unsafe { memory::keep_freed() }
     }
     match run(&cli) {
         Ok(Outcome::Done) => leave(0),

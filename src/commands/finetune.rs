@@ -10,7 +10,6 @@ use super::terminal::{Terminal, warn};
 use crate::data::Sample;
 use crate::data::verify::{self, BadImage};
 use crate::device;
-use crate::device::memory;
 use crate::error::{Error, Result};
 use crate::methods::contest::ContestResult;
 use crate::methods::{Chosen, Context, Outcomes, Seconds, TrainedModel, pair, race};
@@ -103,7 +102,6 @@ fn carry_out(
 ) -> Result<Outcome> {
     let (folder, start) = (&entered.folder, entered.start);
     device::set_threads(plan.settings.threads);
-    memory::keep_freed();
 
     let bad_images = seconds.of("check", || without_bad_images(&mut plan, signals, terminal))?;
     introduce(&plan, terminal);

@@ -95,6 +95,11 @@ pub fn all_cores_on_one_operation(cli: &Cli) -> bool {
     }
 }
 
+/// Whether the command trains by gradient steps, which free and take the same memory all the time.
+pub fn trains(cli: &Cli) -> bool {
+    matches!(cli.command, Command::Finetune(_))
+}
+
 /// Runs the requested command.
 pub fn run(cli: &Cli) -> Result<Outcome> {
     let threads = cli.common.threads.unwrap_or_else(device::default_threads);

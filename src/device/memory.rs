@@ -9,10 +9,13 @@
 /// blocks: with ResNet-18 1697 MB were measured instead of 1515 MB.
 ///
 /// Call before training. C libraries other than glibc are left alone.
-pub fn keep_freed() {
+///
+/// # Safety
+/// No other thread may run: `mallopt` writes without a lock what `malloc` reads.
+pub unsafe fn keep_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: two settings of glibc's allocator, which any thread may change at any time; a refused
-    // one changes nothing.
+    // SAFETY: two settings of glibc's allocator, with no other thread that could read them; a
+    // refused one changes nothing.
     unsafe {
         // Negative is "never": the number is compared as an unsigned one.
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);

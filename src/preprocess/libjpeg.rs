@@ -9,7 +9,7 @@ use std::mem;
 use std::ops::Range;
 use std::os::raw::{c_int, c_long};
 use std::panic::resume_unwind;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use mozjpeg_sys as ffi;
 
@@ -18,22 +18,31 @@ pub(super) use ffi::J_COLOR_SPACE as Space;
 /// Thrown if the data ends before the image. libjpeg would continue with grey pixels.
 pub(super) struct Truncated;
 
+/// `JMSG_LENGTH_MAX` of `jpeglib.h`: the array that libjpeg formats a message into.
+const LONGEST_MESSAGE: usize = 200;
+
 /// The EXIF and XMP marker, APP1.
 const APP1: c_int = 0xE1;
 
+/// What libjpeg keeps pointers to, from one part to another.
+struct Parts {
+    info: ffi::jpeg_decompress_struct,
+    error: ffi::jpeg_error_mgr,
+    source: ffi::jpeg_source_mgr,
+}
+
 /// A JPEG whose header has been read.
 pub(super) struct Decoder<'a> {
-    /// Boxed, because libjpeg's parts point at each other.
-    info: Box<ffi::jpeg_decompress_struct>,
-    _error: Box<ffi::jpeg_error_mgr>,
-    _source: Box<ffi::jpeg_source_mgr>,
+    /// From [`Box::into_raw`]: a `Box` claims to be the only pointer to its content, which libjpeg's
+    /// own pointers contradict.
+    parts: NonNull<Parts>,
     bytes: PhantomData<&'a [u8]>,
 }
 
 impl<'a> Decoder<'a> {
     /// Reads the header, and keeps the markers that may contain the orientation.
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, String> {
-        let mut source = Box::new(ffi::jpeg_source_mgr {
+        let source = ffi::jpeg_source_mgr {
             next_input_byte: bytes.as_ptr(),
             bytes_in_buffer: bytes.len(),
             init_source: Some(nothing),
@@ -41,52 +50,66 @@ impl<'a> Decoder<'a> {
             skip_input_data: Some(skip),
             resync_to_restart: Some(ffi::jpeg_resync_to_restart),
             term_source: Some(nothing),
-        });
+        };
         // SAFETY: both are C structs for which zeros are valid, and libjpeg sets them before it
-        // reads them. Its inputs live as long as the decoder, and so do the bytes.
+        // reads them.
+        let (info, error) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        let parts = NonNull::from(Box::leak(Box::new(Parts { info, error, source })));
+        let mut decoder = Decoder { parts, bytes: PhantomData };
+        // SAFETY: the parts do not move and live as long as the decoder, and so do the bytes.
         unsafe {
-            let mut error: Box<ffi::jpeg_error_mgr> = Box::new(mem::zeroed());
-            ffi::jpeg_std_error(&mut error);
-            error.error_exit = Some(throw);
-            error.emit_message = Some(silence);
-            let mut info: Box<ffi::jpeg_decompress_struct> = Box::new(mem::zeroed());
-            info.common.err = &mut *error;
-            ffi::jpeg_create_decompress(&mut *info);
-            info.src = &mut *source;
-            let mut decoder = Decoder { info, _error: error, _source: source, bytes: PhantomData };
-            ffi::jpeg_save_markers(&mut decoder.info, APP1, 0xFFFF);
-            match ffi::jpeg_read_header(&mut decoder.info, 0) {
+            let parts = parts.as_ptr();
+            let error = &raw mut (*parts).error;
+            ffi::jpeg_std_error(&mut *error);
+            (*error).error_exit = Some(throw);
+            (*error).emit_message = Some(silence);
+            (*parts).info.common.err = error;
+            ffi::jpeg_create_decompress(&raw mut (*parts).info);
+            (*parts).info.src = &raw mut (*parts).source;
+            ffi::jpeg_save_markers(decoder.info_mut(), APP1, 0xFFFF);
+            match ffi::jpeg_read_header(decoder.info_mut(), 0) {
                 1 => Ok(decoder),
                 _ => Err("no image in the JPEG file".to_string()),
             }
         }
     }
 
+    fn info(&self) -> &ffi::jpeg_decompress_struct {
+        // SAFETY: the parts live as long as the decoder, and libjpeg changes them only in calls
+        // that have the decoder to themselves.
+        unsafe { &(*self.parts.as_ptr()).info }
+    }
+
+    fn info_mut(&mut self) -> &mut ffi::jpeg_decompress_struct {
+        // SAFETY: as above; nothing that libjpeg points to lies in `info` itself.
+        unsafe { &mut (*self.parts.as_ptr()).info }
+    }
+
     /// Columns and lines of the header.
     pub(super) fn size(&self) -> (u32, u32) {
-        (self.info.image_width, self.info.image_height)
+        (self.info().image_width, self.info().image_height)
     }
 
     /// The colour space of the components.
     pub(super) fn space(&self) -> Space {
-        self.info.jpeg_color_space
+        self.info().jpeg_color_space
     }
 
     /// Whether the whole file is read before the first line, as for a progressive one.
     pub(super) fn has_many_scans(&self) -> bool {
         // SAFETY: the header has been read.
-        unsafe { ffi::jpeg_has_multiple_scans(&self.info) != 0 }
+        unsafe { ffi::jpeg_has_multiple_scans(self.info()) != 0 }
     }
 
     /// Columns and lines of the blocks that store components together, and whether each component
     /// has as many samples as the first, or half as many along a side.
     pub(super) fn blocks(&self) -> (u32, u32, bool) {
-        if self.info.comp_info.is_null() {
+        if self.info().comp_info.is_null() {
             return (8, 8, false);
         }
         // SAFETY: libjpeg has made this array for the header's components.
         let components =
-            unsafe { std::slice::from_raw_parts(self.info.comp_info, self.info.num_components as usize) };
+            unsafe { std::slice::from_raw_parts(self.info().comp_info, self.info().num_components as usize) };
         let most = |factor: fn(&ffi::jpeg_component_info) -> c_int| {
             components.iter().map(factor).max().unwrap_or(1).max(1) as u32
         };
@@ -100,7 +123,7 @@ impl<'a> Decoder<'a> {
 
     /// The data of the APP1 markers, in order.
     pub(super) fn markers(&self) -> impl Iterator<Item = &[u8]> {
-        let mut next = self.info.marker_list;
+        let mut next = self.info().marker_list;
         std::iter::from_fn(move || {
             // SAFETY: libjpeg's list lives as long as the decoder.
             let marker = unsafe { next.as_ref()? };
@@ -118,11 +141,12 @@ impl<'a> Decoder<'a> {
     /// Starts decoding to `space`, at this many eighths of the size along each side: slow integer
     /// DCT and smooth chroma upsampling, which are libjpeg's defaults and Pillow's settings.
     pub(super) fn start(mut self, space: Space, eighths: u32) -> Result<Lines<'a>, String> {
-        self.info.out_color_space = space;
-        self.info.scale_num = eighths;
-        self.info.scale_denom = 8;
+        let info = self.info_mut();
+        info.out_color_space = space;
+        info.scale_num = eighths;
+        info.scale_denom = 8;
         // SAFETY: the header has been read.
-        match unsafe { ffi::jpeg_start_decompress(&mut self.info) } {
+        match unsafe { ffi::jpeg_start_decompress(info) } {
             0 => Err("the decoder has stopped".to_string()),
             _ => Ok(Lines { decoder: self }),
         }
@@ -131,8 +155,12 @@ impl<'a> Decoder<'a> {
 
 impl Drop for Decoder<'_> {
     fn drop(&mut self) {
-        // SAFETY: it was created, and this frees all that libjpeg has allocated, in any state.
-        unsafe { ffi::jpeg_destroy_decompress(&mut self.info) }
+        // SAFETY: this frees all that libjpeg has allocated, in any state, and then the parts, which
+        // come from a box.
+        unsafe {
+            ffi::jpeg_destroy_decompress(self.info_mut());
+            drop(Box::from_raw(self.parts.as_ptr()));
+        }
     }
 }
 
@@ -144,12 +172,12 @@ pub(super) struct Lines<'a> {
 impl Lines<'_> {
     /// Columns of a line, and the number of lines.
     pub(super) fn size(&self) -> (usize, usize) {
-        (self.decoder.info.output_width as usize, self.decoder.info.output_height as usize)
+        (self.decoder.info().output_width as usize, self.decoder.info().output_height as usize)
     }
 
     /// Bytes of a pixel.
     pub(super) fn channels(&self) -> usize {
-        self.decoder.info.output_components as usize
+        self.decoder.info().output_components as usize
     }
 
     /// Restricts the lines to `columns`, and some before them; returns the first decoded column.
@@ -158,14 +186,14 @@ impl Lines<'_> {
     pub(super) fn crop(&mut self, columns: Range<usize>) -> usize {
         let (mut left, mut width) = (columns.start as u32, columns.len() as u32);
         // SAFETY: decoding has been started. libjpeg refuses missing columns.
-        unsafe { ffi::jpeg_crop_scanline(&mut self.decoder.info, &mut left, &mut width) };
+        unsafe { ffi::jpeg_crop_scanline(self.decoder.info_mut(), &mut left, &mut width) };
         left as usize
     }
 
     /// Skips this many lines.
     pub(super) fn skip(&mut self, lines: usize) {
         // SAFETY: decoding has been started.
-        unsafe { ffi::jpeg_skip_scanlines(&mut self.decoder.info, lines as u32) };
+        unsafe { ffi::jpeg_skip_scanlines(self.decoder.info_mut(), lines as u32) };
     }
 
     /// Reads the next line.
@@ -173,7 +201,7 @@ impl Lines<'_> {
     /// # Errors
     /// If there is no next line, or `line` has another length.
     pub(super) fn read(&mut self, line: &mut [u8]) -> Result<(), String> {
-        let info = &mut self.decoder.info;
+        let info = self.decoder.info_mut();
         if line.len() != info.output_width as usize * info.output_components as usize {
             return Err(format!("a line has {} columns", info.output_width));
         }
@@ -216,10 +244,9 @@ extern "C-unwind" fn throw(info: &mut ffi::jpeg_common_struct) {
     // SAFETY: the error manager set by `Decoder::new`.
     let error = unsafe { info.err.as_ref() };
     let code = error.map_or(0, |error| error.msg_code);
-    let mut text = [0u8; 80];
+    let mut text = [0u8; LONGEST_MESSAGE];
     if let Some(format) = error.and_then(|error| error.format_message) {
-        // SAFETY: the function writes at most 80 bytes to its argument, which the binding does not
-        // tell.
+        // SAFETY: the function takes an array of this length, which the binding does not tell.
         unsafe {
             let format: unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, *mut u8) =
                 mem::transmute(format);

@@ -26,7 +26,8 @@ impl<E> Slab<E> {
     #[allow(clippy::mut_from_ref)]
     pub(super) unsafe fn slot(&self, slot: usize) -> &mut [E] {
         assert!(slot < self.slots, "a batch has a slot for each of its images");
-        // SAFETY: the tensor is contiguous, has this many numbers, and lives as long as the slab.
+        // SAFETY: the tensor is contiguous, has this many numbers, all initialised, and lives as long as the
+        // slab.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(slot * self.length), self.length) }
     }
 }
@@ -58,7 +59,9 @@ impl<E: tch::kind::Element> Slabs<E> {
         }
         let length = self.shape.iter().product::<i64>() as usize;
         let shape = [slots as i64, self.shape[0], self.shape[1], self.shape[2]];
-        let tensor = Tensor::f_empty(shape, (E::KIND, Device::Cpu))
+        // Zeros: a reference to memory that nobody has written to is undefined behaviour, even
+        // where it is only written through.
+        let tensor = Tensor::f_zeros(shape, (E::KIND, Device::Cpu))
             .map_err(|_| too_large(slots.saturating_mul(length)))?;
         let slab = Arc::new(Slab { start: tensor.data_ptr().cast(), tensor, slots, length });
         open.insert(batch, Arc::clone(&slab));

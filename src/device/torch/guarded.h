@@ -6,15 +6,22 @@
 #include <cstring>
 #include <exception>
 
+// The message where there is no memory for one. Null would mean success.
+inline char tl_no_memory[] = "std::bad_alloc";
+
+inline char *tl_message(const char *words) noexcept {
+    char *copy = strdup(words);
+    return copy != nullptr ? copy : tl_no_memory;
+}
+
 template <typename Work>
 char *guarded(Work work) noexcept {
     try {
         work();
         return nullptr;
     } catch (const std::exception &error) {
-        char *words = strdup(error.what());
-        return words != nullptr ? words : strdup("out of memory");
+        return tl_message(error.what());
     } catch (...) {
-        return strdup("an unknown C++ exception");
+        return tl_message("an unknown C++ exception");
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn checked(words: *mut c_char) -> Result<(), TchError> {
     if words.is_null() {
         return Ok(());
     }
-    // SAFETY: the message is a string from strdup, owned by nobody else.
+    // SAFETY: the message is a string that nobody else owns, and tl_free knows how to free.
     let message = unsafe {
         let message = CStr::from_ptr(words).to_string_lossy().into_owned();
         tl_free(words);

@@ -44,7 +44,11 @@ struct Download {
 
 extern "C" {
 
-void tl_free(char *words) { std::free(words); }
+void tl_free(char *words) {
+    if (words != tl_no_memory) {
+        std::free(words);
+    }
+}
 
 // Starts autocast on this thread as torch.autocast(device, dtype) does; `enabled` and `kind`
 // receive the previous state.
