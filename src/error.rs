@@ -5,10 +5,13 @@
 //! typed the command or the recipe ([`Error::Usage`], [`Error::Recipe`]: 2), a signal
 //! ([`Error::Interrupted`]: 130 or 143), or anything else (1).
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::text::path_text::path_text;
+use crate::text::words::harmless;
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -17,11 +20,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line is wrong, or asks for something that this version or machine cannot do.
-    #[error("{0}")]
     Usage(String),
 
     /// The recipe is wrong: all mistakes that can be found without training, each a whole message.
-    #[error("{}", list_mistakes(path, mistakes))]
     Recipe {
         /// The recipe file, as the user typed it.
         path: PathBuf,
@@ -30,7 +31,6 @@ pub enum Error {
     },
 
     /// The operating system refused something: `cannot {action} {path}: {source}`.
-    #[error("cannot {action} {}: {}", path_text(path), io_reason(source))]
     Io {
         /// A verb phrase: `read`, `write`, `create the folder`.
         action: &'static str,
@@ -41,7 +41,6 @@ pub enum Error {
     },
 
     /// A file is not what it should be: `{path}: {message}`.
-    #[error("{}: {message}", path_text(path))]
     File {
         /// The file at fault.
         path: PathBuf,
@@ -50,7 +49,6 @@ pub enum Error {
     },
 
     /// libtorch refused an operation.
-    #[error("libtorch failed to {doing}: {}", torch_reason(source))]
     Torch {
         /// A verb phrase: what was being computed.
         doing: String,
@@ -59,15 +57,12 @@ pub enum Error {
     },
 
     /// The run cannot go on (a loss that is not finite, no usable image, no connection).
-    #[error("{0}")]
     Run(String),
 
     /// Training with numbers that are no longer finite.
-    #[error("{0}")]
     Diverged(String),
 
     /// A signal arrived; what was done so far has been saved.
-    #[error("{message}")]
     Interrupted {
         /// 2 (SIGINT) or 15 (SIGTERM).
         signal: i32,
@@ -139,6 +134,25 @@ impl Error {
     }
 }
 
+impl fmt::Display for Error {
+    /// The message, cleaned of what would command a terminal: names come from files of others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Error::Usage(message) | Error::Run(message) | Error::Diverged(message) => Cow::from(message),
+            Error::Interrupted { message, .. } => message.into(),
+            Error::Recipe { path, mistakes } => list_mistakes(path, mistakes).into(),
+            Error::Io { action, path, source } => {
+                format!("cannot {action} {}: {}", path_text(path), io_reason(source)).into()
+            }
+            Error::File { path, message } => format!("{}: {message}", path_text(path)).into(),
+            Error::Torch { doing, source } => {
+                format!("libtorch failed to {doing}: {}", torch_reason(source)).into()
+            }
+        };
+        f.write_str(&harmless(&text))
+    }
+}
+
 impl From<tch::TchError> for Error {
     fn from(source: tch::TchError) -> Self {
         Error::Torch { doing: "run the network".into(), source }
@@ -190,6 +204,23 @@ mod tests {
         assert_eq!(gone.to_string(), r"cannot read caf\xe9.csv: entity not found");
         let recipe = Error::Recipe { path: path.into(), mistakes: vec!["no".into()] };
         assert_eq!(recipe.to_string(), "caf\\xe9.csv: 1 mistake\n  no");
+    }
+
+    #[test]
+    fn no_message_commands_a_terminal() {
+        let hostile = "conv\u{1b}]0;owned\u{7}";
+        let clean = r"conv\x1b]0;owned\x07";
+        let path = Path::new(hostile);
+        let io = Error::io("read", path)(io::ErrorKind::NotFound.into());
+        let torch = Error::torch(hostile)(tch::TchError::Torch(hostile.into()));
+        let recipe = Error::Recipe { path: path.into(), mistakes: vec![hostile.into()] };
+        let interrupted = Error::Interrupted { signal: 2, message: hostile.into() };
+        let others = [Error::usage(hostile), Error::run(hostile), Error::Diverged(hostile.into())];
+        let file = Error::file(path, hostile);
+        for error in [io, torch, recipe, interrupted, file].into_iter().chain(others) {
+            let text = error.to_string();
+            assert!(text.contains(clean) && !text.contains('\u{1b}'), "{text:?}");
+        }
     }
 
     #[test]

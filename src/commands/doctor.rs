@@ -1,6 +1,5 @@
 //! `tl doctor`: the findings on this machine, and what to do about problems.
 
-use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -8,6 +7,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::args::Common;
+use super::terminal::print;
 use crate::device::{self, NoCuda};
 use crate::error::{Error, Result};
 use crate::preprocess::jpeg_simd;
@@ -56,7 +56,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
         true => json(&findings)?,
         false => findings.iter().map(Finding::lines).collect(),
     };
-    stdout().write_all(text.as_bytes()).map_err(Error::io("write to", "standard output"))?;
+    print(&text)?;
     Ok(Outcome::Done)
 }
 

@@ -1,11 +1,10 @@
 //! `tl inspect`: a network layer by layer.
 
-use std::io::{Write, stdout};
-
 use tch::Device;
 
 use super::Outcome;
 use super::args::{Common, side};
+use super::terminal::print;
 use crate::error::{Error, Result};
 use crate::models::{Fill, Network, Row, inspect};
 use crate::plan::fits;
@@ -58,7 +57,7 @@ pub fn run(args: &Args, _: &Common) -> Result<Outcome> {
         counted(classes, "class", "classes")
     );
     let text = table(&title, &rows, &network);
-    stdout().write_all(text.as_bytes()).map_err(Error::io("write to", "standard output"))?;
+    print(&text)?;
     Ok(Outcome::Done)
 }
 

@@ -1,9 +1,8 @@
 //! `tl models`: the available networks.
 
-use std::io::{Write, stdout};
-
 use super::Outcome;
 use super::args::Common;
+use super::terminal::print;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, WeightEntry, architectures};
 use crate::text::suggest;
@@ -49,7 +48,7 @@ pub fn run(args: &Args, _: &Common) -> Result<Outcome> {
     }
     sort(&mut entries, args.sort);
     let table = table(&entries);
-    stdout().write_all(table.as_bytes()).map_err(Error::io("write to", "standard output"))?;
+    print(&table)?;
     Ok(Outcome::Done)
 }
 

@@ -1,15 +1,14 @@
 //! `tl plan`: what `finetune` would do.
 
 use std::cell::OnceCell;
-use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
 use super::Outcome;
 use super::args::Common;
-use super::terminal::Terminal;
-use crate::error::{Error, Result};
+use super::terminal::{Terminal, print};
+use crate::error::Result;
 use crate::plan::{Overrides, Plan, Watch};
 use crate::util::signal::Signals;
 
@@ -56,7 +55,7 @@ pub fn read(
 /// Prints the plan as YAML on standard output, and its summary and notes on standard error.
 pub fn show(plan: &Plan, terminal: Terminal) -> Result<()> {
     let yaml = plan.settings.to_yaml()?;
-    stdout().write_all(yaml.as_bytes()).map_err(Error::io("write to", "standard output"))?;
+    print(&yaml)?;
     plan.lines().iter().for_each(|line| terminal.say(line));
     for note in &plan.notes {
         terminal.say(format!("note: {note}"));

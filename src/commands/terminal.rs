@@ -1,13 +1,15 @@
 //! Progress of a command for a person: bars on a terminal, lines elsewhere, nothing with `--quiet`.
 //! All on standard error; results go to standard output.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::error::{Error, Result};
 use crate::methods;
 use crate::run::history::{EpochRow, LinearHead};
+use crate::text::words::harmless;
 use crate::trainer::{Observer, Step};
 use crate::util::signal::Signals;
 use crate::weights::download::DownloadBar;
@@ -15,7 +17,12 @@ use crate::weights::download::DownloadBar;
 /// Shows a warning, even with `--quiet`.
 pub fn warn(text: impl AsRef<str>) {
     // Standard error may be closed; `eprintln!` would panic.
-    let _ = writeln!(stderr(), "{}", text.as_ref());
+    let _ = writeln!(stderr(), "{}", harmless(text.as_ref()));
+}
+
+/// Writes a result to standard output, without anything that would command a terminal.
+pub fn print(text: &str) -> Result<()> {
+    stdout().write_all(harmless(text).as_bytes()).map_err(Error::io("write to", "standard output"))
 }
 
 /// Standard error of a terminal or a file.

@@ -1,5 +1,7 @@
 //! Text for messages: hints, untrusted text shown safely, long lists cut short, counts.
 
+use std::borrow::Cow;
+
 use crate::text::suggest::nearest;
 
 /// A longer name is no typo, and comparing it would take its length squared.
@@ -35,6 +37,26 @@ pub fn shown(text: &str) -> String {
         }
     }
     out
+}
+
+/// A message without what would command a terminal: control characters but line ends and tabs, and
+/// marks that reorder letters, as the `\xHH` of their bytes, which a path can be typed with.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let harmful = |letter: char| {
+        letter.is_control() && letter != '\n' && letter != '\t'
+            || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match harmful(letter) {
+            true => letter.to_string().bytes().for_each(|byte| out.push_str(&format!("\\x{byte:02x}"))),
+            false => out.push(letter),
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Up to five names, then the count of the others: `a, b, c`, or `a, b, c, d, e and 7 more`.
@@ -82,6 +104,15 @@ mod tests {
         assert_eq!(shown("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
         assert_eq!(shown(&"x".repeat(100)).chars().count(), 61);
         assert!(shown(&"\0".repeat(100)).len() < 70);
+    }
+
+    #[test]
+    fn a_message_commands_no_terminal() {
+        assert_eq!(harmless("caf\u{e9}:\n\tno"), "caf\u{e9}:\n\tno");
+        assert_eq!(
+            harmless("a\u{1b}[2J\r\u{9b}b\u{202e}c\0"),
+            "a\\x1b[2J\\x0d\\xc2\\x9bb\\xe2\\x80\\xaec\\x00"
+        );
     }
 
     #[test]

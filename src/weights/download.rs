@@ -2,7 +2,9 @@
 //!
 //! The cache is PyTorch's own folder with PyTorch's own file names, so a file fetched by either
 //! serves both. Every file is checked against the sha256 digits in its name, each time: a damaged
-//! file in the cache is fetched again, and replaced only by a good one.
+//! file in the cache is fetched again, and replaced only by a good one. Torchvision's names have
+//! eight digits: enough against accidents, not against somebody who makes a file to fit. Against
+//! that stands the connection, which is encrypted all the way if it begins so.
 //!
 //! A download grows in `NAME.partial`, which survives a broken connection, Ctrl-C and a power cut;
 //! the next run resumes it. Two processes never write to it at once.
@@ -26,6 +28,7 @@ pub use self::progress::{DownloadBar, DownloadProgress, Silent};
 use self::transfer::{Event, Fault, FaultKind, Way};
 use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
+use crate::text::words::shown;
 use crate::util::digest::{digits_in_name, sha256_of_file};
 
 /// The address of torchvision's weights.
@@ -101,6 +104,8 @@ impl Default for Patience {
 struct Source {
     /// Ends with a slash.
     base: String,
+    /// `?` and the rest of the address, which may be a token; goes behind the file's name.
+    query: String,
     cache: PathBuf,
     patience: Patience,
 }
@@ -121,11 +126,18 @@ impl Source {
         let base = base.trim();
         if !["http://", "https://", "file://"].iter().any(|scheme| base.starts_with(scheme)) {
             return Err(Error::usage(format!(
-                "{URL_VARIABLE} is '{base}': expected an address that starts with https://, http:// or file://"
+                "{URL_VARIABLE} is '{}': expected an address that starts with https://, http:// or file://",
+                shown(&without_secrets(base))
             )));
         }
+        // A folder's name may have a question mark.
+        let (base, query) = match base.find(['?', '#']).filter(|_| !base.starts_with("file:")) {
+            Some(at) => base.split_at(at),
+            None => (base, ""),
+        };
+        let query = query.split('#').next().unwrap_or_default().to_string();
         let base = format!("{}/", base.trim_end_matches('/'));
-        Ok(Self { base, cache, patience: Patience::default() })
+        Ok(Self { base, query, cache, patience: Patience::default() })
     }
 
     fn is_mirror(&self) -> bool {
@@ -139,7 +151,7 @@ impl Source {
                  resnet18-f37072fd.pth"
             ))
         })?;
-        let (url, target) = (format!("{}{name}", self.base), self.cache.join(name));
+        let (url, target) = (format!("{}{name}{}", self.base, self.query), self.cache.join(name));
         let job = DownloadJob { name, digits, url, target, progress, mirror: self.is_mirror() };
         let damaged = match job.check_cached()? {
             Cached::Good => return Ok(job.target),
@@ -399,7 +411,7 @@ impl DownloadJob<'_> {
             "cannot download {}: {reason}; fetch {} by other means and put it at {}, or name {} mirror in \
              {URL_VARIABLE}",
             self.name,
-            without_password(&self.url),
+            without_secrets(&self.url),
             path_text(&self.target),
             if self.mirror { "another" } else { "a" },
         ))
@@ -413,7 +425,7 @@ impl DownloadJob<'_> {
             "{} is not the file that its name promises: expected a sha256 that starts with {}, found {found} \
              ({size} bytes, deleted); a proxy, a login page or an incomplete mirror may have answered in its \
              place: fetch the file by other means and put it at {}",
-            without_password(&self.url),
+            without_secrets(&self.url),
             self.digits,
             path_text(&self.target),
         ))
@@ -424,14 +436,14 @@ impl DownloadJob<'_> {
     }
 }
 
-/// An address without credentials: `https://user:secret@host/` without `user:secret@`.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
+/// An address without credentials: `https://user:secret@host/?token=x` without `user:secret@`, and
+/// `…` for the query.
+fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| *scheme != "file") else {
         return url.to_string();
     };
+    let (rest, query) = rest.find('?').map_or((rest, ""), |at| (&rest[..at], "?…"));
     let host_end = rest.find('/').unwrap_or(rest.len());
-    match rest[..host_end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => url.to_string(),
-    }
+    let rest = rest[..host_end].rfind('@').map_or(rest, |at| &rest[at + 1..]);
+    format!("{scheme}://{rest}{query}")
 }

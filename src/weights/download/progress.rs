@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::text::path_text::path_text;
+use crate::text::words::harmless;
 
 /// Watches a download. Every method may be left out.
 pub trait DownloadProgress {
@@ -141,7 +142,7 @@ fn style(sized: bool) -> ProgressStyle {
 
 /// A line on standard error. Unlike `eprintln!` it does not panic if that is closed.
 fn line(message: &str) {
-    let _ = writeln!(io::stderr(), "{message}");
+    let _ = writeln!(io::stderr(), "{}", harmless(message));
 }
 
 #[cfg(test)]

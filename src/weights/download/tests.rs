@@ -457,8 +457,61 @@ fn names_and_addresses_are_checked() {
     }
     let error = Source::new("mirror.example.com/models", cache.path().into()).map(drop).unwrap_err();
     assert!(error.to_string().contains("https://"), "{error}");
-    assert_eq!(without_password("https://me:pw@host/a@b"), "https://host/a@b");
-    assert_eq!(without_password("https://host/a@b"), "https://host/a@b");
+    let error =
+        Source::new("ftp://me:secret@host/?token=1\u{1b}", cache.path().into()).map(drop).unwrap_err();
+    assert!(error.to_string().starts_with("TL_WEIGHTS_URL is 'ftp://host/?…': expected"), "{error}");
+    assert_eq!(without_secrets("https://me:pw@host/a@b"), "https://host/a@b");
+    assert_eq!(without_secrets("https://host/a@b"), "https://host/a@b");
+    assert_eq!(without_secrets("https://me:p?w@host/a"), "https://me:p?…", "a raw ? ends the host");
+    assert_eq!(without_secrets("file:///folder?/a@b"), "file:///folder?/a@b");
+}
+
+#[test]
+fn a_token_stays_behind_the_files_name_and_in_no_message() {
+    let (content, name) = file(1_000);
+    let served = content.clone();
+    let server = Server::start(move |n, range| match n {
+        0 => Answer::new("403 Forbidden", b""),
+        _ => Answer::file(&served, range),
+    });
+    let cache = TempDir::new().unwrap();
+    let source = source(&format!("{}?sig=secret&v=2#part", server.base), &cache);
+    let message = source.fetch(&name, &Silent).unwrap_err().to_string();
+    assert!(message.contains("answered 403") && !message.contains("secret"), "{message}");
+    assert!(message.contains(&format!("/models/{name}?…")), "{message}");
+    assert_eq!(fs::read(source.fetch(&name, &Silent).unwrap()).unwrap(), content);
+    let paths: Vec<String> = server.seen.lock().unwrap().iter().map(|(path, _)| path.clone()).collect();
+    assert_eq!(paths, vec![format!("/models/{name}?sig=secret&v=2"); 2]);
+}
+
+#[test]
+fn a_connection_that_begins_with_https_stays_so() {
+    let server = Server::start(|n, range| match n {
+        0 => {
+            let mut answer = Answer::new("302 Found", b"");
+            answer.headers.push("Location: there".into());
+            answer
+        }
+        _ => Answer::file(b"12345678", range),
+    });
+    let patience = Patience::default();
+    let first = |base: &str| {
+        let agent = transfer::agent(base, &patience);
+        transfer::start(&agent, &format!("{}net.pth", server.base), 0, &patience, &Way::to(base, None))
+            .recv()
+            .unwrap()
+    };
+    // What the agent of an encrypted address asks for, a redirect's address included, is encrypted.
+    let Event::Fault(fault) = first("https://localhost/") else { panic!("http was asked for") };
+    assert_eq!(fault.kind, FaultKind::Final);
+    assert!(
+        fault.reason.ends_with("is not secure: it redirects to an address without https"),
+        "{}",
+        fault.reason
+    );
+    assert!(server.seen.lock().unwrap().is_empty());
+    assert!(matches!(first(&server.base), Event::Head(_)));
+    assert_eq!(server.seen.lock().unwrap().len(), 2);
 }
 
 #[test]

@@ -134,6 +134,8 @@ pub(super) fn agent(base: &str, patience: &Patience) -> Agent {
     Agent::new_with_config(
         Agent::config_builder()
             .http_status_as_error(false)
+            // Of redirects too.
+            .https_only(base.starts_with("https:"))
             .proxy(proxy)
             .tls_config(TlsConfig::builder().root_certs(root_certificates(base)).build())
             // A compressed body would change the meaning of byte offsets.
@@ -282,6 +284,10 @@ fn explain(error: ureq::Error, stall: Duration, way: &Way) -> Fault {
             }
             _ => Fault::new(Transient, format!("{}: {error}", way.through().trim_end_matches(','))),
         },
+        ureq::Error::RequireHttpsOnly(_) => {
+            let words = "it redirects to an address without https";
+            Fault::new(Final, format!("the connection to {} is not secure: {words}", way.through()))
+        }
         ureq::Error::TooManyRedirects => Fault::new(Final, format!("{} redirects in circles", way.server)),
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => Fault::new(Final, "the address is not valid"),
         other => Fault::new(Transient, format!("{}: {other}", way.through().trim_end_matches(','))),
