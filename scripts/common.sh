@@ -74,6 +74,8 @@ pip_reason() {
     [[ -n $last ]] || last=$(grep -v '^ *$' "$log" | tail -n 1 || true)
     if grep -qi 'no space left' "$log"; then
         printf 'the disk is full: make room, or set XDG_CACHE_HOME to a folder on a larger disk'
+    elif grep -qi 'do not match the hashes' "$log"; then
+        printf 'pip was served another file than the one that was published: look at pip config (index-url, extra-index-url)'
     elif grep -qiE 'connection broken|NewConnectionError|name resolution|ConnectTimeout|Read timed out|ProxyError|SSLError|Network is unreachable' "$log"; then
         printf 'pip cannot reach its package index: check the network (or pip config: index-url, proxy) and run it again'
     else

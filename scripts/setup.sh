@@ -164,15 +164,15 @@ install_own() {
     take_lock
     [[ -n $(own_problem "$target") ]] || return 0
 
-    arguments=("torch==$TORCH_VERSION")
+    # With the sha256 of each file: pip refuses what is not the file that was published.
+    arguments=(--requirement "$ROOT/scripts/libtorch/$variant.txt")
     if [[ $variant == cuda ]]; then
         need_space "$CACHE" 9000 "installing libtorch with CUDA" "set XDG_CACHE_HOME to a larger disk, or TL_CUDA=0"
         say "installing libtorch $TORCH_VERSION with CUDA into $target (downloads about 3 GB, once)"
     else
         need_space "$CACHE" 2500 "installing libtorch" "set XDG_CACHE_HOME to a folder on a larger disk"
         say "installing libtorch $TORCH_VERSION into $target (downloads about 530 MB, once)"
-        # The only two packages of its dependencies that its CPU library is linked to.
-        arguments+=(--no-deps 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cupti==13.0.*')
+        arguments+=(--no-deps)
     fi
 
     # Nobody else is installing: what lies here was left by one that was killed.

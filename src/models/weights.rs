@@ -29,6 +29,8 @@ pub struct WeightEntry {
     /// The file name in the cache and below the download address; its last `-` is followed by the
     /// first digits of the file's sha256.
     pub file: &'static str,
+    /// All 64 digits, where they are known: the digits in the name protect against accidents only.
+    pub sha256: Option<&'static str>,
     /// Number of parameters, with the entry's 1,000 classes.
     pub parameters: u64,
     /// Multiply-adds for one image at the entry's size, in 10⁹ (torchvision's `_ops`).
@@ -90,7 +92,8 @@ fn rows() -> impl Iterator<Item = &'static str> {
         .flat_map(|table| table.lines().skip(1))
 }
 
-/// Columns of both tables; the second has one more.
+/// Columns of both tables; the second has two more: all digits of the file's sha256, where they are
+/// known, and its source.
 const COLUMNS: usize = 14;
 
 struct Row {
@@ -102,15 +105,15 @@ struct Row {
 
 fn parse(row: &'static str) -> Option<Row> {
     let cells: Vec<&str> = row.split(',').collect();
-    let (cells, source) = cells.split_at_checked(COLUMNS)?;
+    let (cells, more) = cells.split_at_checked(COLUMNS)?;
     let [model, name, tag, default, file, numbers @ .., interpolation, mean, std] = cells else {
         return None;
     };
     let [parameters, gflops, top1, top5, resize, crop] = numbers else { return None };
-    let origin = match *source {
-        [] => Origin::Torchvision,
-        [address] if address.starts_with("https://") => Origin::Address(address),
-        [package] => Origin::Package(package),
+    let (sha256, origin) = match *more {
+        [] => ("", Origin::Torchvision),
+        [sha256, address] if address.starts_with("https://") => (sha256, Origin::Address(address)),
+        [sha256, package] => (sha256, Origin::Package(package)),
         _ => return None,
     };
     let preprocessing = Preprocessing {
@@ -131,6 +134,7 @@ fn parse(row: &'static str) -> Option<Row> {
         tag,
         origin,
         file,
+        sha256: Some(sha256).filter(|digits| !digits.is_empty()),
         parameters: parameters.parse().ok()?,
         gflops: gflops.parse().ok()?,
         top1: top1.parse().ok()?,
@@ -159,6 +163,9 @@ mod tests {
             let architecture = find(model).unwrap_or_else(|| panic!("{row}"));
             assert_eq!(architecture.weights_enum(), name, "{row}");
             assert_eq!(architecture.entry(entry.tag).map(|entry| entry.file), Some(entry.file), "{row}");
+            // `make weights` checks what a package contains.
+            let all = entry.sha256.is_some_and(|all| all.len() == 64 && all.starts_with(entry.digits()));
+            assert!(all || entry.sha256.is_none() && !matches!(entry.origin, Origin::Package(_)), "{row}");
         }
     }
 

@@ -10,7 +10,8 @@ use crate::models::{Architecture, Origin, WeightEntry};
 use crate::text::path_text::path_text;
 use crate::util::digest::sha256_of_file;
 
-/// The path of an entry's file in the cache, checked against the digits in its name.
+/// The path of an entry's file in the cache, checked against the digits in its name, and against all
+/// where they are known.
 ///
 /// # Errors
 /// [`Error::Run`] with the remedy if it is missing or does not match its name, [`Error::Io`] if it
@@ -34,6 +35,13 @@ pub(super) fn find(architecture: &Architecture, entry: &WeightEntry) -> Result<P
             "{} is damaged (its sha256 starts with {}, not with {digits}): {}",
             path_text(&path),
             &found[..digits.len()],
+            remedy(architecture, entry),
+        )));
+    }
+    if let Some(digits) = entry.sha256.filter(|digits| *digits != found) {
+        return Err(Error::run(format!(
+            "{} is not the published file, though the first digits fit: its sha256 is {found}, expected {digits}: {}",
+            path_text(&path),
             remedy(architecture, entry),
         )));
     }
