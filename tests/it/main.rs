@@ -10,6 +10,7 @@ mod extract;
 mod filled;
 mod finetune;
 mod fit;
+mod fuzz;
 mod going_on;
 mod inspect;
 mod large;
