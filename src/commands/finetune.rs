@@ -85,7 +85,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
         ));
         return Ok(Outcome::Done);
     }
-    plan.notes.extend(entered.note());
+    plan.notes.extend(entered.notes());
     let settings = plan.settings.clone();
     carry_out(plan, &entered, seconds, device, terminal, &signals)
         .map_err(|error| folder.with_way_on(error, &settings))
@@ -139,7 +139,7 @@ fn carry_out(
     let chance = significance::note(&outcomes.val.confusion, &plan.data.classes);
     outcomes.notes.extend(chance.clone());
     let found = Found { outcomes, views, raced, contest, bad_images, seconds };
-    let report = report(&plan, &network, found)?;
+    let report = report(&plan, folder, &network, found)?;
     report.write(folder)?;
     folder.drop_features()?;
     folder.drop_fold_runs()?;
@@ -225,7 +225,7 @@ struct Found {
     seconds: Seconds,
 }
 
-fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
+fn report(plan: &Plan, folder: &RunFolder, network: &Network, found: Found) -> Result<Report> {
     let Plan { settings, data, notes, .. } = plan;
     let Found { outcomes, views, raced, contest, bad_images, seconds } = found;
     let measured = |evaluation: &Evaluation, images: usize| Metrics::of(evaluation, images, &data.classes);
@@ -244,6 +244,7 @@ fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
         stages: network.stage_names().take(network.frozen()).map(str::to_string).collect(),
         sha256: network.frozen_hash()?,
     };
+    let sha256 = folder.model_digests(contest.as_ref().and_then(Contest::partner).is_some())?;
     let test = outcomes.test.as_ref().zip(data.test.as_ref());
     Ok(Report {
         tl: env!("CARGO_PKG_VERSION"),
@@ -253,6 +254,7 @@ fn report(plan: &Plan, network: &Network, found: Found) -> Result<Report> {
         race: raced,
         contest,
         model: settings.model.clone(),
+        sha256,
         weights: settings.weights.clone(),
         classes: data.classes.clone(),
         seed: settings.seed,

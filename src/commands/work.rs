@@ -98,6 +98,9 @@ impl Work {
         self.images.pass(partial.progress(), out)?;
         let done = |images: u64| counted(images as usize, "image", "images");
         let going_on = |images: u64| counted(images as usize, "image that is done", "images that are done");
+        if let Some(lost) = partial.lost() {
+            terminal.say(format!("note: {lost}; they are computed again"));
+        }
         if let Some(images) = partial.started_over() {
             let done = done(images);
             terminal.say(format!(

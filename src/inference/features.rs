@@ -16,9 +16,8 @@ use crate::preprocess::{DecodeLimits, Preprocessing};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
 use crate::util::signal::Signals;
-use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
-use crate::weights::to_tensor;
-use crate::weights::write_tensors;
+use crate::weights::checkpoint::{Dtype, RawTensor};
+use crate::weights::{read_kept, to_tensor, write_kept};
 
 /// Inputs of a feature extraction.
 pub struct FeatureJob<'a> {
@@ -159,12 +158,17 @@ impl FeatureJob<'_> {
             (WIDTHS.to_string(), widths.join(" ")),
         ]);
         let tensor = RawTensor { dtype: Dtype::F32, shape, bytes };
-        write_tensors(self.store, &[(FEATURES.to_string(), tensor)], metadata)
+        write_kept(self.store, &[(FEATURES.to_string(), tensor)], metadata)
     }
 
     fn restore(&self, fingerprint: &str) -> Result<CachedFeatures> {
         let fresh = CachedFeatures { fingerprint: fingerprint.into(), widths: Vec::new(), rows: Vec::new() };
-        let checkpoint = read_checkpoint(self.store)?;
+        let checkpoint = read_kept(self.store).map_err(|error| match error {
+            Error::File { path, message } => {
+                Error::file(path, format!("{message}; remove it, and its features are computed again"))
+            }
+            other => other,
+        })?;
         let tensor = checkpoint.tensors.iter().find(|(key, _)| key == FEATURES);
         let same = checkpoint.metadata.get(FINGERPRINT).is_some_and(|kept| kept == fingerprint);
         let widths: Option<Vec<i64>> = checkpoint

@@ -26,6 +26,7 @@ pub struct Chosen<'a> {
 impl Context<'_> {
     /// Makes the kept model of a contest that of the run folder.
     pub fn publish(&self, kept: &Chosen, outcomes: &Outcomes) -> Result<()> {
+        self.folder.check_lock()?;
         let mut card = self.card(kept.network);
         if let Some((second, weight)) = kept.partner {
             write_model(&self.folder.partner(), second, &self.card(second))?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use super::features::{FeatureFile, FeatureFormat};
-use super::partial::{Lengths, Part, Places};
+use super::partial::{Extents, Part, Places};
 use super::predictions::{PredictionFile, PredictionFormat, PredictionRow, columns};
 use super::rows::RowFile;
 use crate::error::Result;
@@ -82,11 +82,11 @@ impl CsvFile {
 }
 
 impl RowFile for CsvFile {
-    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+    fn settle(&mut self, files: &mut Extents) -> Result<()> {
         let flushed = self.writer.flush();
         let part = self.writer.get_ref();
         flushed.map_err(|error| part.error(error))?;
-        lengths.insert(part.name().into(), part.length());
+        files.insert(part.name().into(), part.extent());
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl RowFile for CsvFile {
     }
 
     fn finish(&mut self, _: u64, places: &mut Places) -> Result<()> {
-        places.put.push((self.name().into(), String::new()));
+        places.put(self.name(), "");
         Ok(())
     }
 }

@@ -157,7 +157,7 @@ impl Output for FeatureWriter {
     fn finish(mut self, done: Done) -> Result<OutputProgress> {
         let mut places = Places::default();
         match &self.failures {
-            Some(_) => places.put.push((ERRORS.into(), ERRORS_ENDING.into())),
+            Some(_) => places.put(ERRORS, ERRORS_ENDING),
             None => places.remove.push(ERRORS_ENDING.into()),
         }
         self.writing.finish(self.format.rows(), self.failures.as_mut(), done, places)
@@ -165,7 +165,7 @@ impl Output for FeatureWriter {
 }
 
 /// Suffix of the list of failed images.
-const ERRORS_ENDING: &str = ".errors.csv";
+pub(super) const ERRORS_ENDING: &str = ".errors.csv";
 /// Appended to the name of a file of numbers alone for the index of its rows.
 pub(super) const INDEX_ENDING: &str = ".index.csv";
 

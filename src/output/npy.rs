@@ -3,7 +3,7 @@
 
 use super::csv::CsvFile;
 use super::features::{FeatureFile, FeatureFormat, INDEX_ENDING};
-use super::partial::{Lengths, Part, Partial, Places};
+use super::partial::{Extents, Part, Partial, Places};
 use super::rows::RowFile;
 use crate::error::Result;
 
@@ -27,7 +27,7 @@ struct NpyWriter {
 
 impl NpyWriter {
     fn open(partial: &Partial, dim: usize) -> Result<Self> {
-        let mut array = partial.part("array.npy")?;
+        let mut array = partial.part_after("array.npy", HEADER as u64)?;
         if array.length() == 0 {
             // Rewritten at the end, when the number of rows is known.
             array.put(&header(0, dim))?;
@@ -51,9 +51,9 @@ impl FeatureFile for NpyWriter {
 }
 
 impl RowFile for NpyWriter {
-    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
-        self.index.settle(lengths)?;
-        self.array.settle(lengths)
+    fn settle(&mut self, files: &mut Extents) -> Result<()> {
+        self.index.settle(files)?;
+        self.array.settle(files)
     }
 
     fn sync(&self) -> Result<()> {
@@ -63,9 +63,9 @@ impl RowFile for NpyWriter {
 
     /// The index, then the array: a reader of the new array finds its index.
     fn finish(&mut self, rows: u64, places: &mut Places) -> Result<()> {
-        self.array.patch_start(&header(rows, self.dim))?;
-        places.put.push(("index.csv".into(), INDEX_ENDING.into()));
-        places.put.push(("array.npy".into(), String::new()));
+        self.array.write_head(&header(rows, self.dim))?;
+        places.put("index.csv", INDEX_ENDING);
+        places.put("array.npy", "");
         Ok(())
     }
 }

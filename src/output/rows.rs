@@ -2,14 +2,14 @@
 //! in the end they are put in place.
 
 use super::csv::CsvFile;
-use super::partial::{Lengths, Part, Partial, Places};
+use super::partial::{Extents, Part, Partial, Places};
 use super::{Done, OutputProgress};
 use crate::error::Result;
 
 /// Rows under construction in one format.
 pub(super) trait RowFile {
-    /// Flushes to the system, and records the length of each part, as [`Part::settle`].
-    fn settle(&mut self, lengths: &mut Lengths) -> Result<()>;
+    /// Flushes to the system, and records how much there is of each part, as [`Part::settle`].
+    fn settle(&mut self, files: &mut Extents) -> Result<()>;
 
     /// Syncs to the disk.
     fn sync(&self) -> Result<()>;
@@ -29,8 +29,8 @@ pub(super) trait RowFile {
 }
 
 impl RowFile for Part {
-    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
-        Part::settle(self, lengths)
+    fn settle(&mut self, files: &mut Extents) -> Result<()> {
+        Part::settle(self, files)
     }
 
     fn sync(&self) -> Result<()> {
@@ -38,7 +38,7 @@ impl RowFile for Part {
     }
 
     fn finish(&mut self, _: u64, places: &mut Places) -> Result<()> {
-        places.put.push((self.name().into(), String::new()));
+        places.put(self.name(), "");
         Ok(())
     }
 }
@@ -66,7 +66,8 @@ impl Writing {
     ) -> Result<()> {
         let closed = format.end_batch()?;
         match closed || self.partial.is_due() {
-            true => self.note(format, failures, done, self.partial.sync_is_due()),
+            // The rows of a closed group are removed as soon as the group is safe.
+            true => self.note(format, failures, done, closed || self.partial.sync_is_due()),
             false => Ok(()),
         }
     }
@@ -79,11 +80,11 @@ impl Writing {
         done: Done,
         sync: bool,
     ) -> Result<()> {
-        let lengths = settle(format, &mut failures)?;
+        let files = settle(format, &mut failures)?;
         if sync {
             self::sync(format, &failures)?;
         }
-        self.partial.commit(done.progress(self.rows, self.failed, lengths), sync)?;
+        self.partial.commit(done.progress(self.rows, self.failed, files), sync)?;
         format.committed()
     }
 
@@ -96,21 +97,21 @@ impl Writing {
         mut places: Places,
     ) -> Result<OutputProgress> {
         self.note(format, failures.as_deref_mut(), done.clone(), true)?;
-        let lengths = settle(format, &mut failures)?;
+        let files = settle(format, &mut failures)?;
         format.finish(self.rows, &mut places)?;
         settle(format, &mut failures)?;
         sync(format, &failures)?;
-        self.partial.complete(done.progress(self.rows, self.failed, lengths), places)
+        self.partial.complete(done.progress(self.rows, self.failed, files), places)
     }
 }
 
-fn settle(format: &mut dyn RowFile, failures: &mut Option<&mut CsvFile>) -> Result<Lengths> {
-    let mut lengths = Lengths::new();
+fn settle(format: &mut dyn RowFile, failures: &mut Option<&mut CsvFile>) -> Result<Extents> {
+    let mut files = Extents::new();
     if let Some(failures) = failures {
-        failures.settle(&mut lengths)?;
+        failures.settle(&mut files)?;
     }
-    format.settle(&mut lengths)?;
-    Ok(lengths)
+    format.settle(&mut files)?;
+    Ok(files)
 }
 
 fn sync(format: &dyn RowFile, failures: &Option<&mut CsvFile>) -> Result<()> {

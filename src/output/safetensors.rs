@@ -5,7 +5,7 @@
 //! in separate files until all are known, the text already in the header's form.
 
 use super::features::{FeatureFile, FeatureFormat};
-use super::partial::{Lengths, Part, Partial, Places};
+use super::partial::{Extents, Part, Partial, Places};
 use super::rows::RowFile;
 use crate::error::{Error, Result};
 
@@ -69,10 +69,10 @@ impl FeatureFile for SafetensorsWriter {
 }
 
 impl RowFile for SafetensorsWriter {
-    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
+    fn settle(&mut self, files: &mut Extents) -> Result<()> {
         [&mut self.paths, &mut self.labels, &mut self.numbers]
             .into_iter()
-            .try_for_each(|part| part.settle(lengths))
+            .try_for_each(|part| part.settle(files))
     }
 
     fn sync(&self) -> Result<()> {
@@ -100,7 +100,7 @@ impl RowFile for SafetensorsWriter {
         whole.put(pieces[2].as_bytes())?;
         whole.put(&b"        "[..(padded - length) as usize])?;
         whole.append_file(numbers.read()?)?;
-        places.put.push((whole.name().into(), String::new()));
+        places.put(whole.name(), "");
         Ok(())
     }
 }

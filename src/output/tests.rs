@@ -485,7 +485,7 @@ fn a_finished_output_is_left_alone_and_another_job_refused() {
     assert_eq!((progress.images, progress.rows), (1, 1));
     refused("the stage was a, is b");
     fs::write(&path, "something else").unwrap();
-    refused("cannot tell what wrote it");
+    refused("x.npy has changed since tl wrote it");
 }
 
 /// Stopped with some files in place, and others not.

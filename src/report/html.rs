@@ -267,6 +267,7 @@ impl Report {
             }
             @if !self.passes.is_empty() { (table(&["stages", "images", "passes"], passes)) }
             (table(&["phase", "seconds"], seconds))
+            @for (file, sha256) in &self.sha256 { p { "sha256 of " code { (file) } ": " code { (sha256) } } }
         }
     }
 }

@@ -46,6 +46,8 @@ pub struct Report {
     pub contest: Option<Contest>,
     /// torchvision's name of the network.
     pub model: String,
+    /// The sha256 of each model file in the run folder, by its name.
+    pub sha256: BTreeMap<&'static str, String>,
     /// Source of the initial weights.
     pub weights: String,
     /// Class names, in the order of the logits.
@@ -307,6 +309,7 @@ impl Report {
     pub fn write(&self, folder: &RunFolder) -> Result<()> {
         let json = serde_json::to_string_pretty(self)
             .map_err(|error| Error::run(format!("cannot write the report as JSON: {error}")))?;
+        folder.check_lock()?;
         AtomicFile::write(folder.page(), self.to_html().as_bytes())?;
         AtomicFile::write(folder.report(), (json + "\n").as_bytes())
     }

@@ -47,6 +47,7 @@ fn report() -> Report {
         stages: Vec::new(),
         heads: None,
         linear_head: None,
+        sha256: [("model.safetensors", "0123456789abcdef".repeat(4))].into(),
         passes: vec![ForwardCount { part: "train", stages: "conv1 to fc".into(), images: 10, times: 2 }],
         frozen: Frozen { stages: vec!["conv1".into(), "layer1.0".into()], sha256: "0".into() },
         bad_images: Vec::new(),

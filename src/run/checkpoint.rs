@@ -1,7 +1,7 @@
 //! The state of a training run, saved for an exact resume.
 //!
-//! One safetensors file holds everything (network, optimizer, progress), so that it is either
-//! complete or absent. Random draws need no state: they are functions of the seed and of where they
+//! One safetensors file holds everything (network, optimizer, progress) and a checksum, so that it is
+//! either complete or absent, and known to be what was written. Random draws need no state: they are functions of the seed and of where they
 //! are used.
 
 use std::collections::HashMap;
@@ -15,9 +15,8 @@ use crate::device::precision::LossScaleState;
 use crate::error::{Error, Result};
 use crate::models::{Network, bytes_of};
 use crate::optim::{Ema, Optimizer};
-use crate::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
-use crate::weights::write_tensors;
-use crate::weights::{assign, state_dict, to_tensor};
+use crate::weights::checkpoint::{Dtype, RawTensor};
+use crate::weights::{assign, read_kept, state_dict, to_tensor, write_kept};
 
 /// Progress of a run, between two steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,7 +71,7 @@ pub fn save(
     let json = serde_json::to_string(progress)
         .map_err(|error| Error::run(format!("cannot write the run's progress: {error}")))?;
     let metadata = [(KEY.to_string(), json), (FINGERPRINT.to_string(), fingerprint.to_string())];
-    write_tensors(path, &tensors, HashMap::from(metadata))
+    write_kept(path, &tensors, HashMap::from(metadata))
 }
 
 /// Restores the result of [`save`] into a network, an optimizer and a weight average of the same
@@ -91,7 +90,7 @@ pub fn load(
     let foreign = |what: String| {
         Error::file(path, format!("is not a checkpoint of this run ({what}); `--overwrite` starts afresh"))
     };
-    let checkpoint = read_checkpoint(path).map_err(|error| match error {
+    let checkpoint = read_kept(path).map_err(|error| match error {
         Error::File { message, .. } => {
             let remedy = "the run cannot go on from here; `--overwrite` starts afresh";
             Error::file(path, format!("{message} ({remedy})"))

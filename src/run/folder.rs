@@ -1,9 +1,11 @@
 //! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`,
 //! `checkpoint/`.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_yaml::Value;
 
@@ -14,6 +16,8 @@ use crate::recipe::Method;
 use crate::text::path_text::path_text;
 use crate::text::words::for_shell;
 use crate::util::atomic::{AtomicFile, is_temporary_of};
+use crate::util::digest::sha256_of_file;
+use crate::util::files;
 use crate::util::lock::{Lock, Taken};
 use crate::util::same_file::same_file;
 use crate::weights::source::{MODEL_FILE, Weights};
@@ -61,20 +65,23 @@ pub struct Entered {
     pub folder: RunFolder,
     /// Start of the run.
     pub start: Start,
-    /// `None` if not writable: a finished run may be read-only.
-    lock: Option<Lock>,
+    /// Whether it is another user's, who can change what is in it.
+    another_users: bool,
 }
 
 impl Entered {
-    /// A note if nothing excludes other processes: a sentence.
-    pub fn note(&self) -> Option<String> {
-        let unlocked = self.lock.as_ref().is_some_and(|lock| !lock.works());
-        unlocked.then(|| {
+    /// Notes if nothing excludes other processes, or another user has the say there: sentences.
+    pub fn notes(&self) -> Vec<String> {
+        let path = path_text(&self.folder.path);
+        let unlocked = self.folder.lock.as_ref().is_some_and(|lock| !lock.works()).then(|| {
             format!(
-                "the file system of {} knows no locks: take care that no other `tl finetune` works in this folder",
-                path_text(&self.folder.path)
+                "the file system of {path} knows no locks: take care that no other `tl finetune` works in this folder"
             )
-        })
+        });
+        let another = self.another_users.then(|| {
+            format!("the run folder {path} is another user's, who can change what this run writes and goes on from")
+        });
+        unlocked.into_iter().chain(another).collect()
     }
 }
 
@@ -84,6 +91,9 @@ pub struct RunFolder {
     path: PathBuf,
     /// Path of the model.
     model: PathBuf,
+    /// Held until the last copy of this is dropped; `None` if not writable: a finished run may be
+    /// read-only.
+    lock: Option<Arc<Lock>>,
 }
 
 impl RunFolder {
@@ -93,7 +103,7 @@ impl RunFolder {
     }
 
     fn of(path: PathBuf) -> RunFolder {
-        RunFolder { model: path.join(MODEL_FILE), path }
+        RunFolder { model: path.join(MODEL_FILE), path, lock: None }
     }
 
     /// Locks the plan's run folder, created if missing, and determines the start of a run in it.
@@ -103,14 +113,14 @@ impl RunFolder {
     /// [`Error::Run`] while another process uses it, [`Error::Usage`] for an earlier run that
     /// `used` does not allow or that was a different one, [`Error::Io`] if it is not writable.
     pub fn enter(plan: &Plan, used: Used) -> Result<Entered> {
-        let folder = RunFolder::of(plan.settings.out.clone());
+        let mut folder = RunFolder::of(plan.settings.out.clone());
         if folder.path.exists() && !folder.path.is_dir() {
             return Err(Error::usage(format!(
                 "the run folder {} is a file: choose another `--out`",
                 path_text(&folder.path)
             )));
         }
-        fs::create_dir_all(&folder.path).map_err(Error::io("create the folder", &folder.path))?;
+        files::create_folders(&folder.path).map_err(Error::io("create the folder", &folder.path))?;
         // Before anything else: the contents may be about to change.
         let lock = match Lock::take(&folder.path.join(LOCK)) {
             Ok(Taken::Theirs(holder)) => {
@@ -120,15 +130,19 @@ impl RunFolder {
                     path_text(&folder.path)
                 )));
             }
-            Ok(Taken::Ours(lock)) => Ok(lock),
+            Ok(Taken::Ours(lock)) => Ok(folder.lock = Some(Arc::new(lock))),
             Err(error) => Err(error),
         };
+        folder.refuse_foreign_link()?;
         let start = match (folder.is_used(), used) {
             (true, Used::Refuse) => return Err(folder.refusal()),
             (true, Used::Resume) => {
                 folder.check_same_run(plan)?;
                 match (folder.report().exists(), folder.has_begun()) {
-                    (true, _) => return Ok(Entered { folder, start: Start::Finished, lock: lock.ok() }),
+                    (true, _) => {
+                        folder.check_models()?;
+                        return Ok(Entered { folder, start: Start::Finished, another_users: false });
+                    }
                     (false, true) => Start::Checkpoint,
                     (false, false) => Start::Fresh,
                 }
@@ -139,9 +153,36 @@ impl RunFolder {
             folder.refuse_own_source(&plan.source.weights)?;
         }
         // A folder that is not writable is reported now, not after an hour of downloading.
-        let lock = lock.map_err(Error::io("write to the folder", &folder.path))?;
-        tempfile::tempfile_in(&folder.path).map_err(Error::io("write to the folder", &folder.path))?;
-        Ok(Entered { folder, start, lock: Some(lock) })
+        let another_users = lock.and_then(|()| files::is_another_users(&folder.path));
+        let another_users = another_users.map_err(Error::io("write to the folder", &folder.path))?;
+        Ok(Entered { folder, start, another_users })
+    }
+
+    /// What is kept for resuming is written and removed below this folder, and nowhere else.
+    fn refuse_foreign_link(&self) -> Result<()> {
+        let path = self.path.join(CHECKPOINTS);
+        let is_link = fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
+        match !is_link || files::may_follow(&path).map_err(Error::io("read", &path))? {
+            true => Ok(()),
+            false => {
+                Err(Error::file(&path, "is a link of another user's; remove it, or choose another `--out`"))
+            }
+        }
+    }
+
+    /// Refuses to write where another process may be at work by now.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the lock's file has gone from its place.
+    pub fn check_lock(&self) -> Result<()> {
+        match self.lock.as_ref().is_none_or(|lock| !lock.works() || lock.is_held()) {
+            true => Ok(()),
+            false => Err(Error::file(
+                &self.path,
+                "its lock has gone: the folder was moved or emptied while this run was at work in it, and another \
+                 one may be there now",
+            )),
+        }
     }
 
     /// Refuses a run that would replace the model it begins with.
@@ -165,17 +206,15 @@ impl RunFolder {
         }
         self.clear()?;
         let checkpoints = self.path.join(CHECKPOINTS);
-        fs::create_dir_all(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
+        files::create_folders(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
         AtomicFile::write(self.path.join(PLAN_FILE), settings.to_yaml()?.as_bytes())?;
         self.rewrite_metrics(&[])
     }
 
     /// Removes the features kept by `linear`, which a finished run no longer needs.
     pub fn drop_features(&self) -> Result<()> {
-        match self.features() {
-            path if path.exists() => fs::remove_file(&path).map_err(Error::io("remove", &path)),
-            _ => Ok(()),
-        }
+        let path = self.features();
+        files::remove(&path).map_err(Error::io("remove", &path))
     }
 
     /// The folder itself.
@@ -191,6 +230,36 @@ impl RunFolder {
     /// The second model of an ensemble.
     pub fn partner(&self) -> PathBuf {
         self.path.join(PARTNER_FILE)
+    }
+
+    /// The sha256 of the model, and of the second one, if there are two.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    pub fn model_digests(&self, two: bool) -> Result<BTreeMap<&'static str, String>> {
+        let names = [Some(MODEL_FILE), two.then_some(PARTNER_FILE)];
+        names.into_iter().flatten().map(|name| Ok((name, sha256_of_file(&self.path.join(name))?))).collect()
+    }
+
+    /// Refuses a finished run whose models are no longer those that its report measured.
+    fn check_models(&self) -> Result<()> {
+        let report = fs::read(self.report()).map_err(Error::io("read", self.report()))?;
+        let report: serde_json::Value = serde_json::from_slice(&report).unwrap_or_default();
+        for name in [MODEL_FILE, PARTNER_FILE] {
+            // An earlier version has not kept it.
+            let Some(expected) = report.pointer(&format!("/sha256/{name}")) else { continue };
+            let path = self.path.join(name);
+            let what = match sha256_of_file(&path) {
+                Ok(found) if *expected == found => continue,
+                Ok(_) => "is not the model that report.json measured (by its sha256)",
+                Err(_) => "cannot be read, and report.json measured it",
+            };
+            return Err(Error::file(
+                &path,
+                format!("{what}; bring it back, or start afresh with `--overwrite`"),
+            ));
+        }
+        Ok(())
     }
 
     /// The checkpoint of gradient training.
@@ -212,8 +281,8 @@ impl RunFolder {
     pub fn fold_run(&self, name: &str) -> Result<RunFolder> {
         let path = self.fold_runs().join(name);
         let checkpoints = path.join(CHECKPOINTS);
-        fs::create_dir_all(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
-        Ok(RunFolder::of(path))
+        files::create_folders(&checkpoints).map_err(Error::io("create the folder", &checkpoints))?;
+        Ok(RunFolder { lock: self.lock.clone(), ..RunFolder::of(path) })
     }
 
     /// The same folder for a training whose model may not be the one that is kept: it stays among
@@ -224,10 +293,8 @@ impl RunFolder {
 
     /// Removes the files that the methods of a race keep for resuming.
     pub fn drop_fold_runs(&self) -> Result<()> {
-        match self.fold_runs() {
-            path if path.exists() => fs::remove_dir_all(&path).map_err(Error::io("remove", &path)),
-            _ => Ok(()),
-        }
+        let path = self.fold_runs();
+        files::remove_folder(&path).map_err(Error::io("remove", &path))
     }
 
     fn fold_runs(&self) -> PathBuf {
@@ -274,12 +341,15 @@ impl RunFolder {
 
     /// Appends a row to `metrics.jsonl`, written through to the disk.
     pub fn append_metrics(&self, row: &EpochRow) -> Result<()> {
+        self.check_lock()?;
         let path = self.path.join(METRICS);
-        let mut file =
-            OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io("open", &path))?;
-        file.write_all(line(row)?.as_bytes())
-            .and_then(|()| file.sync_data())
-            .map_err(Error::io("write", &path))
+        let line = line(row)?;
+        let append = || {
+            let mut file = files::append(&path)?;
+            file.write_all(line.as_bytes())?;
+            file.sync()
+        };
+        append().map_err(Error::io("write", &path))
     }
 
     fn is_used(&self) -> bool {
@@ -309,8 +379,8 @@ impl RunFolder {
     /// Removes the files that a run writes, and nothing else.
     fn clear(&self) -> Result<()> {
         for path in self.files() {
-            if path.is_file() {
-                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            if !path.is_dir() || path.is_symlink() {
+                files::remove(&path).map_err(Error::io("remove", &path))?;
             }
         }
         self.drop_fold_runs()?;
@@ -324,7 +394,7 @@ impl RunFolder {
         for folder in [self.path.clone(), self.path.join(CHECKPOINTS)] {
             for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
                 if files.iter().any(|file| is_temporary_of(file, &path)) {
-                    let _ = fs::remove_file(path);
+                    let _ = files::remove(&path);
                 }
             }
         }

@@ -261,6 +261,7 @@ fn one_epoch(
     // The model before the checkpoint: a run killed between the two repeats the epoch and writes
     // the same model again.
     if is_best {
+        job.folder.check_lock()?;
         state.with_average(|| write_model(&job.folder.model(), network, job.card))?;
     }
     let TrainingProgress { linear_head, .. } = std::mem::take(&mut state.progress);

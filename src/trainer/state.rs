@@ -46,6 +46,7 @@ impl State {
     }
 
     pub fn save(&self, job: &TrainingJob, network: &Network) -> Result<()> {
+        job.folder.check_lock()?;
         let State { optimizer, ema, progress, scale, most_at_once } = self;
         let progress = TrainingProgress {
             loss_scale: scale.as_ref().map(LossScale::state).transpose()?,

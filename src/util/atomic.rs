@@ -4,15 +4,16 @@
 //! them are written. A failure before that (a full disk, an error, a panic) leaves the old file
 //! untouched and removes the temporary; only `kill -9` and a power cut can leave one behind.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
+use std::hash::{BuildHasher, Hasher as _};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use crate::error::{Error, Result};
 use crate::util::digest::Hasher;
+use crate::util::files::{self, OwnFile};
 
 /// Longer names leave no room for the temporary's own letters (file systems allow 255 bytes).
 const LONGEST_PREFIX: usize = 200;
@@ -23,39 +24,65 @@ const LONGEST_PREFIX: usize = 200;
 pub struct AtomicFile {
     /// The path as the user gave it, for error messages.
     path: PathBuf,
-    /// The path with links followed, so that a link stays a link.
+    /// The path that is replaced.
     target: PathBuf,
-    writer: BufWriter<NamedTempFile>,
+    // Before the temporary: closed, and then removed.
+    writer: BufWriter<OwnFile>,
+    temporary: Temporary,
+}
+
+/// The name of a temporary, which goes with this.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // In its place it is no longer there.
+        let _ = files::remove(&self.0);
+    }
 }
 
 impl AtomicFile {
-    /// Starts a file that will replace `path`. Missing parent folders are created.
+    /// Starts a file that will replace `path`, which the user has named: a link of the user's stays
+    /// a link. Missing parent folders are created.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder cannot be created or written to, [`Error::File`] if `path` is a
-    /// folder or not a regular file.
+    /// folder, not a regular file, or another user's link.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let target = resolve(path)?;
+        Self::beside(path, resolve(path)?)
+    }
+
+    /// As [`AtomicFile::create`], for a name that the program has chosen: a link is replaced, since
+    /// others can put one where they expect this name.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create_own(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        match fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+            true => Self::beside(path, path.into()),
+            false => Self::create(path),
+        }
+    }
+
+    fn beside(path: &Path, target: PathBuf) -> Result<Self> {
         let folder = match target.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-        let temporary = temporary(&target, folder).map_err(Error::io("write", path))?;
-        if let Ok(old) = fs::metadata(&target) {
-            // Keep the old file's permissions. Some file systems have no modes.
-            let _ = temporary.as_file().set_permissions(old.permissions());
-        }
-        Ok(Self { path: path.into(), target, writer: BufWriter::with_capacity(1 << 18, temporary) })
+        files::create_folders(folder).map_err(Error::io("create the folder", folder))?;
+        let (temporary, file) = temporary(&target, folder).map_err(Error::io("write", path))?;
+        file.take_permissions_of(&target);
+        Ok(Self { path: path.into(), target, writer: BufWriter::with_capacity(1 << 18, file), temporary })
     }
 
-    /// Replaces the file at `path` by these bytes.
+    /// Replaces a file of the program's own at `path` by these bytes.
     ///
     /// # Errors
-    /// As [`AtomicFile::create`] and [`AtomicFile::commit`].
+    /// As [`AtomicFile::create_own`] and [`AtomicFile::commit`].
     pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
-        let mut file = Self::create(path)?;
+        let mut file = Self::create_own(path)?;
         file.write_all(bytes).map_err(|error| file.error(error))?;
         file.commit()
     }
@@ -87,19 +114,12 @@ impl AtomicFile {
     pub fn commit_all(files: impl IntoIterator<Item = Self>) -> Result<()> {
         let mut ready = Vec::new();
         for mut file in files {
-            file.writer.flush().map_err(|error| file.error(error))?;
-            match file.writer.get_ref().as_file().sync_all() {
-                // Some network and FUSE file systems do not support sync.
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                result => result.map_err(|error| file.error(error))?,
-            }
+            let written = file.writer.flush().and_then(|()| file.writer.get_ref().sync());
+            written.map_err(|error| file.error(error))?;
             ready.push(file);
         }
-        for Self { path, target, writer } in ready {
-            let temporary =
-                writer.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
-            temporary.persist(&target).map_err(|error| Error::io("write", &path)(error.error))?;
-            sync_folder(&target);
+        for file in &ready {
+            files::rename(&file.temporary.0, &file.target).map_err(|error| file.error(error))?;
         }
         Ok(())
     }
@@ -121,8 +141,16 @@ impl Seek for AtomicFile {
     }
 }
 
-/// Follows links, and refuses targets that a rename would destroy.
+/// Follows the user's links, and refuses targets that a rename would destroy.
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
+        && !files::may_follow(path).map_err(Error::io("write", path))?
+    {
+        return Err(Error::file(
+            path,
+            "is a link of another user's, who can choose what it stands for; name the file itself",
+        ));
+    }
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path.into()),
@@ -141,22 +169,24 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).map_err(Error::io("write", path))
 }
 
-fn temporary(target: &Path, folder: &Path) -> io::Result<NamedTempFile> {
+/// A new file beside `target`, under a name that nobody can expect.
+fn temporary(target: &Path, folder: &Path) -> io::Result<(Temporary, OwnFile)> {
     let mut prefix = OsString::from(".");
     match target.file_name() {
         Some(name) if name.len() <= LONGEST_PREFIX => prefix.push(name),
         _ => prefix.push("tl"),
     }
-    prefix.push(".");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The default mode of a new file, before the umask; temporaries are private by default.
-        builder.permissions(fs::Permissions::from_mode(0o666));
+    loop {
+        // The standard library seeds these from the system's random numbers.
+        let random = RandomState::new().build_hasher().finish();
+        let mut name = prefix.clone();
+        name.push(format!(".{random:016x}.tmp"));
+        let path = folder.join(name);
+        match files::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|file| (Temporary(path), file)),
+        }
     }
-    builder.tempfile_in(folder)
 }
 
 /// A fixed hidden name beside `target`: `.x.npy.partial`.
@@ -183,18 +213,10 @@ pub fn is_temporary_of(target: &Path, path: &Path) -> bool {
         && name.strip_prefix(&format!(".{target_name}.")).is_some_and(|rest| rest.ends_with(".tmp"))
 }
 
-/// Syncs the folder, without which the new name may not survive a power cut; not every system
-/// supports it.
-pub(crate) fn sync_folder(path: &Path) {
-    if let Some(folder) = path.parent() {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder)
@@ -260,10 +282,16 @@ mod tests {
         fs::write(&path, b"old").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         symlink("x", &link).unwrap();
-        AtomicFile::write(&link, b"new").unwrap();
+        let mut file = AtomicFile::create(&link).unwrap();
+        file.write_all(b"new").unwrap();
+        file.commit().unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        // A name that the program has chosen is not written through.
+        AtomicFile::write(&link, b"newer").unwrap();
+        assert!(!link.is_symlink());
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&link).unwrap()), (b"new".into(), b"newer".into()));
         // A new file gets the umask's default permissions.
         AtomicFile::write(folder.path().join("a"), b"").unwrap();
         fs::write(folder.path().join("b"), b"").unwrap();

@@ -1,7 +1,8 @@
-//! Signals, locks, seeds, digests, and files that appear whole.
+//! Signals, locks, seeds, digests, what is written to disk, and files that appear whole.
 
 pub mod atomic;
 pub mod digest;
+pub mod files;
 pub mod json;
 pub mod lock;
 pub mod random;

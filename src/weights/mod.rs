@@ -2,12 +2,13 @@
 //!
 //! [`source`] resolves `--model` and `--weights`. [`download`] brings torchvision's files into
 //! PyTorch's cache, and `installed` finds other files there. [`checkpoint`] reads the containers
-//! that PyTorch writes. [`load`] copies a state dict into a [`Network`] or reports every mismatch.
+//! that PyTorch writes. `kept` is for files to resume from. [`load`] copies a state dict into a [`Network`] or reports every mismatch.
 
 pub mod card;
 pub mod checkpoint;
 pub mod download;
 mod installed;
+mod kept;
 pub mod positions;
 pub mod source;
 mod write;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
+pub use self::kept::{read_kept, write_kept};
 pub use self::write::{write_model, write_tensors};
 
 use self::checkpoint::{Checkpoint, Dtype, RawTensor};

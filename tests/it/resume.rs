@@ -237,6 +237,106 @@ fn a_finished_run_is_left_alone() {
 }
 
 #[test]
+fn a_finished_run_is_known_by_the_digest_of_its_model() {
+    let lab = Lab::of("linear", 4);
+    lab.finetuned("run", &[]);
+    let good = lab.read("run/model.safetensors");
+    let sum = Command::new("sha256sum").arg(lab.path("run/model.safetensors")).output().unwrap();
+    let sum = String::from_utf8(sum.stdout).unwrap();
+    let sha256 = sum.split_whitespace().next().unwrap();
+    let report = lab.json("run/report.json");
+    assert_eq!(report["sha256"], serde_json::json!({ "model.safetensors": sha256 }));
+    let page = String::from_utf8(lab.read("run/report.html")).unwrap();
+    assert!(page.contains(&format!("<code>model.safetensors</code>: <code>{sha256}</code>")));
+    let resume = || lab.finetune("run", &[]).arg("--resume").run();
+    resume().expect(0).says(&["run is finished: nothing to do"]);
+    let mut bytes = good.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    lab.write("run/model.safetensors", &bytes);
+    let words =
+        "run/model.safetensors: is not the model that report.json measured (by its sha256); bring it back";
+    resume().expect(1).says(&[words, "`--overwrite`"]);
+    fs::remove_file(lab.path("run/model.safetensors")).unwrap();
+    resume().expect(1).says(&["run/model.safetensors: cannot be read, and report.json measured it"]);
+    lab.write("run/model.safetensors", &good);
+    resume().expect(0);
+    // Of two, both.
+    lab.write("r.yaml", crate::digits::recipe("full").replace("strategy: { method: full }", "strategy: {}"));
+    lab.finetuned("two", &["train.epochs=1"]);
+    let report = lab.json("two/report.json");
+    let names: Vec<&String> = report["sha256"].as_object().unwrap().keys().collect();
+    let partner = lab.path("two/beside.safetensors").exists();
+    let expected =
+        if partner { vec!["beside.safetensors", "model.safetensors"] } else { vec!["model.safetensors"] };
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn links_in_a_run_folder_are_not_written_through() {
+    use std::os::unix::fs::{lchown, symlink};
+    let lab = Lab::of("full", 4);
+    let sets = ["train.epochs=2"];
+    lab.write("mine", "mine");
+    fs::create_dir_all(lab.path("run")).unwrap();
+    let files = ["model.safetensors", "metrics.jsonl", "report.json", "report.html", "plan.yaml"];
+    for name in files {
+        symlink("../mine", lab.path(&format!("run/{name}"))).unwrap();
+    }
+    symlink("../../mine", lab.path("run/.lock")).unwrap();
+    lab.finetune("run", &sets)
+        .arg("--overwrite")
+        .run()
+        .expect(1)
+        .says(&[".lock is a link, and is not written"]);
+    fs::remove_file(lab.path("run/.lock")).unwrap();
+    lab.finetune("run", &sets).arg("--overwrite").run().expect(0);
+    for name in files {
+        assert!(!lab.path(&format!("run/{name}")).is_symlink(), "{name}");
+    }
+    assert_eq!(lab.read("mine"), b"mine");
+    // The user's own link to a folder for what is kept is followed; another user's is not.
+    fs::remove_dir_all(lab.path("run/checkpoint")).unwrap();
+    fs::create_dir_all(lab.path("disk/race")).unwrap();
+    lab.write("disk/race/mine", "mine");
+    symlink("../disk", lab.path("run/checkpoint")).unwrap();
+    if lchown(lab.path("run/checkpoint"), Some(54_321), None).is_err() {
+        eprintln!("skipped: a link of another user's can only be made by root");
+        return;
+    }
+    lab.finetune("run", &sets)
+        .arg("--overwrite")
+        .run()
+        .expect(1)
+        .says(&["checkpoint: is a link of another user's"]);
+    assert_eq!(lab.read("disk/race/mine"), b"mine");
+    lchown(lab.path("run/checkpoint"), Some(0), None).unwrap();
+    fs::remove_dir_all(lab.path("disk/race")).unwrap();
+    lab.finetune("run", &sets).arg("--overwrite").run().expect(0);
+    assert!(lab.path("disk/last.safetensors").exists());
+    // A folder of another user's is said to be one.
+    lchown(lab.path("run"), Some(54_321), None).unwrap();
+    let run = lab.finetune("run", &sets).arg("--overwrite").run();
+    run.says(&["the run folder run is another user's, who can change what this run writes"]);
+}
+
+#[test]
+fn a_run_whose_folder_was_moved_does_not_write_into_the_next_one() {
+    let lab = Lab::of("full", 4);
+    let mut child = lab.finetune("run", &["train.epochs=300"]).spawn();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("epoch   1/300") && !said.contains("epoch 1/300") && !said.contains("  1/300") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    fs::rename(lab.path("run"), lab.path("moved")).unwrap();
+    fs::create_dir(lab.path("run")).unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    let run = Run { stderr: said, ..Run::from(child.wait_with_output().unwrap()) };
+    run.expect(1).says(&["run: its lock has gone: the folder was moved or emptied"]);
+    assert_eq!(names(&lab.path("run")), Vec::<String>::new());
+}
+
+#[test]
 fn a_used_folder_is_refused_and_overwritten_on_request() {
     let lab = Lab::of("linear", 4);
     lab.write("run/mine.txt", "not a run's");
@@ -266,8 +366,10 @@ fn damaged_checkpoints_are_told_and_not_trusted() {
     let half = &good[..good.len() / 2];
     let mut header = good.clone();
     header[40] ^= 0xff;
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
     let other = fs::read(crate::program::repository("data/shufflenet_v2_x0_5-letters.safetensors")).unwrap();
-    for bytes in [half, &header, &other, b"", b"<html>"] {
+    for bytes in [half, &header, &flipped, &other, b"", b"<html>"] {
         lab.write("run/checkpoint/last.safetensors", bytes);
         let run = lab.finetune("run", &sets).arg("--resume").run().expect(1);
         run.says(&["last.safetensors", "--overwrite"]);

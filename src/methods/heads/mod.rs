@@ -113,6 +113,7 @@ impl Context<'_> {
             card.reads = network.head_reading_names();
             linear::set_head(network, weight, bias, None)?;
         }
+        self.folder.check_lock()?;
         write_model(&self.folder.model(), network, &card)
     }
 

@@ -30,7 +30,7 @@ use parquet::schema::types::ColumnPath;
 
 pub(super) use self::features::FORMAT as FEATURES;
 pub(super) use self::predictions::FORMAT as PREDICTIONS;
-use super::partial::{Lengths, Part, Partial, Places};
+use super::partial::{Extent, Extents, Part, Partial, Places};
 use super::rows::RowFile;
 use crate::error::{Error, Result};
 
@@ -144,12 +144,12 @@ impl ParquetFile {
 }
 
 impl RowFile for ParquetFile {
-    fn settle(&mut self, lengths: &mut Lengths) -> Result<()> {
-        self.data.settle(lengths)?;
-        self.groups.settle(lengths)?;
-        self.rows.settle(lengths)?;
+    fn settle(&mut self, files: &mut Extents) -> Result<()> {
+        self.data.settle(files)?;
+        self.groups.settle(files)?;
+        self.rows.settle(files)?;
         if self.closed {
-            lengths.insert(self.rows.name().into(), 0);
+            files.insert(self.rows.name().into(), Extent::default());
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ impl RowFile for ParquetFile {
         self.data.put(&end)?;
         self.data.put(&(end.len() as u32).to_le_bytes())?;
         self.data.put(MAGIC)?;
-        places.put.push((self.data.name().into(), String::new()));
+        places.put(self.data.name(), "");
         Ok(())
     }
 }

@@ -1,34 +1,37 @@
 //! An output under construction that outlives its process.
 //!
 //! Rows go to files in a hidden folder beside the output, `.FILE.partial`, as soon as they are
-//! ready. A journal in it records the length of each file with the complete rows of a number of
-//! images. A resumed run cuts the files to those lengths and appends. At the end the files are put
-//! in place.
+//! ready. A journal in it records the length and the checksum of each file with the complete rows of
+//! a number of images. A resumed run reads the files again, cuts them to the last lengths whose
+//! bytes are there, and appends. At the end the files are put in place.
 //!
-//! A line of the journal is written after the bytes that it describes, and ends with a line end:
-//! after `kill -9` or on a full disk the last whole line is true. After a power cut, recognised by
-//! the boot's identity, only lines with synced bytes count.
+//! A line of the journal is written after the bytes that it describes: after `kill -9` or on a full
+//! disk the last whole line is true. After a power cut at least the last line is with synced bytes.
 
 mod journal;
 mod part;
 mod place;
+#[cfg(test)]
+mod tests;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use self::journal::OutputProgress;
-pub(super) use self::journal::{Lengths, Places};
+pub(super) use self::journal::{Extent, Extents};
 pub(super) use self::part::Part;
+pub(super) use self::place::Places;
 
-use self::journal::{JOURNAL, LONGEST_JOURNAL, line, new_journal, read_journal, sync};
-use self::place::{finished, place};
+use self::journal::{JOURNAL, Kept, LONGEST_JOURNAL, line, new_journal, read_journal};
+use self::place::{are_there, finished, place};
 use super::JobIdentity;
 use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
 use crate::util::atomic::{hidden, resolve};
+use crate::util::files::{self, OwnFile};
 use crate::util::lock::{Lock, Taken};
 
 /// Interval of journal entries: the most work that `kill -9` loses.
@@ -38,6 +41,10 @@ const COMMIT: Duration = Duration::from_millis(50);
 const SYNC: Duration = Duration::from_secs(10);
 
 const LOCK: &str = "lock";
+
+const DAMAGED: &str =
+    "the rows of an earlier run are lost, because the first line of their journal is damaged";
+
 /// State of an output.
 pub enum Begun {
     /// The output is complete.
@@ -55,7 +62,7 @@ pub struct Partial {
     /// The path with links followed.
     target: PathBuf,
     folder: PathBuf,
-    journal: File,
+    journal: OwnFile,
     job: JobIdentity,
     progress: OutputProgress,
     /// Bytes added to the journal.
@@ -63,8 +70,9 @@ pub struct Partial {
     committed: Instant,
     synced: Instant,
     started_over: Option<u64>,
+    lost: Option<String>,
     /// Held while this process writes.
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Partial {
@@ -72,8 +80,9 @@ impl Partial {
     /// to write the rest.
     ///
     /// # Errors
-    /// [`Error::Usage`] if another job's output is there; [`Error::Io`] and [`Error::File`] if
-    /// `path` cannot be written, or another process is writing it.
+    /// [`Error::Usage`] if the output of another job or of an earlier version is there;
+    /// [`Error::Io`] and [`Error::File`] if `path` cannot be written, or another process is writing
+    /// it, or another user could.
     pub fn begin(path: &Path, job: &JobIdentity, resume: bool) -> Result<Begun> {
         let target = resolve(path)?;
         let folder = hidden(&target, ".partial");
@@ -82,8 +91,9 @@ impl Partial {
         }
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
+        files::create_folders(parent).map_err(Error::io("create the folder", parent))?;
         let writing = || Error::io("write", path);
+        files::own_folder(&folder).map_err(writing())?;
         let lock = match Lock::take(&folder.join(LOCK)).map_err(writing())? {
             Taken::Ours(lock) => lock,
             Taken::Theirs(holder) => {
@@ -91,14 +101,21 @@ impl Partial {
                 return Err(Error::file(path, message));
             }
         };
-        let (begun, started_over) = match read_journal(&folder) {
-            None => (OutputProgress::default(), None),
-            Some((header, progress)) if resume => {
-                same_job(path, &header.job, job)?;
-                (progress, None)
+        // Again, since the process that had it may have removed it.
+        files::own_folder(&folder).map_err(writing())?;
+        let kept = read_journal(&folder, |places| are_there(path, &folder, places)).map_err(writing())?;
+        let (begun, started_over, lost) = match kept {
+            Kept::Nothing => (OutputProgress::default(), None, None),
+            Kept::Unchecked if resume => return Err(unchecked(path)),
+            Kept::Damaged if resume => (OutputProgress::default(), None, Some(DAMAGED.into())),
+            Kept::Unchecked | Kept::Damaged => (OutputProgress::default(), None, None),
+            Kept::Rows { job: was, progress, lost } if resume => {
+                same_job(path, &was, job)?;
+                (*progress, None, lost)
             }
-            Some((_, progress)) => {
-                (OutputProgress::default(), Some(progress.images).filter(|&images| images > 0))
+            Kept::Rows { progress, .. } => {
+                let images = Some(progress.images).filter(|&images| images > 0);
+                (OutputProgress::default(), images, None)
             }
         };
         if let Some(places) = &begun.places {
@@ -122,7 +139,8 @@ impl Partial {
             committed: now,
             synced: now,
             started_over,
-            _lock: lock,
+            lost,
+            lock,
         })))
     }
 
@@ -136,11 +154,16 @@ impl Partial {
         self.started_over
     }
 
+    /// What an earlier run had done that cannot be gone on with, if anything: a phrase.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
     /// `N images are done and their rows kept in …`, if there are any.
     pub fn kept(&self) -> Option<String> {
-        let OutputProgress { images, lengths, .. } = &self.progress;
+        let OutputProgress { images, files, .. } = &self.progress;
         let done = counted(*images as usize, "image is done", "images are done");
-        let size = megabytes(lengths.values().sum());
+        let size = megabytes(files.values().map(|extent| extent.length).sum());
         let whole =
             format!("{done}, whose rows ({size}) are kept in {}", shown_beside(&self.path, &self.folder));
         (*images > 0).then_some(whole)
@@ -148,8 +171,14 @@ impl Partial {
 
     /// Opens a file for appending, cut to its length in the journal.
     pub(super) fn part(&self, name: &'static str) -> Result<Part> {
-        let length = self.progress.lengths.get(name).copied().unwrap_or(0);
-        Part::open(&self.path, &self.folder, name, length)
+        self.part_after(name, 0)
+    }
+
+    /// As [`Partial::part`], for a file whose first `head` bytes are written at the end.
+    pub(super) fn part_after(&self, name: &'static str, head: u64) -> Result<Part> {
+        let nothing = Extent { head, ..Extent::default() };
+        let extent = self.progress.files.get(name).copied().unwrap_or(nothing);
+        Part::open(&self.path, &self.folder, name, extent)
     }
 
     /// Whether it is time for [`Partial::commit`]. The first rows are recorded at once: a disk may
@@ -165,13 +194,13 @@ impl Partial {
 
     /// Records that everything up to `progress` is written, and whether it was synced.
     pub(super) fn commit(&mut self, progress: OutputProgress, synced: bool) -> Result<()> {
-        let progress = OutputProgress { synced, ..progress };
         let line = line(&progress);
         self.journal.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))?;
         self.noted += line.len();
         self.committed = Instant::now();
         if synced {
-            sync(&self.journal).map_err(Error::io("write", &self.path))?;
+            self.check_lock()?;
+            self.journal.sync().map_err(Error::io("write", &self.path))?;
             self.synced = self.committed;
         }
         if synced && self.noted > LONGEST_JOURNAL {
@@ -183,8 +212,23 @@ impl Partial {
         Ok(())
     }
 
+    /// The files of another process may be where this one's were.
+    fn check_lock(&self) -> Result<()> {
+        match self.lock.is_held() {
+            true => Ok(()),
+            false => Err(Error::file(
+                &self.path,
+                format!(
+                    "its rows in {} have been moved or removed meanwhile; run it again to start over",
+                    shown_beside(&self.path, &self.folder)
+                ),
+            )),
+        }
+    }
+
     /// Puts the files in place; they are already synced.
-    pub(super) fn complete(mut self, progress: OutputProgress, places: Places) -> Result<OutputProgress> {
+    pub(super) fn complete(mut self, progress: OutputProgress, mut places: Places) -> Result<OutputProgress> {
+        places.read_digests(&self.folder).map_err(Error::io("read back", &self.path))?;
         self.commit(OutputProgress { places: Some(places.clone()), ..progress }, true)?;
         place(&self.path, &self.target, &self.folder, &self.job, &self.progress, &places)?;
         Ok(self.progress.clone())
@@ -193,8 +237,8 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if self.progress.images == 0 {
-            let _ = fs::remove_dir_all(&self.folder);
+        if self.progress.images == 0 && self.lock.is_held() {
+            let _ = files::remove_folder(&self.folder);
         }
     }
 }
@@ -211,12 +255,20 @@ fn same_job(path: &Path, was: &JobIdentity, is: &JobIdentity) -> Result<()> {
     }
 }
 
+fn unchecked(path: &Path) -> Error {
+    Error::usage(format!(
+        "cannot go on with {}: an earlier version of tl kept its rows, without checksums to tell whether they are \
+         all there; to start over, leave `--resume` out",
+        path_text(path)
+    ))
+}
+
 /// Removes everything but the lock.
 fn clear(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_name() != LOCK {
-            fs::remove_file(entry.path())?;
+            files::remove(&entry.path())?;
         }
     }
     Ok(())

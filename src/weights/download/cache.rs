@@ -1,9 +1,10 @@
 //! The cache folder of weights.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use crate::error::{Error, Result};
+use crate::util::files;
 
 /// `{torch or cache/torch or home/.cache/torch}/hub/checkpoints`, as in `torch/hub.py`.
 pub(super) fn folder(
@@ -41,7 +42,7 @@ pub(super) fn create(folder: &Path) -> Result<()> {
         }
         _ => Error::io("create the folder", folder)(error),
     };
-    fs::create_dir_all(folder).map_err(explain)?;
+    files::create_folders(folder).map_err(explain)?;
     // Checked by writing: permissions, mounts and quotas all matter.
     tempfile::tempfile_in(folder).map(drop).map_err(explain)
 }

@@ -1,16 +1,16 @@
 //! `NAME.partial`: an incomplete download, held by one process at a time.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::TryLockError;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::util::digest::Hasher;
-use crate::util::lock::is_still_at;
+use crate::util::files::{self, OwnFile};
 
 /// The bytes of a file so far, and their digest.
 pub(super) struct Partial {
-    file: File,
+    file: OwnFile,
     path: PathBuf,
     hasher: Hasher,
     len: u64,
@@ -28,15 +28,13 @@ pub(super) enum Hold {
 
 impl Partial {
     /// Locks the partial file at `path` without waiting; creates it if missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written, or is a link; [`Error::File`] if another user has left
+    /// it, which is not known before that user's process has ended.
     pub(super) fn try_hold(path: &Path) -> Result<Hold> {
         loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)
-                .map_err(Error::io("write", path))?;
+            let (mut file, own) = files::open_lock(path).map_err(Error::io("write", path))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Hold::Taken),
@@ -46,8 +44,15 @@ impl Partial {
             }
             // Between opening and locking, the previous holder may have put the file in place or
             // deleted it: then the locked file is no longer the one at the path.
-            if !is_still_at(&file, path) {
+            if !file.is_at(path) {
                 continue;
+            }
+            if !own {
+                return Err(Error::file(
+                    path,
+                    "is another user's download that was stopped, or has a second name; have it removed, or set \
+                     TORCH_HOME to a folder of your own",
+                ));
             }
             let mut hasher = Hasher::new();
             let len = hasher.update_from(&mut file).map_err(Error::io("read", path))?;
@@ -93,28 +98,25 @@ impl Partial {
 
     /// Puts the file in place, durably and atomically, replacing any existing one.
     pub(super) fn place(self, target: &Path) -> Result<()> {
-        self.file.sync_all().map_err(Error::io("write", &self.path))?;
-        fs::rename(&self.path, target).map_err(Error::io("write", target))?;
-        if let Some(folder) = target.parent().and_then(|folder| File::open(folder).ok()) {
-            // The name survives a power cut only with the folder's own sync; not every system
-            // supports it.
-            let _ = folder.sync_all();
+        if !self.file.is_at(&self.path) {
+            return Err(Error::file(&self.path, "was moved or removed while it was written; run it again"));
         }
-        Ok(())
+        self.file.sync().map_err(Error::io("write", &self.path))?;
+        files::rename(&self.path, target).map_err(Error::io("write", target))
     }
 
     /// Deletes the file.
     pub(super) fn discard(self) {
         // If that fails, the digest is found wrong again, and the download starts over.
-        let _ = fs::remove_file(&self.path);
+        let _ = files::remove(&self.path);
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
         // A server that never answered leaves no file. The lock is still ours.
-        if self.len == 0 {
-            let _ = fs::remove_file(&self.path);
+        if self.len == 0 && self.file.is_at(&self.path) {
+            let _ = files::remove(&self.path);
         }
     }
 }

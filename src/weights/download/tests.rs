@@ -210,6 +210,40 @@ fn an_earlier_runs_part_is_gone_on_with() {
 }
 
 #[test]
+fn a_part_is_not_written_through_a_link_nor_if_it_is_another_users() {
+    let (content, name) = file(5_000);
+    let served = content.clone();
+    let server = Server::start(move |_, range| Answer::file(&served, range));
+    let cache = TempDir::new().unwrap();
+    let source = source(&server.base, &cache);
+    fs::create_dir_all(&source.cache).unwrap();
+    let (mine, part) = (cache.path().join("mine"), source.cache.join(format!("{name}.partial")));
+    fs::write(&mine, "mine").unwrap();
+    std::os::unix::fs::symlink(&mine, &part).unwrap();
+    let message = source.fetch(&name, &Silent).unwrap_err().to_string();
+    assert!(message.contains(".partial is a link, and is not written through"), "{message}");
+    fs::remove_file(&part).unwrap();
+    fs::hard_link(&mine, &part).unwrap();
+    let message = source.fetch(&name, &Silent).unwrap_err().to_string();
+    assert!(message.contains("or has a second name"), "{message}");
+    fs::remove_file(&part).unwrap();
+    fs::write(&part, "theirs").unwrap();
+    let given = std::os::unix::fs::chown(&part, Some(54_321), None).is_ok();
+    if given {
+        let message = source.fetch(&name, &Silent).unwrap_err().to_string();
+        assert!(message.contains("is another user's download that was stopped"), "{message}");
+        assert_eq!(fs::read(&part).unwrap(), b"theirs");
+        // A complete file of another user's is read as any.
+        fs::write(source.cache.join(&name), &content).unwrap();
+        std::os::unix::fs::chown(source.cache.join(&name), Some(54_321), None).unwrap();
+        source.fetch(&name, &Silent).unwrap();
+    } else {
+        eprintln!("skipped: a file of another user's can only be made by root");
+    }
+    assert_eq!(fs::read(&mine).unwrap(), b"mine");
+}
+
+#[test]
 fn a_complete_part_needs_no_network() {
     let (content, name) = file(5_000);
     let cache = TempDir::new().unwrap();
