@@ -4,10 +4,15 @@
 //! logits. An image is decoded once, and resized once for each scale and preprocessing, whatever
 //! the number of networks and crops. Views of several images share a batch.
 
-use std::collections::BTreeMap;
+mod classes;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
+
+pub use classes::match_classes;
 
 use super::measure::{count, labels_of};
 use crate::data::Sample;
@@ -20,9 +25,6 @@ use crate::inference::Inference;
 use crate::models::{Folding, Network, Tap, channels_last};
 use crate::preprocess::{DecodeLimits, Fit, Picture, Preprocessing, Views, Window};
 use crate::stats::metrics::{Counter, Evaluation};
-use crate::text::look_alikes::{alike, unseen};
-use crate::text::suggest::quoted;
-use crate::text::words::{counted, first_few, shown};
 use crate::util::signal::Signals;
 
 /// A network whose probabilities are averaged.
@@ -329,244 +331,4 @@ fn inputs(
 /// Number of values in one view.
 fn length(preprocessing: &Preprocessing) -> usize {
     3 * (preprocessing.crop_size as usize).pow(2)
-}
-
-/// Matches the classes of a network to those of the first: equal by position (`None`), or by name,
-/// as the index of each in `found`. The error says how they differ.
-pub fn match_classes(wanted: &[String], found: &[String]) -> Result<Option<Vec<i64>>, String> {
-    if wanted == found {
-        return Ok(None);
-    }
-    let places = |names: &[String]| -> BTreeMap<String, i64> { names.iter().cloned().zip(0..).collect() };
-    let (first, second) = (places(wanted), places(found));
-    let lacks = |names: &[String], others: &BTreeMap<String, i64>| -> Vec<String> {
-        names.iter().filter(|name| !others.contains_key(*name)).cloned().collect()
-    };
-    let (missing, extra) = (lacks(wanted, &second), lacks(found, &first));
-    if !missing.is_empty() || !extra.is_empty() {
-        let part = |what: &str, names: &[String]| match names.is_empty() {
-            true => format!("{what} none"),
-            false => format!("{what} {}", first_few(names)),
-        };
-        return Err(format!(
-            "{} and {}; {}, {}{}",
-            wanted.len(),
-            counted(found.len(), "class", "classes"),
-            part("only the first has:", &missing),
-            part("only the second has:", &extra),
-            looking_alike(&missing, &extra)
-        ));
-    }
-    let twice = |names: &[String], places: &BTreeMap<String, i64>| {
-        let again = |(place, name): (i64, &String)| (places.get(name) != Some(&place)).then(|| shown(name));
-        (0..).zip(names).find_map(again)
-    };
-    if let Some(name) = twice(wanted, &first).or_else(|| twice(found, &second)) {
-        return Err(format!(
-            "the same names in another order, and {} more than once, so that they cannot be matched",
-            quoted(&[name])
-        ));
-    }
-    Ok(Some(wanted.iter().filter_map(|name| second.get(name).copied()).collect()))
-}
-
-/// That a class that only the first has looks like one that only the second has.
-fn looking_alike(missing: &[String], extra: &[String]) -> String {
-    let differ = |name: &String| {
-        let other = alike(name, extra.iter().map(String::as_str))?;
-        let (here, there) = unseen(name, other)?;
-        Some(format!("; \"{}\" of the first has {here} where that of the second has {there}", shown(name)))
-    };
-    missing.iter().find_map(differ).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::models::{Fill, find};
-    use crate::preprocess::{Crops, Interpolation, RgbImage};
-
-    fn names(text: &str) -> Vec<String> {
-        text.split(' ').map(str::to_string).collect()
-    }
-
-    #[test]
-    fn classes_are_matched_by_place_or_by_name() {
-        assert_eq!(match_classes(&names("a b c"), &names("a b c")), Ok(None));
-        assert_eq!(match_classes(&names("a a c"), &names("a a c")), Ok(None));
-        assert_eq!(match_classes(&names("a b c"), &names("c a b")), Ok(Some(vec![1, 2, 0])));
-        assert_eq!(
-            match_classes(&names("a b c"), &names("c a d")).unwrap_err(),
-            "3 and 3 classes; only the first has: b, only the second has: d"
-        );
-        assert_eq!(
-            match_classes(&names("a b"), &names("b a c")).unwrap_err(),
-            "2 and 3 classes; only the first has: none, only the second has: c"
-        );
-        assert_eq!(
-            match_classes(&names("a Caf\u{e9}"), &names("a Cafe\u{301}")).unwrap_err(),
-            "2 and 2 classes; only the first has: Caf\u{e9}, only the second has: Cafe\u{301}; \"Caf\u{e9}\" of the first has \
-             U+00E9 (NFC) where that of the second has U+0065 U+0301 (NFD)"
-        );
-        assert!(match_classes(&names("a b a"), &names("b a a")).unwrap_err().contains("`a` more than once"));
-    }
-
-    /// A small network's preprocessing, with sides for ten crops and a second scale.
-    fn preset(crop_size: u32, mean: f32) -> Preprocessing {
-        Preprocessing {
-            resize_size: crop_size + 3,
-            crop_size,
-            interpolation: Interpolation::Bilinear,
-            mean: [mean; 3],
-            std: [0.25; 3],
-            fit: Fit::Crop,
-            pad_color: None,
-            white_level: None,
-        }
-    }
-
-    fn picture(index: usize) -> RgbImage {
-        let (width, height) = (50 + 7 * index as u32, 41);
-        let bytes = (0..width * height * 3).map(|byte| (byte * (index as u32 + 5) % 251) as u8);
-        RgbImage { width, height, data: bytes.collect() }
-    }
-
-    fn network(seed: u64) -> Network {
-        Network::new(find("shufflenet_v2_x0_5").unwrap(), 4, Device::Cpu, Fill::Initial { seed }).unwrap()
-    }
-
-    /// The average of an image, one view after the other, with crops and mirror images made
-    /// independently.
-    fn one_by_one(members: &[Member], scales: &[u32], image: &RgbImage) -> Vec<f64> {
-        let mut total = [0.; 4];
-        let mut count = 0.;
-        for member in members {
-            let crop = member.preprocessing.crop_size;
-            for &scale in scales {
-                // All of the resized image: a crop as large as its longer side, without the black
-                // margins.
-                let whole =
-                    Preprocessing { resize_size: scale, crop_size: 400, ..member.preprocessing.clone() };
-                let padded = whole.eval_pixels(image);
-                let height = scale;
-                let width = scale * image.width / image.height;
-                let (left, top) = ((400 - width) / 2, (400 - height) / 2);
-                let pixel = |x: u32, y: u32| {
-                    let start = ((top + y) * 400 + left + x) as usize * 3;
-                    &padded.data[start..start + 3]
-                };
-                let centre = |size: u32| (f64::from(size - crop) / 2.).round_ties_even() as u32;
-                let corners = [
-                    (0, 0),
-                    (width - crop, 0),
-                    (0, height - crop),
-                    (width - crop, height - crop),
-                    (centre(width), centre(height)),
-                ];
-                for mirrored in [false, true] {
-                    for (left, top) in corners {
-                        let places = (0..crop).flat_map(|y| (0..crop).map(move |x| (left + x, top + y)));
-                        let data = places
-                            .flat_map(|(x, y)| pixel(if mirrored { width - 1 - x } else { x }, y).to_vec())
-                            .collect();
-                        let crop_of = RgbImage { width: crop, height: crop, data };
-                        let mut values = vec![0.; crop_of.data.len()];
-                        member.preprocessing.normalise_pixels(&crop_of, [0.; 3], &mut values);
-                        let side = i64::from(crop);
-                        let input = Tensor::from_slice(&values).reshape([1, 3, side, side]);
-                        let said = |network: &Network| {
-                            network.read(&input, Tap::Logits).unwrap().softmax(1, Kind::Double).flatten(0, 1)
-                        };
-                        let mut shares = said(member.network);
-                        if let Some((second, weight)) = member.partner {
-                            shares = shares * (1. - weight) + said(second) * weight;
-                        }
-                        let shares = Vec::<f64>::try_from(shares);
-                        for (class, weight) in shares.unwrap().into_iter().enumerate() {
-                            let place = match &member.order {
-                                Some(order) => order.iter().position(|&p| p == class as i64).unwrap(),
-                                None => class,
-                            };
-                            total[place] += weight;
-                        }
-                        count += 1.;
-                    }
-                }
-            }
-        }
-        total.iter().map(|weight| weight / count).collect()
-    }
-
-    #[test]
-    fn each_model_sees_what_its_own_preset_shows() {
-        let [first, second] = [preset(32, 0.5), preset(32, 0.1)];
-        let [squash, pad] = [Fit::Squash, Fit::Pad].map(|fit| first.with_fit(fit));
-        let other = second.with_fit(Fit::Pad);
-        let presets = [&first, &second, &squash, &pad, &other];
-        let image = picture(1);
-        let shown = inputs(&presets, &Views::default(), &Picture::Pixels(image.clone())).unwrap();
-        for (number, (preset, shown)) in presets.iter().zip(shown).enumerate() {
-            let mut values = vec![0.; length(preset)];
-            preset.normalise_pixels(&preset.eval_pixels(&image), [0.; 3], &mut values);
-            assert_eq!(shown.len(), 1);
-            assert!(shown[0].values == values, "preset {number}");
-        }
-    }
-
-    #[test]
-    fn the_average_equals_that_of_single_views_whatever_the_batches() {
-        let (networks, presets) =
-            ([1, 2, 3].map(network), [preset(32, 0.5), preset(40, 0.5), preset(32, 0.1)]);
-        let order = |index| (index == 2).then(|| vec![2, 0, 3, 1]);
-        let second = network(4);
-        let members: Vec<Member> = networks
-            .iter()
-            .zip(&presets)
-            .enumerate()
-            .map(|(index, (network, preprocessing))| Member {
-                network,
-                partner: (index > 0).then_some((&second, 0.3)),
-                preprocessing,
-                order: order(index),
-                precision: Precision::Fp32,
-                parts: BackOff::new(Device::Cpu),
-            })
-            .collect();
-        let views = Views { crops: Crops::Ten, scales: vec![47, 40] };
-        let expected: Vec<Vec<f64>> =
-            (0..3).map(|index| one_by_one(&members, &views.scales, &picture(index))).collect();
-        let mut worst = 0f64;
-        for batch_size in [1, 7, 64] {
-            let averaging = Averaging { members: &members, views: &views, batch_size, threads: 2 };
-            let (mut order, mut failures, mut checks) = (Vec::new(), Vec::new(), 0);
-            let run = averaging.run(
-                4,
-                4,
-                |index| if index == 3 { Err(Error::run("bad")) } else { Ok(Picture::Pixels(picture(index))) },
-                || {
-                    checks += 1;
-                    Ok(())
-                },
-                |index, _| {
-                    failures.push(index);
-                    Ok(())
-                },
-                |batch| {
-                    assert_eq!(batch.probabilities.size(), [batch.indices.len() as i64, 4]);
-                    let found = Vec::<f64>::try_from(batch.probabilities.to_kind(Kind::Double).flatten(0, 1));
-                    for (index, found) in batch.indices.iter().zip(found.unwrap().chunks(4)) {
-                        let errors = expected[*index].iter().zip(found).map(|(a, b)| (a - b).abs());
-                        worst = errors.fold(worst, f64::max);
-                        order.push(*index);
-                    }
-                    Ok(())
-                },
-            );
-            run.unwrap();
-            assert_eq!((order, failures), (vec![0, 1, 2], vec![3]));
-            // Once a part, and the views need more than one part.
-            assert_eq!(checks, 4);
-        }
-        assert!(worst < 1e-6, "{worst}");
-    }
 }
