@@ -61,9 +61,10 @@ const CSVS: &[&str] = &["path,label\na.pgm,x\n", "label;path;split\n\"x\"\"y\";a
 const CIFAR: &[&str] = &["python2", "python3-2", "python3-4", "python3-5"];
 /// After the byte that chooses it: one image of one pixel.
 const IDX: &str = "\u{2}\0\0\u{8}\u{3}\0\0\0\u{1}\0\0\0\u{1}\0\0\0\u{1}\0";
-const JOURNAL: &str = r#"{"job":[["command","predict"]],"boot":"b"}
-{"images":1,"listing":"","rows":1,"failures":0,"lengths":{"rows.csv":11},"synced":true}
-{"images":1,"listing":"","rows":1,"failures":0,"lengths":{"rows.csv":11},"synced":true,"places":{"put":[["rows.csv",""]],"remove":[".index.csv"]}}
+/// Without the checksums of the lines.
+const JOURNAL: &str = r#"{"job":[["command","predict"]]}
+{"images":1,"listing":"","rows":1,"failures":0,"files":{"rows.csv":{"length":11,"crc32":538352708}}}
+{"images":1,"listing":"","rows":1,"failures":0,"files":{},"places":{"put":[{"name":"rows.csv","ending":"","bytes":11,"sha256":""}],"remove":[".index.csv"]}}
 "#;
 
 /// Files to start from, for a target: the project's own below `repository`, and samples.
@@ -212,10 +213,17 @@ fn published(bytes: &[u8]) {
     let _ = read_labelled(path.parent().expect("a folder"));
 }
 
+/// The bytes as the lines of a journal, each with its checksum, which no fuzzer guesses.
 fn journal(bytes: &[u8]) {
+    let mut content = Vec::new();
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let line = line.trim_ascii_end();
+        content.extend(format!("{{\"crc32\":\"{:08x}\",\"line\":", crc32fast::hash(line)).into_bytes());
+        content.extend([line, b"}\n"].concat());
+    }
     let folder = ".rows.csv.partial";
     file(&format!("{folder}/rows.csv"), b"path,label\na.pgm,x\n");
-    let journal = file(&format!("{folder}/journal.jsonl"), bytes);
+    let journal = file(&format!("{folder}/journal.jsonl"), &content);
     let hidden = journal.parent().expect("a folder");
     let _ = Partial::begin(&hidden.with_file_name("rows.csv"), &JobIdentity::new("predict"), true);
     let _ = fs::remove_dir_all(hidden);

@@ -130,9 +130,10 @@ impl RunFolder {
                     path_text(&folder.path)
                 )));
             }
-            Ok(Taken::Ours(lock)) => Ok(folder.lock = Some(Arc::new(lock))),
+            Ok(Taken::Ours(lock)) => Ok(Some(Arc::new(lock))),
             Err(error) => Err(error),
         };
+        let locked = lock.map(|lock| folder.lock = lock);
         folder.refuse_foreign_link()?;
         let start = match (folder.is_used(), used) {
             (true, Used::Refuse) => return Err(folder.refusal()),
@@ -153,7 +154,7 @@ impl RunFolder {
             folder.refuse_own_source(&plan.source.weights)?;
         }
         // A folder that is not writable is reported now, not after an hour of downloading.
-        let another_users = lock.and_then(|()| files::is_another_users(&folder.path));
+        let another_users = locked.and_then(|()| files::is_another_users(&folder.path));
         let another_users = another_users.map_err(Error::io("write to the folder", &folder.path))?;
         Ok(Entered { folder, start, another_users })
     }
