@@ -181,8 +181,8 @@ mod tests {
                 assert_eq!(told, "is text in UTF-32; save it as UTF-8");
             }
         }
-        assert!(in_utf8(b"\xFF\xFE\x00\xD8a\0".to_vec()).unwrap_err().contains("UTF-16"));
-        assert!(in_utf8(b"\xFF\xFEa\0b".to_vec()).unwrap_err().contains("ends within a character"));
+        insta::assert_snapshot!(in_utf8(b"\xFF\xFE\x00\xD8a\0".to_vec()).unwrap_err(), @"begins as text in UTF-16 does, and is none; save it as UTF-8");
+        insta::assert_snapshot!(in_utf8(b"\xFF\xFEa\0b".to_vec()).unwrap_err(), @"is text in UTF-16 that ends within a character; copy or save it again");
         assert_eq!(in_utf8(b"\xEF\xBB\xBFa".to_vec()).unwrap(), b"a");
     }
 

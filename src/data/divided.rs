@@ -329,17 +329,19 @@ mod tests {
         let read = |rows: &str, part| {
             with(rows, |path| {
                 let read = read_labelled_with(path, &["a".into(), "b".into()], part);
-                read.map(|dataset| dataset.samples.len()).map_err(|error| error.to_string())
+                let plain =
+                    |error: crate::error::Error| error.to_string().replace(path.to_str().unwrap(), "l.csv");
+                read.map(|dataset| dataset.samples.len()).map_err(plain)
             })
         };
         let tests = "path,label,split\n1,a,test\n2,b,test\n";
         assert_eq!(read(tests, Part::Test), Ok(2));
-        assert!(read(tests, Part::Val).unwrap_err().contains("name it as `data.test`"));
+        insta::assert_snapshot!(read(tests, Part::Val).unwrap_err(), @"l.csv: its column `split` has test in each row, and is given as `data.val`: name it as `data.test`, or take the column out");
         let not_valid = "path,label,is_valid\n1,a,0\n2,b,0\n";
         assert_eq!(read(not_valid, Part::Test), Ok(2));
-        assert!(read(not_valid, Part::Val).unwrap_err().contains("name another file"));
+        insta::assert_snapshot!(read(not_valid, Part::Val).unwrap_err(), @"l.csv: its column `is_valid` has 0 in each row, and is given as `data.val`: name another file, or take the column out");
         let both = "path,label,split\n1,a,val\n2,b,test\n";
-        assert!(read(both, Part::Val).unwrap_err().contains("rows of several parts"));
+        insta::assert_snapshot!(read(both, Part::Val).unwrap_err(), @"l.csv: its column `split` has rows of several parts: give it as `data.train` alone, or write a .csv of the rows for `data.val`");
         assert_eq!(read("path,label,part\n1,a,wheel\n2,b,wheel\n", Part::Val), Ok(2));
     }
 }

@@ -145,7 +145,7 @@ fn folders_that_are_no_dataset() {
     let d = folder(&["train/1.jpg", "test/1.jpg"]);
     let dataset = read_labelled(d.path()).unwrap();
     assert_eq!(dataset.classes, ["test", "train"]);
-    assert!(dataset.notes[0].contains("all classes are called as the parts of a dataset are (test, train)"));
+    insta::assert_snapshot!(notes(&dataset, &d)[0], @"D: all classes are called as the parts of a dataset are (test, train): if they are its parts, sort the images of each into a folder a class");
 }
 
 #[test]
@@ -218,10 +218,7 @@ fn a_pipe_is_not_opened() {
     assert_eq!(rows(&dataset).len(), 1);
     assert_eq!(notes(&dataset, &d), ["D: left out what is neither file nor folder: D/cat/pipe.jpg"]);
     let error = list_images(&[pipe]).unwrap_err();
-    assert!(
-        error.to_string().contains("expected an image, a folder or a list, found none of them"),
-        "{error}"
-    );
+    insta::assert_snapshot!(plain(error, &d), @"D/cat/pipe.jpg: expected an image, a folder or a list, found none of them (`-` is a list on standard input)");
 }
 
 #[test]

@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(parse("3/16"), Ok(ShardChoice::Part(Shard { index: 3, count: 16 })));
         assert_eq!(parse("auto"), Ok(ShardChoice::Auto));
         assert_eq!(parse("auto/4"), Ok(ShardChoice::AutoOf(4)));
-        assert!(parse("16/16").unwrap_err().contains("the last one is 15/16"));
+        insta::assert_snapshot!(parse("16/16").unwrap_err(), @"there is no part 16 of 16: parts are counted from 0, so that the last one is 15/16");
         for text in ["0/0", "auto/0"] {
             assert!(parse(text).unwrap_err().contains("0 parts"), "{text}");
         }
@@ -246,14 +246,14 @@ mod tests {
             "`--shard auto` needs RANK and WORLD_SIZE (torchrun) or SLURM_PROCID and SLURM_NTASKS (Slurm): RANK is \
              \"1\", WORLD_SIZE is not set, SLURM_PROCID is not set, SLURM_NTASKS is not set"
         );
-        assert!(told(&[("JOB_COMPLETION_INDEX", "1")]).contains("write auto/N"));
-        assert!(told(&[("RANK", "x"), ("WORLD_SIZE", "2")]).contains("expected two numbers"));
-        assert!(told(&[("RANK", "2"), ("WORLD_SIZE", "2")]).contains("no part 2 of 2"));
+        insta::assert_snapshot!(told(&[("JOB_COMPLETION_INDEX", "1")]), @r#"`--shard auto` needs RANK and WORLD_SIZE (torchrun) or SLURM_PROCID and SLURM_NTASKS (Slurm): RANK is not set, WORLD_SIZE is not set, SLURM_PROCID is not set, SLURM_NTASKS is not set; in an indexed Kubernetes Job of N, write auto/N (JOB_COMPLETION_INDEX is "1")"#);
+        insta::assert_snapshot!(told(&[("RANK", "x"), ("WORLD_SIZE", "2")]), @r#"`--shard auto`: RANK is "x", WORLD_SIZE is "2", as torchrun sets them: expected two numbers"#);
+        insta::assert_snapshot!(told(&[("RANK", "2"), ("WORLD_SIZE", "2")]), @r#"`--shard auto`: RANK is "2", WORLD_SIZE is "2", as torchrun sets them: there is no part 2 of 2: parts are counted from 0, so that the last one is 1/2"#);
 
         let job = |value: &str| auto(ShardChoice::AutoOf(4), &[("JOB_COMPLETION_INDEX", value)]);
         assert_eq!(job("3").unwrap().0, shard(3, 4));
-        assert!(job("4").unwrap_err().contains("no part 4 of 4"));
-        assert!(job("four").unwrap_err().contains("JOB_COMPLETION_INDEX is \"four\""));
-        assert!(auto(ShardChoice::AutoOf(4), &[]).unwrap_err().contains("JOB_COMPLETION_INDEX is not set"));
+        insta::assert_snapshot!(job("4").unwrap_err(), @"`--shard auto/4`: JOB_COMPLETION_INDEX is 4, and there is no part 4 of 4: parts are counted from 0, so that the last one is 3/4");
+        insta::assert_snapshot!(job("four").unwrap_err(), @r#"`--shard auto/4` needs the index of an indexed Kubernetes Job, a number in JOB_COMPLETION_INDEX, and JOB_COMPLETION_INDEX is "four""#);
+        insta::assert_snapshot!(auto(ShardChoice::AutoOf(4), &[]).unwrap_err(), @"`--shard auto/4` needs the index of an indexed Kubernetes Job, a number in JOB_COMPLETION_INDEX, and JOB_COMPLETION_INDEX is not set");
     }
 }

@@ -192,8 +192,10 @@ mod tests {
         let (found, notes) = race(&["strategy.race={ epochs: 20, folds: 9 }", "train.epochs=15"]);
         assert_eq!((found.folds, found.epochs), (5, 15));
         let notes = notes.join("\n");
-        assert!(notes.contains("`race.epochs: 20` is more than `partial` has in full"), "{notes}");
-        assert!(notes.contains("the race has 5 folds and not 9"), "{notes}");
+        insta::assert_snapshot!(notes, @"
+        `race.epochs: 20` is more than `partial` has in full: the race gives each method 15
+        the race has 5 folds and not 9: no class has more than 5 training images
+        ");
     }
 
     #[test]

@@ -151,7 +151,7 @@ mod tests {
         );
         assert_eq!(said(found, Some(4095)), None);
         let clipped = said(found, Some(1023)).unwrap();
-        assert!(clipped.contains("above `white_level: 1023`, up to 3840 or more"), "{clipped}");
+        insta::assert_snapshot!(clipped, @"2 images of 16 bits a sample were looked at, and some samples are above `white_level: 1023`, up to 3840 or more: they become white; white 4095");
         assert_eq!(said(of(&[&full, &dark]), None), None);
         let byte = of(&[&byte]);
         assert_eq!(byte.unwrap().bits(), 8);

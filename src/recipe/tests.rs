@@ -347,7 +347,10 @@ fn files_that_are_no_recipe() {
         "D/latin1: 1 mistake\n  line 2: expected text in UTF-8, found other bytes; save the file as UTF-8"
     );
     std::fs::write(at("big"), vec![b'#'; (1 << 20) + 1]).unwrap();
-    assert!(told(&at("big")).contains("more than 1 MiB"));
+    insta::assert_snapshot!(told(&at("big")), @"
+    D/big: 1 mistake
+      expected a recipe, found a file of more than 1 MiB; is this the right file?
+    ");
 }
 
 #[test]

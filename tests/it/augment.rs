@@ -6,6 +6,7 @@ use std::time::Duration;
 use safetensors::SafeTensors;
 
 use crate::digits::Lab;
+use crate::program::answers;
 use crate::resume::{assert_same_result, stop_after};
 
 /// All changes at once, and no warm-up, so that the average begins at once.
@@ -146,10 +147,10 @@ fn what_the_plan_says_of_them() {
         (Some(2), Some(5))
     );
     // Lab's recipe gives `scale` and `ratio`.
-    run.says(&[
-        "`augment.scale` is not used by `scale_jitter`",
-        "`augment.ratio` is not used by `scale_jitter`",
-    ]);
+    insta::assert_snapshot!(run.notes(), @"
+    note: `augment.ratio` is not used by `scale_jitter`
+    note: `augment.scale` is not used by `scale_jitter`
+    ");
     let unused = |sets: &[&str], method: &str, notes: &[&str]| {
         let method = format!("strategy.method={method}");
         let args: Vec<&str> = sets.iter().chain([&method.as_str()]).flat_map(|set| ["--set", set]).collect();
@@ -178,35 +179,73 @@ fn what_the_plan_says_of_them() {
 #[test]
 fn what_is_wrong_with_them_is_told() {
     let lab = Lab::of("full", 2);
-    for (set, message) in [
-        (
-            "augment={scale_jitter: [40, 50], random_resized_crop: true}",
-            "augment.scale_jitter: is another way to choose a part of the image than `random_resized_crop`: keep \
-             one of the two",
-        ),
-        (
-            "augment.scale_jitter=[20, 50]",
-            "--set augment.scale_jitter=[20, 50]: expected [least, greatest] from the crop size, 32 pixels, to 4096, \
-             found [20, 50]",
-        ),
-        (
-            "augment.scale_jitter=[50, 40]",
-            "expected `[low, high]`, two whole numbers from 1 to 4096, found [50, 40]; the lower one comes first",
-        ),
-        ("augment.scale_jitter=[40.5, 50]", "two whole numbers from 1 to 4096, found [40.5, 50]"),
-        ("augment.scale_jitter=[40]", "two whole numbers from 1 to 4096, found [40]"),
-        ("augment.color_jitter.hue=0.6", "expected a number from 0 to 0.5, found 0.6"),
-        ("augment.color_jitter.colour=0.6", "unknown key augment.color_jitter.colour"),
-        (
-            "augment.color_jitter=0.4",
-            "augment.color_jitter=0.4: expected a section (`key: value` lines), found 0.4",
-        ),
-        ("augment.policy=rand_augment", "did you mean randaugment?"),
-        ("augment.magnitude=31", "expected a whole number from 0 to 30, found 31"),
-        ("augment.num_ops=0", "expected a whole number from 1 to 16, found 0"),
-        ("train.ema=1", "expected a number between 0 and 1 (both excluded), found 1"),
-        ("train.mixup=-1", "expected a number from 0 up, found -1"),
-    ] {
-        lab.tl(&["plan", "r.yaml", "--set", set]).run().expect(2).says(&[message]);
-    }
+    let sets = [
+        "augment={scale_jitter: [40, 50], random_resized_crop: true}",
+        "augment.scale_jitter=[20, 50]",
+        "augment.scale_jitter=[50, 40]",
+        "augment.scale_jitter=[40.5, 50]",
+        "augment.scale_jitter=[40]",
+        "augment.color_jitter.hue=0.6",
+        "augment.color_jitter.colour=0.6",
+        "augment.color_jitter=0.4",
+        "augment.policy=rand_augment",
+        "augment.magnitude=31",
+        "augment.num_ops=0",
+        "train.ema=1",
+        "train.mixup=-1",
+    ];
+    let calls = sets.map(|set| ["plan", "r.yaml", "--set", set]);
+    let answers = answers(&calls, |args| lab.tl(args).run().expect(2));
+    insta::assert_snapshot!(answers, @r#"
+    $ plan r.yaml --set augment={scale_jitter: [40, 50], random_resized_crop: true}
+    error: r.yaml: 1 mistake
+      --set augment={scale_jitter: [40, 50], random_resized_crop: true}: augment.scale_jitter: is another way to choose a part of the image than `random_resized_crop`: keep one of the two
+
+    $ plan r.yaml --set augment.scale_jitter=[20, 50]
+    error: r.yaml: 1 mistake
+      --set augment.scale_jitter=[20, 50]: expected [least, greatest] from the crop size, 32 pixels, to 4096, found [20, 50]
+
+    $ plan r.yaml --set augment.scale_jitter=[50, 40]
+    error: r.yaml: 1 mistake
+      --set augment.scale_jitter=[50, 40]: expected `[low, high]`, two whole numbers from 1 to 4096, found [50, 40]; the lower one comes first
+
+    $ plan r.yaml --set augment.scale_jitter=[40.5, 50]
+    error: r.yaml: 1 mistake
+      --set augment.scale_jitter=[40.5, 50]: expected `[low, high]`, two whole numbers from 1 to 4096, found [40.5, 50]
+
+    $ plan r.yaml --set augment.scale_jitter=[40]
+    error: r.yaml: 1 mistake
+      --set augment.scale_jitter=[40]: expected `[low, high]`, two whole numbers from 1 to 4096, found [40]
+
+    $ plan r.yaml --set augment.color_jitter.hue=0.6
+    error: r.yaml: 1 mistake
+      --set augment.color_jitter.hue=0.6: expected a number from 0 to 0.5, found 0.6
+
+    $ plan r.yaml --set augment.color_jitter.colour=0.6
+    error: --set augment.color_jitter.colour=0.6: unknown key augment.color_jitter.colour; known in augment.color_jitter: brightness, contrast, saturation, hue
+
+    $ plan r.yaml --set augment.color_jitter=0.4
+    error: r.yaml: 1 mistake
+      --set augment.color_jitter=0.4: expected a section (`key: value` lines), found 0.4
+
+    $ plan r.yaml --set augment.policy=rand_augment
+    error: r.yaml: 1 mistake
+      --set augment.policy=rand_augment: expected one of none, autoaugment, randaugment, trivialaugment, found the text "rand_augment"; did you mean randaugment?
+
+    $ plan r.yaml --set augment.magnitude=31
+    error: r.yaml: 1 mistake
+      --set augment.magnitude=31: expected a whole number from 0 to 30, found 31; 30 at most
+
+    $ plan r.yaml --set augment.num_ops=0
+    error: r.yaml: 1 mistake
+      --set augment.num_ops=0: expected a whole number from 1 to 16, found 0
+
+    $ plan r.yaml --set train.ema=1
+    error: r.yaml: 1 mistake
+      --set train.ema=1: expected a number between 0 and 1 (both excluded), found 1
+
+    $ plan r.yaml --set train.mixup=-1
+    error: r.yaml: 1 mistake
+      --set train.mixup=-1: expected a number from 0 up, found -1
+    "#);
 }

@@ -71,7 +71,11 @@ fn more_threads_than_cores_are_noted_once() {
     let fitting = cores.to_string();
     assert_eq!(tl(&["doctor", "--threads", &fitting]).expect(0).stderr, "");
     assert_eq!(tl(&["doctor", "--threads", &many, "--quiet"]).expect(0).stderr, "");
-    Tl::new(["doctor", "--threads", "0"]).run().expect(2).says(&["expected a whole number from 1 to 1024"]);
+    insta::assert_snapshot!(Tl::new(["doctor", "--threads", "0"]).run().expect(2).told(), @"
+    error: invalid value '0' for '--threads <N>': expected a whole number from 1 to 1024
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tl::weights::checkpoint::{Checkpoint, read_checkpoint};
 
-use crate::program::{Run, Tl, repository};
+use crate::program::{Run, Tl, answers, repository};
 
 /// The shipped network of letters: small images, own preprocessing.
 pub const LETTERS: &str = "data/shufflenet_v2_x0_5-letters.safetensors";
@@ -83,15 +83,33 @@ fn features(checkpoint: &Checkpoint) -> Vec<f32> {
 fn four_formats_hold_the_same_rows() {
     let folder = pictures();
     let at = |name: &str| folder.path().join(name);
-    for ending in ["npy", "csv", "safetensors", "parquet"] {
-        let run = extract(folder.path(), &["images", "--out", &format!("x.{ending}")]).expect(0);
+    let outs = ["x.npy", "x.csv", "x.safetensors", "x.parquet"].map(|out| ["images", "--out", out]);
+    let answers = answers(&outs, |args| {
+        let run = extract(folder.path(), args).expect(0);
         assert_eq!(run.stdout, "");
-        run.says(&[
-            "note: images: left out 2 hidden entries (.hidden, .z.png)\n",
-            "note: images: left out 1 file that by its ending is no image (1 .txt)\n",
-            &format!("5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.{ending}\n"),
-        ]);
-    }
+        run
+    });
+    insta::assert_snapshot!(answers, @"
+    $ images --out x.npy
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.npy
+
+    $ images --out x.csv
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.csv
+
+    $ images --out x.safetensors
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.safetensors
+
+    $ images --out x.parquet
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.parquet
+    ");
     let values = npy(&at("x.npy"));
     assert_eq!(values.len(), 5 * 1024);
     assert!(values.iter().all(|value| value.is_finite()));
@@ -151,12 +169,8 @@ fn a_stage_is_read_by_its_name_and_a_misspelt_one_gets_the_nearest() {
     }
     let misspelt =
         |stage: &str| extract(folder.path(), &["images", "--out", "z.npy", "--stage", stage]).expect(2);
-    assert_eq!(
-        misspelt("stge4").stderr,
-        "error: shufflenet_v2_x0_5 has no stage named `stge4`; did you mean `stage4`? It has conv1, stage2, stage3, \
-         stage4, conv5, features, logits; a part of one has a name such as stage4.3\n"
-    );
-    assert!(misspelt("penultimate").stderr.contains("has no stage named `penultimate`. It has conv1, "));
+    insta::assert_snapshot!(misspelt("stge4").told(), @"error: shufflenet_v2_x0_5 has no stage named `stge4`; did you mean `stage4`? It has conv1, stage2, stage3, stage4, conv5, features, logits; a part of one has a name such as stage4.3");
+    insta::assert_snapshot!(misspelt("penultimate").told(), @"error: shufflenet_v2_x0_5 has no stage named `penultimate`. It has conv1, stage2, stage3, stage4, conv5, features, logits; a part of one has a name such as stage4.3");
     assert!(!folder.path().join("z.npy").exists());
 }
 
@@ -168,7 +182,12 @@ fn a_bad_image_among_good_ones_is_listed() {
     fs::write(at("images/b/11.png"), &whole[..whole.len() / 2]).unwrap();
     fs::write(at("images/b/12.jpg"), "<html>").unwrap();
     let run = extract(folder.path(), &["images", "--out", "x.npy"]).expect(1);
-    run.says(&["2 of 7 images could not be read: see x.npy.errors.csv\n"]);
+    insta::assert_snapshot!(run.told(), @"
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.npy
+    2 of 7 images could not be read: see x.npy.errors.csv
+    ");
     assert_eq!(named(&csv_rows(&at("x.npy.index.csv"))), LISTED);
     let errors = csv_rows(&at("x.npy.errors.csv"));
     assert_eq!(errors[0], ["path", "error"]);
@@ -188,9 +207,10 @@ fn a_bad_image_among_good_ones_is_listed() {
 
     // Nothing but bad images: an empty output, complete.
     fs::write(at("bad.png"), "no image").unwrap();
-    extract(folder.path(), &["bad.png", "--out", "x.csv"])
-        .expect(1)
-        .says(&["1 of 1 image could not be read"]);
+    insta::assert_snapshot!(extract(folder.path(), &["bad.png", "--out", "x.csv"]).expect(1).told(), @"
+    0 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.csv
+    1 of 1 image could not be read: see x.csv.errors.csv
+    ");
     assert_eq!(csv_rows(&at("x.csv")).len(), 1);
 }
 
@@ -224,31 +244,74 @@ fn an_old_output_stays_until_the_new_one_is_complete() {
 #[test]
 fn wrong_command_lines_are_told_what_to_mend() {
     let folder = pictures();
-    let wrong = |args: &[&str], message: &str| {
-        extract(folder.path(), args).expect(2).says(&[message]);
-    };
-    wrong(
-        &["images", "--out", "x.json"],
-        "expected one that ends in .npy, .parquet, .safetensors, .csv for features",
-    );
-    wrong(&["images"], "--out <FILE>");
-    wrong(&["--out", "x.npy"], "<PATH>...");
-    wrong(&["nowhere", "images", "--out", "x.npy"], "cannot read nowhere: No such file or directory");
-    wrong(
-        &["images/.hidden/../a/deep/er/../../../.hidden", "nowhere", "--out", "x.npy"],
-        "cannot read nowhere",
-    );
-    wrong(&["images", "--out", "x.npy", "--threads", "0"], "expected a whole number from 1 to 1024");
-    wrong(&["images", "--out", "x.npy", "--batch-size", "0"], "expected a whole number from 1 to 65536");
-    wrong(&["images", "--out", "x.npy", "--device", "cuda:99"], "device cuda:99 was asked for");
-    wrong(&["images", "--out", "x.npy", "--device", "gpu"], "expected one of auto, cpu, cuda, cuda:N");
-    wrong(
-        &["images", "--out", "x.npy", "--preprocess", "IMAGENET1K_V7"],
-        "has no weights named `IMAGENET1K_V7`",
-    );
     fs::create_dir(folder.path().join("empty")).unwrap();
     fs::write(folder.path().join("empty/readme.md"), "").unwrap();
-    wrong(&["empty", "--out", "x.npy"], "there is no image to read");
+    let calls: [&[&str]; 10] = [
+        &["images", "--out", "x.json"],
+        &["images"],
+        &["--out", "x.npy"],
+        &["nowhere", "images", "--out", "x.npy"],
+        &["images/.hidden/../a/deep/er/../../../.hidden", "nowhere", "--out", "x.npy"],
+        &["images", "--out", "x.npy", "--threads", "0"],
+        &["images", "--out", "x.npy", "--batch-size", "0"],
+        &["images", "--out", "x.npy", "--device", "gpu"],
+        &["images", "--out", "x.npy", "--preprocess", "IMAGENET1K_V7"],
+        &["empty", "--out", "x.npy"],
+    ];
+    let answers = answers(&calls, |args| extract(folder.path(), args).expect(2));
+    insta::assert_snapshot!(answers, @"
+    $ images --out x.json
+    error: cannot tell the format of x.json by its name: expected one that ends in .npy, .parquet, .safetensors, .csv for features, found the ending .json
+
+    $ images
+    error: the following required arguments were not provided:
+      --out <FILE>
+
+    Usage: tl extract --model <MODEL> --out <FILE> --device <DEVICE> --threads <N> <PATH>...
+
+    For more information, try '--help'.
+
+    $ --out x.npy
+    error: the following required arguments were not provided:
+      <PATH>...
+
+    Usage: tl extract --model <MODEL> --out <FILE> --device <DEVICE> --threads <N> <PATH>...
+
+    For more information, try '--help'.
+
+    $ nowhere images --out x.npy
+    error: cannot read nowhere: No such file or directory
+
+    $ images/.hidden/../a/deep/er/../../../.hidden nowhere --out x.npy
+    error: cannot read nowhere: No such file or directory
+
+    $ images --out x.npy --threads 0
+    error: invalid value '0' for '--threads <N>': expected a whole number from 1 to 1024
+
+    For more information, try '--help'.
+
+    $ images --out x.npy --batch-size 0
+    error: invalid value '0' for '--batch-size <N>': expected a whole number from 1 to 65536
+
+    For more information, try '--help'.
+
+    $ images --out x.npy --device gpu
+    error: invalid value 'gpu' for '--device <DEVICE>': expected one of auto, cpu, cuda, cuda:N (cuda:0 is the first GPU)
+
+    For more information, try '--help'.
+
+    $ images --out x.npy --preprocess IMAGENET1K_V7
+    error: shufflenet_v2_x0_5 has no weights named `IMAGENET1K_V7`; did you mean `IMAGENET1K_V1`? It has `IMAGENET1K_V1`; a file needs an ending such as .pth or a folder before it
+
+    $ empty --out x.npy
+    error: there is no image to read
+    empty: left out 1 file that by its ending is no image (1 .md)
+    empty: no images in this folder
+    ");
+    // Whether there is a GPU, and why not, depends on the machine.
+    extract(folder.path(), &["images", "--out", "x.npy", "--device", "cuda:99"])
+        .expect(2)
+        .says(&["device cuda:99 was asked for"]);
     assert!(!folder.path().join("x.npy").exists());
 }
 
@@ -256,10 +319,9 @@ fn wrong_command_lines_are_told_what_to_mend() {
 fn an_output_that_cannot_be_written_is_one_message() {
     let folder = pictures();
     fs::create_dir(folder.path().join("d.npy")).unwrap();
-    extract(folder.path(), &["images", "--out", "d.npy"]).expect(1).says(&["error: d.npy: is a folder"]);
-    extract(folder.path(), &["images", "--out", "images/top.png/x.npy"])
-        .expect(1)
-        .says(&["error: cannot write images/top.png/x.npy: Not a directory"]);
+    insta::assert_snapshot!(extract(folder.path(), &["images", "--out", "d.npy"]).expect(1).told(), @"error: d.npy: is a folder; name a file to write");
+    let run = extract(folder.path(), &["images", "--out", "images/top.png/x.npy"]).expect(1);
+    insta::assert_snapshot!(run.told(), @"error: cannot write images/top.png/x.npy: Not a directory");
     // A missing folder is made.
     extract(folder.path(), &["images", "--out", "new/er/x.npy"]).expect(0);
 }
@@ -283,9 +345,7 @@ fn preprocessing_is_chosen_by_name() {
         ];
         Tl::new(args).arg("images").cwd(folder.path()).run()
     };
-    with("resnet50", "IMAGENET1K_V9")
-        .expect(2)
-        .says(&["resnet50 has no weights named `IMAGENET1K_V9`; did you mean `IMAGENET1K_V"]);
+    insta::assert_snapshot!(with("resnet50", "IMAGENET1K_V9").expect(2).told(), @"error: resnet50 has no weights named `IMAGENET1K_V9`; did you mean `IMAGENET1K_V1`? It has `IMAGENET1K_V1` and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is DEFAULT; a file needs an ending such as .pth or a folder before it");
     with("shufflenet_v2_x0_5", "ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1").expect(0);
 }
 
@@ -293,7 +353,12 @@ fn preprocessing_is_chosen_by_name() {
 fn an_image_with_too_many_pixels_is_left_out_undecoded() {
     let folder = pictures();
     let run = extract(folder.path(), &["images", "--out", "x.npy", "--max-pixels", "100"]).expect(1);
-    run.says(&["5 of 5 images could not be read"]);
+    insta::assert_snapshot!(run.told(), @"
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    0 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.npy
+    5 of 5 images could not be read: see x.npy.errors.csv
+    ");
     let errors = csv_rows(&folder.path().join("x.npy.errors.csv"));
     assert!(errors[1][1].starts_with("is 20x16 = ") && errors[1][1].contains("--max-pixels"), "{errors:?}");
 }

@@ -299,14 +299,14 @@ fn bad_images_are_left_out_and_counted() {
     folders_with_bad_images(&lab);
     let sets = ["data={ train: photos, val: 0.25 }"];
     let run = lab.finetune("run", &sets).run().expect(0);
-    run.says(&[
-        "4 of 16 images cannot be used and are left out",
-        "half.jpg",
-        "text.png",
-        "empty.png",
-        "bomb.png",
-    ])
-    .says(&["50000x50000", "1 folder holds no image and is no class: nothing"]);
+    insta::assert_snapshot!(run.message("cannot be used"), @"
+    4 of 16 images cannot be used and are left out:
+      photos/1/empty.png: the file is empty; copy or download it again
+      photos/1/text.png: is a text file, not an image
+      photos/2/bomb.png: is 50000x50000 = 2500 megapixels, over the limit of 179; raise it (`--max-pixels`, a recipe's `data.max_pixels`) if the size is meant
+      photos/0/half.jpg: the JPEG is truncated; copy or download it again
+    ");
+    insta::assert_snapshot!(run.message("holds no image"), @"note: photos: 1 folder holds no image and is no class: nothing");
     let report = lab.json("run/report.json");
     let bad = report["bad_images"].as_array().unwrap();
     let paths: BTreeSet<&str> = bad.iter().map(|image| image["path"].as_str().unwrap()).collect();
@@ -319,7 +319,13 @@ fn bad_images_are_left_out_and_counted() {
     assert_eq!(report["classes"], serde_json::json!(["0", "1", "2"]));
 
     let run = lab.finetune("strict", &[sets[0], "data.bad_images=fail"]).run().expect(1);
-    run.says(&["4 of 16 images cannot be used", "`bad_images: fail`", "half.jpg"]);
+    insta::assert_snapshot!(run.notes(), @"
+    error: 4 of 16 images cannot be used, and the recipe says `bad_images: fail`:
+      photos/1/empty.png: the file is empty; copy or download it again
+      photos/1/text.png: is a text file, not an image
+      photos/2/bomb.png: is 50000x50000 = 2500 megapixels, over the limit of 179; raise it (`--max-pixels`, a recipe's `data.max_pixels`) if the size is meant
+      photos/0/half.jpg: the JPEG is truncated; copy or download it again
+    ");
     assert!(!lab.path("strict/model.safetensors").exists());
 }
 
@@ -334,14 +340,24 @@ fn a_class_without_a_usable_image_ends_the_run() {
         lab.write(&format!("photos/broken/{number}.jpg"), "no image");
     }
     let run = lab.finetune("run", &["data={ train: photos, val: 0.25 }"]).run().expect(1);
-    run.says(&["no usable training image is left of `broken`"]);
+    insta::assert_snapshot!(run.notes(), @"error: no usable training image is left of `broken`: mend its images or remove the class");
     for class in ["0", "1"] {
         fs::remove_dir_all(lab.path("photos").join(class)).unwrap();
         lab.write(&format!("photos/{class}/x.png"), "no image");
         lab.write(&format!("photos/{class}/y.png"), "no image");
     }
     let run = lab.finetune("all", &["data={ train: photos, val: 0.25 }"]).run().expect(1);
-    run.says(&["7 of 7 images cannot be used"]);
+    insta::assert_snapshot!(run.notes(), @"
+    error: 7 of 7 images cannot be used:
+      photos/0/x.png: is a text file, not an image
+      photos/1/y.png: is a text file, not an image
+      photos/broken/0.jpg: is a text file, not an image
+      photos/broken/2.jpg: is a text file, not an image
+      photos/0/y.png: is a text file, not an image
+      photos/1/x.png: is a text file, not an image
+      photos/broken/1.jpg: is a text file, not an image
+    so there is nothing to learn from. Does an image viewer open them? JPEG, JPEG 2000, PNG, GIF, WebP, BMP, TIFF and PNM files are read
+    ");
 }
 
 #[test]
@@ -352,8 +368,8 @@ fn few_images_a_class_are_enough_to_run() {
     assert_eq!(lab.json("linear/report.json")["train"]["images"], 10);
     lab.finetuned("full", &[data, "strategy.method=full", "train.epochs=1"]);
     // An image that is in both parts is worth a word, and no reason to stop.
-    lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"])
-        .says(&["20 of the 20 images of `data.val` are trained on too"]);
+    let run = lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"]);
+    insta::assert_snapshot!(run.message("trained on too"), @"note: 20 of the 20 images of `data.val` are trained on too: its accuracy will be too good to be true. The training images of 10 classes (0, 1, 2, 3, 4 and 5 more) are all such, and could not be left out: name other images, or write `val: 0.2` to hold a fifth of `data.train` back");
 }
 
 /// The figures of `eval` are those of `tl predict` with the same views, and the plain ones are
@@ -404,10 +420,10 @@ fn views_are_measured_beside_the_plain_crop() {
 #[test]
 fn views_that_cannot_be_are_mistakes_of_the_recipe() {
     let lab = Lab::of("linear", 6);
-    lab.finetune("run", &["eval.scales=[40, 31]"])
-        .run()
-        .expect(2)
-        .says(&["eval.scales=[40, 31]: shufflenet_v2_x0_5 sees 32 × 32 pixels", "and one is 31"]);
+    insta::assert_snapshot!(lab.finetune("run", &["eval.scales=[40, 31]"]).run().expect(2).told(), @"
+    error: r.yaml: 1 mistake
+      --set eval.scales=[40, 31]: shufflenet_v2_x0_5 sees 32 × 32 pixels of the resized image, so that a scale is at least 32, and one is 31
+    ");
     assert!(!lab.path("run").exists());
     // Views that are measured anyway are not measured twice.
     lab.finetuned("run", &["eval.crops=1", "eval.scales=[32]"]);

@@ -88,7 +88,7 @@ const NOTE: &str = "of 40 training images looked at, 40 lose more than a third o
 #[test]
 fn what_lies_at_the_ends_is_seen_squashed_or_padded_and_not_cropped() {
     let lab = lab();
-    lab.finetuned("crop", &[]).says(&[NOTE, "preprocess: { fit: squash }"]);
+    insta::assert_snapshot!(lab.finetuned("crop", &[]).message("lose more than a third"), @"note: of 40 training images looked at, 40 lose more than a third of the longer side to the centre crop (`fit: crop`), the worst 67 %: if what matters may lie there, `preprocess: { fit: squash }` shows all of an image out of proportion, and `fit: pad` all of it in proportion, between margins");
     assert!(lab.json("crop/report.json")["notes"].to_string().contains(NOTE));
     let cropped = accuracy(&lab, "crop");
     assert!(cropped < 0.5, "a quarter by chance, found {cropped}");
@@ -160,13 +160,16 @@ fn keys_that_the_fit_does_not_use_are_told() {
         lab.tl(&["plan", "r.yaml", "--set", &format!("preprocess={preprocess}")]).run().expect(0)
     };
     let run = plan("{ crop_size: 64, pad_color: [1, 2, 3] }");
-    run.says(&["`preprocess.pad_color` is not used by `fit: crop`"]);
+    insta::assert_snapshot!(run.notes(), @"
+    note: of 40 training images looked at, 40 lose more than a third of the longer side to the centre crop (`fit: crop`), the worst 67 %: if what matters may lie there, `preprocess: { fit: squash }` shows all of an image out of proportion, and `fit: pad` all of it in proportion, between margins
+    note: `preprocess.pad_color` is not used by `fit: crop`
+    ");
     let run = plan("{ crop_size: 64, resize_size: 72, fit: squash }");
     assert!(
         run.stderr.contains("squashed to 64 × 64 pixels")
             || run.stdout.contains("squashed to 64 × 64 pixels")
     );
-    run.says(&["`preprocess.resize_size` is not used by `fit: squash`"]);
+    insta::assert_snapshot!(run.notes(), @"note: `preprocess.resize_size` is not used by `fit: squash`");
     let run = plan("{ crop_size: 64, fit: pad, pad_color: [1, 2, 3] }");
     assert!(run.stdout.contains("pad_color:\n  - 1\n  - 2\n  - 3\n"), "{}", run.stdout);
     assert!(!run.stderr.contains("not used"), "{}", run.stderr);

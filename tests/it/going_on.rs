@@ -8,7 +8,7 @@ use std::process::Child;
 
 use crate::digits::{Lab, images, names};
 use crate::model_file::tensors;
-use crate::program::Run;
+use crate::program::{Run, answers};
 use crate::resume::assert_same_result;
 
 /// A rate that underflows: the weights do not change.
@@ -44,11 +44,19 @@ fn a_second_process_in_a_run_folder_is_refused_until_the_first_has_ended() {
     let sets = ["train.epochs=300"];
     let mut first = lab.finetune("run", &sets).spawn();
     let stderr = wait_for(&mut first, "  1/300");
-    let holder = format!("another process (pid {}) is at work in the run folder run", first.id());
-    for more in [&[][..], &["--overwrite"], &["--resume"]] {
-        let run = lab.finetune("run", &sets).args(more).run().expect(1);
-        run.says(&[&format!("error: {holder}: wait for its end or stop it"), "`--out`"]);
-    }
+    let holder = format!("(pid {})", first.id());
+    let ways: [&[&str]; 3] = [&[], &["--overwrite"], &["--resume"]];
+    let answers = answers(&ways, |way| lab.finetune("run", &sets).args(way).run().expect(1).says(&[&holder]));
+    insta::assert_snapshot!(answers, @"
+    $
+    error: another process (pid [PID]) is at work in the run folder run: wait for its end or stop it, or choose another folder with `--out`
+
+    $ --overwrite
+    error: another process (pid [PID]) is at work in the run folder run: wait for its end or stop it, or choose another folder with `--out`
+
+    $ --resume
+    error: another process (pid [PID]) is at work in the run folder run: wait for its end or stop it, or choose another folder with `--out`
+    ");
     // Those who only look are not in its way, nor is it in theirs.
     lab.finetune("run", &sets).arg("--dry-run").run().expect(0);
     lab.tl(&["predict", "--model", "run", images("test", 0, 1)[0].0.to_str().unwrap()]).run().expect(0);
@@ -75,12 +83,11 @@ fn an_error_after_a_checkpoint_says_how_to_go_on() {
     lab.write("train.csv", list.replace(&image, "own.png"));
     let sets = ["train.epochs=12"];
     lab.finetuned("whole", &sets);
-    let way_on = "what was done before is saved in run: when this is mended, go on with `--resume`";
 
     let mut child = lab.finetune("run", &sets).spawn();
     let stderr = wait_for(&mut child, "  1/12");
     fs::remove_file(&own).unwrap();
-    to_the_end(child, stderr).expect(1).says(&["own.png", way_on]);
+    insta::assert_snapshot!(to_the_end(child, stderr).expect(1).notes(), @"error: cannot read own.png: No such file or directory; what was done before is saved in run: when this is mended, go on with `--resume`");
     fs::write(&own, fs::read(&image).unwrap()).unwrap();
 
     let mut child = lab.finetune("run", &sets).arg("--resume").spawn();
@@ -113,10 +120,12 @@ fn features_are_kept_where_an_image_goes_away() {
     let stderr = wait_for(&mut child, "10 classes");
     fs::remove_file(&own).unwrap();
     let run = to_the_end(child, stderr).expect(1);
-    run.says(&[
-        "own.png",
-        "what was done before is saved in run: when this is mended, go on with `--resume`",
-    ]);
+    insta::assert_snapshot!(run.notes(), @"
+    note: `augment.flip` is not used by `method: linear`
+    note: `augment.ratio` is not used by `method: linear`
+    note: `augment.scale` is not used by `method: linear`
+    error: cannot read own.png: No such file or directory; what was done before is saved in run: when this is mended, go on with `--resume`
+    ");
     assert!(lab.path("run/checkpoint/features.safetensors").exists());
     fs::write(&own, fs::read(&image).unwrap()).unwrap();
     lab.finetune("run", &sets).arg("--resume").run().expect(0);
@@ -188,11 +197,9 @@ fn a_model_of_the_same_classes_is_trained_further_from_its_own_head() {
         "from a head that is fitted first",
         "head        fitted to these images, as the recipe says, though a has the same 10 classes",
     ]);
-    plan(&["strategy.method=linear"])
-        .says(&["head        fitted to these images: a has the same 10 classes"]);
-    plan(&["strategy.method=race"])
-        .says(&["a has the same 10 classes, and its head may have learnt from what"]);
-    plan(&["train.c=1"]).says(&["`train.c` is not used by"]);
+    insta::assert_snapshot!(plan(&["strategy.method=linear"]).message("head  "), @"head        fitted to these images: a has the same 10 classes, but the best head for them needs no beginning");
+    insta::assert_snapshot!(plan(&["strategy.method=race"]).message("head  "), @"head        a has the same 10 classes, and its head may have learnt from what the race holds out: it is not taken over");
+    insta::assert_snapshot!(plan(&["train.c=1"]).notes(), @"note: `train.c` is not used by `linear_head_first: false, as the head is taken over`");
     let lots = "the validation images are drawn from `data.train` by lot";
     plan(&["data.val=0.3"]).says(&[lots]);
     assert!(!plan(&[]).stderr.contains(lots));
@@ -202,11 +209,9 @@ fn a_model_of_the_same_classes_is_trained_further_from_its_own_head() {
         let list = String::from_utf8(lab.read(part)).unwrap();
         lab.write(part, list.replace(",0\n", ",zero\n").replace(",3\n", ",C\n"));
     }
-    plan(&[]).says(&["head        fitted to these images: a knows 8 of the 10 classes"]);
+    insta::assert_snapshot!(plan(&[]).message("head  "), @"head        fitted to these images: a knows 8 of the 10 classes (`linear_head_first: false` begins with its rows for them)");
     let sets = set(&["model=a", "weights=DEFAULT", "train.linear_head_first=false"]);
-    lab.finetuned("some", &sets).says(&[
-        "head        the rows of a for 8 of the 10 classes, by their names; those of C, zero begin anew",
-    ]);
+    insta::assert_snapshot!(lab.finetuned("some", &sets).message("head  "), @"head        the rows of a for 8 of the 10 classes, by their names; those of C, zero begin anew");
     let (was, is) = (model(&lab, "a"), model(&lab, "some"));
     // In order: 1, 2, 4 to 9, C, zero.
     let rows = [1, 2, 4, 5, 6, 7, 8, 9];
@@ -225,7 +230,7 @@ fn a_head_on_several_stages_goes_on_too() {
     let few = ["strategy.read=[stage3, features]", "strategy.average=false"];
     lab.finetuned("a", &few);
     let sets = set(&["model=a", "weights=DEFAULT", "strategy.method=full", "augment.flip=0"]);
-    lab.finetuned("same", &sets).says(&["head        that of a, which has the same 10 classes"]);
+    insta::assert_snapshot!(lab.finetuned("same", &sets).message("head  "), @"head        that of a, which has the same 10 classes (`linear_head_first: true` fits a new one)");
     assert!(model(&lab, "a") == model(&lab, "same"), "a rate of nothing has changed the model");
 }
 
@@ -233,12 +238,13 @@ fn a_head_on_several_stages_goes_on_too() {
 fn a_finished_run_names_the_command_that_trains_further() {
     let lab = Lab::of("partial", 4);
     lab.finetuned("run", &["train.epochs=2"]);
-    lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(0).says(&["with `model: run`"]);
-    let run = lab.finetune("run", &["train.epochs=5"]).arg("--resume").run().expect(2).says(&[
-        "(`train.epochs` was 2, is 5)",
-        "The run is finished",
-        "begin a new run with it as the `model`",
-    ]);
+    let run = lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(0);
+    insta::assert_snapshot!(run.told(), @"run is finished: nothing to do (a new run with `model: run` trains its model further)");
+    let run = lab.finetune("run", &["train.epochs=5"]).arg("--resume").run().expect(2);
+    insta::assert_snapshot!(run.told(), @"
+    error: cannot resume run: the recipe means another run (`train.epochs` was 2, is 5). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
+      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --set train.epochs=3 --out run-further
+    ");
     let command = run.stderr.lines().find_map(|line| line.trim().strip_prefix("tl ")).unwrap();
     let args: Vec<&str> = command.split(' ').collect();
     assert!(args.contains(&"train.epochs=3") && args.contains(&"weights=DEFAULT"), "{command}");
@@ -255,10 +261,17 @@ fn a_run_does_not_replace_the_model_that_it_begins_with() {
     let lab = Lab::of("linear", 2);
     lab.finetuned("a", &[]);
     let before = lab.read("a/model.safetensors");
-    for model in ["a", "a/model.safetensors"] {
-        let run = lab.finetune("a", &[&format!("model={model}"), "weights=DEFAULT"]).arg("--overwrite").run();
-        run.expect(2)
-            .says(&["would replace the model that it begins with, in", "choose another folder with `--out`"]);
+    let models = ["model=a", "model=a/model.safetensors"].map(|model| [model, "weights=DEFAULT"]);
+    let answers = answers(&models, |sets| {
+        let run = lab.finetune("a", sets).arg("--overwrite").run().expect(2);
         assert!(lab.read("a/model.safetensors") == before && lab.path("a/report.json").exists());
-    }
+        run
+    });
+    insta::assert_snapshot!(answers, @"
+    $ model=a weights=DEFAULT
+    error: the run would replace the model that it begins with, in a: choose another folder with `--out`
+
+    $ model=a/model.safetensors weights=DEFAULT
+    error: the run would replace the model that it begins with, in a: choose another folder with `--out`
+    ");
 }

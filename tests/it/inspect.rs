@@ -53,10 +53,8 @@ fn the_program_shows_layers_and_totals() {
         assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
     }
     tl(&["inspect", "resnet18", "--input", "64"]).expect(0);
-    tl(&["inspect", "alexnet", "--input", "32"])
-        .expect(2)
-        .says(&["alexnet cannot take images of 32×32 pixels: a side needs at least 63"]);
-    tl(&["inspect", "resnet1"]).expect(2).says(&["there is no model named `resnet1`", "`resnet18`"]);
+    insta::assert_snapshot!(tl(&["inspect", "alexnet", "--input", "32"]).expect(2).told(), @"error: alexnet cannot take images of 32×32 pixels: a side needs at least 63");
+    insta::assert_snapshot!(tl(&["inspect", "resnet1"]).expect(2).told(), @"error: there is no model named `resnet1`; the nearest are `resnet18`, `resnet101` and `resnet152`; `tl models` lists all");
 }
 
 #[test]

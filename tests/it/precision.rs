@@ -117,9 +117,12 @@ fn parts_of_a_batch_train_as_the_whole_does() {
         assert!((a - b).abs() < 1e-4 * a, "{name}: {a} and {b}");
     }
     let run = lab.finetuned("batches", &["train.epochs=1", "train.micro_batch=8", "train.batch_norm=train"]);
-    run.says(&["note: `micro_batch: 8` is not the same training as `batch_size: 16` at once: BatchNorm"]);
+    insta::assert_snapshot!(run.message("micro_batch: 8"), @"note: `micro_batch: 8` is not the same training as `batch_size: 16` at once: BatchNorm normalises 8 images; with `batch_norm: inference` it would be");
     let run = lab.finetune("one", &["train.micro_batch=1", "train.batch_norm=train"]).run().expect(2);
-    run.says(&["train.micro_batch=1: BatchNorm cannot learn from one image at a time"]);
+    insta::assert_snapshot!(run.told(), @"
+    error: r.yaml: 1 mistake
+      --set train.micro_batch=1: BatchNorm cannot learn from one image at a time: take 2 or more, or set `train.batch_norm: inference`
+    ");
 }
 
 #[test]
@@ -135,7 +138,10 @@ fn a_run_in_bf16_is_another_run_and_goes_on_exactly() {
     let val = &lab.json("whole/report.json")["val"]["accuracy"];
     assert!(val.as_f64().unwrap() > 0.);
     let refused = lab.finetune("whole", &["train.epochs=2"]).arg("--resume").run().expect(2);
-    refused.says(&["precision"]);
+    insta::assert_snapshot!(refused.told(), @"
+    error: cannot resume whole: the recipe means another run (`train.precision` was bf16, is fp32). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
+      tl finetune r.yaml --set model=[TMP]/whole --set weights=DEFAULT --out whole-further
+    ");
     lab.finetuned("again", &bf16);
     assert!(weights(&lab, "again") == whole);
 }
@@ -184,7 +190,11 @@ fn features_in_bf16_are_near_those_in_fp32_and_are_written_in_fp32() {
     lab.tl(&args).arg(&image).run().expect(0);
     assert_eq!(String::from_utf8(lab.read("p.csv")).unwrap().lines().count(), 2);
     let wrong = lab.tl(&["predict", "--precision", "half", "--model", "resnet18", "x.png"]).run().expect(2);
-    wrong.says(&["expected one of fp32, bf16, fp16"]);
+    insta::assert_snapshot!(wrong.told(), @"
+    error: invalid value 'half' for '--precision <P>': expected one of fp32, bf16, fp16
+
+    For more information, try '--help'.
+    ");
 }
 
 /// A driver that opens and does not work, compiled here; libtorch is never asked about CUDA.
@@ -204,13 +214,8 @@ fn a_driver_that_cannot_be_used_is_told() {
         let call = Tl::new(args).arg(repository("data/samples/one.png")).cwd(lab.path(""));
         call.env("LD_LIBRARY_PATH", lab.path("").as_os_str()).run()
     };
-    said(100, "cuda").expect(2).says(&[
-        "the device cuda:0 was asked for, and there is no CUDA: the NVIDIA driver shows no device to this process",
-        "Use cpu or auto; `tl doctor` says what was found",
-    ]);
-    said(803, "cuda:1")
-        .expect(2)
-        .says(&["the NVIDIA driver does not start (CUDA error 803); its library and its kernel module are of different"]);
+    insta::assert_snapshot!(said(100, "cuda").expect(2).told(), @"error: the device cuda:0 was asked for, and there is no CUDA: the NVIDIA driver shows no device to this process; see what `nvidia-smi` says. Use cpu or auto; `tl doctor` says what was found");
+    insta::assert_snapshot!(said(803, "cuda:1").expect(2).told(), @"error: the device cuda:1 was asked for, and there is no CUDA: the NVIDIA driver does not start (CUDA error 803); its library and its kernel module are of different versions: start the machine anew. Use cpu or auto; `tl doctor` says what was found");
     said(803, "auto")
         .expect(0)
         .says(&["note: there is an NVIDIA driver, and yet it computes on the CPU: the NVIDIA"]);

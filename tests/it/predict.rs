@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use crate::extract::{LETTERS, LISTED, pictures, with_letters};
-use crate::program::{Run, Tl, repository, tl};
+use crate::program::{Run, Tl, answers, repository, tl};
 
 fn predict(folder: &Path, args: &[&str]) -> Run {
     with_letters("predict", folder, args)
@@ -33,7 +33,11 @@ fn a_table_on_the_terminal_has_a_row_for_each_image() {
     expected.insert(2, "images/b/11.png");
     assert_eq!(paths, expected);
     assert!(lines[3].len() > 3, "the bad image's reason: {:?}", lines[3]);
-    run.says(&["1 of 6 images could not be read: see `error` in the table\n"]);
+    insta::assert_snapshot!(run.told(), @"
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    1 of 6 images could not be read: see `error` in the table
+    ");
 }
 
 #[test]
@@ -43,7 +47,12 @@ fn columns_for_top_k_and_the_error_last() {
     let out = folder.path().join("p.csv");
     let run = predict(folder.path(), &["images", "--top-k", "3", "--out", "p.csv"]).expect(1);
     assert_eq!(run.stdout, "");
-    run.says(&["6 rows in p.csv\n"]);
+    insta::assert_snapshot!(run.told(), @"
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    6 rows in p.csv
+    1 of 6 images could not be read: see `error` in their rows
+    ");
     let table = file_rows(&out);
     let columns = "path,label,confidence,label_2,confidence_2,label_3,confidence_3,error";
     assert_eq!(table[0].join(","), columns);
@@ -82,11 +91,16 @@ fn columns_for_top_k_and_the_error_last() {
 fn more_classes_than_there_are_is_noted() {
     let folder = pictures();
     let run = predict(folder.path(), &["images/top.png", "--top-k", "60", "--out", "p.csv"]).expect(0);
-    run.says(&["note: the model has 52 classes, so each row names 52\n"]);
+    insta::assert_snapshot!(run.told(), @"
+    note: the model has 52 classes, so each row names 52
+    1 row in p.csv
+    ");
     assert_eq!(file_rows(&folder.path().join("p.csv"))[0].len(), 1 + 2 * 52 + 1);
-    predict(folder.path(), &["images", "--top-k", "0"])
-        .expect(2)
-        .says(&["expected a whole number from 1 to"]);
+    insta::assert_snapshot!(predict(folder.path(), &["images", "--top-k", "0"]).expect(2).told(), @"
+    error: invalid value '0' for '--top-k <K>': expected a whole number from 1 to 100000
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
@@ -137,7 +151,7 @@ fn a_model_is_a_file_a_run_folder_or_a_name_that_wins() {
     assert_eq!(with("run").expect(0).stdout, expected);
     assert_eq!(with("run/model.safetensors").expect(0).stdout, expected);
     assert_eq!(with("./resnet18").expect(0).stdout, expected);
-    with("resnet18").expect(1).says(&["resnet18-f37072fd.pth"]);
+    insta::assert_snapshot!(with("resnet18").expect(1).told(), @"error: cannot read /nowhere/resnet18-f37072fd.pth: No such file or directory");
     // As weights of a known name, the file brings its classes too.
     let run = Tl::new([
         "predict",
@@ -163,33 +177,73 @@ fn a_model_that_is_none_is_explained() {
             .run()
             .expect(2)
     };
-    assert_eq!(
-        with("resnet81").stderr,
-        "error: there is no model named `resnet81`; the nearest are `resnet18`, `resnet101` and `resnet34`; \
-         `tl models` lists all\n"
-    );
-    with("qwertz").says(&["error: there is no model named `qwertz`; `tl models` lists those there are\n"]);
-    with("runs/gone").says(&["error: there is no model file at runs/gone"]);
-    with("images").says(&["error: images is a folder without model.safetensors: if it is a run folder, "]);
-    with("images/top.png").says(&["error: images/top.png is not a model that `tl` wrote"]);
-    with("").says(&["error: "]);
+    insta::assert_snapshot!(with("resnet81").told(), @"error: there is no model named `resnet81`; the nearest are `resnet18`, `resnet101` and `resnet34`; `tl models` lists all");
+    insta::assert_snapshot!(with("qwertz").told(), @"error: there is no model named `qwertz`; `tl models` lists those there are");
+    insta::assert_snapshot!(with("runs/gone").told(), @"error: there is no model file at runs/gone");
+    insta::assert_snapshot!(with("images").told(), @"error: images is a folder without model.safetensors: if it is a run folder, its run has not saved a model yet");
+    insta::assert_snapshot!(with("images/top.png").told(), @"error: images/top.png is not a model that `tl` wrote: if it holds weights, name the network that they are of as the model (`tl models` lists the names), and the file as the weights");
+    insta::assert_snapshot!(with("").told(), @"error: there is no model named ``; `tl models` lists those there are");
 }
 
 #[test]
 fn wrong_command_lines_are_told_what_to_mend() {
     let folder = pictures();
-    let wrong = |args: &[&str], message: &str| {
-        predict(folder.path(), args).expect(2).says(&[message]);
-    };
-    wrong(&["images", "--out", "p.npy"], "expected one that ends in .csv, .jsonl, .parquet for predictions");
-    wrong(&["images", "--out", "predictions"], "found no ending");
-    wrong(&[], "<PATH>...");
-    wrong(&["gone", "gone too"], "error: cannot read gone: No such file or directory\n");
-    wrong(&["gone", "gone too"], "cannot read gone too: No such file or directory\n");
-    wrong(&["images/.hidden/nothing"], "cannot read images/.hidden/nothing");
-    wrong(&["images", "--threads", "many"], "expected a whole number from 1 to 1024");
-    wrong(&["images", "--device", "cuda:99"], "device cuda:99 was asked for");
-    wrong(&["images", "--topk", "3"], "--top-k");
+    let calls: [&[&str]; 8] = [
+        &["images", "--out", "p.npy"],
+        &["images", "--out", "predictions"],
+        &[],
+        &["gone", "gone too"],
+        &["images/.hidden/nothing"],
+        &["images", "--threads", "many"],
+        &["images", "--device", "gpu:0"],
+        &["images", "--topk", "3"],
+    ];
+    let answers = answers(&calls, |args| predict(folder.path(), args).expect(2));
+    insta::assert_snapshot!(answers, @"
+    $ images --out p.npy
+    error: cannot tell the format of p.npy by its name: expected one that ends in .csv, .jsonl, .parquet for predictions, found the ending .npy
+
+    $ images --out predictions
+    error: cannot tell the format of predictions by its name: expected one that ends in .csv, .jsonl, .parquet for predictions, found no ending
+
+    $
+    error: the following required arguments were not provided:
+      <PATH>...
+
+    Usage: tl predict --model <MODEL> --device <DEVICE> --threads <N> <PATH>...
+
+    For more information, try '--help'.
+
+    $ gone gone too
+    error: cannot read gone: No such file or directory
+    cannot read gone too: No such file or directory
+
+    $ images/.hidden/nothing
+    error: cannot read images/.hidden/nothing: No such file or directory
+
+    $ images --threads many
+    error: invalid value 'many' for '--threads <N>': expected a whole number from 1 to 1024
+
+    For more information, try '--help'.
+
+    $ images --device gpu:0
+    error: invalid value 'gpu:0' for '--device <DEVICE>': expected one of auto, cpu, cuda, cuda:N (cuda:0 is the first GPU)
+
+    For more information, try '--help'.
+
+    $ images --topk 3
+    error: unexpected argument '--topk' found
+
+      tip: a similar argument exists: '--top-k'
+
+    Usage: tl predict --model <MODEL> --device <DEVICE> --threads <N> --top-k <K> <PATH>...
+
+    For more information, try '--help'.
+    ");
+    // Whether there is a GPU, and why not, depends on the machine.
+    predict(folder.path(), &["images", "--device", "cuda:99"])
+        .expect(2)
+        .says(&["device cuda:99 was asked for"]);
 }
 
 #[test]
@@ -208,10 +262,8 @@ fn the_models_table_can_be_filtered() {
     assert_eq!(names(&["models", "ALEX"]), ["alexnet", "alexnet_2012"]);
     assert!(names(&["models"]).len() > 20);
     assert!(names(&["models", "resnet*"]).iter().all(|name| name.starts_with("resnet")));
-    tl(&["models", "restnet18"])
-        .expect(2)
-        .says(&["error: no model's name contains `restnet18`", "`resnet18`"]);
-    tl(&["models", "q*z"]).expect(2).says(&["error: no model's name fits `q*z`; `tl models` lists all\n"]);
+    insta::assert_snapshot!(tl(&["models", "restnet18"]).expect(2).told(), @"error: no model's name contains `restnet18`; the nearest are `resnet18`, `resnet34` and `resnet50`; `tl models` lists all");
+    insta::assert_snapshot!(tl(&["models", "q*z"]).expect(2).told(), @"error: no model's name fits `q*z`; `tl models` lists all");
     let table = tl(&["models", "resnet"]).expect(0).stdout;
     let columns: Vec<_> = table.lines().next().unwrap().match_indices("FILE").collect();
     let resnet18 = table.lines().find(|line| line.starts_with("resnet18")).unwrap();
@@ -229,7 +281,15 @@ fn help_and_version_are_results() {
         assert!(tl(&[command, "--help"]).expect(0).stdout.contains(&format!("Usage: tl {command}")));
     }
     assert_eq!(tl(&["--version"]).expect(0).stdout, concat!("tl ", env!("CARGO_PKG_VERSION"), "\n"));
-    tl(&["pedict"]).expect(2).says(&["predict"]);
+    insta::assert_snapshot!(tl(&["pedict"]).expect(2).told(), @"
+    error: unrecognized subcommand 'pedict'
+
+      tip: a similar subcommand exists: 'predict'
+
+    Usage: tl [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    ");
 }
 
 /// Each class's confidence for each image: `--top-k` names all of them.
@@ -349,15 +409,22 @@ fn models_are_averaged_class_by_class() {
         }
     }
     let run = |args: &[&str]| Tl::new(["predict", "--device", "cpu"]).args(args).cwd(folder.path()).run();
-    run(&["--model", "a.safetensors", "--model", "c.safetensors", "images"]).expect(0).says(&[
-        "note: c.safetensors has the classes of a.safetensors in another order; they are matched by name\n",
-    ]);
+    let turned = run(&["--model", "a.safetensors", "--model", "c.safetensors", "images"]).expect(0);
+    insta::assert_snapshot!(turned.told(), @"
+    note: c.safetensors has the classes of a.safetensors in another order; they are matched by name
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    ");
     // A bad image has its row, and is said once.
     fs::write(at("images/b/11.png"), "no image").unwrap();
     let table =
         run(&["--model", "a.safetensors", "--model", "b.safetensors", "--crops", "10", "images"]).expect(1);
     assert_eq!(table.stdout.lines().count(), 7);
-    table.says(&["1 of 6 images could not be read"]);
+    insta::assert_snapshot!(table.told(), @"
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    1 of 6 images could not be read: see `error` in the table
+    ");
 }
 
 #[test]
@@ -366,36 +433,55 @@ fn views_and_models_that_cannot_be_are_explained() {
     variant(&folder.path().join("a.safetensors"), |_| (), 0.);
     let rename = |card: &mut serde_json::Value| card["classes"][0] = "emu".into();
     variant(&folder.path().join("b.safetensors"), rename, 0.);
-    let wrong = |args: &[&str], message: &str| {
+    let calls: [&[&str]; 8] = [
+        &["--crops", "5"],
+        &["--scales", "0"],
+        &["--scales", "64,"],
+        &["--scales", "80,63"],
+        &["--scales", "80,80"],
+        &["--model", "b.safetensors"],
+        &["--model", "./a.safetensors"],
+        &["--model", "a.safetensors"],
+    ];
+    let answers = answers(&calls, |args| {
         let run = Tl::new(["predict", "--device", "cpu", "--model", "a.safetensors", "images"]).args(args);
         let run = run.cwd(folder.path()).run().expect(2);
         assert_eq!(run.stdout, "");
-        run.says(&[message]);
-    };
-    wrong(&["--crops", "5"], "'5' for '--crops <1|10>': expected 1 (the centre) or 10");
-    wrong(&["--scales", "0"], "'0' for '--scales <S,..>': expected a whole number from 1 to 4096");
-    wrong(&["--scales", "64,"], "expected a whole number from 1 to 4096");
-    wrong(
-        &["--scales", "80,63"],
-        "error: a.safetensors sees 64 × 64 pixels of the resized image, so that a scale is at least 64, and one is 63\n",
-    );
-    wrong(&["--scales", "80,80"], "error: the scale 80 is given twice, and would count twice\n");
-    wrong(
-        &["--model", "b.safetensors"],
-        "error: a.safetensors and b.safetensors cannot be averaged, because their classes are not the same: 52 and \
-         52 classes; only the first has: ",
-    );
-    wrong(&["--model", "b.safetensors"], "only the second has: emu\n");
-    let twice = "error: the model ./a.safetensors (it is a.safetensors) is given twice, and would count twice: name it \
-                 once\n";
-    wrong(&["--model", "./a.safetensors"], twice);
-    wrong(
-        &["--model", "a.safetensors"],
-        "error: the model a.safetensors is given twice, and would count twice",
-    );
+        run
+    });
+    insta::assert_snapshot!(answers, @"
+    $ --crops 5
+    error: invalid value '5' for '--crops <1|10>': expected 1 (the centre) or 10 (corners, centre and their mirror images)
+
+    For more information, try '--help'.
+
+    $ --scales 0
+    error: invalid value '0' for '--scales <S,..>': expected a whole number from 1 to 4096
+
+    For more information, try '--help'.
+
+    $ --scales 64,
+    error: invalid value '' for '--scales <S,..>': expected a whole number from 1 to 4096
+
+    For more information, try '--help'.
+
+    $ --scales 80,63
+    error: a.safetensors sees 64 × 64 pixels of the resized image, so that a scale is at least 64, and one is 63
+
+    $ --scales 80,80
+    error: the scale 80 is given twice, and would count twice
+
+    $ --model b.safetensors
+    error: a.safetensors and b.safetensors cannot be averaged, because their classes are not the same: 52 and 52 classes; only the first has: lower_a, only the second has: emu
+
+    $ --model ./a.safetensors
+    error: the model ./a.safetensors (it is a.safetensors) is given twice, and would count twice: name it once
+
+    $ --model a.safetensors
+    error: the model a.safetensors is given twice, and would count twice: name it once
+    ");
     // Said before anything is downloaded.
     let run = Tl::new(["predict", "--model", "resnet18", "--scales", "200", "images"]).cwd(folder.path());
-    run.env("TL_WEIGHTS_URL", "file:///nowhere").env("TORCH_HOME", folder.path()).run().expect(2).says(&[
-        "error: resnet18 sees 224 × 224 pixels of the resized image, so that a scale is at least 224, and one is 200\n",
-    ]);
+    let run = run.env("TL_WEIGHTS_URL", "file:///nowhere").env("TORCH_HOME", folder.path()).run().expect(2);
+    insta::assert_snapshot!(run.told(), @"error: resnet18 sees 224 × 224 pixels of the resized image, so that a scale is at least 224, and one is 200");
 }

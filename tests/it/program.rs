@@ -23,7 +23,39 @@ impl Run {
         self
     }
 
-    /// This run, if standard error contains each of `parts`.
+    /// All of standard error, for a snapshot.
+    pub fn told(&self) -> String {
+        clean(&self.stderr)
+    }
+
+    /// Notes, and the error to its end, for a snapshot of a run that also shows its plan or progress.
+    pub fn notes(&self) -> String {
+        let (mut kept, mut failed) = (String::new(), false);
+        for line in self.told().lines() {
+            failed |= line.starts_with("error: ");
+            if failed || line.starts_with("note: ") {
+                kept += &format!("{line}\n");
+            }
+        }
+        kept
+    }
+
+    /// The one message with `part`, a line and the indented ones below it: for a snapshot of a run
+    /// whose other lines depend on the machine.
+    #[track_caller]
+    pub fn message(&self, part: &str) -> String {
+        let told = self.told();
+        let lines = told.lines().skip_while(|line| !line.contains(part)).enumerate();
+        let lines = lines.take_while(|(number, line)| *number == 0 || line.starts_with(' '));
+        let message: Vec<&str> = lines.map(|(_, line)| line).collect();
+        let message = message.join("\n");
+        let (count, all) = (message.matches(part).count(), told.matches(part).count());
+        assert!(count > 0 && count == all, "one message with {part:?} in\n{told}");
+        message
+    }
+
+    /// This run, if standard error contains each of `parts`: for words beside numbers that depend on
+    /// the machine. Other messages are snapshots.
     #[track_caller]
     pub fn says(self, parts: &[&str]) -> Self {
         for part in parts {
@@ -108,6 +140,39 @@ impl Tl {
 /// `tl ARGS`, run to its end in the current folder.
 pub fn tl(args: &[&str]) -> Run {
     Tl::new(args).run()
+}
+
+/// What `run` says to each of `calls`, below its arguments: one text for a snapshot.
+pub fn answers<'a>(calls: &[impl AsRef<[&'a str]>], run: impl Fn(&[&str]) -> Run) -> String {
+    let calls = calls.iter().map(AsRef::as_ref);
+    calls.map(|args| answer("$", &args.join(" "), &run(args).told())).collect()
+}
+
+/// What is said to something, below it: a part of a snapshot.
+pub fn answer(sign: &str, to: &str, told: &str) -> String {
+    format!("{}\n{}\n\n", format!("{sign} {to}").trim_end(), told.trim_end())
+}
+
+/// Words of the notes on the machine, which come with any call.
+const ON_THE_MACHINE: [&str; 2] =
+    [" threads were asked for, and ", "note: there is an NVIDIA driver, and yet "];
+
+/// `text` with placeholders for folders, ports and process ids, and without notes on the machine.
+pub fn clean(text: &str) -> String {
+    let kept = |line: &&str| !ON_THE_MACHINE.iter().any(|words| line.contains(words));
+    let text: Vec<&str> = text.lines().filter(kept).collect();
+    let text = text.join("\n").replace(env!("CARGO_MANIFEST_DIR"), "[REPO]");
+    let temporary = std::env::temp_dir().join(".tmp").display().to_string();
+    let text = masked(&text, &temporary, "[TMP]", |c| c.is_ascii_alphanumeric());
+    let text = masked(&text, "127.0.0.1:", "127.0.0.1:[PORT]", |c| c.is_ascii_digit());
+    masked(&text, "(pid ", "(pid [PID]", |c| c.is_ascii_digit())
+}
+
+/// `text` with `placeholder` for each `start` and what follows it of characters that are `more`.
+fn masked(text: &str, start: &str, placeholder: &str, more: fn(char) -> bool) -> String {
+    let mut parts = text.split(start);
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |text, part| text + placeholder + part.trim_start_matches(more))
 }
 
 /// A path below the repository's root.

@@ -118,11 +118,11 @@ fn a_race_that_was_stopped_goes_on_where_it_was() {
         run.says(&[&format!("stopped in the race; {kept} of its 12 parts are kept: go on with `--resume`")]);
         assert!((1..12).contains(&kept));
     }
-    lab.finetune("cut", &QUICK).run().expect(2).says(&["a run that has not finished"]);
+    insta::assert_snapshot!(lab.finetune("cut", &QUICK).run().expect(2).told(), @"error: the run folder cut holds a run that has not finished: `--resume` goes on with it, `--overwrite` replaces it, `--out` names another folder");
     let run = lab.finetune("cut", &QUICK).arg("--resume").run().expect(0);
     assert!(!run.stderr.contains("race    linear, fold"), "{}", run.stderr);
     assert_same_result(&lab, "whole", "cut");
-    lab.finetune("cut", &QUICK).arg("--resume").run().expect(0).says(&["is finished: nothing to do"]);
+    insta::assert_snapshot!(lab.finetune("cut", &QUICK).arg("--resume").run().expect(0).told(), @"cut is finished: nothing to do (a new run with `model: cut` trains its model further)");
 }
 
 #[test]
@@ -176,45 +176,67 @@ fn what_cannot_race_is_refused_with_advice() {
     let lab = lab(3);
     let plan =
         |sets: &[&str]| lab.tl(&["plan", "r.yaml"]).args(sets.iter().flat_map(|set| ["--set", set])).run();
-    plan(&["strategy.race.methods=[full]"]).expect(2).says(&[
-        "--set strategy.race.methods=[full]: a race takes two methods at least; `strategy: { method: full }` trains this",
-    ]);
-    plan(&["strategy.race.methods=[full, full]"]).expect(2).says(&["two methods at least"]);
-    plan(&["strategy.race.methods=[full, lineer]"])
-        .expect(2)
-        .says(&["expected a list out of linear, stages, partial, full, scratch", "did you mean linear?"]);
-    plan(&["strategy.race.methods=full"]).expect(2).says(&["found the text \"full\"; write [full]"]);
-    plan(&["strategy.race.methods=[full, race]"]).expect(2).says(&["expected a list out of"]);
-    plan(&["strategy.race.folds=1"]).expect(2).says(&["a whole number from 2 to 100"]);
-    plan(&["weights=none"]).expect(2).says(&["there is nothing to race", "`method: scratch`"]);
-    plan(&["train.batch_size=1", "train.batch_norm=train"])
-        .expect(2)
-        .says(&["BatchNorm cannot learn from one image at a time"]);
-    plan(&["strategy.method=full", "strategy.race.folds=4"])
-        .expect(0)
-        .says(&["`strategy.race.folds` is not used by `method: full`"]);
+    insta::assert_snapshot!(plan(&["strategy.race.methods=[full]"]).expect(2).told(), @"
+    error: r.yaml: 1 mistake
+      --set strategy.race.methods=[full]: a race takes two methods at least; `strategy: { method: full }` trains this one
+    ");
+    insta::assert_snapshot!(plan(&["strategy.race.methods=[full, full]"]).expect(2).told(), @"
+    error: r.yaml: 1 mistake
+      --set strategy.race.methods=[full, full]: a race takes two methods at least; `strategy: { method: full }` trains this one
+    ");
+    insta::assert_snapshot!(plan(&["strategy.race.methods=[full, lineer]"]).expect(2).told(), @r#"
+    error: r.yaml: 1 mistake
+      --set strategy.race.methods=[full, lineer]: expected a list out of linear, stages, partial, full, scratch, found ["full", "lineer"] with "lineer"; did you mean linear?
+    "#);
+    insta::assert_snapshot!(plan(&["strategy.race.methods=full"]).expect(2).told(), @r#"
+    error: r.yaml: 1 mistake
+      --set strategy.race.methods=full: expected a list out of linear, stages, partial, full, scratch, found the text "full"; write [full]
+    "#);
+    insta::assert_snapshot!(plan(&["strategy.race.methods=[full, race]"]).expect(2).told(), @r#"
+    error: r.yaml: 1 mistake
+      --set strategy.race.methods=[full, race]: expected a list out of linear, stages, partial, full, scratch, found ["full", "race"] with "race"
+    "#);
+    insta::assert_snapshot!(plan(&["strategy.race.folds=1"]).expect(2).told(), @"
+    error: r.yaml: 1 mistake
+      --set strategy.race.folds=1: expected a whole number from 2 to 100, found 1
+    ");
+    insta::assert_snapshot!(plan(&["weights=none"]).expect(2).told(), @"
+    error: r.yaml: 1 mistake
+      line 5: strategy.method: without pretrained weights (`weights: none`) there is nothing to race: the methods that keep stages would keep random ones. Take `method: scratch`
+    ");
+    insta::assert_snapshot!(plan(&["train.batch_size=1", "train.batch_norm=train"]).expect(2).told(), @"
+    error: r.yaml: 1 mistake
+      --set train.batch_size=1: BatchNorm cannot learn from one image at a time: take 2 or more, or set `train.batch_norm: inference`
+    ");
+    insta::assert_snapshot!(plan(&["strategy.method=full", "strategy.race.folds=4"]).expect(0).notes(), @"note: `strategy.race.folds` is not used by `method: full`");
     let run = plan(&["strategy.size=little", "train.momentum=0.8", "strategy.read=[features]"]).expect(0);
     assert!(
         !run.stderr.contains("train.momentum") && !run.stderr.contains("strategy.read"),
         "{}",
         run.stderr
     );
-    run.says(&[
-        "`strategy.size` is not used by `method: race`",
-        "linear, stages, partial, full: each learns from",
-    ]);
+    insta::assert_snapshot!(run.notes(), @"note: `strategy.size` is not used by `method: race`");
+    run.says(&["linear, stages, partial, full: each learns from"]);
     let run = plan(&["strategy.race.methods=[linear, stages]", "train.momentum=0.8"]).expect(0);
-    run.says(&["`train.momentum` is not used by `method: race`"]);
+    insta::assert_snapshot!(run.notes(), @"
+    note: `augment.flip` is not used by `method: race`
+    note: `augment.ratio` is not used by `method: race`
+    note: `augment.scale` is not used by `method: race`
+    note: `train.momentum` is not used by `method: race`
+    ");
 
     let rows = String::from_utf8(lab.read("train.csv")).unwrap();
     let singles: Vec<&str> = rows.lines().take(1).chain(rows.lines().skip(1).step_by(3)).collect();
     lab.write("train.csv", singles.join("\n"));
-    plan(&[]).expect(2).says(&["no class has two images to train on: add images, or choose a method"]);
+    insta::assert_snapshot!(plan(&[]).expect(2).told(), @"
+    error: r.yaml: 1 mistake
+      line 5: strategy.method: a race holds images out, and no class has two images to train on: add images, or choose a method (`linear` for so few)
+    ");
     // One class of one image is learnt from, and not held out.
     let most: Vec<&str> = rows.lines().take(1).chain(rows.lines().skip(3)).collect();
     lab.write("train.csv", most.join("\n"));
     let run = lab.finetuned("run", &[&QUICK[..], &["strategy.race.methods=[linear, full]"]].concat());
-    run.says(&["1 class has one training image alone, which the race learns from and does not hold out"]);
+    insta::assert_snapshot!(run.message("one training image alone"), @"note: 1 class has one training image alone, which the race learns from and does not hold out");
     assert_eq!(lab.json("run/report.json")["race"]["images"], 27);
 }
 
@@ -228,7 +250,10 @@ fn a_model_that_stages_made_can_race_too() {
     lab.write("r.yaml", text.replace(weights, "").replace("model: shufflenet_v2_x0_5", "model: first"));
     lab.finetuned("run", &QUICK).says(&["race        linear, full: each learns from", "full, fold 3 of 3"]);
     let run = lab.finetune("named", &["strategy.race.methods=[linear, stages]"]).run().expect(2);
-    run.says(&["the model was made by `stages`, and its stages are chosen"]);
+    insta::assert_snapshot!(run.told(), @"
+    error: r.yaml: 1 mistake
+      line 5: strategy.method: the model was made by `stages`, and its stages are chosen: `linear` fits a new head to them
+    ");
 }
 
 #[test]
@@ -243,7 +268,7 @@ fn bad_images_are_left_out_and_other_images_are_another_race() {
     stop_after(child, "linear, fold 3 of 3", Duration::ZERO, "TERM").expect(143);
     lab.write("own.png", std::fs::read(&first).unwrap());
     let run = lab.finetune("run", &sets).arg("--resume").run().expect(1);
-    run.says(&["race.jsonl: was measured on other images", "--overwrite"]);
+    insta::assert_snapshot!(run.notes(), @"error: run/race.jsonl: was measured on other images: which of them can be read has changed since. Bring them back as they were, or start afresh with `--overwrite`");
     lab.write("own.png", "no image");
     let good = lab.read("run/race.jsonl");
     for bytes in [&good[..good.len() / 2], b"{}\n", b"\xff"] {

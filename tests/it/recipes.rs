@@ -6,235 +6,48 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::digits::{Lab, images, recipe};
-use crate::program::{Run, Tl, repository, tl};
+use crate::program::{Run, Tl, answer, answers, repository, tl};
 
-/// One mistake a row: the arguments, the exit code, and all of standard error (`…` stands for any
-/// text).
-const MISTAKES: &[(&str, &[&str], i32, &str)] = &[
-    (
-        "a recipe that is not there",
-        &["plan", "recipe.yaml"],
-        2,
-        "error: cannot read the recipe recipe.yaml: there is no such file; did you mean r.yaml?",
-    ),
-    (
-        "a folder for a recipe",
-        &["finetune", "."],
-        2,
-        "error: . is a folder, expected a recipe, a YAML file; did you mean ./r.yaml?",
-    ),
-    (
-        "a misspelt model",
-        &["plan", "r.yaml", "--set", "model=shuflenet_v2_x0_5"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set model=shuflenet_v2_x0_5: there is no model named \
-         `shuflenet_v2_x0_5`; the nearest are `shufflenet_v2_x0_5`, …; `tl models` lists all",
-    ),
-    (
-        "a misspelt method",
-        &["plan", "r.yaml", "--set", "strategy.method=lineer"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set strategy.method=lineer: expected one of auto, linear, stages, \
-         partial, full, scratch, race, found the text \"lineer\"; did you mean linear?",
-    ),
-    (
-        "a misspelt fit",
-        &["plan", "r.yaml", "--set", "preprocess={ fit: squish, pad_color: [0, 0, 256] }"],
-        2,
-        "error: r.yaml: 2 mistakes\n  --set preprocess={ fit: squish, pad_color: [0, 0, 256] }: preprocess.fit: expected \
-         one of crop, squash, pad, found the text \"squish\"; did you mean squash?\n  --set preprocess={ fit: squish, \
-         pad_color: [0, 0, 256] }: preprocess.pad_color: expected `[red, green, blue]`, whole numbers from 0 to 255, found \
-         [0, 0, 256]",
-    ),
-    (
-        "a fit that is none, on the command line",
-        &["predict", "--model", "resnet18", "--fit", "stretch", "."],
-        2,
-        "error: invalid value 'stretch' for '--fit <crop|squash|pad>': expected crop, squash or pad…",
-    ),
-    (
-        "a weights file that is not there",
-        &["plan", "r.yaml", "--set", "weights=mine.pth"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set weights=mine.pth: there is no weights file at mine.pth",
-    ),
-    (
-        "weights that the model lacks",
-        &["plan", "r.yaml", "--set", "model=resnet50", "--set", "weights=IMAGENET1K_V3"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set weights=IMAGENET1K_V3: resnet50 has no weights named `IMAGENET1K_V3`; \
-         did you mean `IMAGENET1K_V…`? It has `IMAGENET1K_V1` and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is \
-         DEFAULT; a file needs an ending such as .pth or a folder before it",
-    ),
-    (
-        "weights without a classifier",
-        &["plan", "r.yaml", "--set", "model=vgg16", "--set", "weights=VGG16_Weights.IMAGENET1K_FEATURES"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set weights=VGG16_Weights.IMAGENET1K_FEATURES: \
-         VGG16_Weights.IMAGENET1K_FEATURES (vgg16_features-amdegroot-88682ab5.pth) have no classifier \
-         (torchvision's file holds NaN there): they serve `tl extract` with a `--stage` before it",
-    ),
-    (
-        "a misspelt key",
-        &["plan", "r.yaml", "--set", "train.epoch=3"],
-        2,
-        "error: --set train.epoch=3: unknown key train.epoch; did you mean train.epochs?",
-    ),
-    (
-        "--set without a value",
-        &["plan", "r.yaml", "--set", "train.epochs"],
-        2,
-        "error: --set train.epochs: expected key.path=VALUE, such as train.epochs=5",
-    ),
-    (
-        "--set without a key",
-        &["plan", "r.yaml", "--set", "=3"],
-        2,
-        "error: --set =3: expected key.path=VALUE, such as train.epochs=5",
-    ),
-    (
-        "a word for a number",
-        &["plan", "r.yaml", "--set", "train.epochs=many"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set train.epochs=many: expected a whole number from 1 up, found the \
-         text \"many\"",
-    ),
-    (
-        "a fraction that leaves nothing",
-        &["plan", "r.yaml", "--set", "data.val=1"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set data.val=1: expected a fraction between 0 and 1 (both excluded), \
-         or a path, found 1",
-    ),
-    (
-        "no such folder of images",
-        &["plan", "r.yaml", "--set", "data.train=nowhere"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set data.train=nowhere: there is no folder or file nowhere",
-    ),
-    (
-        "a folder that looks like the one that is there",
-        &["plan", "r.yaml", "--set", "data.train=Caf\u{e9}"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set data.train=Caf\u{e9}: there is no folder or file Caf\u{e9}; \"Cafe\u{301}\" is there, \
-         which has U+0065 U+0301 (NFD) where this has U+00E9 (NFC)",
-    ),
-    (
-        "images without class folders",
-        &["plan", "r.yaml", "--set", "data.train=loose"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set data.train=loose: loose: expected one sub-folder per class, such as \
-         cat/1.jpg and dog/2.jpg, found 2 images directly in it (a.png, b.png); sort them into folders, or \
-         name their classes in a .csv of path,label",
-    ),
-    (
-        "an empty folder",
-        &["plan", "r.yaml", "--set", "data.train=empty"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set data.train=empty: empty: expected one sub-folder per class, such as \
-         cat/1.jpg and dog/2.jpg, found an empty folder",
-    ),
-    (
-        "a single class",
-        &["plan", "r.yaml", "--set", "data.train=one"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set data.train=one: expected at least 2 classes, found only `cat` in \
-         one: a classifier needs something to tell apart",
-    ),
-    (
-        "a class that train lacks",
-        &["plan", "r.yaml", "--set", "data.val=one"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set data.val=one: one: 1 class that the training images lack: \"cat\"; \
-         rename or remove, or train on them too",
-    ),
-    (
-        "a CSV that names images that are not there",
-        &["plan", "r.yaml", "--set", "data.train=gone.csv"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set data.train=gone.csv: gone.csv: 2 files are not there: x.png (line \
-         2), y.png (line 3); paths are relative to the folder of the CSV",
-    ),
-    (
-        "a part that a column gives, and the recipe too",
-        &["plan", "r.yaml", "--set", "data.train=split.csv", "--set", "data.val=0.1"],
-        2,
-        "error: r.yaml: 3 mistakes\n  line 4: data.test: the column `split` of `data.train` gives 2 rows for it already: leave \
-         `data.test` out, or take these rows out of the CSV\n  line 4: data.test: …\n  --set data.val=0.1: the column `split` of \
-         `data.train` gives 3 rows for it already: leave `data.val` out, or take these rows out of the CSV",
-    ),
-    (
-        "a CSV of several parts for one",
-        &["plan", "r.yaml", "--set", "data.val=split.csv"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set data.val=split.csv: split.csv: its column `split` has rows of several parts: give it as \
-         `data.train` alone, or write a .csv of the rows for `data.val`",
-    ),
-    (
-        "images too small for the network",
-        &["plan", "r.yaml", "--set", "model=alexnet", "--set", "weights=none"],
-        2,
-        "error: r.yaml: 1 mistake\n  line 3: preprocess: alexnet cannot take images of 32×32 pixels: a side \
-         needs at least 63",
-    ),
-    (
-        "a stage that is none",
-        &["plan", "r.yaml", "--set", "strategy={ method: partial, train_from: layer4 }"],
-        2,
-        "error: r.yaml: 1 mistake\n  --set strategy={ method: partial, train_from: layer4 }: \
-         strategy.train_from: shufflenet_v2_x0_5 has no stage named `layer4`…",
-    ),
-    (
-        "BatchNorm with one image a step",
-        &[
-            "plan",
-            "r.yaml",
-            "--set",
-            "strategy.method=full",
-            "--set",
-            "train={ batch_size: 1, batch_norm: train }",
-        ],
-        2,
-        "error: r.yaml: 1 mistake\n  --set train={ batch_size: 1, batch_norm: train }: train.batch_size: BatchNorm cannot learn \
-         from one image at a time: take 2 or more, or set `train.batch_norm: inference`",
-    ),
-    (
-        "a file for a run folder",
-        &["finetune", "r.yaml", "--out", "r.yaml"],
-        2,
-        "error: the run folder r.yaml is a file: choose another `--out`",
-    ),
-    (
-        "a run folder below a file",
-        &["finetune", "r.yaml", "--out", "r.yaml/run"],
-        1,
-        "error: cannot create the folder r.yaml/run: Not a directory",
-    ),
-    (
-        "no threads at all",
-        &["plan", "r.yaml", "--threads", "0"],
-        2,
-        "error: invalid value '0' for '--threads <N>': expected a whole number from 1 to 1024\n\nFor more \
-         information, try '--help'.",
-    ),
-    (
-        "a misspelt device",
-        &["plan", "r.yaml", "--device", "gpu"],
-        2,
-        "error: invalid value 'gpu' for '--device <DEVICE>': expected one of auto, cpu, cuda, cuda:N (cuda:0 \
-         is the first GPU)\n\nFor more information, try '--help'.",
-    ),
+/// Wrong calls, in a folder with a good recipe and some bad data.
+const MISTAKES: [&[&str]; 30] = [
+    &["plan", "recipe.yaml"],
+    &["finetune", "."],
+    &["plan", "r.yaml", "--set", "model=shuflenet_v2_x0_5"],
+    &["plan", "r.yaml", "--set", "strategy.method=lineer"],
+    &["plan", "r.yaml", "--set", "preprocess={ fit: squish, pad_color: [0, 0, 256] }"],
+    &["predict", "--model", "resnet18", "--fit", "stretch", "."],
+    &["plan", "r.yaml", "--set", "weights=mine.pth"],
+    &["plan", "r.yaml", "--set", "model=resnet50", "--set", "weights=IMAGENET1K_V3"],
+    &["plan", "r.yaml", "--set", "model=vgg16", "--set", "weights=VGG16_Weights.IMAGENET1K_FEATURES"],
+    &["plan", "r.yaml", "--set", "train.epoch=3"],
+    &["plan", "r.yaml", "--set", "train.epochs"],
+    &["plan", "r.yaml", "--set", "=3"],
+    &["plan", "r.yaml", "--set", "train.epochs=many"],
+    &["plan", "r.yaml", "--set", "data.val=1"],
+    &["plan", "r.yaml", "--set", "data.train=nowhere"],
+    &["plan", "r.yaml", "--set", "data.train=Caf\u{e9}"],
+    &["plan", "r.yaml", "--set", "data.train=loose"],
+    &["plan", "r.yaml", "--set", "data.train=empty"],
+    &["plan", "r.yaml", "--set", "data.train=one"],
+    &["plan", "r.yaml", "--set", "data.val=one"],
+    &["plan", "r.yaml", "--set", "data.train=gone.csv"],
+    &["plan", "r.yaml", "--set", "data.train=split.csv", "--set", "data.val=0.1"],
+    &["plan", "r.yaml", "--set", "data.val=split.csv"],
+    &["plan", "r.yaml", "--set", "model=alexnet", "--set", "weights=none"],
+    &["plan", "r.yaml", "--set", "strategy={ method: partial, train_from: layer4 }"],
+    &[
+        "plan",
+        "r.yaml",
+        "--set",
+        "strategy.method=full",
+        "--set",
+        "train={ batch_size: 1, batch_norm: train }",
+    ],
+    &["finetune", "r.yaml", "--out", "r.yaml"],
+    &["finetune", "r.yaml", "--out", "r.yaml/run"],
+    &["plan", "r.yaml", "--threads", "0"],
+    &["plan", "r.yaml", "--device", "gpu"],
 ];
-
-/// Whether `text` is `pattern`, in which `…` stands for any text.
-fn matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('…') {
-        None => pattern == text,
-        Some((start, end)) => {
-            text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
-        }
-    }
-}
 
 /// A CSV of digits with a column `split`.
 fn divided(train: usize, val: usize, test: usize) -> String {
@@ -258,10 +71,9 @@ fn a_column_of_a_csv_gives_the_parts() {
     let data = "data: { train: train.csv, val: val.csv, test: test.csv }";
     lab.write("r.yaml", recipe.replace(data, "data: { train: split.csv }"));
     lab.write("split.csv", divided(12, 6, 4));
-    lab.tl(&["plan", "r.yaml"]).run().expect(0).says(&[
-        "its column `split` divides the images: 12 to train on, 6 for validation, 4 to test on",
-        "measured on 6 images for validation, 4 images to test on at the end",
-    ]);
+    let run = lab.tl(&["plan", "r.yaml"]).run().expect(0);
+    insta::assert_snapshot!(run.message("divides the images"), @"note: split.csv: its column `split` divides the images: 12 to train on, 6 for validation, 4 to test on");
+    run.says(&["measured on 6 images for validation, 4 images to test on at the end"]);
     lab.tl(&["finetune", "r.yaml", "--out", "run"]).run().expect(0);
     let plan = String::from_utf8(lab.read("run/plan.yaml")).unwrap();
     assert!(plan.contains("val: column split of train") && plan.contains("test_images: 4"), "{plan}");
@@ -284,16 +96,134 @@ fn beginners_mistakes_are_answered_in_full() {
     fs::create_dir(lab.path("Cafe\u{301}")).unwrap();
     lab.write("gone.csv", "path,label\nx.png,a\ny.png,b\n");
     lab.write("split.csv", divided(4, 3, 2));
-    let mut wrong = Vec::new();
-    for (what, args, code, stderr) in MISTAKES {
+    let answers = answers(&MISTAKES, |args| {
         // Not through `Lab::tl`, whose own `--threads` would come twice.
-        let run = crate::program::Tl::new(*args).cwd(lab.path("")).run();
-        if run.code != Some(*code) || !matches(&format!("{stderr}\n"), &run.stderr) || !run.stdout.is_empty()
-        {
-            wrong.push(format!("{what}: tl {}\n{run:#?}\n{}", args.join(" "), run.stderr));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let run = Tl::new(args).cwd(lab.path("")).run();
+        // That a folder is below a file is found where it is created.
+        let run = run.expect(if args.contains(&"r.yaml/run") { 1 } else { 2 });
+        assert_eq!(run.stdout, "");
+        run
+    });
+    insta::assert_snapshot!(answers, @r#"
+    $ plan recipe.yaml
+    error: cannot read the recipe recipe.yaml: there is no such file; did you mean r.yaml?
+
+    $ finetune .
+    error: . is a folder, expected a recipe, a YAML file; did you mean ./r.yaml?
+
+    $ plan r.yaml --set model=shuflenet_v2_x0_5
+    error: r.yaml: 1 mistake
+      --set model=shuflenet_v2_x0_5: there is no model named `shuflenet_v2_x0_5`; the nearest are `shufflenet_v2_x0_5`, `shufflenet_v2_x1_5` and `shufflenet_v2_x1_0`; `tl models` lists all
+
+    $ plan r.yaml --set strategy.method=lineer
+    error: r.yaml: 1 mistake
+      --set strategy.method=lineer: expected one of auto, linear, stages, partial, full, scratch, race, found the text "lineer"; did you mean linear?
+
+    $ plan r.yaml --set preprocess={ fit: squish, pad_color: [0, 0, 256] }
+    error: r.yaml: 2 mistakes
+      --set preprocess={ fit: squish, pad_color: [0, 0, 256] }: preprocess.fit: expected one of crop, squash, pad, found the text "squish"; did you mean squash?
+      --set preprocess={ fit: squish, pad_color: [0, 0, 256] }: preprocess.pad_color: expected `[red, green, blue]`, whole numbers from 0 to 255, found [0, 0, 256]
+
+    $ predict --model resnet18 --fit stretch .
+    error: invalid value 'stretch' for '--fit <crop|squash|pad>': expected crop, squash or pad
+
+    For more information, try '--help'.
+
+    $ plan r.yaml --set weights=mine.pth
+    error: r.yaml: 1 mistake
+      --set weights=mine.pth: there is no weights file at mine.pth
+
+    $ plan r.yaml --set model=resnet50 --set weights=IMAGENET1K_V3
+    error: r.yaml: 1 mistake
+      --set weights=IMAGENET1K_V3: resnet50 has no weights named `IMAGENET1K_V3`; did you mean `IMAGENET1K_V1`? It has `IMAGENET1K_V1` and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is DEFAULT; a file needs an ending such as .pth or a folder before it
+
+    $ plan r.yaml --set model=vgg16 --set weights=VGG16_Weights.IMAGENET1K_FEATURES
+    error: r.yaml: 1 mistake
+      --set weights=VGG16_Weights.IMAGENET1K_FEATURES: VGG16_Weights.IMAGENET1K_FEATURES (vgg16_features-amdegroot-88682ab5.pth) have no classifier (torchvision's file holds NaN there): they serve `tl extract` with a `--stage` before it
+
+    $ plan r.yaml --set train.epoch=3
+    error: --set train.epoch=3: unknown key train.epoch; did you mean train.epochs?
+
+    $ plan r.yaml --set train.epochs
+    error: --set train.epochs: expected key.path=VALUE, such as train.epochs=5
+
+    $ plan r.yaml --set =3
+    error: --set =3: expected key.path=VALUE, such as train.epochs=5
+
+    $ plan r.yaml --set train.epochs=many
+    error: r.yaml: 1 mistake
+      --set train.epochs=many: expected a whole number from 1 up, found the text "many"
+
+    $ plan r.yaml --set data.val=1
+    error: r.yaml: 1 mistake
+      --set data.val=1: expected a fraction between 0 and 1 (both excluded), or a path, found 1
+
+    $ plan r.yaml --set data.train=nowhere
+    error: r.yaml: 1 mistake
+      --set data.train=nowhere: there is no folder or file nowhere
+
+    $ plan r.yaml --set data.train=Café
+    error: r.yaml: 1 mistake
+      --set data.train=Café: there is no folder or file Café; "Café" is there, which has U+0065 U+0301 (NFD) where this has U+00E9 (NFC)
+
+    $ plan r.yaml --set data.train=loose
+    error: r.yaml: 1 mistake
+      --set data.train=loose: loose: expected one sub-folder per class, such as cat/1.jpg and dog/2.jpg, found 2 images directly in it (a.png, b.png); sort them into folders, or name their classes in a .csv of path,label
+
+    $ plan r.yaml --set data.train=empty
+    error: r.yaml: 1 mistake
+      --set data.train=empty: empty: expected one sub-folder per class, such as cat/1.jpg and dog/2.jpg, found an empty folder
+
+    $ plan r.yaml --set data.train=one
+    error: r.yaml: 1 mistake
+      --set data.train=one: expected at least 2 classes, found only `cat` in one: a classifier needs something to tell apart
+
+    $ plan r.yaml --set data.val=one
+    error: r.yaml: 1 mistake
+      --set data.val=one: one: 1 class that the training images lack: "cat"; rename or remove, or train on them too
+
+    $ plan r.yaml --set data.train=gone.csv
+    error: r.yaml: 1 mistake
+      --set data.train=gone.csv: gone.csv: 2 files are not there: x.png (line 2), y.png (line 3); paths are relative to the folder of the CSV
+
+    $ plan r.yaml --set data.train=split.csv --set data.val=0.1
+    error: r.yaml: 3 mistakes
+      line 4: data.test: the column `split` of `data.train` gives 2 rows for it already: leave `data.test` out, or take these rows out of the CSV
+      line 4: data.test: test.csv: 8 classes that the training images lack: "2", "3", "4", "5", "6", "7", "8", "9"; rename or remove, or train on them too
+      --set data.val=0.1: the column `split` of `data.train` gives 3 rows for it already: leave `data.val` out, or take these rows out of the CSV
+
+    $ plan r.yaml --set data.val=split.csv
+    error: r.yaml: 1 mistake
+      --set data.val=split.csv: split.csv: its column `split` has rows of several parts: give it as `data.train` alone, or write a .csv of the rows for `data.val`
+
+    $ plan r.yaml --set model=alexnet --set weights=none
+    error: r.yaml: 1 mistake
+      line 3: preprocess: alexnet cannot take images of 32×32 pixels: a side needs at least 63
+
+    $ plan r.yaml --set strategy={ method: partial, train_from: layer4 }
+    error: r.yaml: 1 mistake
+      --set strategy={ method: partial, train_from: layer4 }: strategy.train_from: shufflenet_v2_x0_5 has no stage named `layer4`. It has conv1, stage2, stage3, stage4, conv5; a part of one has a name such as stage4.3
+
+    $ plan r.yaml --set strategy.method=full --set train={ batch_size: 1, batch_norm: train }
+    error: r.yaml: 1 mistake
+      --set train={ batch_size: 1, batch_norm: train }: train.batch_size: BatchNorm cannot learn from one image at a time: take 2 or more, or set `train.batch_norm: inference`
+
+    $ finetune r.yaml --out r.yaml
+    error: the run folder r.yaml is a file: choose another `--out`
+
+    $ finetune r.yaml --out r.yaml/run
+    error: cannot create the folder r.yaml/run: Not a directory
+
+    $ plan r.yaml --threads 0
+    error: invalid value '0' for '--threads <N>': expected a whole number from 1 to 1024
+
+    For more information, try '--help'.
+
+    $ plan r.yaml --device gpu
+    error: invalid value 'gpu' for '--device <DEVICE>': expected one of auto, cpu, cuda, cuda:N (cuda:0 is the first GPU)
+
+    For more information, try '--help'.
+    "#);
 }
 
 /// A size that a network cannot take is a mistake of the recipe, in each family that has one.
@@ -347,57 +277,99 @@ fn all_mistakes_come_at_once_with_their_lines() {
          seed: -1\n\
          lr: 3\n",
     );
-    let run = run.expect(2);
-    let expected = [
-        "error: x.yaml: 12 mistakes",
-        "  line 1: model: there is no model named `resnet18x`",
-        "  line 2: modle: unknown key; did you mean model?",
-        "  line 3: data.val: expected a fraction",
-        "  line 3: data.train: there is no folder or file nowhere",
-        "  line 4: strategy.method: expected one of",
-        "  line 5: train.epochs: expected a whole number",
-        "  line 5: train.batch_size: expected a whole number from 1 to 65536, found 0",
-        "  line 5: train.lr: expected a number above 0, found the text \"0.1\"; a number has no quotes",
-        "  line 6: augment.flip: expected a number from 0 to 1, found 3",
-        "  line 6: augment.scale: expected",
-        "  line 7: seed: expected a whole number from 0 up, found -1",
-        "  line 8: lr: unknown key; did you mean train.lr? it belongs under `train:`",
-    ];
-    let lines: Vec<&str> = run.stderr.lines().collect();
-    assert_eq!(lines.len(), expected.len(), "{}", run.stderr);
-    for (line, expected) in lines.iter().zip(expected) {
-        assert!(line.starts_with(expected), "{expected:?} in\n{}", run.stderr);
-    }
+    insta::assert_snapshot!(run.expect(2).told(), @r#"
+    error: x.yaml: 12 mistakes
+      line 1: model: there is no model named `resnet18x`; the nearest are `resnet18`, `resnet101` and `resnet152`; `tl models` lists all
+      line 2: modle: unknown key; did you mean model?
+      line 3: data.val: expected a fraction between 0 and 1 (both excluded), or a path, found 2
+      line 3: data.train: there is no folder or file nowhere
+      line 4: strategy.method: expected one of auto, linear, stages, partial, full, scratch, race, found the text "liner"; did you mean linear?
+      line 5: train.epochs: expected a whole number from 1 up, found the text "ten"
+      line 5: train.batch_size: expected a whole number from 1 to 65536, found 0
+      line 5: train.lr: expected a number above 0, found the text "0.1"; a number has no quotes
+      line 6: augment.flip: expected a number from 0 to 1, found 3
+      line 6: augment.scale: expected `[low, high]`, two numbers above 0, up to 1, found [1, 0.5]; the lower one comes first
+      line 7: seed: expected a whole number from 0 up, found -1
+      line 8: lr: unknown key; did you mean train.lr? it belongs under `train:`
+    "#);
 }
 
 #[test]
 fn files_that_are_no_recipes_are_told_so() {
     let lab = Lab::new(2);
-    for (text, parts) in [
-        (&b""[..], &["found an empty file", "model: missing", "data.train: missing"][..]),
-        (b"hello", &["found the text \"hello\""]),
-        (b"model: [resnet18", &["not valid YAML"]),
-        (b"model: resnet18\ndata:\n\ttrain: x\n", &["line 3: a tab cannot indent YAML: use spaces"]),
-        (b"\xff\xfe", &["expected text in UTF-8"]),
-        (b"model: &a [*a, *a]", &["x.yaml"]),
+    let mut answers = String::new();
+    for text in [
+        &b""[..],
+        b"hello",
+        b"model: [resnet18",
+        b"model: resnet18\ndata:\n\ttrain: x\n",
+        b"\xff\xfe",
+        b"model: &a [*a, *a]",
     ] {
         lab.write("x.yaml", text);
-        lab.tl(&["finetune", "x.yaml"]).run().expect(2).says(parts);
+        let run = lab.tl(&["finetune", "x.yaml"]).run().expect(2);
+        answers += &answer(">", &text.escape_ascii().to_string(), &run.told());
     }
+    insta::assert_snapshot!(answers, @r#"
+    >
+    error: x.yaml: 3 mistakes
+      line 1: expected `key: value` lines, found an empty file; a recipe starts with a line such as `model: resnet18`
+      model: missing; write, for example, `model: resnet18`
+      data.train: missing; write, for example, `data: { train: photos/train }`
+
+    > hello
+    error: x.yaml: 3 mistakes
+      line 1: expected `key: value` lines, found the text "hello"; a recipe starts with a line such as `model: resnet18`
+      model: missing; write, for example, `model: resnet18`
+      data.train: missing; write, for example, `data: { train: photos/train }`
+
+    > model: [resnet18
+    error: x.yaml: 1 mistake
+      line 2, column 1: not valid YAML: while parsing a flow sequence, expected ',' or ']'
+
+    > model: resnet18\ndata:\n\ttrain: x\n
+    error: x.yaml: 1 mistake
+      line 3: a tab cannot indent YAML: use spaces
+
+    > \xff\xfe
+    error: x.yaml: 1 mistake
+      line 1: expected text in UTF-8, found other bytes; save the file as UTF-8
+
+    > model: &a [*a, *a]
+    error: x.yaml: 1 mistake
+      line 1: this alias (`*name`) stands inside what it names
+    "#);
     lab.write("x.yaml", vec![b' '; 3 << 20]);
-    lab.tl(&["plan", "x.yaml"]).run().expect(2).says(&["more than 1 MiB"]);
+    insta::assert_snapshot!(lab.tl(&["plan", "x.yaml"]).run().expect(2).told(), @"
+    error: x.yaml: 1 mistake
+      expected a recipe, found a file of more than 1 MiB; is this the right file?
+    ");
 }
 
 #[test]
 fn weights_of_another_model_are_a_mistake_of_the_recipe() {
     let lab = Lab::of("linear", 2);
     let run = lab.finetune("run", &["model=shufflenet_v2_x1_0"]).run().expect(2);
-    run.says(&["weights: ", "shufflenet_v2_x0_5"]);
+    insta::assert_snapshot!(run.told(), @"
+    error: r.yaml: 1 mistake
+      line 2: weights: [REPO]/data/shufflenet_v2_x0_5-letters.safetensors: is for shufflenet_v2_x0_5, not for shufflenet_v2_x1_0: use `model: shufflenet_v2_x0_5` (`--model shufflenet_v2_x0_5`)
+    ");
     lab.write("empty.pth", "");
     lab.write("page.pth", "<!DOCTYPE html><html>Not found</html>");
-    for file in ["empty.pth", "page.pth", "train.csv"] {
-        lab.finetune("run", &[&format!("weights=./{file}")]).run().expect(2).says(&[file]);
-    }
+    let weights = ["weights=./empty.pth", "weights=./page.pth", "weights=./train.csv"].map(|set| [set]);
+    insta::assert_snapshot!(answers(&weights, |sets| lab.finetune("run", sets).run().expect(2)), @"
+    $ weights=./empty.pth
+    error: r.yaml: 1 mistake
+      --set weights=./empty.pth: ./empty.pth: is empty; download or copy it again
+
+    $ weights=./page.pth
+    error: r.yaml: 1 mistake
+      --set weights=./page.pth: ./page.pth: is a web page (HTML), not a weights file: the download was answered with an error or a log-in page; download it again
+
+    $ weights=./train.csv
+    error: r.yaml: 1 mistake
+      --set weights=./train.csv: ./train.csv: is a text file, not a weights file; expected PyTorch weights (.pth, .pt) or safetensors
+    ");
     assert!(!lab.path("run").exists(), "a mistake of the recipe leaves no run folder");
 }
 
@@ -405,11 +377,13 @@ fn weights_of_another_model_are_a_mistake_of_the_recipe() {
 fn what_is_seldom_meant_is_said_once() {
     let lab = Lab::of("linear", 2);
     let run = lab.tl(&["plan", "r.yaml", "--set", "weights=none", "--set", "train.lr=0.1"]).run().expect(0);
-    for note in
-        ["`train.lr` is not used by `method: linear`", "`weights: none` with a method that freezes stages"]
-    {
-        assert_eq!(run.stderr.matches(note).count(), 1, "{}", run.stderr);
-    }
+    insta::assert_snapshot!(run.notes(), @"
+    note: `augment.flip` is not used by `method: linear`
+    note: `augment.ratio` is not used by `method: linear`
+    note: `augment.scale` is not used by `method: linear`
+    note: `train.lr` is not used by `method: linear`
+    note: `weights: none` with a method that freezes stages: they keep random values, and what they see carries little; `method: scratch` trains them all
+    ");
     let folds = |method: &str, c: &str| {
         let sets = [&format!("strategy.method={method}"), "train.folds=3", c];
         lab.tl(&["plan", "r.yaml"])
@@ -469,7 +443,10 @@ fn paths_are_relative_to_the_recipe_and_out_to_the_working_directory() {
     assert!(lab.path("work/here/report.json").exists());
     let run =
         lab.tl(&["plan", "../r.yaml", "--set", "data.train=nowhere"]).cwd(lab.path("work")).run().expect(2);
-    run.says(&["there is no folder or file ../nowhere; a recipe's paths start at its own folder, .."]);
+    insta::assert_snapshot!(run.told(), @"
+    error: ../r.yaml: 1 mistake
+      --set data.train=nowhere: there is no folder or file ../nowhere; a recipe's paths start at its own folder, ..
+    ");
 }
 
 #[test]
@@ -570,15 +547,12 @@ fn a_read_only_folder_is_one_clear_message() {
         return;
     };
     let run = lab.finetune("disk/run", &[]).run().expect(1);
-    run.says(&[
-        "cannot create the folder disk/run: ",
-        "Read-only file system; choose a folder you may write to",
-    ]);
+    insta::assert_snapshot!(run.told(), @"error: cannot create the folder disk/run: Read-only file system; choose a folder you may write to");
 }
 
 #[test]
 fn a_missing_recipe_is_a_mistake_of_the_command_line() {
-    tl(&["plan", "no/such/recipe.yaml"]).expect(2).says(&["no/such/recipe.yaml"]);
+    insta::assert_snapshot!(tl(&["plan", "no/such/recipe.yaml"]).expect(2).told(), @"error: cannot read the recipe no/such/recipe.yaml: there is no folder no/such");
 }
 
 #[test]

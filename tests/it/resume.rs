@@ -10,7 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
 
 use crate::digits::{Lab, names};
-use crate::program::Run;
+use crate::program::{Run, answer, answers};
 
 /// Sends a signal, `INT` or `TERM`.
 fn signal(child: &Child, name: &str) {
@@ -207,32 +207,44 @@ fn a_finished_run_is_left_alone() {
         files.iter().map(file).collect()
     };
     let before = state();
-    lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(0).says(&["run is finished"]);
+    let run = lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(0);
+    insta::assert_snapshot!(run.told(), @"run is finished: nothing to do (a new run with `model: run` trains its model further)");
     assert!(before == state());
 
-    let refusals: [(&[&str], &str); 4] = [
-        (&["train.epochs=3"], "`train.epochs` was 2, is 3"),
-        (&["train.epochs=2", "seed=1"], "`seed` was 7, is 1"),
-        (&["train.epochs=2", "strategy.method=full"], "`method` was partial, is full"),
-        (&["train.epochs=2", "data.val=test.csv"], "the images are not the same"),
+    let other: [&[&str]; 4] = [
+        &["train.epochs=3"],
+        &["train.epochs=2", "seed=1"],
+        &["train.epochs=2", "strategy.method=full"],
+        &["train.epochs=2", "data.val=test.csv"],
     ];
-    for (sets, why) in refusals {
-        lab.finetune("run", sets)
-            .arg("--resume")
-            .run()
-            .expect(2)
-            .says(&["the recipe means another run", why]);
-    }
+    let answers = answers(&other, |sets| lab.finetune("run", sets).arg("--resume").run().expect(2));
+    insta::assert_snapshot!(answers, @"
+    $ train.epochs=3
+    error: cannot resume run: the recipe means another run (`train.epochs` was 2, is 3). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
+      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --set train.epochs=1 --out run-further
+
+    $ train.epochs=2 seed=1
+    error: cannot resume run: the recipe means another run (`seed` was 7, is 1). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
+      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --out run-further
+
+    $ train.epochs=2 strategy.method=full
+    error: cannot resume run: the recipe means another run (`method` was partial, is full). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
+      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --out run-further
+
+    $ train.epochs=2 data.val=test.csv
+    error: cannot resume run: the recipe means another run (the images are not the same). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
+      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --out run-further
+    ");
     // The same images in another order or number are another run.
     lab.write(
         "train.csv",
         String::from_utf8(lab.read("train.csv")).unwrap().lines().take(40).collect::<Vec<_>>().join("\n"),
     );
-    lab.finetune("run", &["train.epochs=2"])
-        .arg("--resume")
-        .run()
-        .expect(2)
-        .says(&["the images are not the same"]);
+    let run = lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(2);
+    insta::assert_snapshot!(run.told(), @"
+    error: cannot resume run: the recipe means another run (the images are not the same). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
+      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --out run-further
+    ");
     assert!(before == state());
 }
 
@@ -342,10 +354,10 @@ fn a_used_folder_is_refused_and_overwritten_on_request() {
     lab.write("run/mine.txt", "not a run's");
     lab.write("run/checkpoint/mine.bin", "nor this");
     // A folder named `checkpoint` may be a run's: better to ask.
-    lab.finetune("run", &[]).run().expect(2).says(&["--resume", "--overwrite"]);
+    insta::assert_snapshot!(lab.finetune("run", &[]).run().expect(2).told(), @"error: the run folder run holds a run that has not finished: `--resume` goes on with it, `--overwrite` replaces it, `--out` names another folder");
     lab.finetune("run", &[]).arg("--overwrite").run().expect(0);
     let first = lab.read("run/model.safetensors");
-    lab.finetune("run", &[]).run().expect(2).says(&["the run folder run holds a finished run", "`--out`"]);
+    insta::assert_snapshot!(lab.finetune("run", &[]).run().expect(2).told(), @"error: the run folder run holds a finished run: `--resume` goes on with it, `--overwrite` replaces it, `--out` names another folder");
     lab.finetune("run", &["seed=1"]).arg("--overwrite").run().expect(0);
     assert!(first != lab.read("run/model.safetensors"));
     assert_eq!(lab.read("run/mine.txt"), b"not a run's");
@@ -369,14 +381,45 @@ fn damaged_checkpoints_are_told_and_not_trusted() {
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
     let other = fs::read(crate::program::repository("data/shufflenet_v2_x0_5-letters.safetensors")).unwrap();
-    for bytes in [half, &header, &flipped, &other, b"", b"<html>"] {
+    let mut answers = String::new();
+    let bad = [
+        ("header", &header[..]),
+        ("flipped", &flipped),
+        ("other", &other),
+        ("empty", b""),
+        ("page", b"<html>"),
+    ];
+    for (what, bytes) in bad {
         lab.write("run/checkpoint/last.safetensors", bytes);
         let run = lab.finetune("run", &sets).arg("--resume").run().expect(1);
-        run.says(&["last.safetensors", "--overwrite"]);
+        answers += &answer(">", what, &run.notes());
     }
+    insta::assert_snapshot!(answers, @"
+    > header
+    error: run/checkpoint/last.safetensors: is damaged: its header cannot be understood (`invalid UTF-8 in header: invalid utf-8 sequence of 1 bytes from index 32`); download or copy it again (the run cannot go on from here; `--overwrite` starts afresh)
+
+    > flipped
+    error: run/checkpoint/last.safetensors: is damaged: its checksum is another (the run cannot go on from here; `--overwrite` starts afresh)
+
+    > other
+    error: run/checkpoint/last.safetensors: is not a checkpoint of this run (it lacks its progress); `--overwrite` starts afresh
+
+    > empty
+    error: run/checkpoint/last.safetensors: is empty; download or copy it again (the run cannot go on from here; `--overwrite` starts afresh)
+
+    > page
+    error: run/checkpoint/last.safetensors: is cut short, or no weights file at all (6 bytes); expected PyTorch weights (.pth, .pt) or safetensors; download or copy it again (the run cannot go on from here; `--overwrite` starts afresh)
+    ");
+    // How long it is depends on the digits of its numbers.
+    lab.write("run/checkpoint/last.safetensors", half);
+    let run = lab.finetune("run", &sets).arg("--resume").run().expect(1);
+    run.says(&[
+        "error: run/checkpoint/last.safetensors: is cut short: its tensors need ",
+        "`--overwrite` starts",
+    ]);
     lab.write("run/checkpoint/last.safetensors", &good);
     lab.write("run/plan.yaml", "{ broken");
-    lab.finetune("run", &sets).arg("--resume").run().expect(1).says(&["plan.yaml", "--overwrite"]);
+    insta::assert_snapshot!(lab.finetune("run", &sets).arg("--resume").run().expect(1).notes(), @"error: run/plan.yaml: is not the plan of a run (did not find expected ',' or '}' at line 2 column 1, while parsing a flow mapping); `--overwrite` starts afresh");
     // Without a checkpoint there is nothing to go on from: the run starts afresh.
     fs::remove_file(lab.path("run/plan.yaml")).unwrap();
     fs::remove_file(lab.path("run/checkpoint/last.safetensors")).unwrap();
@@ -396,5 +439,5 @@ fn a_bad_image_that_comes_up_in_between_is_another_run() {
     stop_after(child, "epoch 1/4", Duration::ZERO, "INT").expect(130);
     lab.write("own.png", "broken in the meantime");
     let run = lab.finetune("run", &["train.epochs=4"]).arg("--resume").run().expect(1);
-    run.says(&["was trained on other images"]);
+    insta::assert_snapshot!(run.notes(), @"error: run/checkpoint/last.safetensors: was trained on other images: which of them can be read has changed since. Bring them back as they were, or start afresh with `--overwrite`");
 }

@@ -162,12 +162,16 @@ fn a_set_brings_its_own_test_part_and_the_plan_says_so() {
         recipe("linear")
             .replace("data: { train: train.csv, val: val.csv, test: test.csv }", "data: { train: set }"),
     );
-    let run = lab.tl(&["plan", "r.yaml"]).run().expect(0).says(&[
-        "note: set is CIFAR-10 (binary version): 30 images of its training part\n",
-        "note: set is CIFAR-10 (binary version): 6 images of its test part\n",
-        "note: there is no `data.test`: the test part of set is what the model is tested on at the end\n",
-        "measured on 6 images for validation, 6 images to test on at the end\n",
-    ]);
+    let run = lab.tl(&["plan", "r.yaml"]).run().expect(0);
+    insta::assert_snapshot!(run.notes(), @"
+    note: set is CIFAR-10 (binary version): 30 images of its training part
+    note: set is CIFAR-10 (binary version): 6 images of its test part
+    note: there is no `data.test`: the test part of set is what the model is tested on at the end
+    note: `augment.flip` is not used by `method: linear`
+    note: `augment.ratio` is not used by `method: linear`
+    note: `augment.scale` is not used by `method: linear`
+    ");
+    let run = run.says(&["measured on 6 images for validation, 6 images to test on at the end\n"]);
     let plan: serde_yaml::Value = serde_yaml::from_str(&run.stdout).unwrap();
     assert_eq!(plan["data"]["test"], "set");
     assert_eq!((&plan["data"]["train_images"], &plan["data"]["test_images"]), (&24.into(), &6.into()));
@@ -180,17 +184,21 @@ fn a_set_brings_its_own_test_part_and_the_plan_says_so() {
     let mut batch = lab.read("set/test_batch.bin");
     batch[..3073].copy_from_slice(&lab.read("set/data_batch_4.bin")[3073..6146]);
     lab.write("set/test_batch.bin", batch);
-    lab.tl(&["plan", "r.yaml"]).run().expect(0).says(&[
-        "note: 1 training image is in `data.test` too, compared by content (data_batch_4.bin#1): left out of training",
-    ]);
+    insta::assert_snapshot!(lab.tl(&["plan", "r.yaml"]).run().expect(0).notes(), @"
+    note: set is CIFAR-10 (binary version): 30 images of its training part
+    note: set is CIFAR-10 (binary version): 6 images of its test part
+    note: there is no `data.test`: the test part of set is what the model is tested on at the end
+    note: 1 training image is in `data.test` too, compared by content (data_batch_4.bin#1): left out of training, so that the model is measured on images that are new to it
+    note: `augment.flip` is not used by `method: linear`
+    note: `augment.ratio` is not used by `method: linear`
+    note: `augment.scale` is not used by `method: linear`
+    ");
     // Mistakes of its files are mistakes of the recipe.
     fs::remove_file(lab.path("set/data_batch_2.bin")).unwrap();
     lab.write("set/test_batch.bin", "");
-    lab.tl(&["plan", "r.yaml"]).run().expect(2).says(&[
-        "error: r.yaml: 1 mistake\n  line 4: data.train: set: is CIFAR-10 (binary version), but 1 file of it is missing: \
-         data_batch_2.bin; unpack or download it again\n",
-    ]);
-    call(&lab, &["predict", "set"]).run().expect(1).says(&[
-        "error: set/test_batch.bin: expected records of 3073 bytes (1 label and 32 x 32 pixels), found 0 bytes",
-    ]);
+    insta::assert_snapshot!(lab.tl(&["plan", "r.yaml"]).run().expect(2).told(), @"
+    error: r.yaml: 1 mistake
+      line 4: data.train: set: is CIFAR-10 (binary version), but 1 file of it is missing: data_batch_2.bin; unpack or download it again
+    ");
+    insta::assert_snapshot!(call(&lab, &["predict", "set"]).run().expect(1).told(), @"error: set/test_batch.bin: expected records of 3073 bytes (1 label and 32 x 32 pixels), found 0 bytes, which are 0 records and 0 bytes more: it is cut short or no file of CIFAR; download it again");
 }

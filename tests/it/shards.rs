@@ -6,7 +6,7 @@ use std::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::extract::{LETTERS, LISTED, pictures, with_letters};
-use crate::program::{Run, Tl, repository};
+use crate::program::{Run, Tl, answers, repository};
 
 fn paths(text: &str) -> Vec<String> {
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
@@ -62,8 +62,12 @@ fn each_part_has_its_companions_and_an_empty_one_is_a_file() {
     let run = |args: &[&str], code| {
         with_letters("extract", folder.path(), &[&["images"], args].concat()).expect(code)
     };
-    run(&["--out", "x.npy", "--shard", "2/7"], 1)
-        .says(&["1 of 1 image could not be read: see x-00002-of-00007.npy.errors.csv"]);
+    insta::assert_snapshot!(run(&["--out", "x.npy", "--shard", "2/7"], 1).told(), @"
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    0 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x-00002-of-00007.npy
+    1 of 1 image could not be read: see x-00002-of-00007.npy.errors.csv
+    ");
     assert!(at("x-00002-of-00007.npy.errors.csv").exists());
     run(&["--out", "x.npy", "--shard", "1/7"], 0);
     let index = fs::read_to_string(at("x-00001-of-00007.npy.index.csv")).unwrap();
@@ -88,7 +92,12 @@ fn each_part_has_its_companions_and_an_empty_one_is_a_file() {
         with_letters("predict", folder.path(), &["images", "--out", "p.csv", "--shard", shard, "--resume"])
     };
     predict("2/4").expect(1);
-    predict("2/4").expect(1).says(&["p-00002-of-00004.csv is complete: nothing to do"]);
+    insta::assert_snapshot!(predict("2/4").expect(1).told(), @"
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    p-00002-of-00004.csv is complete: nothing to do
+    1 of 1 image could not be read: see `error` in their rows
+    ");
     let text = fs::read_to_string(at("p-00002-of-00004.csv")).unwrap();
     assert_eq!(paths(&text), ["images/b/11.png"]);
 }
@@ -112,25 +121,51 @@ fn launchers_are_asked_on_request_alone() {
     let folder = pictures();
     let torchrun = [("RANK", "1"), ("WORLD_SIZE", "3")];
     let run = with_environment(folder.path(), "auto", &torchrun).expect(0);
-    run.says(&["note: shard 1/3, by RANK and WORLD_SIZE (torchrun)\n", "2 rows in p-00001-of-00003.csv\n"]);
+    insta::assert_snapshot!(run.told(), @"
+    note: shard 1/3, by RANK and WORLD_SIZE (torchrun)
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    2 rows in p-00001-of-00003.csv
+    ");
     let slurm = [("SLURM_PROCID", "2"), ("SLURM_NTASKS", "3")];
-    with_environment(folder.path(), "auto", &slurm).expect(0).says(&["1 row in p-00002-of-00003.csv\n"]);
+    insta::assert_snapshot!(with_environment(folder.path(), "auto", &slurm).expect(0).told(), @"
+    note: shard 2/3, by SLURM_PROCID and SLURM_NTASKS (Slurm)
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    1 row in p-00002-of-00003.csv
+    ");
     let job = [("JOB_COMPLETION_INDEX", "0")];
-    with_environment(folder.path(), "auto/3", &job).expect(0).says(&["2 rows in p-00000-of-00003.csv\n"]);
+    insta::assert_snapshot!(with_environment(folder.path(), "auto/3", &job).expect(0).told(), @"
+    note: shard 0/3, by JOB_COMPLETION_INDEX
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    2 rows in p-00000-of-00003.csv
+    ");
     // Asked for by number, the environment does not count.
-    with_environment(folder.path(), "0/2", &torchrun).expect(0).says(&["3 rows in p-00000-of-00002.csv\n"]);
+    insta::assert_snapshot!(with_environment(folder.path(), "0/2", &torchrun).expect(0).told(), @"
+    note: images: left out 2 hidden entries (.hidden, .z.png)
+    note: images: left out 1 file that by its ending is no image (1 .txt)
+    3 rows in p-00000-of-00002.csv
+    ");
 
-    with_environment(folder.path(), "auto", &job).expect(2).says(&[
-        "error: `--shard auto` needs RANK and WORLD_SIZE (torchrun) or SLURM_PROCID and SLURM_NTASKS (Slurm): RANK is \
-         not set, WORLD_SIZE is not set, SLURM_PROCID is not set, SLURM_NTASKS is not set; in an indexed Kubernetes \
-         Job of N, write auto/N (JOB_COMPLETION_INDEX is \"0\")\n",
-    ]);
-    with_environment(folder.path(), "auto/3", &torchrun).expect(2).says(&["JOB_COMPLETION_INDEX is not set"]);
-    for (shard, why) in [
-        ("16/16", "there is no part 16 of 16: parts are counted from 0, so that the last one is 15/16"),
-        ("0/0", "there are 0 parts"),
-        ("a/b", "expected I/N (part I of N, from 0), auto or auto/N"),
-    ] {
-        with_environment(folder.path(), shard, &[]).expect(2).says(&[why]);
-    }
+    insta::assert_snapshot!(with_environment(folder.path(), "auto", &job).expect(2).told(), @r#"error: `--shard auto` needs RANK and WORLD_SIZE (torchrun) or SLURM_PROCID and SLURM_NTASKS (Slurm): RANK is not set, WORLD_SIZE is not set, SLURM_PROCID is not set, SLURM_NTASKS is not set; in an indexed Kubernetes Job of N, write auto/N (JOB_COMPLETION_INDEX is "0")"#);
+    insta::assert_snapshot!(with_environment(folder.path(), "auto/3", &torchrun).expect(2).told(), @"error: `--shard auto/3` needs the index of an indexed Kubernetes Job, a number in JOB_COMPLETION_INDEX, and JOB_COMPLETION_INDEX is not set");
+    let shards = ["16/16", "0/0", "a/b"].map(|shard| [shard]);
+    let answers = answers(&shards, |shard| with_environment(folder.path(), shard[0], &[]).expect(2));
+    insta::assert_snapshot!(answers, @"
+    $ 16/16
+    error: invalid value '16/16' for '--shard <I/N|auto|auto/N>': there is no part 16 of 16: parts are counted from 0, so that the last one is 15/16
+
+    For more information, try '--help'.
+
+    $ 0/0
+    error: invalid value '0/0' for '--shard <I/N|auto|auto/N>': there are 0 parts: expected I/N with N at least 1
+
+    For more information, try '--help'.
+
+    $ a/b
+    error: invalid value 'a/b' for '--shard <I/N|auto|auto/N>': expected I/N (part I of N, from 0), auto or auto/N
+
+    For more information, try '--help'.
+    ");
 }

@@ -76,10 +76,11 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
     write_tensors(&file, &state_dict(&filled::network("vit_b_16")).unwrap(), HashMap::new()).unwrap();
     let extract = ["extract", "--model", "vit_b_16", "--weights", "w.safetensors", "--out", "x.csv"];
     let extract_larger = [&extract[..], &["--preprocess", "IMAGENET1K_SWAG_E2E_V1"]].concat();
-    let note = "note: the weights of vit_b_16 know positions of 14×14 patches: interpolated to 24×24, for \
-                images of 384×384 pixels\n";
     let larger = run(folder.path(), &extract_larger).expect(0);
-    assert_eq!(larger.stderr.matches(note).count(), 1, "{}", larger.stderr);
+    insta::assert_snapshot!(larger.told(), @"
+    note: the weights of vit_b_16 know positions of 14×14 patches: interpolated to 24×24, for images of 384×384 pixels
+    1 row of 768 numbers (`features` of vit_b_16) in x.csv
+    ");
     let same = run(folder.path(), &extract).expect(0);
     assert!(!same.stderr.contains("interpolated"), "{}", same.stderr);
 
@@ -93,19 +94,30 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
                   strategy: { method: linear }\npreprocess: { crop_size: 384 }\n";
     std::fs::write(folder.path().join("r.yaml"), recipe).unwrap();
     let plan = |args: &[&str]| Tl::new([&["plan", "r.yaml"], args].concat()).cwd(folder.path()).run();
-    plan(&[]).expect(0).says(&[note]);
+    insta::assert_snapshot!(plan(&[]).expect(0).notes(), @"
+    note: 8 images of `data.train` are copies of another one there, compared by content (a/1.png = a/0.png, a/2.png = a/0.png, a/3.png = a/0.png, a/4.png = a/0.png, b/1.png = b/0.png and 3 more): copies stay on one side, in training or in validation
+    note: every class is made of copies of one picture, or shares its pictures with other classes: the validation images are copies of training images, and their accuracy says nothing about new ones
+    note: the weights of vit_b_16 know positions of 14×14 patches: interpolated to 24×24, for images of 384×384 pixels
+    ");
     // Of torchvision's own entries the size is known before there is a file.
-    plan(&["--set", "weights=DEFAULT"]).expect(0).says(&[note]);
-    plan(&["--set", "weights=IMAGENET1K_SWAG_E2E_V1", "--set", "preprocess.crop_size=112"]).expect(0).says(&[
-        "note: the weights of vit_b_16 know positions of 24×24 patches: interpolated to 7×7, for images of \
-         112×112 pixels\n",
-    ]);
+    insta::assert_snapshot!(plan(&["--set", "weights=DEFAULT"]).expect(0).notes(), @"
+    note: 8 images of `data.train` are copies of another one there, compared by content (a/1.png = a/0.png, a/2.png = a/0.png, a/3.png = a/0.png, a/4.png = a/0.png, b/1.png = b/0.png and 3 more): copies stay on one side, in training or in validation
+    note: every class is made of copies of one picture, or shares its pictures with other classes: the validation images are copies of training images, and their accuracy says nothing about new ones
+    note: the weights of vit_b_16 know positions of 14×14 patches: interpolated to 24×24, for images of 384×384 pixels
+    ");
+    let adapted =
+        plan(&["--set", "weights=IMAGENET1K_SWAG_E2E_V1", "--set", "preprocess.crop_size=112"]).expect(0);
+    insta::assert_snapshot!(adapted.notes(), @"
+    note: 8 images of `data.train` are copies of another one there, compared by content (a/1.png = a/0.png, a/2.png = a/0.png, a/3.png = a/0.png, a/4.png = a/0.png, b/1.png = b/0.png and 3 more): copies stay on one side, in training or in validation
+    note: every class is made of copies of one picture, or shares its pictures with other classes: the validation images are copies of training images, and their accuracy says nothing about new ones
+    note: the weights of vit_b_16 know positions of 24×24 patches: interpolated to 7×7, for images of 112×112 pixels
+    ");
     let unchanged = plan(&["--set", "preprocess.crop_size=224"]).expect(0);
     assert!(!unchanged.stderr.contains("interpolated"), "{}", unchanged.stderr);
-    plan(&["--set", "preprocess.crop_size=220"]).expect(2).says(&[
-        "preprocess: vit_b_16 cannot take images of 220×220 pixels: a side needs a multiple of 16, such as \
-         208 or 224",
-    ]);
+    insta::assert_snapshot!(plan(&["--set", "preprocess.crop_size=220"]).expect(2).told(), @"
+    error: r.yaml: 1 mistake
+      line 5: preprocess: vit_b_16 cannot take images of 220×220 pixels: a side needs a multiple of 16, such as 208 or 224
+    ");
 
     // A model that `tl` wrote knows its own size, and is adapted too.
     let small = Network::sized(find("vit_b_16").unwrap(), 2, 64, Device::Cpu, Fill::Zeros).unwrap();
@@ -126,17 +138,15 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
     write_model(&file, &small, &card).unwrap();
     let own = run(folder.path(), &["predict", "--model", "w.safetensors"]).expect(0);
     assert!(!own.stderr.contains("interpolated"), "{}", own.stderr);
-    run(folder.path(), &["predict", "--model", "w.safetensors", "--preprocess", "DEFAULT"])
-        .expect(0)
-        .says(&["note: the weights of vit_b_16 know positions of 4×4 patches: interpolated to 14×14"]);
+    let adapted =
+        run(folder.path(), &["predict", "--model", "w.safetensors", "--preprocess", "DEFAULT"]).expect(0);
+    insta::assert_snapshot!(adapted.told(), @"note: the weights of vit_b_16 know positions of 4×4 patches: interpolated to 14×14, for images of 224×224 pixels");
 
     // A run from it at yet another size leaves a model of that size.
     let finetune = ["finetune", "r.yaml", "--out", "run", "--threads", "1", "--device", "cpu"];
     let sets = ["--set", "preprocess.crop_size=32", "--set", "train.c=1", "--set", "train.folds=2"];
-    Tl::new([&finetune[..], &sets].concat()).cwd(folder.path()).run().expect(0).says(&[
-        "note: the weights of vit_b_16 know positions of 4×4 patches: interpolated to 2×2, for images of 32×32 \
-         pixels\n",
-    ]);
+    let adapted = Tl::new([&finetune[..], &sets].concat()).cwd(folder.path()).run().expect(0);
+    insta::assert_snapshot!(adapted.message("interpolated"), @"note: the weights of vit_b_16 know positions of 4×4 patches: interpolated to 2×2, for images of 32×32 pixels");
     let model = read_checkpoint(&folder.path().join("run/model.safetensors")).unwrap();
     let (_, embedding) = model.tensors.iter().find(|(key, _)| key == POSITIONS).unwrap();
     assert_eq!(embedding.shape, [1, 5, 768]);

@@ -88,19 +88,29 @@ fn stages_behind_the_last_one_read_are_not_stored() {
     // It is a model to start from, but its stages are chosen.
     lab.finetuned("next", &["model=run", "weights=DEFAULT"]);
     predicts_as_reported(&lab, "next", &images("test", 0, 4));
-    lab.finetune("no", &["model=run", "weights=DEFAULT", "strategy.method=stages"])
-        .run()
-        .expect(2)
-        .says(&["its stages are chosen"]);
+    let run = lab.finetune("no", &["model=run", "weights=DEFAULT", "strategy.method=stages"]).run().expect(2);
+    insta::assert_snapshot!(run.told(), @"
+    error: r.yaml: 1 mistake
+      --set strategy.method=stages: the model was made by `stages`, and its stages are chosen: `linear` fits a new head to them
+    ");
 }
 
 #[test]
 fn stages_that_are_not_there_are_refused_with_those_that_are() {
     let lab = Lab::of("linear", 6);
     let refused = |read: &str| lab.finetune("run", &["strategy.method=stages", read]).run().expect(2);
-    refused("strategy.read=[stag3]").says(&["has no stage named `stag3`; did you mean `stage3`?"]);
-    refused("strategy.read=[logits]").says(&["`logits` are behind the head: read `features`"]);
-    refused("strategy.read=stage3").says(&["expected a list of names", "write [stage3]"]);
+    insta::assert_snapshot!(refused("strategy.read=[stag3]").told(), @"
+    error: r.yaml: 1 mistake
+      --set strategy.read=[stag3]: shufflenet_v2_x0_5 has no stage named `stag3`; did you mean `stage3`? It has conv1, stage2, stage3, stage4, conv5, features, logits; a part of one has a name such as stage4.3
+    ");
+    insta::assert_snapshot!(refused("strategy.read=[logits]").told(), @"
+    error: r.yaml: 1 mistake
+      --set strategy.read=[logits]: `logits` are behind the head: read `features`
+    ");
+    insta::assert_snapshot!(refused("strategy.read=stage3").told(), @r#"
+    error: r.yaml: 1 mistake
+      --set strategy.read=stage3: expected a list of names, found the text "stage3"; write [stage3]
+    "#);
 }
 
 #[test]

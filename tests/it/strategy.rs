@@ -139,7 +139,7 @@ fn images_that_cannot_be_read_are_passed_over_unless_none_can() {
     let unreadable: String = unreadable.collect();
     lab.write("train.csv", format!("path,label\n{unreadable}"));
     let refused = plan(&lab, &["data.val=val.csv"]).expect(1);
-    refused.says(&["none of 10 training images that were looked at can be read", "similarity: …"]);
+    insta::assert_snapshot!(refused.told(), @"error: none of 10 training images that were looked at can be read, so that their similarity to the source data cannot be measured; `strategy: { similarity: … }` or `method: …` in the recipe does without");
 }
 
 /// Vision transformers have no BatchNorm: their classifier is used.

@@ -18,7 +18,7 @@ use tl::weights::state_dict;
 use tl::weights::write_tensors;
 
 use crate::filled;
-use crate::program::{Run, Tl, repository};
+use crate::program::{Run, Tl, answer, answers, repository};
 
 /// The makers of hostile files that the reader's own tests use.
 #[allow(dead_code)]
@@ -122,22 +122,22 @@ fn all_that_does_not_fit_is_said_at_once() {
     tensor(&mut state, "fc.weight").shape.reverse();
     let scalar = tensor(&mut state, "conv1.1.weight");
     (scalar.shape, scalar.bytes) = (vec![], vec![0; 4]);
-    refused(&state).says(&[
-        "does not fit shufflenet_v2_x0_5\n",
-        "\n  15 missing: `stage4.3.branch2.0.weight`, `stage4.3.branch2.1.weight`, ",
-        ", and 10 more\n",
-        "\n  6 unexpected: `extra.0`, `extra.1`, `extra.2`, `extra.3`, `extra.4`, and 1 more\n",
-        "\n  3 of another shape or type: `conv1.1.weight` is [], expected [24], \
-         `fc.weight` is [1024, 1000], expected [1000, 1024], `fc.bias` is [1001], expected [1000]\n",
-    ]);
+    insta::assert_snapshot!(refused(&state).told(), @"
+    error: w.safetensors: does not fit shufflenet_v2_x0_5
+      15 missing: `stage4.3.branch2.0.weight`, `stage4.3.branch2.1.weight`, `stage4.3.branch2.1.bias`, `stage4.3.branch2.1.running_mean`, `stage4.3.branch2.1.running_var`, and 10 more
+      6 unexpected: `extra.0`, `extra.1`, `extra.2`, `extra.3`, `extra.4`, and 1 more
+      3 of another shape or type: `conv1.1.weight` is [], expected [24], `fc.weight` is [1024, 1000], expected [1000, 1024], `fc.bias` is [1001], expected [1000]
+    ");
 }
 
 #[test]
 fn kinds_of_numbers_that_are_no_weights_are_named() {
     let mut state = state();
     tensor(&mut state, "fc.bias").dtype = Dtype::I32;
-    refused(&state)
-        .says(&["1 of another shape or type: `fc.bias` is int32, expected floating-point numbers"]);
+    insta::assert_snapshot!(refused(&state).told(), @"
+    error: w.safetensors: does not fit shufflenet_v2_x0_5
+      1 of another shape or type: `fc.bias` is int32, expected floating-point numbers
+    ");
 }
 
 #[test]
@@ -145,16 +145,20 @@ fn values_that_are_not_finite_are_named() {
     let mut state = state();
     tensor(&mut state, "conv1.0.weight").bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
     tensor(&mut state, "fc.bias").bytes[8..12].copy_from_slice(&f32::NEG_INFINITY.to_le_bytes());
-    refused(&state).says(&["holds NaN or infinite values in `conv1.0.weight`, `fc.bias`"]);
+    insta::assert_snapshot!(refused(&state).told(), @"error: w.safetensors: holds NaN or infinite values in `conv1.0.weight`, `fc.bias`: a training that diverged? Use another file");
     // A float64 may be finite where the float32 that it becomes is not.
     let wide = cast(&self::state(), Dtype::F64, |value| (f64::from(value) * 1e60).to_le_bytes().to_vec());
-    refused(&wide).says(&["holds NaN or infinite values in `conv1.0.weight`, "]);
+    insta::assert_snapshot!(refused(&wide).told(), @"error: w.safetensors: holds NaN or infinite values in `conv1.0.weight`, `conv1.1.weight`, `conv1.1.bias`, `conv1.1.running_mean`, `conv1.1.running_var`, and 277 more: a training that diverged? Use another file");
 }
 
 #[test]
 fn another_models_file_is_recognised() {
     let other = state_dict(&filled::network("shufflenet_v2_x1_0")).unwrap();
-    refused(&other).says(&["the file is for shufflenet_v2_x1_0", "--model shufflenet_v2_x1_0"]);
+    insta::assert_snapshot!(refused(&other).told(), @"
+    error: w.safetensors: does not fit shufflenet_v2_x0_5
+      266 of another shape or type: `stage2.0.branch1.2.weight` is [58, 24, 1, 1], expected [24, 24, 1, 1], `stage2.0.branch1.3.weight` is [58], expected [24], `stage2.0.branch1.3.bias` is [58], expected [24], `stage2.0.branch1.3.running_mean` is [58], expected [24], `stage2.0.branch1.3.running_var` is [58], expected [24], and 261 more
+      the file is for shufflenet_v2_x1_0: use `model: shufflenet_v2_x1_0` (`--model shufflenet_v2_x1_0`)
+    ");
 }
 
 #[test]
@@ -163,10 +167,11 @@ fn another_number_of_classes_is_recognised_and_replaced_by_training() {
     // Without its metadata the file of the letters is anybody's, with 52 classes.
     let letters = read_checkpoint(&repository(LETTERS)).unwrap().tensors;
     write(&folder.path().join("bare.safetensors"), &letters);
-    extract(&folder, "bare.safetensors").expect(1).says(&[
-        "2 of another shape or type: `fc.weight` is [52, 1024], expected [1000, 1024], `fc.bias`",
-        "the file is for shufflenet_v2_x0_5 with 52 classes",
-    ]);
+    insta::assert_snapshot!(extract(&folder, "bare.safetensors").expect(1).told(), @"
+    error: bare.safetensors: does not fit shufflenet_v2_x0_5
+      2 of another shape or type: `fc.weight` is [52, 1024], expected [1000, 1024], `fc.bias` is [52], expected [1000]
+      the file is for shufflenet_v2_x0_5 with 52 classes, not 1000, and does not name them: learn classes of your own from it (`weights:` in a recipe for `tl finetune`), or give a model file that `tl` wrote
+    ");
 
     let mut rows = String::from("path,label\n");
     for digit in ["3", "7"] {
@@ -264,47 +269,93 @@ fn files_that_are_no_weights_get_one_message() {
     let nested_json = header(&format!("{{\"a\":{}", "[".repeat(3_000_000)));
     let twice = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}    "#;
     let huge = r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}}    "#;
-    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("empty", vec![], "is empty; download or copy it again"),
-        ("page", b"<!DOCTYPE html><html><title>Sign in</title></html>".to_vec(), "is a web page (HTML), not"),
-        ("text", b"404: Not Found, or some such thing".to_vec(), "is a text file, not a weights file"),
-        ("zeros", vec![0; 5000], "holds zeros only"),
-        ("attack", attack.clone(), "asks to run `posix.system`"),
-        ("zipped attack", make::zip(&[("a/data.pkl", &attack)]), "asks to run `posix.system`"),
-        ("deep", deep(3_000_000), "nests deeper or holds more objects than any weights file"),
-        ("not as deep", deep(300_000), "is a plain Python pickle, not a file of PyTorch"),
-        ("deep tuples", make::zip(&[("a/data.pkl", &deep_tuples)]), "nests deeper or holds more"),
-        ("marks", [b"\x80\x02".to_vec(), b"(".repeat(3_000_000)].concat(), "nests deeper or holds more"),
-        (
-            "twice in the zip",
-            make::zip(&[("a/data.pkl", &good), ("a/data/0", &data), ("a/data/0", &data)]),
-            "twice",
-        ),
-        (
-            "beyond the storage",
-            make::torch_zip(&make::dict_of(9, 0, &[1 << 20, 1 << 20], &[1 << 20, 1])),
-            "the tensor `a`",
-        ),
-        ("stretched", make::torch_zip(&make::dict_of(9, 0, &[1 << 40], &[0])), "the tensor `a`"),
-        ("negative", make::torch_zip(&make::dict_of(9, -1, &[3], &[1])), "the tensor `a`"),
-        ("lying header", [u64::MAX.to_le_bytes().to_vec(), b"{}".to_vec()].concat(), "w.pth: is"),
-        ("long header", [(1u64 << 39).to_le_bytes().to_vec(), b"{}".to_vec()].concat(), "is damaged"),
-        ("nested JSON", nested_json, "is damaged"),
-        ("key twice", [header(twice), vec![0; 4]].concat(), "holds the key `a` twice"),
-        ("huge shape", [header(huge), vec![0; 4]].concat(), "is damaged"),
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("empty", vec![]),
+        ("page", b"<!DOCTYPE html><html><title>Sign in</title></html>".to_vec()),
+        ("text", b"404: Not Found, or some such thing".to_vec()),
+        ("zeros", vec![0; 5000]),
+        ("attack", attack.clone()),
+        ("zipped attack", make::zip(&[("a/data.pkl", &attack)])),
+        ("deep", deep(3_000_000)),
+        ("not as deep", deep(300_000)),
+        ("deep tuples", make::zip(&[("a/data.pkl", &deep_tuples)])),
+        ("marks", [b"\x80\x02".to_vec(), b"(".repeat(3_000_000)].concat()),
+        ("twice in the zip", make::zip(&[("a/data.pkl", &good), ("a/data/0", &data), ("a/data/0", &data)])),
+        ("beyond the storage", make::torch_zip(&make::dict_of(9, 0, &[1 << 20, 1 << 20], &[1 << 20, 1]))),
+        ("stretched", make::torch_zip(&make::dict_of(9, 0, &[1 << 40], &[0]))),
+        ("negative", make::torch_zip(&make::dict_of(9, -1, &[3], &[1]))),
+        ("lying header", [u64::MAX.to_le_bytes().to_vec(), b"{}".to_vec()].concat()),
+        ("long header", [(1u64 << 39).to_le_bytes().to_vec(), b"{}".to_vec()].concat()),
+        ("nested JSON", nested_json),
+        ("key twice", [header(twice), vec![0; 4]].concat()),
+        ("huge shape", [header(huge), vec![0; 4]].concat()),
     ];
-    let mut wrong = Vec::new();
-    for (what, bytes, message) in cases {
+    let mut answers = String::new();
+    for (what, bytes) in cases {
         fs::write(folder.path().join("w.pth"), bytes).unwrap();
         let start = Instant::now();
-        let run = extract(&folder, "w.pth");
-        let one_line = run.stderr.starts_with("error: w.pth: ") && run.stderr.lines().count() == 1;
-        let in_time = start.elapsed() < Duration::from_secs(30);
-        if run.code != Some(1) || !one_line || !run.stderr.contains(message) || !in_time {
-            wrong.push(format!("{what}: expected {message:?}, found {run:?} after {:?}", start.elapsed()));
-        }
+        let run = extract(&folder, "w.pth").expect(1);
+        assert!(start.elapsed() < Duration::from_secs(30), "{what}: after {:?}", start.elapsed());
+        answers += &answer(">", what, &run.told());
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    insta::assert_snapshot!(answers, @"
+    > empty
+    error: w.pth: is empty; download or copy it again
+
+    > page
+    error: w.pth: is a web page (HTML), not a weights file: the download was answered with an error or a log-in page; download it again
+
+    > text
+    error: w.pth: is a text file, not a weights file; expected PyTorch weights (.pth, .pt) or safetensors
+
+    > zeros
+    error: w.pth: holds zeros only: a download that did not finish, perhaps; download or copy it again
+
+    > attack
+    error: w.pth: asks to run `posix.system`: this is not a weights file, and may be an attack
+
+    > zipped attack
+    error: w.pth: asks to run `posix.system`: this is not a weights file, and may be an attack
+
+    > deep
+    error: w.pth: nests deeper or holds more objects than any weights file or data set (1048576 are the limit): it is damaged or hostile
+
+    > not as deep
+    error: w.pth: is a plain Python pickle, not a file of PyTorch; in Python: torch.save(model.state_dict(), ...)
+
+    > deep tuples
+    error: w.pth: nests deeper or holds more objects than any weights file or data set (1048576 are the limit): it is damaged or hostile
+
+    > marks
+    error: w.pth: nests deeper or holds more objects than any weights file or data set (1048576 are the limit): it is damaged or hostile
+
+    > twice in the zip
+    error: w.pth: is damaged: its entry `a/data/0` occurs twice; download or copy it again
+
+    > beyond the storage
+    error: w.pth: the tensor `a` reaches beyond its storage: the file is damaged or hostile
+
+    > stretched
+    error: w.pth: the tensor `a` makes the tensors larger than twice the file, which repeats its bytes: it is damaged or hostile, or holds expanded tensors (save their `.clone()`)
+
+    > negative
+    error: w.pth: the tensor `a` reaches beyond its storage: the file is damaged or hostile
+
+    > lying header
+    error: w.pth: is cut short, or no weights file at all (10 bytes); expected PyTorch weights (.pth, .pt) or safetensors; download or copy it again
+
+    > long header
+    error: w.pth: is damaged: it claims a header of 549755813888 bytes, which no model has; download or copy it again
+
+    > nested JSON
+    error: w.pth: is damaged: its header is not valid JSON (EOF while parsing a list at line 1 column 3000005); download or copy it again
+
+    > key twice
+    error: w.pth: holds the key `a` twice: it is damaged or hostile
+
+    > huge shape
+    error: w.pth: is damaged: the size of a tensor is beyond all limits; download or copy it again
+    ");
     assert!(!marker.exists(), "the attack ran");
     assert!(!folder.path().join("x.npy").exists());
 }
@@ -329,11 +380,13 @@ fn a_file_that_was_read_with_doubts_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = repository("tests/fixtures/checkpoints/no-checksums.zip.pth");
     // It is no network's, but the doubt comes first.
-    extract(&folder, file.to_str().unwrap()).expect(1).says(&[
-        "warning: ",
-        "no-checksums.zip.pth: ",
-        "error: ",
-    ]);
+    insta::assert_snapshot!(extract(&folder, file.to_str().unwrap()).expect(1).told(), @"
+    warning: [REPO]/tests/fixtures/checkpoints/no-checksums.zip.pth: the file was saved without checksums (PyTorch's `compute_crc32` was off), so damage cannot be found
+    error: [REPO]/tests/fixtures/checkpoints/no-checksums.zip.pth: does not fit shufflenet_v2_x0_5
+      280 missing: `conv1.0.weight`, `conv1.1.weight`, `conv1.1.bias`, `conv1.1.running_mean`, `conv1.1.running_var`, and 275 more
+      4 unexpected: `conv.weight`, `bn.weight`, `bn.running_var`, `bn.num_batches_tracked`
+      2 of another shape or type: `fc.weight` is [2, 4], expected [1000, 1024], `fc.bias` is [2], expected [1000]
+    ");
 }
 
 #[test]
@@ -342,31 +395,55 @@ fn a_models_metadata_is_not_trusted() {
     let letters = read_checkpoint(&repository(LETTERS)).unwrap();
     let card = &letters.metadata["tl"];
     let cases = [
-        ("{}".to_string(), "its `tl` metadata cannot be read"),
-        (card.replace("\"format\":1", "\"format\":99"), "was written by a newer tl (format 99"),
-        (
-            card.replace("\"crop_size\":64", "\"crop_size\":0"),
-            "crop_size: expected 1 to 4096 pixels, found 0",
-        ),
-        (card.replace("\"crop_size\":64", "\"crop_size\":999999999"), "crop_size: expected 1 to 4096"),
-        (card.replace(MODEL, "resnet9000"), "is a `resnet9000`, which this version of tl does not know"),
-        (card.replace(MODEL, "resnet18"), "does not fit resnet18"),
-        (card.replace("\"lower_a\",", ""), "`fc.weight` is [52, 1024], expected [51, 1024]"),
+        ("nothing", "{}".to_string()),
+        ("newer", card.replace("\"format\":1", "\"format\":99")),
+        ("no pixels", card.replace("\"crop_size\":64", "\"crop_size\":0")),
+        ("too many pixels", card.replace("\"crop_size\":64", "\"crop_size\":999999999")),
+        ("unknown network", card.replace(MODEL, "resnet9000")),
+        ("another network", card.replace(MODEL, "resnet18")),
+        ("a class less", card.replace("\"lower_a\",", "")),
+        ("no classes", without_classes(card)),
     ];
-    for (card, message) in cases {
+    let mut answers = String::new();
+    for (what, card) in cases {
         let metadata = HashMap::from([("tl".to_string(), card)]);
         write_tensors(&folder.path().join("m.safetensors"), &letters.tensors, metadata).unwrap();
         let image = repository("data/samples/one.png");
         let run = bounded(&["predict", "--model", "m.safetensors", image.to_str().unwrap()], folder.path());
         assert!(matches!(run.code, Some(1 | 2)), "{:?}: {}", run.code, run.stderr);
-        run.says(&[message]);
+        answers += &answer(">", what, &run.told());
     }
+    insta::assert_snapshot!(answers, @"
+    > nothing
+    error: m.safetensors: its `tl` metadata cannot be read: missing field `format` at line 1 column 2
 
-    let metadata = HashMap::from([("tl".to_string(), without_classes(card))]);
-    write_tensors(&folder.path().join("m.safetensors"), &letters.tensors, metadata).unwrap();
-    bounded(&["predict", "--model", "m.safetensors", "."], folder.path())
-        .expect(2)
-        .says(&["classes: expected at least one name, found none"]);
+    > newer
+    error: m.safetensors: was written by a newer tl (format 99; this one reads up to 1): update tl
+
+    > no pixels
+    error: m.safetensors: its `tl` metadata is wrong: crop_size: expected 1 to 4096 pixels, found 0
+
+    > too many pixels
+    error: m.safetensors: its `tl` metadata is wrong: crop_size: expected 1 to 4096 pixels, found 999999999
+
+    > unknown network
+    error: m.safetensors is a `resnet9000`, which this version of tl does not know
+
+    > another network
+    error: m.safetensors: does not fit resnet18
+      100 missing: `conv1.weight`, `bn1.weight`, `bn1.bias`, `bn1.running_mean`, `bn1.running_var`, and 95 more
+      336 unexpected: `conv1.1.num_batches_tracked`, `conv5.1.num_batches_tracked`, `stage2.0.branch1.1.num_batches_tracked`, `stage2.0.branch1.3.num_batches_tracked`, `stage2.0.branch2.1.num_batches_tracked`, and 331 more
+      1 of another shape or type: `fc.weight` is [52, 1024], expected [52, 512]
+      the file is for shufflenet_v2_x0_5: use `model: shufflenet_v2_x0_5` (`--model shufflenet_v2_x0_5`)
+
+    > a class less
+    error: m.safetensors: does not fit shufflenet_v2_x0_5
+      2 of another shape or type: `fc.weight` is [52, 1024], expected [51, 1024], `fc.bias` is [52], expected [51]
+      the file is for shufflenet_v2_x0_5 with 52 classes, not 51, and does not name them: learn classes of your own from it (`weights:` in a recipe for `tl finetune`), or give a model file that `tl` wrote
+
+    > no classes
+    error: m.safetensors: its `tl` metadata is wrong: classes: expected at least one name, found none
+    ");
 }
 
 fn without_classes(card: &str) -> String {
@@ -383,17 +460,12 @@ fn misspelt_weights_get_the_nearest_or_the_place() {
             .run()
             .expect(2)
     };
-    predict("resnet50", "IMAGENET_V2").says(&[
-        "error: resnet50 has no weights named `IMAGENET_V2`; did you mean `IMAGENET1K_V2`? It has `IMAGENET1K_V1` \
-         and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is DEFAULT",
-    ]);
-    predict("resnet18", "xyz").says(&["error: resnet18 has no weights named `xyz`. It has `IMAGENET1K_V1`"]);
-    predict("resnet18", "none.pth").says(&["error: there is no weights file at none.pth"]);
-    predict("resnet18", "data/digits")
-        .says(&["error: the weights data/digits are a folder without model.safetensors"]);
-    predict("resnet18", "ResNet50_Weights.IMAGENET1K_V1")
-        .says(&["error: `ResNet50_Weights.IMAGENET1K_V1` are the weights of resnet50, not of resnet18"]);
-    predict(LETTERS, "IMAGENET1K_V1").says(&["brings its own weights"]);
+    insta::assert_snapshot!(predict("resnet50", "IMAGENET_V2").told(), @"error: resnet50 has no weights named `IMAGENET_V2`; did you mean `IMAGENET1K_V2`? It has `IMAGENET1K_V1` and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is DEFAULT; a file needs an ending such as .pth or a folder before it");
+    insta::assert_snapshot!(predict("resnet18", "xyz").told(), @"error: resnet18 has no weights named `xyz`. It has `IMAGENET1K_V1`; a file needs an ending such as .pth or a folder before it");
+    insta::assert_snapshot!(predict("resnet18", "none.pth").told(), @"error: there is no weights file at none.pth");
+    insta::assert_snapshot!(predict("resnet18", "data/digits").told(), @"error: the weights data/digits are a folder without model.safetensors");
+    insta::assert_snapshot!(predict("resnet18", "ResNet50_Weights.IMAGENET1K_V1").told(), @"error: `ResNet50_Weights.IMAGENET1K_V1` are the weights of resnet50, not of resnet18");
+    insta::assert_snapshot!(predict(LETTERS, "IMAGENET1K_V1").told(), @"error: data/shufflenet_v2_x0_5-letters.safetensors brings its own weights: leave the weights out");
 }
 
 /// `tl predict` of one image with [`MODEL`]'s published weights, from `base` into its own cache.
@@ -439,15 +511,10 @@ fn names(folder: &Path) -> Vec<String> {
 fn offline_the_address_and_the_place_are_named() {
     let cache = tempfile::tempdir().unwrap();
     let base = closed_port();
-    let host = base.trim_start_matches("http://").trim_end_matches("/weights");
-    let target = checkpoints(cache.path()).join(FILE);
-    download(cache.path(), &base).expect(1).says(&[
-        &format!(
-            "error: cannot download {FILE}: the mirror {host} (TL_WEIGHTS_URL) refuses the connection; "
-        ),
-        &format!("fetch {base}/{FILE} by other means and put it at {}", target.display()),
-        "or name another mirror in TL_WEIGHTS_URL",
-    ]);
+    insta::assert_snapshot!(download(cache.path(), &base).expect(1).told(), @"
+    shufflenetv2_x0.5-f707e7126e.pth: the mirror 127.0.0.1:[PORT] (TL_WEIGHTS_URL) refuses the connection; trying again
+    error: cannot download shufflenetv2_x0.5-f707e7126e.pth: the mirror 127.0.0.1:[PORT] (TL_WEIGHTS_URL) refuses the connection; fetch http://127.0.0.1:[PORT]/weights/shufflenetv2_x0.5-f707e7126e.pth by other means and put it at [TMP]/hub/checkpoints/shufflenetv2_x0.5-f707e7126e.pth, or name another mirror in TL_WEIGHTS_URL
+    ");
     assert!(names(&checkpoints(cache.path())).is_empty());
 }
 
@@ -461,10 +528,11 @@ fn a_proxy_that_is_not_there_is_named() {
     for name in ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "no_proxy"] {
         call = call.env(name, "");
     }
-    let run = call.run().expect(1).says(&[
-        &format!("error: cannot download {FILE}: the proxy 127.0.0.1:1 (https_proxy) refuses the connection; mend the variable"),
-        "or name a mirror in TL_WEIGHTS_URL",
-    ]);
+    let run = call.run().expect(1);
+    insta::assert_snapshot!(run.told(), @"
+    shufflenetv2_x0.5-f707e7126e.pth: the proxy 127.0.0.1:[PORT] (https_proxy) refuses the connection; mend the variable, or unset it if there is no proxy; trying again
+    error: cannot download shufflenetv2_x0.5-f707e7126e.pth: the proxy 127.0.0.1:[PORT] (https_proxy) refuses the connection; mend the variable, or unset it if there is no proxy; fetch https://download.pytorch.org/models/shufflenetv2_x0.5-f707e7126e.pth by other means and put it at [TMP]/hub/checkpoints/shufflenetv2_x0.5-f707e7126e.pth, or name a mirror in TL_WEIGHTS_URL
+    ");
     assert!(!run.stderr.contains("secret"), "{}", run.stderr);
 }
 
@@ -472,10 +540,10 @@ fn a_proxy_that_is_not_there_is_named() {
 fn a_wrong_file_is_refused_and_leaves_nothing() {
     let cache = tempfile::tempdir().unwrap();
     let base = serve(vec![1; 100_000], 100_000);
-    download(cache.path(), &base).expect(1).says(&[
-        &format!("{base}/{FILE} is not the file that its name promises: expected a sha256 that starts with f707e7126e"),
-        "(100000 bytes, deleted)",
-    ]);
+    insta::assert_snapshot!(download(cache.path(), &base).expect(1).told(), @"
+    downloading shufflenetv2_x0.5-f707e7126e.pth (100.00 kB) to [TMP]/hub/checkpoints
+    error: http://127.0.0.1:[PORT]/shufflenetv2_x0.5-f707e7126e.pth is not the file that its name promises: expected a sha256 that starts with f707e7126e, found 7afaec9db2 (100000 bytes, deleted); a proxy, a login page or an incomplete mirror may have answered in its place: fetch the file by other means and put it at [TMP]/hub/checkpoints/shufflenetv2_x0.5-f707e7126e.pth
+    ");
     assert!(names(&checkpoints(cache.path())).is_empty());
 }
 
@@ -484,21 +552,18 @@ fn a_damaged_file_in_the_cache_is_noticed() {
     let cache = tempfile::tempdir().unwrap();
     fs::create_dir_all(checkpoints(cache.path())).unwrap();
     fs::write(checkpoints(cache.path()).join(FILE), "damaged").unwrap();
-    download(cache.path(), &closed_port()).expect(1).says(&[
-        "damaged (its sha256 starts with ",
-        "not with f707e7126e); downloading it again",
-        &format!("error: cannot download {FILE}: "),
-        "the file that is there now is damaged",
-    ]);
+    insta::assert_snapshot!(download(cache.path(), &closed_port()).expect(1).told(), @"
+    [TMP]/hub/checkpoints/shufflenetv2_x0.5-f707e7126e.pth: damaged (its sha256 starts with 41f0c27c00, not with f707e7126e); downloading it again
+    shufflenetv2_x0.5-f707e7126e.pth: the mirror 127.0.0.1:[PORT] (TL_WEIGHTS_URL) refuses the connection; trying again
+    error: cannot download shufflenetv2_x0.5-f707e7126e.pth: the mirror 127.0.0.1:[PORT] (TL_WEIGHTS_URL) refuses the connection; fetch http://127.0.0.1:[PORT]/weights/shufflenetv2_x0.5-f707e7126e.pth by other means and put it at [TMP]/hub/checkpoints/shufflenetv2_x0.5-f707e7126e.pth, or name another mirror in TL_WEIGHTS_URL; the file that is there now is damaged
+    ");
     assert_eq!(names(&checkpoints(cache.path())), [FILE]);
 }
 
 #[test]
 fn a_mirror_must_be_an_address() {
     let cache = tempfile::tempdir().unwrap();
-    download(cache.path(), "example.org/weights")
-        .expect(2)
-        .says(&["TL_WEIGHTS_URL is 'example.org/weights'"]);
+    insta::assert_snapshot!(download(cache.path(), "example.org/weights").expect(2).told(), @"error: TL_WEIGHTS_URL is 'example.org/weights': expected an address that starts with https://, http:// or file://");
 }
 
 #[test]
@@ -520,34 +585,48 @@ fn weights_without_a_classifier_serve_features_only() {
     let images = crate::program::repository("data/samples");
     let images = images.to_str().unwrap();
     let tag = "VGG16_Weights.IMAGENET1K_FEATURES";
-    crate::program::tl(&["predict", "--model", "vgg16", "--weights", "IMAGENET1K_FEATURES", images])
-        .expect(2)
-        .says(&[tag, "have no classifier"]);
-    for stage in ["features", "logits", "fc6"] {
-        crate::program::tl(&[
-            "extract",
-            "--model",
-            "vgg16",
-            "--weights",
-            tag,
-            "--stage",
-            stage,
-            "--out",
-            "x.npy",
-            images,
-        ])
-        .expect(2)
-        .says(&["have no classifier"]);
-    }
+    let run =
+        crate::program::tl(&["predict", "--model", "vgg16", "--weights", "IMAGENET1K_FEATURES", images])
+            .expect(2);
+    insta::assert_snapshot!(run.told(), @"error: VGG16_Weights.IMAGENET1K_FEATURES (vgg16_features-amdegroot-88682ab5.pth) have no classifier (torchvision's file holds NaN there): they serve `tl extract` with a `--stage` before it");
+    let stages = ["features", "logits", "fc6"].map(|stage| ["--stage", stage]);
+    let answers = answers(&stages, |stage| {
+        let call = Tl::new(["extract", "--model", "vgg16", "--weights", tag, "--out", "x.npy", images]);
+        call.args(stage).run().expect(2)
+    });
+    insta::assert_snapshot!(answers, @"
+    $ --stage features
+    error: VGG16_Weights.IMAGENET1K_FEATURES (vgg16_features-amdegroot-88682ab5.pth) have no classifier (torchvision's file holds NaN there): they serve `tl extract` with a `--stage` before it
+
+    $ --stage logits
+    error: VGG16_Weights.IMAGENET1K_FEATURES (vgg16_features-amdegroot-88682ab5.pth) have no classifier (torchvision's file holds NaN there): they serve `tl extract` with a `--stage` before it
+
+    $ --stage fc6
+    error: VGG16_Weights.IMAGENET1K_FEATURES (vgg16_features-amdegroot-88682ab5.pth) have no classifier (torchvision's file holds NaN there): they serve `tl extract` with a `--stage` before it
+    ");
     // Before the classifier they are wanted: the next thing is to fetch them.
     let cache = tempfile::tempdir().unwrap();
-    Tl::new(["extract", "--model", "vgg16", "--weights", tag, "--stage", "block5", "--out", "x.npy", images])
-        .cwd(cache.path())
-        .env("TORCH_HOME", cache.path())
-        .env("TL_WEIGHTS_URL", closed_port())
-        .run()
-        .expect(1)
-        .says(&["error: cannot download vgg16_features-amdegroot-88682ab5.pth: "]);
+    let run = Tl::new([
+        "extract",
+        "--model",
+        "vgg16",
+        "--weights",
+        tag,
+        "--stage",
+        "block5",
+        "--out",
+        "x.npy",
+        images,
+    ])
+    .cwd(cache.path())
+    .env("TORCH_HOME", cache.path())
+    .env("TL_WEIGHTS_URL", closed_port())
+    .run()
+    .expect(1);
+    insta::assert_snapshot!(run.told(), @"
+    vgg16_features-amdegroot-88682ab5.pth: the mirror 127.0.0.1:[PORT] (TL_WEIGHTS_URL) refuses the connection; trying again
+    error: cannot download vgg16_features-amdegroot-88682ab5.pth: the mirror 127.0.0.1:[PORT] (TL_WEIGHTS_URL) refuses the connection; fetch http://127.0.0.1:[PORT]/weights/vgg16_features-amdegroot-88682ab5.pth by other means and put it at [TMP]/hub/checkpoints/vgg16_features-amdegroot-88682ab5.pth, or name another mirror in TL_WEIGHTS_URL
+    ");
 }
 
 /// The shapes are those of `torchvision.models.mnasnet0_5` after loading a state dict whose

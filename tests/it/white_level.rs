@@ -57,14 +57,12 @@ const NOTE: &str =
 fn twelve_of_sixteen_bits_are_told_and_scaled_by_a_key_that_the_model_keeps() {
     let lab = lab();
     let run = lab.finetuned("dark", &[]);
-    run.says(&[&format!("16 training {NOTE}"), "`preprocess: { white_level: 4095 }` makes 4095 white"]);
+    insta::assert_snapshot!(run.message("16 bits a sample"), @"note: 16 training images of 16 bits a sample were looked at, and no sample uses more than 12 of them (values up to 4095): with 65535 for white the brightest is at 6.2 % of it, nearly black to the network; `preprocess: { white_level: 4095 }` makes 4095 white");
     assert!(lab.json("dark/report.json")["notes"].to_string().contains(NOTE));
     let run = lab.finetuned("bright", &["preprocess.white_level=4095"]);
     assert!(!run.stderr.contains("16 bits"), "{}", run.stderr);
-    lab.tl(&["plan", "r.yaml", "--set", "preprocess.white_level=1023"])
-        .run()
-        .expect(0)
-        .says(&["above `white_level: 1023`"]);
+    let run = lab.tl(&["plan", "r.yaml", "--set", "preprocess.white_level=1023"]).run().expect(0);
+    insta::assert_snapshot!(run.notes(), @"note: 16 training images of 16 bits a sample were looked at, and some samples are above `white_level: 1023`, up to 3840 or more: they become white; `preprocess: { white_level: 4095 }` makes 4095 white");
 
     // The same answers as for images of 8 bits that hold the upper 8 of 12.
     let predict = |model: &str, images: &str, options: &[&str]| -> (Run, Vec<String>) {
@@ -77,10 +75,16 @@ fn twelve_of_sixteen_bits_are_told_and_scaled_by_a_key_that_the_model_keeps() {
     assert!(!run.stderr.contains("16 bits"), "{}", run.stderr);
     assert_eq!(rows, predict("bright", "eight", &[]).1);
     let (run, same) = predict("dark", "val", &["--white-level", "4095"]);
-    run.says(&["dark was trained with `white_level: 65535`, and is shown images with `4095`"]);
+    insta::assert_snapshot!(run.told(), @"
+    note: dark was trained with `white_level: 65535`, and is shown images with `4095`
+    16 rows in p.csv
+    ");
     assert_eq!(same, predict("dark", "eight", &[]).1);
     let (run, _) = predict("dark", "val", &[]);
-    run.says(&[NOTE, "`--white-level 4095` makes 4095 white"]);
+    insta::assert_snapshot!(run.told(), @"
+    note: 16 images of 16 bits a sample were looked at, and no sample uses more than 12 of them (values up to 4095): with 65535 for white the brightest is at 6.2 % of it, nearly black to the network; `--white-level 4095` makes 4095 white, if the model was trained so
+    16 rows in p.csv
+    ");
 
     // Two models with different whites see each their own.
     let both = |images: &str, options: &[&str]| {
@@ -100,11 +104,15 @@ fn features_of_sixteen_bits_with_their_white_are_those_of_eight() {
         let args = ["extract", "--device", "cpu", images, "--out", out];
         lab.tl(&args).arg("--model").arg(&letters).args(options).run()
     };
-    extract("val", "dark.npy", &[]).expect(0).says(&[NOTE]);
+    insta::assert_snapshot!(extract("val", "dark.npy", &[]).expect(0).message("16 bits a sample"), @"note: 16 images of 16 bits a sample were looked at, and no sample uses more than 12 of them (values up to 4095): with 65535 for white the brightest is at 6.2 % of it, nearly black to the network; `--white-level 4095` makes 4095 white, if the model was trained so");
     let run = extract("val", "bright.npy", &["--white-level", "4095"]).expect(0);
     assert!(!run.stderr.contains("16 bits"), "{}", run.stderr);
     extract("eight", "eight.npy", &[]).expect(0);
     assert_eq!(lab.read("bright.npy"), lab.read("eight.npy"));
     assert_ne!(lab.read("dark.npy"), lab.read("eight.npy"));
-    extract("val", "bad.npy", &["--white-level", "0"]).expect(2).says(&["a whole number from 1 to 65535"]);
+    insta::assert_snapshot!(extract("val", "bad.npy", &["--white-level", "0"]).expect(2).told(), @"
+    error: invalid value '0' for '--white-level <N>': expected a whole number from 1 to 65535
+
+    For more information, try '--help'.
+    ");
 }

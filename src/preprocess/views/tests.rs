@@ -96,13 +96,13 @@ fn views_that_cannot_be_are_explained() {
     assert_eq!(mistake(Crops::Ten, &[32, 4096], preset(40)), "");
     assert_eq!(mistake(Crops::Ten, &[], preset(32)), "");
     assert_eq!(mistake(Crops::One, &[], preset(20)), "", "what the preset says is padded with black");
-    assert!(mistake(Crops::One, &[40, 31], preset(40)).contains("a scale is at least 32, and one is 31"));
-    assert!(mistake(Crops::One, &[40, 50, 40], preset(40)).contains("the scale 40 is given twice"));
-    assert!(mistake(Crops::One, &[5000], preset(40)).contains("from 1 to 4096 pixels, found 5000"));
-    assert!(mistake(Crops::One, &[0], preset(40)).contains("found 0"));
+    insta::assert_snapshot!(mistake(Crops::One, &[40, 31], preset(40)), @"net sees 32 × 32 pixels of the resized image, so that a scale is at least 32, and one is 31");
+    insta::assert_snapshot!(mistake(Crops::One, &[40, 50, 40], preset(40)), @"the scale 40 is given twice, and would count twice");
+    insta::assert_snapshot!(mistake(Crops::One, &[5000], preset(40)), @"expected scales from 1 to 4096 pixels, found 5000");
+    insta::assert_snapshot!(mistake(Crops::One, &[0], preset(40)), @"expected scales from 1 to 4096 pixels, found 0");
     let many: Vec<u32> = (100..117).collect();
-    assert!(mistake(Crops::One, &many, preset(40)).contains("at most 16 scales, found 17"));
-    assert!(mistake(Crops::Ten, &[], preset(20)).contains("give scales from 32 up"));
+    insta::assert_snapshot!(mistake(Crops::One, &many, preset(40)), @"expected at most 16 scales, found 17");
+    insta::assert_snapshot!(mistake(Crops::Ten, &[], preset(20)), @"ten crops of 32 pixels do not fit into an image that net wants resized to 20: give scales from 32 up");
 }
 
 #[test]

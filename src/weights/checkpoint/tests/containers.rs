@@ -8,14 +8,12 @@ fn zip_entries_that_lie_are_refused() {
     let pickle = dict_of(1, 0, &[1], &[1]);
     let data = 1.0f32.to_le_bytes();
     let twice = zip(&[("x/data.pkl", &pickle), ("x/data/0", &data), ("x/data/0", &data)]);
-    assert!(refusal(&twice).contains("its entry `x/data/0` occurs twice"));
+    insta::assert_snapshot!(refusal(&twice), @"is damaged: its entry `x/data/0` occurs twice; download or copy it again");
     assert!(refusal(&zip(&[("photo.png", b"...")])).starts_with("is a zip archive, but not one of PyTorch"));
     assert!(refusal(&zip(&[])).starts_with("is an empty zip archive"));
-    assert!(
-        refusal(&zip(&[("x/data.pkl", &pickle)])).contains("refers to the storage `0`, which the file lacks")
-    );
+    insta::assert_snapshot!(refusal(&zip(&[("x/data.pkl", &pickle)])), @"the tensor `a` refers to the storage `0`, which the file lacks");
     let big = zip(&[("x/data.pkl", &pickle), ("x/data/0", &data), ("x/byteorder", b"big")]);
-    assert!(refusal(&big).contains("big-endian"));
+    insta::assert_snapshot!(refusal(&big), @"was written on a big-endian machine, which is not supported; load it in PyTorch and save it again");
 
     let good = zip(&[("x/data.pkl", &pickle), ("x/data/0", &data)]);
     assert!(read(&good).is_ok());
@@ -25,19 +23,27 @@ fn zip_entries_that_lie_are_refused() {
         bytes[second + offset..][..value.len()].copy_from_slice(value);
         refusal(&bytes)
     };
-    assert!(change(42, &[0; 4]).contains("is not where the directory says"), "the place of another entry");
-    assert!(change(42, &[0xfe; 4]).contains("is not where the directory says"), "beyond the file");
-    assert!(change(42, &[0xff; 4]).contains("contradicts itself"), "64-bit, but no such field");
-    assert!(change(20, &[0xf0; 8]).contains("is not where the directory says"), "a size beyond the file");
-    assert!(change(10, &[8, 0]).contains("is not where the directory says"));
-    assert!(change(8, &[1, 0]).contains("with a password"));
-    assert!(change(16, &[1, 2, 3, 4]).contains("is not where the directory says"), "two checksums");
+    let elsewhere: [(usize, &[u8]); 5] = [
+        (42, &[0; 4]),       // the place of another entry
+        (42, &[0xfe; 4]),    // beyond the file
+        (20, &[0xf0; 8]),    // a size beyond the file
+        (10, &[8, 0]),       // another way of compression
+        (16, &[1, 2, 3, 4]), // two checksums
+    ];
+    for (offset, value) in elsewhere {
+        insta::allow_duplicates!(
+            insta::assert_snapshot!(change(offset, value), @"is damaged: its entry `x/data/0` is not where the directory says; download or copy it again")
+        );
+    }
+    // 64-bit, but no such field.
+    insta::assert_snapshot!(change(42, &[0xff; 4]), @"is damaged: its zip directory contradicts itself; download or copy it again");
+    insta::assert_snapshot!(change(8, &[1, 0]), @"is a zip archive with a password (its entry `x/data/0`), not one of PyTorch");
 
     let mut compressed = good.clone();
     compressed[second + 10] = 8;
     let local = compressed.windows(4).rposition(|bytes| bytes == b"PK\x03\x04").unwrap();
     compressed[local + 8] = 8;
-    assert!(refusal(&compressed).contains("is a compressed zip archive (its entry `x/data/0`)"));
+    insta::assert_snapshot!(refusal(&compressed), @"is a compressed zip archive (its entry `x/data/0`), which PyTorch does not write; unpack it, and zip it again without compression");
 
     // One entry whose length overlaps the next.
     let mut overlap = good.clone();
@@ -45,13 +51,13 @@ fn zip_entries_that_lie_are_refused() {
     for at in [18, 22, second - 46 - "x/data.pkl".len() + 20, second - 46 - "x/data.pkl".len() + 24] {
         overlap[at..at + 4].copy_from_slice(&size);
     }
-    assert!(refusal(&overlap).contains("overlap"), "{}", refusal(&overlap));
+    insta::assert_snapshot!(refusal(&overlap), @"is damaged: its entries `x/data.pkl` and `x/data/0` overlap; download or copy it again");
 
     // One bit of the data.
     let mut flipped = good.clone();
     let at = flipped.windows(4).position(|bytes| bytes == data).unwrap();
     flipped[at] ^= 1;
-    assert!(refusal(&flipped).contains("the checksum of its entry `x/data/0` does not match"));
+    insta::assert_snapshot!(refusal(&flipped), @"is damaged: the checksum of its entry `x/data/0` does not match; download or copy it again");
 }
 
 /// Files beyond 4 GB have lengths and offsets in an extra field; PyTorch's own smaller ones have
@@ -76,7 +82,7 @@ fn sizes_of_64_bits_are_read_and_checked() {
     }
     let mut both = wide.clone();
     both[field..field + 16].fill(0xff);
-    assert!(refusal(&both).contains("is not where the directory says"));
+    insta::assert_snapshot!(refusal(&both), @"is damaged: its entry `x/data/0` is not where the directory says; download or copy it again");
 }
 
 #[test]
@@ -92,14 +98,14 @@ fn a_legacy_stream_that_lies_is_refused() {
     let mut shorter = good.clone();
     let at = shorter.len() - 16;
     shorter[at..at + 8].copy_from_slice(&1u64.to_le_bytes());
-    assert!(refusal(&shorter).contains("should have a storage of 2 elements of 4 bytes, but it has 4 bytes"));
+    insta::assert_snapshot!(refusal(&shorter), @"the tensor `fc.bias` should have a storage of 2 elements of 4 bytes, but it has 4 bytes: the file is damaged");
     let mut longer = good.clone();
     longer.extend(b"more");
     assert!(read(&longer).unwrap().warnings[0].starts_with("4 bytes follow"));
     let big_endian = Pickler::new().op(b"}").text("little_endian").op(b"\x89s").stop();
     let stream =
         [b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".as_slice(), &big_endian].concat();
-    assert!(refusal(&stream).contains("big-endian"));
+    insta::assert_snapshot!(refusal(&stream), @"was written on a big-endian machine, which is not supported; load it in PyTorch and save it again");
 }
 
 #[test]
@@ -139,7 +145,7 @@ fn a_safetensors_header_that_lies_is_refused() {
     }
     let mut long = file(&format!("{{{a}}}"), 4);
     long[..8].copy_from_slice(&(1u64 << 39).to_le_bytes());
-    assert!(refusal(&long).contains("it claims a header of 549755813888 bytes"));
+    insta::assert_snapshot!(refusal(&long), @"is damaged: it claims a header of 549755813888 bytes, which no model has; download or copy it again");
     long[..8].copy_from_slice(&1000u64.to_le_bytes());
     assert!(refusal(&long).starts_with("is cut short: its header"));
 }
