@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-TESTS=(data::loader::slab preprocess::taps text::)
+TESTS=(data::loader::slab preprocess::taps text::words text::path_text)
 export MIRIFLAGS=${MIRIFLAGS:--Zmiri-disable-isolation}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/miri
 # AVX2 as on a user's machine: Miri knows its operations.

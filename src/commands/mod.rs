@@ -43,6 +43,8 @@ macro_rules! commands {
 
 // A new command is its file, with `Args` and `run`, and a line here.
 commands! {
+    /// Write a recipe for a folder of images
+    Init(init)
     /// Learn the classes of a folder of images, as a recipe says
     Finetune(finetune)
     /// Show what `finetune` would do, with every default resolved

@@ -31,7 +31,7 @@ pub use contents::first_of_each_content;
 pub(crate) use draw::draw;
 pub use given::Given;
 pub use list::{Input, Inputs, Listing, list_images};
-pub use part::Part;
+pub use part::{Part, in_yaml};
 pub use split::{Split, split};
 
 use crate::error::{Error, Result};
@@ -234,6 +234,22 @@ fn index_within(path: &Path, rows: &str, named: Named, classes: &[String]) -> Re
         dataset.notes.push(format!("{}: {rows}{what}: {}", path_text(path), first_few(&missing)));
     }
     Ok(dataset)
+}
+
+/// The folders below `root` that are the parts of a dataset, if it holds these and not class
+/// folders: what [`read_labelled`] refuses.
+///
+/// # Errors
+/// [`Error::Io`] naming the folder that cannot be read.
+pub fn parts_below(root: &Path) -> Result<Option<Vec<(Part, PathBuf)>>> {
+    if !root.is_dir() || published::find(root)?.is_some() {
+        return Ok(None);
+    }
+    let images = walk::images(root, &mut walk::LeftOut::default())?;
+    let names: Vec<String> =
+        images.iter().map(|path| list::slashed(path.strip_prefix(root).unwrap_or(path))).collect();
+    let parts = part::Tree::of(names.iter().map(String::as_str)).parts();
+    Ok(parts.map(|parts| parts.into_iter().map(|(part, name)| (part, root.join(name))).collect()))
 }
 
 /// Whether `path` is the folder of a published data set and contains some of its test part.

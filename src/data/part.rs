@@ -224,6 +224,13 @@ impl Tree {
         })
     }
 
+    /// The folders that are parts, if these are in the place of classes: part, and path from the root.
+    pub(super) fn parts(&self) -> Option<Vec<(Part, String)>> {
+        let found = self.find("", DEEPEST, true)?;
+        let (parts, _) = found.divided();
+        Some(parts.into_iter().map(|(part, member)| (part, member.name.clone())).collect())
+    }
+
     fn find(&self, at: &str, depth: usize, alone: bool) -> Option<Found> {
         let alone = alone && self.images == 0 && self.folders.len() == 1;
         let here = |name: &str| if at.is_empty() { name.into() } else { format!("{at}/{name}") };
@@ -294,7 +301,7 @@ impl Tree {
         let inside = |tree: &Tree| first_few(&tree.folders.keys().collect::<Vec<_>>());
         for name in of(&|name, tree| Part::of_word(name).is_some() && tree.holds_folders()) {
             let advice = match Part::of_word(name) {
-                Some(Part::Train) => format!("write `data: {{ train: {} }}`", in_recipe(root, name)),
+                Some(Part::Train) => format!("write `data: {{ train: {} }}`", in_recipe(&root.join(name))),
                 // Nobody trains on what is measured on.
                 _ => "name the folder to train on as `data.train`, and this one beside it".into(),
             };
@@ -334,22 +341,30 @@ struct Found {
 }
 
 impl Found {
-    fn message(&self, root: &Path) -> String {
-        let names: Vec<&String> = self.members.iter().map(|member| &member.name).collect();
-        let mut written = BTreeMap::new();
+    /// A folder for each part, and those beyond.
+    fn divided(&self) -> (BTreeMap<Part, &Member>, Vec<&String>) {
+        let mut parts = BTreeMap::new();
         let mut more = Vec::new();
         for member in self.members.iter().filter(|member| member.classes) {
             // Folds have no order: any is as good to train on.
-            let free = || Part::ALL.into_iter().find(|part| !written.contains_key(part));
+            let free = || Part::ALL.into_iter().find(|part| !parts.contains_key(part));
             match member.part.or_else(free) {
-                Some(part) if !written.contains_key(&part) => {
-                    written.insert(part, in_recipe(root, &member.name));
+                Some(part) if !parts.contains_key(&part) => {
+                    parts.insert(part, member);
                 }
                 _ => more.push(&member.name),
             }
         }
-        let keys: Vec<String> =
-            written.iter().map(|(part, path)| format!("{}: {path}", part.key())).collect();
+        (parts, more)
+    }
+
+    fn message(&self, root: &Path) -> String {
+        let names: Vec<&String> = self.members.iter().map(|member| &member.name).collect();
+        let (written, more) = self.divided();
+        let key = |(part, member): (&Part, &&Member)| {
+            format!("{}: {}", part.key(), in_recipe(&root.join(&member.name)))
+        };
+        let keys: Vec<String> = written.iter().map(key).collect();
         let keys = match written.contains_key(&Part::Train) {
             true => format!("write `data: {{ {} }}`", keys.join(", ")),
             false => format!("write `{}` beside the `train` that they belong to", keys.join(", ")),
@@ -374,11 +389,14 @@ impl Found {
     }
 }
 
-/// A folder below `root`, valid in any recipe: relative paths start at the recipe's folder, which
-/// is unknown here.
-fn in_recipe(root: &Path, below: &str) -> String {
-    let path = root.join(below);
-    let path = path_text(&std::path::absolute(&path).unwrap_or(path)).into_owned();
+/// A path, valid in any recipe: relative ones start at the recipe's folder, which is unknown here.
+fn in_recipe(path: &Path) -> String {
+    in_yaml(&std::path::absolute(path).unwrap_or(path.to_path_buf()))
+}
+
+/// A path as YAML takes it.
+pub fn in_yaml(path: &Path) -> String {
+    let path = path_text(path).into_owned();
     let plain = |letter: char| letter.is_alphanumeric() || " _-./".contains(letter);
     match path.chars().all(plain) && path.trim() == path {
         true => path,

@@ -13,6 +13,7 @@ mod fit;
 mod fuzz;
 mod going_on;
 mod hostile_names;
+mod init;
 mod inspect;
 mod large;
 mod lists;
