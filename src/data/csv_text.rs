@@ -29,12 +29,15 @@ pub(super) const PATHS: [&str; 16] = [
 pub(super) const LABELS: [&str; 8] =
     ["label", "class", "category", "target", "class name", "species", "y", "labels"];
 
+/// Columns that are searched for a name: tables of measurements have thousands.
+const MOST_COLUMNS: usize = 100_000;
+
 /// The index of the column that has one of these names; the error lists the candidates if there are
 /// several.
 pub(super) fn column(first: &ByteRecord, names: &[&str]) -> Result<Option<usize>, Vec<String>> {
     let called = |names: &[&str]| -> Vec<(usize, String)> {
         let text = |field: &[u8]| String::from_utf8_lossy(field.trim_ascii()).into_owned();
-        let fields = first.iter().map(text).enumerate();
+        let fields = first.iter().take(MOST_COLUMNS).map(text).enumerate();
         fields.filter(|(_, field)| names.contains(&looks(field).as_str())).collect()
     };
     let proper = called(&names[..1]);
@@ -195,5 +198,15 @@ mod tests {
         assert_eq!(of("id,x"), Ok(None));
         assert_eq!(of("class,category"), Err(vec!["class".into(), "category".into()]));
         assert_eq!(of("label,Label"), Err(vec!["label".into(), "Label".into()]));
+    }
+
+    #[test]
+    fn names_are_searched_in_many_columns_but_not_in_all() {
+        let behind = |columns: usize| {
+            let all = std::iter::repeat_n("x", columns).chain(["label"]);
+            column(&ByteRecord::from(all.collect::<Vec<_>>()), &LABELS)
+        };
+        assert_eq!(behind(MOST_COLUMNS - 1), Ok(Some(MOST_COLUMNS - 1)));
+        assert_eq!(behind(MOST_COLUMNS), Ok(None));
     }
 }

@@ -11,6 +11,7 @@ mod candidate;
 mod copies;
 mod data;
 mod defaults;
+pub mod file;
 mod fine_tuning;
 mod fit;
 mod groups;

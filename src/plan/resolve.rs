@@ -15,7 +15,7 @@ use super::network::{check_weights, open, preprocessing, source};
 use super::notes::{unused_keys, warnings};
 use super::race;
 use super::strategy::{Decided, Decision, Watch};
-use super::{DataSettings, PLAN_FILE, Plan, Settings, SourceHead, fine_tuning, fit};
+use super::{DataSettings, PLAN_FILE, Plan, Settings, SourceHead, file, fine_tuning, fit};
 use crate::device::DeviceChoice;
 use crate::device::{self, choose};
 use crate::error::Result;
@@ -391,8 +391,9 @@ fn drawn_anew(recipe: &Recipe, source: &Source, data: &Data) -> Option<String> {
     if matches!(recipe.data.val, Some(ValChoice::Path(_))) || data.val_column.is_some() {
         return None;
     }
-    let plan = std::fs::read_to_string(path.with_file_name(PLAN_FILE)).unwrap_or_default();
-    let plan: serde_yaml::Value = serde_yaml::from_str(&plan).unwrap_or_default();
+    // A folder of models without a plan, or with another file of this name, says nothing.
+    let plan: serde_yaml::Value =
+        file::read(&path.with_file_name(PLAN_FILE)).ok().flatten().unwrap_or_default();
     let fingerprint = plan.get("data").and_then(|data| data.get("listing")).and_then(|it| it.as_str());
     (fingerprint != Some(&data.fingerprint())).then(|| {
         "the validation images are drawn from `data.train` by lot, and the model to begin with may have learnt from some of \

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::Data;
+use super::{Data, file};
 use crate::device;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
@@ -134,7 +134,6 @@ fn earlier(plan: &Path, fingerprint: &str) -> Option<Measured> {
         data: Data,
         strategy: Strategy,
     }
-    let text = std::fs::read_to_string(plan).ok()?;
-    let plan: Plan = serde_yaml::from_str(&text).ok()?;
+    let plan: Plan = file::read(plan).ok()??;
     (plan.data.fingerprint == fingerprint).then(|| plan.strategy.similarity?.measured)?
 }

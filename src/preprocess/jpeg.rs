@@ -10,13 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::RgbImage;
 use super::decode::{Decode, DecodeLimits, buffer, cmyk_to_rgb};
-use super::libjpeg::{Decoder, Lines, Space, Truncated};
+use super::libjpeg::{Decoder, Lines, MORE_SCANS, Space, TooMuch, Truncated};
 use super::orientation::Orientation;
 use super::resize::{Resizer, Stored, Target};
-
-/// Maximum number of scans. Real files have a dozen at most; a small file with thousands of scans
-/// over a large image would decode for hours.
-const MAX_SCANS: usize = 500;
 
 /// The sizes, in eighths, at which libjpeg-turbo is faster than at full size: it has vector code
 /// for them, or only the blocks' averages to compute.
@@ -24,20 +20,26 @@ const EIGHTHS: [u32; 3] = [1, 2, 4];
 
 /// Decodes a JPEG. libjpeg's own errors unwind with a `String`.
 pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), String> {
-    decode_with(bytes, limits, adobe_ink)
+    decode_with(bytes, limits, adobe_ink, MORE_SCANS)
 }
 
-/// As [`decode`], for a part of a TIFF, whose ink is not inverted.
+/// As [`decode`], for a part of a TIFF, whose ink is not inverted. There may be thousands of parts:
+/// a small one may have no more scans than a large one.
 pub(super) fn decode_plain_ink(bytes: &[u8], limits: DecodeLimits) -> Result<RgbImage, String> {
-    Ok(decode_with(bytes, limits, cmyk_to_rgb)?.0)
+    Ok(decode_with(bytes, limits, cmyk_to_rgb, 0)?.0)
 }
 
-fn decode_with(bytes: &[u8], limits: DecodeLimits, ink: Ink) -> Result<(RgbImage, Orientation), String> {
+fn decode_with(
+    bytes: &[u8],
+    limits: DecodeLimits,
+    ink: Ink,
+    more_scans: u64,
+) -> Result<(RgbImage, Orientation), String> {
     whole(|| {
         let Opened { jpeg, orientation, .. } = open(bytes, limits)?;
         let (width, height) = jpeg.size();
         let space = output_space(jpeg.space());
-        let mut lines = jpeg.start(space, 8).map_err(damaged)?;
+        let mut lines = jpeg.start(space, 8, more_scans).map_err(damaged)?;
         let mut data = buffer(width, height, 3)?;
         let stride = width as usize * 3;
         if lines.channels() == 3 {
@@ -81,7 +83,7 @@ pub(super) fn targets(
         let plain = usual && !jpeg.has_many_scans();
         let block = |side: u32| (side * eighths / 8) as usize;
         let space = output_space(jpeg.space());
-        let mut lines = jpeg.start(space, eighths).map_err(damaged)?;
+        let mut lines = jpeg.start(space, eighths, MORE_SCANS).map_err(damaged)?;
         let (width, height) = lines.size();
         let mut first = 0;
         let mut next = 0;
@@ -159,10 +161,7 @@ struct Opened<'a> {
 }
 
 fn open(bytes: &[u8], limits: DecodeLimits) -> Result<Opened<'_>, String> {
-    let (scans, complete) = scans(bytes);
-    if scans > MAX_SCANS {
-        return Err(format!("the JPEG has more than {MAX_SCANS} scans, as only a malicious file does"));
-    }
+    let complete = has_end(bytes);
     let jpeg = Decoder::new(bytes).map_err(damaged)?;
     let (width, height) = jpeg.size();
     limits.check(width, height)?;
@@ -178,11 +177,14 @@ fn output_space(space: Space) -> Space {
     }
 }
 
-/// Runs `read`, and turns [`Truncated`] into a message.
+/// Runs `read`, and turns [`Truncated`] and [`TooMuch`] into messages.
 fn whole<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|payload| match payload.is::<Truncated>() {
-        true => Err("the JPEG is truncated; copy or download it again".to_string()),
-        false => resume_unwind(payload),
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|payload| match payload.downcast::<TooMuch>() {
+        Ok(too_much) => Err(too_much.0),
+        Err(payload) if payload.is::<Truncated>() => {
+            Err("the JPEG is truncated; copy or download it again".to_string())
+        }
+        Err(payload) => resume_unwind(payload),
     })
 }
 
@@ -195,7 +197,7 @@ fn orientation(jpeg: &Decoder) -> Orientation {
     const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
     let mut exif: Option<Vec<u8>> = None;
     let mut xmp = None;
-    for data in jpeg.markers() {
+    for data in jpeg.markers().iter().copied() {
         if let Some(block) = data.strip_prefix(b"Exif\0\0") {
             exif.get_or_insert_default().extend_from_slice(block);
         } else if let Some(packet) = data.strip_prefix(XMP) {
@@ -205,10 +207,8 @@ fn orientation(jpeg: &Decoder) -> Orientation {
     Orientation::find(exif.as_deref(), xmp)
 }
 
-/// Counts the scans up to the end marker, or a few more than allowed, and tells whether the marker
-/// exists.
-fn scans(bytes: &[u8]) -> (usize, bool) {
-    let mut count = 0;
+/// Whether there is an end marker after the image.
+fn has_end(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some(at) = memchr::memchr(0xFF, rest) {
         rest = &rest[at + 1..];
@@ -217,12 +217,8 @@ fn scans(bytes: &[u8]) -> (usize, bool) {
             // A fill byte, a stuffed zero, a marker without a body.
             0xFF => continue,
             0x00 | 0x01 | 0xD0..=0xD8 => rest = following,
-            0xD9 => return (count, true),
+            0xD9 => return true,
             _ => {
-                count += usize::from(*marker == 0xDA);
-                if count > MAX_SCANS {
-                    break;
-                }
                 let length = match following {
                     [high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
                     _ => break,
@@ -231,5 +227,5 @@ fn scans(bytes: &[u8]) -> (usize, bool) {
             }
         }
     }
-    (count, false)
+    false
 }

@@ -1,8 +1,8 @@
 //! Safe interface to mozjpeg's copy of the libjpeg-turbo decoder, as far as reading lines needs it.
 //!
 //! libjpeg reports errors by calling a function that must not return; here it unwinds, with a
-//! `String` that begins with `libjpeg fatal error: `, or with [`Truncated`]. Every method may do
-//! so.
+//! `String` that begins with `libjpeg fatal error: `, with [`Truncated`] or with [`TooMuch`]. Every
+//! method may do so.
 
 use std::marker::PhantomData;
 use std::mem;
@@ -13,10 +13,15 @@ use std::ptr::{self, NonNull};
 
 use mozjpeg_sys as ffi;
 
+use crate::util::budget::Budget;
+
 pub(super) use ffi::J_COLOR_SPACE as Space;
 
 /// Thrown if the data ends before the image. libjpeg would continue with grey pixels.
 pub(super) struct Truncated;
+
+/// Thrown if a file makes more work than its size explains: what is wrong with it.
+pub(super) struct TooMuch(pub String);
 
 /// `JMSG_LENGTH_MAX` of `jpeglib.h`: the array that libjpeg formats a message into.
 const LONGEST_MESSAGE: usize = 200;
@@ -24,18 +29,38 @@ const LONGEST_MESSAGE: usize = 200;
 /// The EXIF and XMP marker, APP1.
 const APP1: c_int = 0xE1;
 
+/// Maximum number of scans. Real files have a dozen at most; a small file with thousands of scans
+/// over a large image would decode for hours.
+const MAX_SCANS: c_int = 500;
+
+/// Scans that an image of any size may have, as rows of blocks are counted. An empty scan takes ten
+/// bytes, and half a nanosecond a pixel.
+const SCANS: u64 = 64;
+
+/// The pixels of further scans, for small images.
+pub(super) const MORE_SCANS: u64 = 1 << 29;
+
 /// What libjpeg keeps pointers to, from one part to another.
-struct Parts {
+struct Parts<'a> {
     info: ffi::jpeg_decompress_struct,
     error: ffi::jpeg_error_mgr,
     source: ffi::jpeg_source_mgr,
+    progress: ffi::jpeg_progress_mgr,
+    watch: Watch<'a>,
+}
+
+/// What our functions that libjpeg calls need, beside what it gives them.
+struct Watch<'a> {
+    /// The data of the APP1 markers. libjpeg itself would keep them in a list, and walk it for each.
+    kept: Vec<&'a [u8]>,
+    rows: Budget,
 }
 
 /// A JPEG whose header has been read.
 pub(super) struct Decoder<'a> {
     /// From [`Box::into_raw`]: a `Box` claims to be the only pointer to its content, which libjpeg's
     /// own pointers contradict.
-    parts: NonNull<Parts>,
+    parts: NonNull<Parts<'a>>,
     bytes: PhantomData<&'a [u8]>,
 }
 
@@ -54,7 +79,15 @@ impl<'a> Decoder<'a> {
         // SAFETY: both are C structs for which zeros are valid, and libjpeg sets them before it
         // reads them.
         let (info, error) = unsafe { (mem::zeroed(), mem::zeroed()) };
-        let parts = NonNull::from(Box::leak(Box::new(Parts { info, error, source })));
+        let progress = ffi::jpeg_progress_mgr {
+            progress_monitor: Some(count_scans),
+            pass_counter: 0,
+            pass_limit: 0,
+            completed_passes: 0,
+            total_passes: 0,
+        };
+        let watch = Watch { kept: Vec::new(), rows: Budget::new("rows of blocks", 0) };
+        let parts = NonNull::from(Box::leak(Box::new(Parts { info, error, source, progress, watch })));
         let mut decoder = Decoder { parts, bytes: PhantomData };
         // SAFETY: the parts do not move and live as long as the decoder, and so do the bytes.
         unsafe {
@@ -66,7 +99,8 @@ impl<'a> Decoder<'a> {
             (*parts).info.common.err = error;
             ffi::jpeg_create_decompress(&raw mut (*parts).info);
             (*parts).info.src = &raw mut (*parts).source;
-            ffi::jpeg_save_markers(decoder.info_mut(), APP1, 0xFFFF);
+            (*parts).info.common.client_data = (&raw mut (*parts).watch).cast();
+            ffi::jpeg_set_marker_processor(decoder.info_mut(), APP1, Some(keep));
             match ffi::jpeg_read_header(decoder.info_mut(), 0) {
                 1 => Ok(decoder),
                 _ => Err("no image in the JPEG file".to_string()),
@@ -121,32 +155,33 @@ impl<'a> Decoder<'a> {
         (8 * across, 8 * down, across <= 2 && down <= 2 && components.iter().enumerate().all(usual))
     }
 
-    /// The data of the APP1 markers, in order.
-    pub(super) fn markers(&self) -> impl Iterator<Item = &[u8]> {
-        let mut next = self.info().marker_list;
-        std::iter::from_fn(move || {
-            // SAFETY: libjpeg's list lives as long as the decoder.
-            let marker = unsafe { next.as_ref()? };
-            next = marker.next;
-            match marker.data.is_null() {
-                true => Some(&[][..]),
-                // SAFETY: libjpeg has kept this many bytes.
-                false => {
-                    Some(unsafe { std::slice::from_raw_parts(marker.data, marker.data_length as usize) })
-                }
-            }
-        })
+    /// The data of the APP1 markers before the image, in order.
+    pub(super) fn markers(&self) -> &[&'a [u8]] {
+        // SAFETY: as in `info`.
+        unsafe { &(*self.parts.as_ptr()).watch.kept }
     }
 
     /// Starts decoding to `space`, at this many eighths of the size along each side: slow integer
-    /// DCT and smooth chroma upsampling, which are libjpeg's defaults and Pillow's settings.
-    pub(super) fn start(mut self, space: Space, eighths: u32) -> Result<Lines<'a>, String> {
+    /// DCT and smooth chroma upsampling, which are libjpeg's defaults and Pillow's settings. If the
+    /// whole file is read first, it may have [`SCANS`] scans, and others of `more` pixels together.
+    pub(super) fn start(mut self, space: Space, eighths: u32, more: u64) -> Result<Lines<'a>, String> {
+        let high = u64::from(self.blocks().1);
         let info = self.info_mut();
         info.out_color_space = space;
         info.scale_num = eighths;
         info.scale_denom = 8;
-        // SAFETY: the header has been read.
-        match unsafe { ffi::jpeg_start_decompress(info) } {
+        let row = u64::from(info.image_width.max(1)) * high;
+        let rows = u64::from(info.image_height).div_ceil(high) + 1;
+        let allowed = Budget::new("rows of blocks", SCANS * rows + more / row);
+        let parts = self.parts.as_ptr();
+        // SAFETY: the parts live as long as the decoder, and the header has been read.
+        let started = unsafe {
+            (*parts).watch.rows = allowed;
+            (*parts).info.common.progress = &raw mut (*parts).progress;
+            ffi::jpeg_start_decompress(self.info_mut())
+        };
+        self.info_mut().common.progress = ptr::null_mut();
+        match started {
             0 => Err("the decoder has stopped".to_string()),
             _ => Ok(Lines { decoder: self }),
         }
@@ -211,6 +246,46 @@ impl Lines<'_> {
             1 => Ok(()),
             _ => Err("there are too few lines".to_string()),
         }
+    }
+}
+
+/// Keeps the data of a marker, which follow their length.
+extern "C-unwind" fn keep(info: &mut ffi::jpeg_decompress_struct) -> ffi::boolean {
+    // SAFETY: the source and the data set by `Decoder::new`, which nothing else uses meanwhile.
+    let (Some(source), Some(watch)) =
+        (unsafe { info.src.as_mut() }, unsafe { info.common.client_data.cast::<Watch<'_>>().as_mut() })
+    else {
+        return 1;
+    };
+    // SAFETY: these bytes are left, of those that the decoder borrows.
+    let rest = unsafe { std::slice::from_raw_parts(source.next_input_byte, source.bytes_in_buffer) };
+    let Some(length) = rest.first_chunk().map(|length| usize::from(u16::from_be_bytes(*length)).max(2))
+    else {
+        resume_unwind(Box::new(Truncated))
+    };
+    let Some((marker, rest)) = rest.split_at_checked(length) else { resume_unwind(Box::new(Truncated)) };
+    if length > 2 {
+        watch.kept.push(&marker[2..]);
+    }
+    source.next_input_byte = rest.as_ptr();
+    source.bytes_in_buffer = rest.len();
+    1
+}
+
+/// Called for every row of blocks of every scan that is read before the first line.
+extern "C-unwind" fn count_scans(info: &mut ffi::jpeg_common_struct) {
+    // SAFETY: `Decoder::start` has set this function, with the data set by `Decoder::new`; the
+    // common fields are the first of a decompressor's.
+    let (info, watch) = unsafe {
+        let watch = info.client_data.cast::<Watch<'_>>().as_mut();
+        (&*ptr::from_mut(info).cast::<ffi::jpeg_decompress_struct>(), watch)
+    };
+    if info.input_scan_number > MAX_SCANS {
+        let message = format!("the JPEG has more than {MAX_SCANS} scans, as only a malicious file does");
+        resume_unwind(Box::new(TooMuch(message)));
+    }
+    if let Some(Err(message)) = watch.map(|watch| watch.rows.spend(1)) {
+        resume_unwind(Box::new(TooMuch(format!("the JPEG {message}"))));
     }
 }
 

@@ -15,6 +15,8 @@
 mod augment;
 mod bit_depth;
 mod bmp;
+#[cfg(test)]
+mod bounds;
 mod decode;
 mod fit;
 mod gif;

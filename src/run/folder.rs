@@ -11,7 +11,7 @@ use serde_yaml::Value;
 
 use super::history::EpochRow;
 use crate::error::{Error, Result};
-use crate::plan::{PLAN_FILE, Plan, Settings};
+use crate::plan::{PLAN_FILE, Plan, Settings, file as plan_file};
 use crate::recipe::Method;
 use crate::text::path_text::path_text;
 use crate::text::words::for_shell;
@@ -425,12 +425,9 @@ impl RunFolder {
     /// The first key in which `settings` differ from the run in the folder.
     fn difference(&self, settings: &Settings) -> Result<Option<String>> {
         let path = self.path.join(PLAN_FILE);
-        let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
-        let unreadable = |error: serde_yaml::Error| {
-            Error::file(&path, format!("is not the plan of a run ({error}); `--overwrite` starts afresh"))
-        };
-        let mut old: Value = serde_yaml::from_str(&text).map_err(unreadable)?;
-        let new: Value = serde_yaml::from_str(&settings.identity()?).map_err(unreadable)?;
+        let Some(mut old) = plan_file::read::<Value>(&path)? else { return Ok(None) };
+        let new: Value = serde_yaml::from_str(&settings.identity()?)
+            .map_err(|error| Error::run(format!("cannot read the plan as YAML: {error}")))?;
         Settings::neutralise(&mut old);
         Ok(first_difference("", &old, &new))
     }
@@ -465,8 +462,7 @@ impl RunFolder {
 
     /// The command that trains this finished run's model further, with the plan's recipe.
     fn further(&self, plan: &Plan) -> String {
-        let text = fs::read_to_string(self.path.join(PLAN_FILE)).unwrap_or_default();
-        let old: Value = serde_yaml::from_str(&text).unwrap_or_default();
+        let old: Value = plan_file::read(&self.path.join(PLAN_FILE)).ok().flatten().unwrap_or_default();
         let epochs = |train: &Value| train.get("epochs").and_then(Value::as_u64);
         let was = old.get("train").and_then(epochs);
         let wanted = plan.settings.candidate.train().map(|train| train.epochs as u64);

@@ -1,6 +1,8 @@
-//! Signals, locks, seeds, digests, what is written to disk, and files that appear whole.
+//! Signals, locks, seeds, digests, what is written to disk, files that appear whole, and what a file
+//! may cost to read.
 
 pub mod atomic;
+pub mod budget;
 pub mod digest;
 pub mod files;
 pub mod json;

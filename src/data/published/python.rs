@@ -98,7 +98,7 @@ fn entry<'a>(pickle: &Pickle<'a>, key: &str) -> Parsed<Value<'a>> {
             pickle.describe(pickle.root)
         )
     })?;
-    let found = entries.iter().find(|(name, _)| text(*name) == Some(key)).map(|(_, value)| *value);
+    let found = entries.iter().find(|(name, _)| text(*name) == Some(key)).map(|(_, value)| value);
     found.ok_or_else(|| {
         format!("expected a dictionary with `{key}`, found none; it is no file of CIFAR, download it again")
     })

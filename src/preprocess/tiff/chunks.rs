@@ -7,6 +7,7 @@ use ::tiff::decoder::{ChunkType, Decoder};
 use ::tiff::tags::Tag;
 
 use super::damaged;
+use crate::util::budget::Budget;
 
 /// A strip or a tile.
 pub(super) struct Chunk<'a> {
@@ -35,6 +36,19 @@ pub(super) fn ranges<R: Read + Seek>(
         .zip(&counts)
         .map(|(&at, &count)| (place(at), place(at.saturating_add(count))))
         .collect())
+}
+
+/// The bytes that the strips or tiles of a file of this length may have together. Strips may share
+/// their bytes, as a few writers do with white ones.
+pub(super) fn budget(length: usize) -> Budget {
+    Budget::of_file("bytes of strips or tiles", length, 8, 64 << 20)
+}
+
+/// Refuses strips or tiles that share so many bytes that unpacking them has no end.
+pub(super) fn check_shared<R: Read + Seek>(decoder: &mut Decoder<R>, length: usize) -> Result<(), String> {
+    let ranges = ranges(decoder, length)?;
+    let bytes = ranges.iter().map(|(start, end)| (end - start) as u64).sum();
+    budget(length).spend(bytes).map_err(|message| format!("the TIFF {message}"))
 }
 
 /// The strips or tiles of a page of `size` that stores all samples of a pixel together.

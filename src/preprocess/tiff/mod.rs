@@ -22,7 +22,7 @@ use super::decode::{DecodeLimits, buffer, cmyk_to_rgb, to_rgb};
 use super::jpeg;
 use super::orientation::Orientation;
 use super::png::from_indices;
-use chunks::{check_tiles, chunks, place, ranges};
+use chunks::{budget, check_shared, check_tiles, chunks, place, ranges};
 use fax::Coding;
 
 type Page<'a> = Decoder<Cursor<&'a [u8]>>;
@@ -33,9 +33,14 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     let size = page.dimensions().map_err(damaged)?;
     limits.check(size.0, size.1)?;
     check_tiles(&mut page, size)?;
+    let coding = number(&mut page, Tag::Compression, 1);
+    // Of uncompressed ones, no more is read than there are pixels.
+    if coding != 1 {
+        check_shared(&mut page, bytes.len())?;
+    }
     let orientation = Orientation::from_value(number(&mut page, Tag::Orientation, 1));
-    let image = match number(&mut page, Tag::Compression, 1) {
-        coding @ 2..=4 => bilevel(&mut page, &bytes, size, coding)?,
+    let image = match coding {
+        2..=4 => bilevel(&mut page, &bytes, size, coding)?,
         7 => from_jpegs(&mut page, &bytes, size)?,
         // Uncompressed, LZW, deflate with either of its numbers, PackBits.
         1 | 5 | 8 | 32946 | 32773 => unpacked(&bytes, size, limits.white_level)?,
@@ -128,7 +133,11 @@ fn from_jpegs(page: &mut Page, bytes: &[u8], size: (u32, u32)) -> Result<RgbImag
     let converted = number(page, Tag::PhotometricInterpretation, 0) == YCBCR;
     let line = size.0 as usize * 3;
     let mut image = RgbImage { width: size.0, height: size.1, data: buffer(size.0, size.1, 3)? };
+    // Every part is copied, with the tables that all share.
+    let mut copied = budget(bytes.len());
     for chunk in chunks(page, bytes, size)? {
+        let length = (tables.len() + chunk.data.len()) as u64;
+        copied.spend(length).map_err(|message| format!("the TIFF {message}"))?;
         let file = jpeg_file(&tables, chunk.data, converted);
         let most = DecodeLimits {
             max_pixels: u64::from(chunk.width) * u64::from(chunk.height),

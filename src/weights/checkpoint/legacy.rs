@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::pickle::{self, Object, Pickle, Value};
-use super::rebuild::{Budget, StorageRef, Storages};
+use super::rebuild::{Budgets, StorageRef, Storages};
 use super::{Checkpoint, Parsed, cut_short, damaged, quoted, slice_at, state_dict, u64_at};
 use crate::text::words::counted;
 
@@ -27,7 +27,7 @@ pub(super) fn read(bytes: &[u8]) -> Parsed<Checkpoint> {
     check_byte_order(&stream.pickle()?)?;
     let object = stream.pickle()?;
     let storages = stream.storages(&object)?;
-    let mut checkpoint = state_dict::read(&object, &storages, Budget::for_file(bytes))?;
+    let mut checkpoint = state_dict::read(&object, &storages, Budgets::for_file(bytes))?;
     if stream.at < bytes.len() {
         let (one, many) =
             ("byte follows the last tensor and was ignored", "bytes follow the last tensor and were ignored");
@@ -48,7 +48,7 @@ fn plain_pickle(pickle: &Pickle) -> String {
 pub(super) fn check_byte_order(info: &Pickle) -> Parsed<()> {
     let entries =
         info.mapping(info.root).ok_or_else(|| damaged("it does not say how its numbers are stored"))?;
-    match entries.contains(&(Value::Str("little_endian"), Value::Bool(false))) {
+    match entries.iter().any(|entry| entry == (Value::Str("little_endian"), Value::Bool(false))) {
         true => Err(
             "was written on a big-endian machine, which is not supported; load it in PyTorch and save it \
                      again"

@@ -59,6 +59,36 @@ pub(crate) enum Object<'a> {
     Persistent(Value<'a>),
 }
 
+/// The entries of a dictionary, in the order of the file, duplicate keys included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mapping<'p, 'a> {
+    pickle: &'p Pickle<'a>,
+    /// Tuples or lists of two.
+    pairs: &'p [Value<'a>],
+    /// What follows them.
+    items: &'p [(Value<'a>, Value<'a>)],
+}
+
+impl<'p, 'a> Mapping<'p, 'a> {
+    pub(crate) fn len(&self) -> usize {
+        self.pairs.len() + self.items.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keys and values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Value<'a>, Value<'a>)> + use<'p, 'a> {
+        let pickle = self.pickle;
+        let pairs = self.pairs.iter().filter_map(|&pair| match pickle.sequence(pair) {
+            Some([key, value]) => Some((*key, *value)),
+            _ => None,
+        });
+        pairs.chain(self.items.iter().copied())
+    }
+}
+
 /// A pickle read to its end.
 #[derive(Debug)]
 pub(crate) struct Pickle<'a> {
@@ -113,10 +143,11 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The entries of any kind of dictionary, in order.
-    pub(crate) fn mapping(&self, value: Value<'a>) -> Option<Vec<(Value<'a>, Value<'a>)>> {
+    /// The entries of any kind of dictionary. Nothing is copied: a pickle may refer to one
+    /// dictionary from everywhere.
+    pub(crate) fn mapping(&self, value: Value<'a>) -> Option<Mapping<'_, 'a>> {
         match self.object(value)? {
-            Object::Dict(items) => Some(items.clone()),
+            Object::Dict(items) => Some(Mapping { pickle: self, pairs: &[], items }),
             Object::Call { callee, args, items, .. } => {
                 let dictionary = [
                     ("collections", "OrderedDict"),
@@ -127,15 +158,16 @@ impl<'a> Pickle<'a> {
                 if !dictionary.contains(&self.global(*callee)?) {
                     return None;
                 }
-                // Python 2 passed an OrderedDict's entries as an argument: a list of pairs.
-                let mut entries = Vec::new();
-                let pairs = self.arguments(*args).iter().filter_map(|&arg| self.sequence(arg));
-                for pair in pairs.flatten() {
-                    let [key, value] = self.sequence(*pair)? else { return None };
-                    entries.push((*key, *value));
-                }
-                entries.extend_from_slice(items);
-                Some(entries)
+                // Python 2 passed an OrderedDict's entries as an argument: a list of pairs. No
+                // dictionary takes two such lists, and defaultdict has its factory before it.
+                let args = self.arguments(*args);
+                let pairs = match args {
+                    [] => &[],
+                    [first] | [_, first] => self.sequence(*first).unwrap_or_default(),
+                    _ => return None,
+                };
+                let is_pair = |pair: &Value<'a>| matches!(self.sequence(*pair), Some([_, _]));
+                pairs.iter().all(is_pair).then_some(Mapping { pickle: self, pairs, items })
             }
             _ => None,
         }
@@ -160,7 +192,7 @@ impl<'a> Pickle<'a> {
             Some(Object::Tuple(_)) => "a tuple".into(),
             Some(Object::Call { callee, .. }) => format!("an object of {}", quoted(&self.callee(*callee))),
             Some(Object::Global { module, name }) => {
-                format!("the Python name {}", quoted(&format!("{module}.{name}")))
+                format!("the Python name {}", quoted(&dotted(module, name)))
             }
             _ => "an object".into(),
         }
@@ -169,11 +201,11 @@ impl<'a> Pickle<'a> {
     /// The dotted name of a call's target.
     pub(crate) fn callee(&self, callee: Value<'a>) -> String {
         match self.object(callee) {
-            Some(Object::Global { module, name }) => format!("{module}.{name}"),
+            Some(Object::Global { module, name }) => dotted(module, name),
             // Whole modules of the legacy stream keep their class's source: ('module', class, ..).
             Some(Object::Persistent(id)) => match self.sequence(*id) {
                 Some([_, class, ..]) => match self.global(*class) {
-                    Some((module, name)) => format!("{module}.{name}"),
+                    Some((module, name)) => dotted(module, name),
                     None => "an unnamed class".into(),
                 },
                 _ => "an unnamed class".into(),
@@ -188,9 +220,12 @@ impl<'a> Pickle<'a> {
         for object in &self.objects {
             let Object::Call { callee, .. } = object else { continue };
             let Some((module, name)) = self.global(*callee) else { continue };
+            if names.len() == 10 {
+                break;
+            }
             if is_dangerous(module, name) {
-                let name = format!("{module}.{name}");
-                if names.len() < 10 && !names.contains(&name) {
+                let name = dotted(module, name);
+                if !names.contains(&name) {
                     names.push(name);
                 }
             }
@@ -199,9 +234,18 @@ impl<'a> Pickle<'a> {
     }
 }
 
+/// A dotted name. A longer one is cut: a file may have a thousand calls of one name of a megabyte.
+fn dotted(module: &str, name: &str) -> String {
+    const LONGEST: usize = 200;
+    let cut = |text: &'_ str| text.floor_char_boundary(LONGEST);
+    format!("{}.{}", &module[..cut(module)], &name[..cut(name)])
+}
+
 /// Whether no honest checkpoint calls this. Only the wording depends on it: nothing is ever called.
 pub(crate) fn is_dangerous(module: &str, name: &str) -> bool {
-    let package = module.split('.').next().unwrap_or(module);
+    // The longest of these packages has ten letters.
+    let beginning = &module[..module.floor_char_boundary(16)];
+    let package = beginning.split('.').next().unwrap_or(beginning);
     match package {
         "builtins" | "__builtin__" => {
             matches!(

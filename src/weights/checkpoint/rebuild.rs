@@ -5,6 +5,7 @@
 use super::pickle::{Object, Pickle, Value};
 use super::tensor::{Dtype, RawTensor};
 use super::{Parsed, quoted};
+use crate::util::budget::Budget;
 
 /// A parameter around a tensor subclass has two wrappers; no honest file has more.
 const MAX_WRAPPERS: usize = 8;
@@ -12,6 +13,10 @@ const MAX_WRAPPERS: usize = 8;
 const MAX_DIMENSIONS: usize = 64;
 /// Extra budget of small files beyond a multiple of their size: for expanded scalars, say.
 const SPARE_BYTES: usize = 1 << 20;
+/// What an empty tensor takes; its description in a file takes more.
+const TENSOR_BYTES: usize = 64;
+/// Longer keys of storages are none: PyTorch numbers them.
+const LONGEST_KEY: usize = 256;
 
 /// A container's storages, and its tensors if they have their own table (tar).
 pub(super) trait Storages<'a> {
@@ -34,17 +39,34 @@ pub(super) struct View<'a> {
     pub(super) stride: Vec<u64>,
 }
 
-/// Limit on the bytes of a file's tensors. Views share storages, and a stride of 0 makes a tensor
-/// of any size out of one element: without a limit 1 KB could request a terabyte.
+/// What a file's tensors may take. Views share storages, and a stride of 0 makes a tensor of any
+/// size out of one element: without a limit 1 KB could request a terabyte. One description may
+/// serve all tensors, too.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct Budgets {
+    /// Bytes of the tensors.
     left: usize,
+    /// Entries of their descriptions.
+    work: Budget,
 }
 
-impl Budget {
-    /// Twice the size of the file.
+impl Budgets {
+    /// Twice the size of the file for the tensors, and 16 entries a byte to find them.
     pub(super) fn for_file(bytes: &[u8]) -> Self {
-        Budget { left: bytes.len().saturating_mul(2).saturating_add(SPARE_BYTES) }
+        Budgets {
+            left: bytes.len().saturating_mul(2).saturating_add(SPARE_BYTES),
+            work: Budget::of_file("entries", bytes.len(), 16, SPARE_BYTES as u64),
+        }
+    }
+
+    /// Takes the bytes of a tensor, and those that its place in memory needs.
+    fn take(&mut self, bytes: Option<usize>, dimensions: usize) -> Parsed<()> {
+        let all = bytes.and_then(|bytes| bytes.checked_add(TENSOR_BYTES + 8 * dimensions));
+        self.left = all.and_then(|all| self.left.checked_sub(all)).ok_or(
+            "makes the tensors larger than twice the file, which repeats its bytes: it is damaged or \
+             hostile, or holds expanded tensors (save their `.clone()`)",
+        )?;
+        Ok(())
     }
 }
 
@@ -71,6 +93,9 @@ impl<'a> StorageRef<'a> {
         else {
             return None;
         };
+        if key.len() > LONGEST_KEY {
+            return None;
+        }
         let (_, class) = pickle.global(*class)?;
         let (dtype, element) = storage_class(class)?;
         let part = match view.first() {
@@ -135,6 +160,7 @@ pub(super) fn view<'a>(
     pickle: &Pickle<'a>,
     storages: &impl Storages<'a>,
     value: Value<'a>,
+    budgets: &mut Budgets,
 ) -> Parsed<View<'a>> {
     let mut value = value;
     for _ in 0..MAX_WRAPPERS {
@@ -160,7 +186,7 @@ pub(super) fn view<'a>(
                 [storage, Value::Int(offset), shape, stride, rest @ ..],
             ) => {
                 // requires_grad, hooks, metadata
-                plain(pickle, rest.get(2))?;
+                plain(pickle, rest.get(2), budgets)?;
                 return strided(pickle, storages, *storage, None, *offset, *shape, *stride);
             }
             (
@@ -168,7 +194,7 @@ pub(super) fn view<'a>(
                 "_rebuild_tensor_v3",
                 [storage, Value::Int(offset), shape, stride, _, _, dtype, rest @ ..],
             ) => {
-                plain(pickle, rest.first())?;
+                plain(pickle, rest.first(), budgets)?;
                 let name = pickle.global(*dtype).map_or("", |(_, name)| name);
                 let dtype = dtype_named(name).ok_or_else(|| unsupported(name))?;
                 return strided(pickle, storages, *storage, Some(dtype), *offset, *shape, *stride);
@@ -200,9 +226,10 @@ fn unsupported(kind: &str) -> String {
 }
 
 /// Refuses lazily conjugated and negated tensors: their bytes are not their values.
-fn plain<'a>(pickle: &Pickle<'a>, metadata: Option<&Value<'a>>) -> Parsed<()> {
-    let flags = metadata.and_then(|&value| pickle.mapping(value)).unwrap_or_default();
-    match flags.iter().any(|(_, flag)| *flag == Value::Bool(true)) {
+fn plain<'a>(pickle: &Pickle<'a>, metadata: Option<&Value<'a>>, budgets: &mut Budgets) -> Parsed<()> {
+    let Some(flags) = metadata.and_then(|&value| pickle.mapping(value)) else { return Ok(()) };
+    budgets.work.spend(flags.len() as u64)?;
+    match flags.iter().any(|(_, flag)| flag == Value::Bool(true)) {
         true => Err("is a lazily negated or conjugated view; save its `.contiguous()`".into()),
         false => Ok(()),
     }
@@ -276,7 +303,7 @@ fn sizes<'a>(pickle: &Pickle<'a>, value: Value<'a>) -> Parsed<Vec<u64>> {
 }
 
 /// Copies a view into a contiguous tensor.
-pub(super) fn materialise(view: &View, budget: &mut Budget) -> Parsed<RawTensor> {
+pub(super) fn materialise(view: &View, budgets: &mut Budgets) -> Parsed<RawTensor> {
     let View { storage, dtype, offset, shape, stride } = view;
     let element = dtype.size();
     if shape.len() != stride.len() || shape.len() > MAX_DIMENSIONS {
@@ -291,6 +318,7 @@ pub(super) fn materialise(view: &View, budget: &mut Budget) -> Parsed<RawTensor>
     }
     let offset = whole(offset)?;
     if sizes.contains(&0) {
+        budgets.take(Some(0), sizes.len())?;
         return Ok(RawTensor { dtype: *dtype, shape: sizes, bytes: Vec::new() });
     }
 
@@ -304,14 +332,8 @@ pub(super) fn materialise(view: &View, budget: &mut Budget) -> Parsed<RawTensor>
         return Err(beyond());
     }
     let count = sizes.iter().try_fold(element, |count, size| count.checked_mul(*size));
-    let Some((count, left)) = count.and_then(|count| Some((count, budget.left.checked_sub(count)?))) else {
-        return Err(
-            "makes the tensors larger than twice the file, which repeats its bytes: it is damaged or \
-                    hostile, or holds expanded tensors (save their `.clone()`)"
-                .into(),
-        );
-    };
-    budget.left = left;
+    budgets.take(count, sizes.len())?;
+    let count = count.unwrap_or_default();
 
     let start = offset * element;
     let bytes = match is_contiguous(&sizes, &strides) {
@@ -334,19 +356,22 @@ fn is_contiguous(sizes: &[usize], strides: &[usize]) -> bool {
 
 /// Collects a view's elements in row-major order; its last element lies inside `storage`.
 fn gather(storage: &[u8], element: usize, count: usize, sizes: &[usize], strides: &[usize]) -> Vec<u8> {
+    // Axes of size 1 would be walked for every element.
+    let axes: Vec<(usize, usize)> =
+        sizes.iter().copied().zip(strides.iter().copied()).filter(|(size, _)| *size > 1).collect();
     let mut bytes = Vec::with_capacity(count);
-    let mut index = vec![0; sizes.len()];
+    let mut index = vec![0; axes.len()];
     let mut at = 0;
     while bytes.len() < count {
         bytes.extend_from_slice(&storage[at * element..][..element]);
-        for axis in (0..sizes.len()).rev() {
-            index[axis] += 1;
-            at += strides[axis];
-            if index[axis] < sizes[axis] {
+        for (index, &(size, stride)) in index.iter_mut().zip(&axes).rev() {
+            *index += 1;
+            at += stride;
+            if *index < size {
                 break;
             }
-            at -= strides[axis] * sizes[axis];
-            index[axis] = 0;
+            at -= stride * size;
+            *index = 0;
         }
     }
     bytes

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::pickle::{self, Object, Pickle, Value};
-use super::rebuild::{self, Budget, Storages};
+use super::pickle::{self, Mapping, Object, Pickle, Value};
+use super::rebuild::{self, Budgets, Storages};
 use super::tensor::RawTensor;
 use super::{Checkpoint, Parsed, listed, quoted};
 
@@ -24,13 +24,13 @@ const REMEDY: &str = "in Python: torch.save(model.state_dict(), ...)";
 pub(super) fn read<'a>(
     pickle: &Pickle<'a>,
     storages: &impl Storages<'a>,
-    mut budget: Budget,
+    mut budgets: Budgets,
 ) -> Parsed<Checkpoint> {
     let entries = find(pickle, storages)?;
     let mut warnings = Vec::new();
     let mut seen = HashSet::new();
-    let mut tensors = Vec::with_capacity(entries.len());
-    for (key, value) in entries {
+    let mut tensors = Vec::new();
+    for (key, value) in entries.iter() {
         let Value::Str(key) = key else {
             return Err(format!(
                 "has {} as a key of its state dict, where names are expected",
@@ -48,8 +48,8 @@ pub(super) fn read<'a>(
             }
             return Err(not_a_tensor(pickle, key, value));
         }
-        let tensor = rebuild::view(pickle, storages, value)
-            .and_then(|view| rebuild::materialise(&view, &mut budget))
+        let tensor = rebuild::view(pickle, storages, value, &mut budgets)
+            .and_then(|view| rebuild::materialise(&view, &mut budgets))
             .map_err(|problem| format!("the tensor {} {problem}", quoted(key)))?;
         tensors.push((key.to_owned(), tensor));
     }
@@ -78,20 +78,18 @@ pub(super) fn duplicate(key: &str) -> String {
     format!("holds the key {} twice: it is damaged or hostile", quoted(key))
 }
 
-type Entries<'a> = Vec<(Value<'a>, Value<'a>)>;
-
 /// The entries of the dictionary that holds the tensors.
-fn find<'a>(pickle: &Pickle<'a>, storages: &impl Storages<'a>) -> Parsed<Entries<'a>> {
+fn find<'p, 'a>(pickle: &'p Pickle<'a>, storages: &impl Storages<'a>) -> Parsed<Mapping<'p, 'a>> {
     let Some(mut entries) = pickle.mapping(pickle.root) else {
         return Err(not_a_dict(pickle, pickle.root, None));
     };
     for _ in 0..MAX_WRAPPERS {
-        match wrapped(pickle, storages, &entries)? {
+        match wrapped(pickle, storages, entries)? {
             Some(inner) => entries = inner,
             None => break,
         }
     }
-    if entries.iter().any(|&(_, value)| rebuild::is_tensor(pickle, storages, value)) {
+    if entries.iter().any(|(_, value)| rebuild::is_tensor(pickle, storages, value)) {
         return Ok(entries);
     }
     if entries.is_empty() {
@@ -101,7 +99,7 @@ fn find<'a>(pickle: &Pickle<'a>, storages: &impl Storages<'a>) -> Parsed<Entries
     if let Some((_, value)) =
         entries.iter().find(|(_, value)| call_of(pickle, *value).is_some_and(|c| c.dangerous))
     {
-        return Err(not_a_dict(pickle, *value, None));
+        return Err(not_a_dict(pickle, value, None));
     }
     let keys: Vec<_> = entries
         .iter()
@@ -118,14 +116,14 @@ fn find<'a>(pickle: &Pickle<'a>, storages: &impl Storages<'a>) -> Parsed<Entries
 }
 
 /// The dictionary under a wrapper's key. With a tensor or a plain value under it, it is no wrapper.
-fn wrapped<'a>(
-    pickle: &Pickle<'a>,
+fn wrapped<'p, 'a>(
+    pickle: &'p Pickle<'a>,
     storages: &impl Storages<'a>,
-    entries: &Entries<'a>,
-) -> Parsed<Option<Entries<'a>>> {
+    entries: Mapping<'p, 'a>,
+) -> Parsed<Option<Mapping<'p, 'a>>> {
     let mut object = None;
     for name in WRAPPERS {
-        let mut values = entries.iter().filter(|(key, _)| *key == Value::Str(name)).map(|(_, value)| *value);
+        let mut values = entries.iter().filter(|(key, _)| *key == Value::Str(name)).map(|(_, value)| value);
         let Some(value) = values.next() else { continue };
         if values.next().is_some() {
             return Err(duplicate(name));

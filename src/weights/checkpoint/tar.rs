@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::legacy::{self, Stream};
 use super::pickle::Value;
-use super::rebuild::{self, Budget, Storages, View};
+use super::rebuild::{self, Budgets, Storages, View};
 use super::tensor::Dtype;
 use super::{Checkpoint, Parsed, cut_short, damaged, listed, quoted, slice_at, state_dict, u32_at, u64_at};
 
@@ -22,7 +22,7 @@ pub(super) fn read(bytes: &[u8]) -> Parsed<Checkpoint> {
     let storages = storages(members.get("storages")?)?;
     let tables = Tables { tensors: tensors(members.get("tensors")?, &storages)? };
     let object = Stream { bytes: members.get("pickle")?, at: 0 }.pickle()?;
-    state_dict::read(&object, &tables, Budget::for_file(bytes))
+    state_dict::read(&object, &tables, Budgets::for_file(bytes))
 }
 
 /// The members of the archive by name.
@@ -183,6 +183,8 @@ impl<'a> Storages<'a> for Tables<'a> {
     fn tensor(&self, id: Value<'a>) -> Option<Parsed<View<'a>>> {
         let key = match id {
             Value::Int(key) => key,
+            // Longer than any number.
+            Value::Str(key) if key.len() > 24 => return None,
             Value::Str(key) => key.trim_end_matches('L').parse().ok()?,
             _ => return None,
         };

@@ -1,5 +1,6 @@
 //! PyTorch's own files (`tests/oracle/checkpoints.py`), then damaged and hostile ones.
 
+mod bounds;
 mod containers;
 mod damage;
 mod make;

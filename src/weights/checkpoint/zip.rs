@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::rebuild::{Budget, Storages};
+use super::rebuild::{Budgets, Storages};
 use super::{
     Checkpoint, Parsed, cut_short, damaged, listed, pickle, quoted, slice_at, state_dict, u16_at, u32_at,
     u64_at,
@@ -43,7 +43,7 @@ pub(super) fn read(bytes: &[u8]) -> Parsed<Checkpoint> {
     }
     let object = pickle::read(archive.get(folder, "data.pkl").unwrap_or_default())?;
     let storages = Folder { archive: &archive, name: folder };
-    let mut checkpoint = state_dict::read(&object, &storages, Budget::for_file(bytes))?;
+    let mut checkpoint = state_dict::read(&object, &storages, Budgets::for_file(bytes))?;
     if unchecked {
         checkpoint.warnings.push(
             "the file was saved without checksums (PyTorch's `compute_crc32` was off), so damage cannot be found"

@@ -4,6 +4,8 @@
 //! OpenJPEG rounds elsewhere. Samples of more than 8 bits keep the highest 8, as in the other
 //! formats.
 
+mod packets;
+
 use std::fmt::Display;
 
 use hayro_jpeg2000::{ComponentData, DecodeSettings, DecoderContext, Image};
@@ -22,6 +24,7 @@ pub(super) fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Or
     if found < head.tiles {
         return Err(damaged(format!("{found} of {} tiles are there", head.tiles)));
     }
+    packets::check(head.stream, head.components, bytes.len())?;
     let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
     // The decoder would take another codestream after the first, which has not been checked.
     let image = Image::new(&bytes[..head.end], &settings).map_err(damaged)?;
