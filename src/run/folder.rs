@@ -1,7 +1,8 @@
 //! The folder of one run: `plan.yaml`, `metrics.jsonl`, `report.json`, `model.safetensors`,
 //! `checkpoint/`.
 
-use std::collections::BTreeMap;
+mod trust;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,6 @@ use crate::recipe::Method;
 use crate::text::path_text::path_text;
 use crate::text::words::for_shell;
 use crate::util::atomic::{AtomicFile, is_temporary_of};
-use crate::util::digest::sha256_of_file;
 use crate::util::files;
 use crate::util::lock::{Lock, Taken};
 use crate::util::same_file::same_file;
@@ -159,33 +159,6 @@ impl RunFolder {
         Ok(Entered { folder, start, another_users })
     }
 
-    /// What is kept for resuming is written and removed below this folder, and nowhere else.
-    fn refuse_foreign_link(&self) -> Result<()> {
-        let path = self.path.join(CHECKPOINTS);
-        let is_link = fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
-        match !is_link || files::may_follow(&path).map_err(Error::io("read", &path))? {
-            true => Ok(()),
-            false => {
-                Err(Error::file(&path, "is a link of another user's; remove it, or choose another `--out`"))
-            }
-        }
-    }
-
-    /// Refuses to write where another process may be at work by now.
-    ///
-    /// # Errors
-    /// [`Error::File`] if the lock's file has gone from its place.
-    pub fn check_lock(&self) -> Result<()> {
-        match self.lock.as_ref().is_none_or(|lock| !lock.works() || lock.is_held()) {
-            true => Ok(()),
-            false => Err(Error::file(
-                &self.path,
-                "its lock has gone: the folder was moved or emptied while this run was at work in it, and another \
-                 one may be there now",
-            )),
-        }
-    }
-
     /// Refuses a run that would replace the model it begins with.
     fn refuse_own_source(&self, weights: &Weights) -> Result<()> {
         let (Weights::File(source) | Weights::Model(source)) = weights else { return Ok(()) };
@@ -231,36 +204,6 @@ impl RunFolder {
     /// The second model of an ensemble.
     pub fn partner(&self) -> PathBuf {
         self.path.join(PARTNER_FILE)
-    }
-
-    /// The sha256 of the model, and of the second one, if there are two.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if they cannot be read.
-    pub fn model_digests(&self, two: bool) -> Result<BTreeMap<&'static str, String>> {
-        let names = [Some(MODEL_FILE), two.then_some(PARTNER_FILE)];
-        names.into_iter().flatten().map(|name| Ok((name, sha256_of_file(&self.path.join(name))?))).collect()
-    }
-
-    /// Refuses a finished run whose models are no longer those that its report measured.
-    fn check_models(&self) -> Result<()> {
-        let report = fs::read(self.report()).map_err(Error::io("read", self.report()))?;
-        let report: serde_json::Value = serde_json::from_slice(&report).unwrap_or_default();
-        for name in [MODEL_FILE, PARTNER_FILE] {
-            // An earlier version has not kept it.
-            let Some(expected) = report.pointer(&format!("/sha256/{name}")) else { continue };
-            let path = self.path.join(name);
-            let what = match sha256_of_file(&path) {
-                Ok(found) if *expected == found => continue,
-                Ok(_) => "is not the model that report.json measured (by its sha256)",
-                Err(_) => "cannot be read, and report.json measured it",
-            };
-            return Err(Error::file(
-                &path,
-                format!("{what}; bring it back, or start afresh with `--overwrite`"),
-            ));
-        }
-        Ok(())
     }
 
     /// The checkpoint of gradient training.

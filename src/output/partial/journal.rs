@@ -111,11 +111,15 @@ pub(super) enum Kept {
     },
 }
 
-/// Reads the journal, and the files that it vouches for.
+/// Reads the journal, and, to go on from there (`resume`), the files that it vouches for.
 ///
 /// # Errors
 /// If a file cannot be read, or another user may have written it.
-pub(super) fn read_journal(folder: &Path, is_placed: impl Fn(&Places) -> bool) -> io::Result<Kept> {
+pub(super) fn read_journal(
+    folder: &Path,
+    resume: bool,
+    is_placed: impl Fn(&Places) -> bool,
+) -> io::Result<Kept> {
     let mut text = Vec::new();
     match files::open_own_to_read(&folder.join(JOURNAL)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::Nothing),
@@ -134,6 +138,10 @@ pub(super) fn read_journal(folder: &Path, is_placed: impl Fn(&Places) -> bool) -
     };
     let lines: Vec<OutputProgress> =
         lines.filter_map(read_line).filter(OutputProgress::has_known_names).collect();
+    if !resume {
+        let progress = Box::new(lines.into_iter().next_back().unwrap_or_default());
+        return Ok(Kept::Rows { job, progress, lost: None });
+    }
     let found = checksums(folder, &lines)?;
     let holds = |progress: &&OutputProgress| match &progress.places {
         Some(places) => is_placed(places),
@@ -260,7 +268,7 @@ mod tests {
     use super::*;
 
     fn kept(folder: &Path) -> (u64, Option<String>) {
-        match read_journal(folder, |_| false).unwrap() {
+        match read_journal(folder, true, |_| false).unwrap() {
             Kept::Rows { progress, lost, .. } => (progress.images, lost),
             _ => panic!("there is a journal"),
         }
@@ -319,10 +327,10 @@ mod tests {
         assert_eq!(kept(folder.path()), (2, None));
         // The first line is that of the job: without it nothing is known.
         fs::write(&journal, &lines[1..]).unwrap();
-        assert!(matches!(read_journal(folder.path(), |_| false).unwrap(), Kept::Damaged));
+        assert!(matches!(read_journal(folder.path(), true, |_| false).unwrap(), Kept::Damaged));
         let old = "{\"job\":[[\"command\",\"test\"]],\"boot\":\"\"}\n{\"images\":9}\n";
         fs::write(&journal, old).unwrap();
-        assert!(matches!(read_journal(folder.path(), |_| false).unwrap(), Kept::Unchecked));
+        assert!(matches!(read_journal(folder.path(), true, |_| false).unwrap(), Kept::Unchecked));
     }
 
     #[test]

@@ -87,7 +87,9 @@ impl Partial {
         let target = resolve(path)?;
         let folder = hidden(&target, ".partial");
         if resume && !folder.join(JOURNAL).exists() && target.exists() {
-            return finished(path, &target, job).map(Begun::Complete);
+            let progress = finished(path, &target, job)?;
+            clear_away(&folder);
+            return Ok(Begun::Complete(progress));
         }
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
@@ -103,7 +105,8 @@ impl Partial {
         };
         // Again, since the process that had it may have removed it.
         files::own_folder(&folder).map_err(writing())?;
-        let kept = read_journal(&folder, |places| are_there(path, &folder, places)).map_err(writing())?;
+        let kept = read_journal(&folder, resume, |places| are_there(path, &folder, places));
+        let kept = kept.map_err(writing())?;
         let (begun, started_over, lost) = match kept {
             Kept::Nothing => (OutputProgress::default(), None, None),
             Kept::Unchecked if resume => return Err(unchecked(path)),
@@ -272,6 +275,18 @@ fn clear(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes what a crash in the middle of the folder's removal has left. If that fails, it does no
+/// harm.
+fn clear_away(folder: &Path) {
+    let is_there = fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir());
+    if is_there
+        && files::own_folder(folder).is_ok()
+        && let Ok(Taken::Ours(_lock)) = Lock::take(&folder.join(LOCK))
+    {
+        let _ = files::remove_folder(folder);
+    }
 }
 
 /// The folder as the user would write it: beside the given path.

@@ -5,6 +5,7 @@
 //! user's or is also known under another name. What was created is synced into its folder.
 
 mod owner;
+mod trace;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use self::owner::{another_users, check_file, is_ours, through_a_link};
 pub(crate) use self::owner::{has_owner_of, is_another_users, may_follow};
+use self::trace::{Operation, hex, note, whole};
 
 /// Attempts at a name that appears and disappears meanwhile.
 const TRIES: usize = 100;
@@ -26,21 +28,39 @@ const OTHERS_WRITE: u32 = 0o022;
 #[derive(Debug)]
 pub struct OwnFile {
     file: File,
+    /// Its number in a record of operations.
+    number: u64,
 }
 
 impl OwnFile {
+    fn created(file: File, path: &Path) -> Self {
+        let number = trace::number();
+        note(|| Operation::Create { file: number, path: whole(path) });
+        OwnFile { file, number }
+    }
+
+    fn opened(file: File, path: &Path) -> Self {
+        let number = trace::number();
+        note(|| Operation::Open { file: number, path: whole(path) });
+        OwnFile { file, number }
+    }
+
     /// Cuts or extends it.
     pub fn set_len(&self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)
+        self.file.set_len(length)?;
+        note(|| Operation::Cut { file: self.number, length });
+        Ok(())
     }
 
     /// Waits until its bytes are on disk.
     pub fn sync(&self) -> io::Result<()> {
         match self.file.sync_all() {
             // Some network and FUSE file systems have no sync.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-            result => result,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            result => result?,
         }
+        note(|| Operation::Sync { file: self.number });
+        Ok(())
     }
 
     /// Locks it, without waiting, until it is dropped.
@@ -76,7 +96,14 @@ impl Read for OwnFile {
 
 impl Write for OwnFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        note(|| {
+            // After the write: a file that is appended to is where its end was.
+            let end = self.file.stream_position().unwrap_or_default();
+            let at = end.saturating_sub(written as u64);
+            Operation::Write { file: self.number, at, hex: hex(&bytes[..written]) }
+        });
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -102,7 +129,8 @@ fn options() -> OpenOptions {
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if anything has that name, a link without a target included.
 pub fn create_new(path: &Path) -> io::Result<OwnFile> {
-    Ok(OwnFile { file: options().read(true).write(true).create_new(true).open(path)? })
+    let file = options().read(true).write(true).create_new(true).open(path)?;
+    Ok(OwnFile::created(file, path))
 }
 
 /// A file to be written and read, as long as it is; created if missing.
@@ -126,7 +154,7 @@ fn opened(path: &Path, options: &OpenOptions) -> io::Result<OwnFile> {
     loop {
         tries += 1;
         match options.clone().create_new(true).open(path) {
-            Ok(file) => return Ok(OwnFile { file }),
+            Ok(file) => return Ok(OwnFile::created(file, path)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -134,7 +162,7 @@ fn opened(path: &Path, options: &OpenOptions) -> io::Result<OwnFile> {
             // It has just gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
             Err(error) => return Err(explained(path, error)),
-            Ok(file) => return check_file(&file.metadata()?, path).map(|()| OwnFile { file }),
+            Ok(file) => return check_file(&file.metadata()?, path).map(|()| OwnFile::opened(file, path)),
         }
     }
 }
@@ -152,7 +180,7 @@ pub fn open_lock(path: &Path) -> io::Result<(OwnFile, bool)> {
         Ok(file) if file.metadata()?.is_file() => file,
         _ => return Err(refused),
     };
-    Ok((OwnFile { file }, false))
+    Ok((OwnFile::opened(file, path), false))
 }
 
 /// Reads a file, not through a link.
@@ -216,6 +244,7 @@ pub fn create_folders(path: &Path) -> io::Result<()> {
 
 fn create_folder(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode).create(path)?;
+    note(|| Operation::CreateFolder { path: whole(path) });
     sync_parent(path);
     Ok(())
 }
@@ -251,6 +280,7 @@ pub fn own_folder(path: &Path) -> io::Result<()> {
 /// As [`fs::rename`].
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
+    note(|| Operation::Rename { from: whole(from), to: whole(to) });
     sync_parent(to);
     if from.parent() != to.parent() {
         sync_parent(from);
@@ -264,9 +294,11 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// As [`fs::remove_file`], but for a file that is not there.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed?,
     }
+    note(|| Operation::Remove { path: whole(path) });
+    Ok(())
 }
 
 /// Removes a folder with everything in it; links in it are removed, not followed.
@@ -275,9 +307,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// As [`fs::remove_dir_all`], but for a folder that is not there.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed?,
     }
+    note(|| Operation::RemoveFolder { path: whole(path) });
+    Ok(())
 }
 
 /// Syncs the folder that `path` is in, without which a new name may not survive a power cut; not
@@ -285,7 +319,9 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
 pub fn sync_parent(path: &Path) {
     if let Some(folder) = path.parent() {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        if File::open(folder).and_then(|folder| folder.sync_all()).is_ok() {
+            note(|| Operation::SyncFolder { path: whole(folder) });
+        }
     }
 }
 
