@@ -192,10 +192,13 @@ fn a_list_is_not_overwritten_by_what_it_lists() {
         for command in ["predict", "extract"] {
             let model = repository(LETTERS);
             let run = lab.tl(&[command, "--model", model.to_str().unwrap(), "l.csv", "--out", out]).run();
-            run.expect(2).says(&["the output would replace the PATH l.csv: choose another name for `--out`"]);
+            insta::allow_duplicates!(
+                insta::assert_snapshot!(run.expect(2).told(), @"error: the output would replace the PATH l.csv: choose another name for `--out`")
+            );
         }
     }
     // Nor by a file beside the output, nor by a shard of it.
+    let mut answers = String::new();
     for (list, options) in [
         ("x.npy.index.csv", &["--out", "x.npy"][..]),
         ("x.npy.errors.csv", &["--out", "x.npy"]),
@@ -204,8 +207,18 @@ fn a_list_is_not_overwritten_by_what_it_lists() {
         lab.write(list, &text);
         let model = repository(LETTERS);
         let run = lab.tl(&["extract", "--model", model.to_str().unwrap(), list]).args(options).run();
-        run.expect(2).says(&[&format!("the output would replace the PATH {list}")]);
+        answers += &answer("$", &format!("{list} {}", options.join(" ")), &run.expect(2).told());
         assert_eq!(String::from_utf8(lab.read(list)).unwrap(), text);
     }
+    insta::assert_snapshot!(answers, @"
+    $ x.npy.index.csv --out x.npy
+    error: the output would replace the PATH x.npy.index.csv: choose another name for `--out`
+
+    $ x.npy.errors.csv --out x.npy
+    error: the output would replace the PATH x.npy.errors.csv: choose another name for `--out`
+
+    $ x-00000-of-00002.csv --out x.csv --shard 0/2
+    error: the output would replace the PATH x-00000-of-00002.csv: choose another name for `--out`
+    ");
     assert_eq!(String::from_utf8(lab.read("l.csv")).unwrap(), text);
 }

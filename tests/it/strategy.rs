@@ -121,7 +121,7 @@ fn a_run_says_what_it_chose_and_goes_on_with_it() {
 fn without_weights_there_is_nothing_to_transfer_from() {
     let lab = lab(4);
     let run = plan(&lab, &["weights=none"]).expect(0);
-    run.says(&["method      scratch: there are no pretrained weights to transfer from"]);
+    insta::assert_snapshot!(run.message("method  "), @"method      scratch: there are no pretrained weights to transfer from: all stages are trained");
 }
 
 #[test]
