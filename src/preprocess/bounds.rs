@@ -184,8 +184,8 @@ fn strips_of_a_tiff_that_share_their_bytes_are_counted() {
     let tables = tiff_of_one_strip(7, &jpeg, 5000, &comments);
     refusal(&tables, "bytes of tables and strips or tiles to read");
     assert_eq!(read(&tiff_of_one_strip(7, &jpeg, 100, &[])).unwrap().height, 1200);
-    // White lines that are stored once, and one such strip, are read.
-    for (coding, strip, strips) in [(8, &pixels, STRIPS), (32_773, &vec![0xF9, 7], STRIPS), (8, &deflate, 1)]
+    // White lines that are stored once, and two such strips, are read.
+    for (coding, strip, strips) in [(8, &pixels, STRIPS), (32_773, &vec![0xF9, 7], STRIPS), (8, &deflate, 2)]
     {
         let image = read(&tiff_of_one_strip(coding, strip, strips, &[])).unwrap();
         assert!(image.data.iter().all(|value| *value == 7) && image.height == strips);
