@@ -119,7 +119,11 @@ fn exif_directories_without_end_are_left() {
     }
 }
 
-/// A grey TIFF of eight columns, a line a strip, all of the same bytes, and its shared JPEG tables.
+/// Of 29×12 pixels.
+const JPEG: &str = "exif1.jpg";
+
+/// A grey TIFF of eight columns, a line a strip, all of the same bytes, and its shared JPEG tables;
+/// JPEG's strips have the size of [`JPEG`].
 fn tiff_of_one_strip(coding: u32, strip: &[u8], strips: u32, tables: &[u8]) -> Vec<u8> {
     let mut file = [b"II*\0\0\0\0\0", strip, tables].concat();
     file.resize(file.len().next_multiple_of(4), 0);
@@ -131,16 +135,17 @@ fn tiff_of_one_strip(coding: u32, strip: &[u8], strips: u32, tables: &[u8]) -> V
         file.extend((strip.len() as u32).to_le_bytes());
     }
     let directory = file.len() as u32;
+    let (width, lines) = if coding == 7 { (29, 12) } else { (8, 1) };
     file[4..8].copy_from_slice(&directory.to_le_bytes());
     let entries = [
-        (256u16, 4u16, 1, 8),
-        (257, 4, 1, strips),
+        (256u16, 4u16, 1, width),
+        (257, 4, 1, lines * strips),
         (258, 3, 1, if matches!(coding, 2..=4) { 1 } else { 8 }),
         (259, 3, 1, coding),
         (262, 3, 1, 1),
         (273, 4, strips, offsets),
         (277, 3, 1, 1),
-        (278, 4, 1, 1),
+        (278, 4, 1, lines),
         (279, 4, strips, counts),
         (347, 7, tables.len() as u32, 8 + strip.len() as u32),
     ];
@@ -170,16 +175,17 @@ fn strips_of_a_tiff_that_share_their_bytes_are_counted() {
         let file = tiff_of_one_strip(coding, strip, STRIPS, &[]);
         refusal(&file, "the TIFF takes more than");
     }
-    let jpeg = fixture("exif1.jpg");
+    let jpeg = fixture(JPEG);
     let comments = [b"\xFF\xD8".to_vec(), b"\xFF\xFE\0\x02".repeat(250_000), b"\xFF\xD9".to_vec()].concat();
     refusal(
         &tiff_of_one_strip(7, &inserted(&jpeg, 2, &comments[2..comments.len() - 2]), STRIPS, &[]),
         "the TIFF takes more than",
     );
-    let tables = tiff_of_one_strip(7, &jpeg, STRIPS, &comments);
-    refusal(&tables, "bytes of strips or tiles to read");
-    // White lines that are stored once, and one such strip, are read.
-    for (coding, strip, strips) in [(8, &pixels, STRIPS), (32_773, &vec![0xF9, 7], STRIPS), (8, &deflate, 1)]
+    let tables = tiff_of_one_strip(7, &jpeg, 5000, &comments);
+    refusal(&tables, "bytes of tables and strips or tiles to read");
+    assert_eq!(read(&tiff_of_one_strip(7, &jpeg, 100, &[])).unwrap().height, 1200);
+    // White lines that are stored once, and two such strips, are read.
+    for (coding, strip, strips) in [(8, &pixels, STRIPS), (32_773, &vec![0xF9, 7], STRIPS), (8, &deflate, 2)]
     {
         let image = read(&tiff_of_one_strip(coding, strip, strips, &[])).unwrap();
         assert!(image.data.iter().all(|value| *value == 7) && image.height == strips);

@@ -197,7 +197,7 @@ fn orientation(jpeg: &Decoder) -> Orientation {
     const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
     let mut exif: Option<Vec<u8>> = None;
     let mut xmp = None;
-    for data in jpeg.markers().iter().copied() {
+    for data in jpeg.markers() {
         if let Some(block) = data.strip_prefix(b"Exif\0\0") {
             exif.get_or_insert_default().extend_from_slice(block);
         } else if let Some(packet) = data.strip_prefix(XMP) {

@@ -38,17 +38,19 @@ pub(super) fn ranges<R: Read + Seek>(
         .collect())
 }
 
-/// The bytes that the strips or tiles of a file of this length may have together. Strips may share
-/// their bytes, as a few writers do with white ones.
-pub(super) fn budget(length: usize) -> Budget {
-    Budget::of_file("bytes of strips or tiles", length, 8, 64 << 20)
-}
-
-/// Refuses strips or tiles that share so many bytes that unpacking them has no end.
+/// Refuses strips or tiles that share so many bytes that unpacking them has no end. A few writers
+/// store white ones once. The slowest bytes are LZW's codes to begin afresh, at 5 MB a second.
 pub(super) fn check_shared<R: Read + Seek>(decoder: &mut Decoder<R>, length: usize) -> Result<(), String> {
     let ranges = ranges(decoder, length)?;
     let bytes = ranges.iter().map(|(start, end)| (end - start) as u64).sum();
-    budget(length).spend(bytes).map_err(|message| format!("the TIFF {message}"))
+    let mut budget = Budget::of_file("bytes of strips or tiles", length, 4, 8 << 20);
+    budget.spend(bytes).map_err(|message| format!("the TIFF {message}"))
+}
+
+/// The bytes that may be copied to make files of JPEG strips or tiles: each has the shared tables,
+/// which are often longer than the strip.
+pub(super) fn copies(length: usize) -> Budget {
+    Budget::of_file("bytes of tables and strips or tiles", length, 16, 64 << 20)
 }
 
 /// The strips or tiles of a page of `size` that stores all samples of a pixel together.

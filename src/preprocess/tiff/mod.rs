@@ -22,7 +22,7 @@ use super::decode::{DecodeLimits, buffer, cmyk_to_rgb, to_rgb};
 use super::jpeg;
 use super::orientation::Orientation;
 use super::png::from_indices;
-use chunks::{budget, check_shared, check_tiles, chunks, place, ranges};
+use chunks::{check_shared, check_tiles, chunks, copies, place, ranges};
 use fax::Coding;
 
 type Page<'a> = Decoder<Cursor<&'a [u8]>>;
@@ -134,7 +134,7 @@ fn from_jpegs(page: &mut Page, bytes: &[u8], size: (u32, u32)) -> Result<RgbImag
     let line = size.0 as usize * 3;
     let mut image = RgbImage { width: size.0, height: size.1, data: buffer(size.0, size.1, 3)? };
     // Every part is copied, with the tables that all share.
-    let mut copied = budget(bytes.len());
+    let mut copied = copies(bytes.len());
     for chunk in chunks(page, bytes, size)? {
         let length = (tables.len() + chunk.data.len()) as u64;
         copied.spend(length).map_err(|message| format!("the TIFF {message}"))?;

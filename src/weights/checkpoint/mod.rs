@@ -8,7 +8,7 @@
 //! checkpoint (an optimizer's state, arguments, dates) is ignored.
 //!
 //! Every length in a file is checked against the file's contents, nothing recurses on nested data,
-//! and memory is bounded by three times the file's size and 300 MB (which only a hostile
+//! and memory is bounded by three times the file's size and 320 MB (which only a hostile
 //! description of the tensors takes).
 
 mod container;

@@ -356,6 +356,26 @@ fn refusals_are_final_and_name_the_address_and_the_place() {
 }
 
 #[test]
+fn answers_without_end_are_given_up_on() {
+    let circle = Server::start(|_, _| Answer {
+        headers: vec!["Location: again".into(), "Content-Length: 0".into()],
+        ..Answer::new("302 Found", b"")
+    });
+    let cache = TempDir::new().unwrap();
+    let message = source(&circle.base, &cache).fetch("net-01234567.pth", &Silent).unwrap_err().to_string();
+    assert!(message.contains("redirects in circles"), "{message}");
+    assert!(circle.ranges().len() < 20, "{}", circle.ranges().len());
+
+    let talkative = Server::start(|_, _| Answer {
+        headers: (0..100_000).map(|index| format!("X-Header-{index}: {index}")).collect(),
+        ..Answer::new("200 OK", b"")
+    });
+    let message = source(&talkative.base, &cache).fetch("net-01234567.pth", &Silent).unwrap_err().to_string();
+    assert!(message.contains("header") && message.len() < 500, "{message}");
+    assert_eq!(fs::read_dir(cache.path().join("hub/checkpoints")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_servers_own_trouble_is_tried_again_but_not_for_ever() {
     let (content, name) = file(2_000);
     let served = content.clone();
