@@ -33,12 +33,12 @@ pub struct Args {
 /// Looks at the images and writes the recipe.
 pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
-    let data = Found::at(&typed(&args.data))?;
     let (model, why) = match &args.model {
         Some(model) if models::find(model).is_some() => (model.clone(), "as asked for"),
         Some(model) => return Err(unknown(model)),
         None => suited(common.device.unwrap_or_default())?,
     };
+    let data = Found::at(&typed(&args.data))?;
     let out = args.out.clone().unwrap_or_else(|| recipe_name(&args.data));
     write(&out, &recipe(&data, &out, &model, why))?;
     data.notes.iter().for_each(|note| terminal.say(format!("note: {note}")));

@@ -133,11 +133,17 @@ fn mistakes_are_told_and_no_recipe_is_left() {
     fs::copy(repository("data/samples/eight.png"), folder.path().join("loose/a.png")).unwrap();
     let call = |args: &[&str]| Tl::new(["init"]).args(args).cwd(folder.path()).run();
     let mut said = String::new();
-    for args in [&["none"][..], &["empty"], &["loose"], &["loose", "--model", "resnet81"]] {
-        let run = call(args);
-        said += &format!("{} {}", run.code.unwrap(), run.stderr);
+    for name in ["none", "empty", "loose"] {
+        said += &call(&[name]).expect(1).stderr;
     }
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @"
+    error: cannot read the images in none: No such file or directory
+    error: empty: expected one sub-folder per class, such as cat/1.jpg and dog/2.jpg, found an empty folder
+    error: loose: expected one sub-folder per class, such as cat/1.jpg and dog/2.jpg, found 1 image directly in it (a.png); sort them into folders, or name their classes in a .csv of path,label
+    ");
+    call(&["loose", "--model", "resnet81"])
+        .expect(2)
+        .says(&["there is no network `resnet81`; the nearest are `resnet", "`tl models` lists all"]);
     let left = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 2);
 }
