@@ -7,6 +7,10 @@ use tl::commands::{self, Cli, Outcome};
 use tl::device::{self, memory};
 
 fn main() {
+    if std::env::args_os().len() < 2 {
+        let _ = write!(stderr(), "{}", commands::START);
+        leave(2);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // `--help` and `--version` come here too. If both streams are closed, stay silent.

@@ -76,6 +76,16 @@ pub struct Cli {
     pub common: Common,
 }
 
+/// What `tl` says if nothing is asked of it.
+pub const START: &str = "\
+tl: a folder of images in, a classifier you can trust out
+  tl init photos                            look at photos, write the recipe photos.yaml
+  tl finetune photos.yaml                   train, measure, write runs/photos
+  tl predict --model runs/photos new        name what is in the images of new
+  tl extract --model MODEL --out f.npy new  write their features instead
+  tl --help                                 all commands; tl COMMAND --help: one of them
+";
+
 /// Result of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -147,3 +147,21 @@ fn mistakes_are_told_and_no_recipe_is_left() {
     let left = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 2);
 }
+
+#[test]
+fn a_program_that_nothing_is_asked_of_leads_on() {
+    let run = Tl::new([""; 0]).run().expect(2);
+    assert_eq!(run.stdout, "");
+    insta::assert_snapshot!(run.stderr, @"
+    tl: a folder of images in, a classifier you can trust out
+      tl init photos                            look at photos, write the recipe photos.yaml
+      tl finetune photos.yaml                   train, measure, write runs/photos
+      tl predict --model runs/photos new        name what is in the images of new
+      tl extract --model MODEL --out f.npy new  write their features instead
+      tl --help                                 all commands; tl COMMAND --help: one of them
+    ");
+    // What the lines name exists.
+    for command in ["init", "finetune", "predict", "extract"] {
+        Tl::new([command, "--help"]).run().expect(0);
+    }
+}
