@@ -183,6 +183,27 @@ fn a_signal_keeps_the_rows_and_another_job_does_not_get_them() {
     assert!(!partial(folder.path(), "p.csv").exists());
 }
 
+/// A power cut keeps the length of a file, and zeros in the place of its last bytes.
+#[test]
+fn rows_that_are_lost_are_said_and_computed_again() {
+    let folder = crowd(400);
+    call("predict", folder.path(), &["--out", "whole.csv"]).run().expect(1);
+    let mut child = call("predict", folder.path(), &["--out", "p.csv"]).spawn();
+    wait_for(&mut child, folder.path(), "p.csv", 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let rows = partial(folder.path(), "p.csv").join("rows.csv");
+    let mut bytes = fs::read(&rows).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..].fill(0);
+    fs::write(&rows, bytes).unwrap();
+    let run = call("predict", folder.path(), &["--out", "p.csv", "--resume"]).run().expect(1);
+    let lost =
+        "are lost, because the file `rows.csv` is not what the journal vouches for; they are computed again";
+    run.says(&["note: the rows of ", lost]);
+    assert!(outputs(folder.path(), "whole.csv") == outputs(folder.path(), "p.csv"));
+}
+
 #[test]
 fn a_finished_output_is_left_alone() {
     let folder = crowd(60);

@@ -272,6 +272,8 @@ fn a_finished_run_is_known_by_the_digest_of_its_model() {
     resume().expect(1).says(&["run/model.safetensors: cannot be read, and report.json measured it"]);
     lab.write("run/model.safetensors", &good);
     resume().expect(0);
+    lab.write("run/report.json", "");
+    resume().expect(1).says(&["run/report.json: is not the report of a run (", "`--overwrite`"]);
     // Of two, both.
     lab.write("r.yaml", crate::digits::recipe("full").replace("strategy: { method: full }", "strategy: {}"));
     lab.finetuned("two", &["train.epochs=1"]);
