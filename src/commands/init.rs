@@ -1,6 +1,5 @@
 //! `tl init`: a recipe for a folder of images.
 
-use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +14,7 @@ use crate::preprocess::image_size;
 use crate::text::path_text::{path_text, typed};
 use crate::text::suggest;
 use crate::text::words::{counted, for_shell, shown};
+use crate::util::files;
 use crate::weights::download;
 
 /// The command line.
@@ -159,14 +159,14 @@ fn recipe_name(data: &Path) -> PathBuf {
 
 /// Never over another recipe, which somebody may have written.
 fn write(out: &Path, text: &str) -> Result<()> {
-    let mut file = match OpenOptions::new().write(true).create_new(true).open(out) {
+    let mut file = match files::create_new(out) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let message = format!("{} exists: name another with `--out`, or remove it", path_text(out));
             return Err(Error::usage(message));
         }
         file => file.map_err(Error::io("write", out))?,
     };
-    file.write_all(text.as_bytes()).map_err(Error::io("write", out))
+    file.write_all(text.as_bytes()).and_then(|()| file.sync()).map_err(Error::io("write", out))
 }
 
 fn recipe(data: &Found, out: &Path, model: &str, why: &str) -> String {
