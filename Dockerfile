@@ -8,7 +8,7 @@ RUN ln -s /opt/tl-*/bin/tl /usr/local/bin/tl \
     && install -d -m 1777 /data /cache
 # Weights that are downloaded; any user may write here: mount a volume to keep them.
 ENV TORCH_HOME=/cache
-USER tl
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["tl"]
 CMD ["--help"]
