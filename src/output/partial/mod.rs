@@ -91,20 +91,8 @@ impl Partial {
             clear_away(&folder);
             return Ok(Begun::Complete(progress));
         }
-        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        files::create_folders(parent).map_err(Error::io("create the folder", parent))?;
+        let lock = locked(path, &target, &folder)?;
         let writing = || Error::io("write", path);
-        files::own_folder(&folder).map_err(writing())?;
-        let lock = match Lock::take(&folder.join(LOCK)).map_err(writing())? {
-            Taken::Ours(lock) => lock,
-            Taken::Theirs(holder) => {
-                let message = format!("{holder} is writing it: wait for its end, or choose another name");
-                return Err(Error::file(path, message));
-            }
-        };
-        // Again, since the process that had it may have removed it.
-        files::own_folder(&folder).map_err(writing())?;
         let kept = read_journal(&folder, resume, |places| are_there(path, &folder, places));
         let kept = kept.map_err(writing())?;
         let (begun, started_over, lost) = match kept {
@@ -244,6 +232,25 @@ impl Drop for Partial {
             let _ = files::remove_folder(&self.folder);
         }
     }
+}
+
+/// Makes the hidden folder, and takes its lock.
+fn locked(path: &Path, target: &Path, folder: &Path) -> Result<Lock> {
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    files::create_folders(parent).map_err(Error::io("create the folder", parent))?;
+    let writing = || Error::io("write", path);
+    files::own_folder(folder).map_err(writing())?;
+    let lock = match Lock::take(&folder.join(LOCK)).map_err(writing())? {
+        Taken::Ours(lock) => lock,
+        Taken::Theirs(holder) => {
+            let message = format!("{holder} is writing it: wait for its end, or choose another name");
+            return Err(Error::file(path, message));
+        }
+    };
+    // Again, since the process that had it may have removed it.
+    files::own_folder(folder).map_err(writing())?;
+    Ok(lock)
 }
 
 fn same_job(path: &Path, was: &JobIdentity, is: &JobIdentity) -> Result<()> {
