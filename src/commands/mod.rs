@@ -83,7 +83,7 @@ tl: a folder of images in, a classifier you can trust out
   tl finetune photos.yaml                   train, measure, write runs/photos
   tl predict --model runs/photos new        name what is in the images of new
   tl extract --model MODEL --out f.npy new  write their features instead
-  tl --help                                 all commands; tl COMMAND --help: one of them
+Usage: tl COMMAND [OPTIONS]; tl --help lists all commands, tl COMMAND --help explains one
 ";
 
 /// Result of a command that did not fail.

@@ -158,7 +158,7 @@ fn a_program_that_nothing_is_asked_of_leads_on() {
       tl finetune photos.yaml                   train, measure, write runs/photos
       tl predict --model runs/photos new        name what is in the images of new
       tl extract --model MODEL --out f.npy new  write their features instead
-      tl --help                                 all commands; tl COMMAND --help: one of them
+    Usage: tl COMMAND [OPTIONS]; tl --help lists all commands, tl COMMAND --help explains one
     ");
     // What the lines name exists.
     for command in ["init", "finetune", "predict", "extract"] {

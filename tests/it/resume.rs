@@ -421,7 +421,7 @@ fn damaged_checkpoints_are_told_and_not_trusted() {
     ]);
     lab.write("run/checkpoint/last.safetensors", &good);
     lab.write("run/plan.yaml", "{ broken");
-    insta::assert_snapshot!(lab.finetune("run", &sets).arg("--resume").run().expect(1).notes(), @"error: run/plan.yaml: is not the plan of a run (did not find expected ',' or '}' at line 2 column 1, while parsing a flow mapping); `--overwrite` starts afresh");
+    insta::assert_snapshot!(lab.finetune("run", &sets).arg("--resume").run().expect(1).notes(), @"error: run/plan.yaml: is not the plan of a run (while parsing a flow mapping, did not find expected ',' or '}' at byte 8 line 2 column 1); `--overwrite` starts afresh");
     // Without a checkpoint there is nothing to go on from: the run starts afresh.
     fs::remove_file(lab.path("run/plan.yaml")).unwrap();
     fs::remove_file(lab.path("run/checkpoint/last.safetensors")).unwrap();
