@@ -45,8 +45,11 @@ fn main() {
 
     // Old tags write a DT_RPATH, which overrides LD_LIBRARY_PATH: this program cannot use another
     // libtorch anyway. Each word is passed separately, as `-Wl,-rpath,…` would split a path at its
-    // commas.
-    for word in ["--disable-new-dtags", "-rpath", &folder] {
+    // commas. The last two serve a wheel (`torch` is the neighbour of the program's folder) and an
+    // unpacked folder; `scripts/package/` takes the first away, which names a folder of this machine.
+    for word in
+        ["--disable-new-dtags", "-rpath", &folder, "-rpath", "$ORIGIN/../torch/lib", "-rpath", "$ORIGIN/../lib"]
+    {
         println!("cargo::rustc-link-arg=-Xlinker");
         println!("cargo::rustc-link-arg={word}");
     }
