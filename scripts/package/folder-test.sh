@@ -45,7 +45,7 @@ ENTER=(unshare --mount --pid --fork)
 [[ $(id -u) == 0 ]] || ENTER+=(--user --map-root-user)
 inside() {
     # shellcheck disable=SC2016
-    "${ENTER[@]}" sh -c 'mount -t proc proc "$1/proc" && shift && exec env -i HOME=/tmp chroot "$@"' sh "$NEW" "$NEW" "$@" 2>&1
+    "${ENTER[@]}" sh -c 'mount -t proc proc "$1/proc" && shift && exec env -i HOME=/tmp PATH=/usr/sbin:/sbin:/usr/bin:/bin chroot "$@"' sh "$NEW" "$NEW" "$@" 2>&1
 }
 if ! reason=$("${ENTER[@]}" mount -t proc proc "$NEW/proc" 2>&1); then
     echo "skipped: running it in a root folder of its own, as this user may not mount ($reason)"
@@ -53,7 +53,7 @@ if ! reason=$("${ENTER[@]}" mount -t proc proc "$NEW/proc" 2>&1); then
 fi
 
 contains "/opt/$NAME/lib" "$(inside "/opt/$NAME/bin/tl" doctor)"
-ok "doctor, with $BARE alone"
+ok "doctor, where there is nothing else ($BARE)"
 inside "/opt/$NAME/bin/tl" finetune /tmp/recipe.yaml --out /tmp/run --quiet
 contains '"method": "linear"' "$(<"$NEW/tmp/run/report.json")"
 ok "finetune"

@@ -17,7 +17,7 @@ import elf
 
 # What every Linux with glibc has, and what must fit its kernel or be one with its loader.
 SYSTEM = re.compile(r"^(linux-vdso|ld-linux|libc|libm|libdl|libpthread|librt|libutil)[-.]")
-# A bare Debian unpacks gzip only; xz halves nothing less than twice the time.
+# A bare Debian unpacks gzip alone.
 COMPRESSORS = {"gz": ["gzip", "-n", "-6"], "xz": ["xz", "-T0", "-6"], "zst": ["zstd", "-q", "-T0", "-19"]}
 
 
@@ -28,8 +28,7 @@ def main(ending):
         program = os.path.join(folder, "bin/tl")
         build.put_program(program)
         libraries = needed(build.BUILT)
-        for library in libraries:
-            elf.stripped(library, os.path.join(folder, "lib", os.path.basename(library)))
+        put_libraries(libraries, os.path.join(folder, "lib"))
         build.put_share(folder)
         put_licences(os.path.join(folder, "licences"), libraries)
         for shipped in ("recipes", "data"):
@@ -51,6 +50,18 @@ def needed(program):
     if missing:
         raise SystemExit(f"{program} needs {', '.join(missing)}, which the loader does not find: `make setup`")
     return sorted(os.path.normpath(path) for name, path in pairs if not SYSTEM.match(name))
+
+
+def put_libraries(libraries, folder):
+    os.makedirs(folder)
+    for library in libraries:
+        target = os.path.join(folder, os.path.basename(library))
+        # A fifth of PyTorch's own is for debuggers. NVIDIA's may be passed on as they are only.
+        if os.path.basename(library) in ("libtorch_cpu.so", "libc10.so"):
+            elf.stripped(library, target)
+        else:
+            shutil.copyfile(library, target)
+            os.chmod(target, 0o755)
 
 
 def put_licences(folder, libraries):
