@@ -28,7 +28,9 @@ for package in torch nvidia; do
         ln -s "$(realpath "$TORCH/../$package")" "$SITE/$package"
     }
 done
-python3 -m pip --python "$ENV/bin/python" install --quiet --disable-pip-version-check --no-deps --no-index "$WHEEL"
+# The machine's pip, by the environment's Python: `venv` brings none where Debian's python3-venv is missing.
+PYTHONPATH=$(python3 -c 'import os, pip; print(os.path.dirname(os.path.dirname(pip.__file__)))') \
+    "$ENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index "$WHEEL"
 ok "installed $(basename "$WHEEL")"
 
 # Nothing of the caller's environment.

@@ -31,11 +31,9 @@ fn bash_completes_commands_options_and_values() {
 fn every_shell_has_a_script_and_it_can_be_written_where_the_shell_looks() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("share/completions").display().to_string();
-    for (shell, file, head) in [
-        ("bash", "tl", "_tl() {"),
-        ("zsh", "_tl", "#compdef tl"),
-        ("fish", "tl.fish", "# Print an optspec"),
-    ] {
+    for (shell, file, head) in
+        [("bash", "tl", "_tl() {"), ("zsh", "_tl", "#compdef tl"), ("fish", "tl.fish", "# Print an optspec")]
+    {
         let printed = tl(&["completions", shell]).expect(0);
         assert!(printed.stdout.starts_with(head) && printed.stderr.is_empty(), "{}", printed.stdout);
         let told = tl(&["completions", shell, "--out", &out]).expect(0).told();
@@ -52,7 +50,8 @@ fn every_command_has_a_man_page() {
     let help = tl(&["--help"]).expect(0).stdout;
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let commands = commands.map_while(|line| line.split_whitespace().next()).filter(|name| *name != "help");
-    let mut expected: Vec<String> = commands.map(|name| format!("tl-{name}.1")).chain(["tl.1".into()]).collect();
+    let mut expected: Vec<String> =
+        commands.map(|name| format!("tl-{name}.1")).chain(["tl.1".into()]).collect();
     expected.sort();
     assert!(expected.len() > 7, "{help}");
     let names = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
