@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `make dist-test`: unpacks the folder, and uses `tl` where there is nothing else: as root, in a root folder that holds
-# glibc alone, or with BARE=debootstrap in a bare Debian 12.
+# glibc and libstdc++ alone, or with BARE=debootstrap in a bare Debian 12.
 set -euo pipefail
 # shellcheck source=scripts/package/test-common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/test-common.sh"
@@ -19,12 +19,12 @@ mkdir -p "$NEW"/{opt,proc,tmp}
 tar -xf "$ARCHIVE" -C "$NEW/opt"
 ok "unpacked $(basename "$ARCHIVE"): $(du -sm "$FOLDER" | cut -f 1) MB"
 
-# Of the machine, only glibc and its loader are used.
+# Of the machine, only glibc, its loader and libstdc++ are used.
 outside=$(env -u LD_LIBRARY_PATH ldd "$FOLDER/bin/tl" | awk -v own="$NEW/" '
     /not found/ { print; next }
-    index($3, own) != 1 && $1 !~ /^(linux-vdso|libc|libm|libdl|libpthread|librt|libutil)[-.]/ && $0 !~ /ld-linux/ { print $1 " " $3 }')
+    index($3, own) != 1 && $1 !~ /^(linux-vdso|libc|libm|libdl|libpthread|librt|libutil|libstdc\+\+|libgcc_s)[-.]/ && $0 !~ /ld-linux/ { print $1 " " $3 }')
 expect "" "$outside"
-ok "every library but glibc comes from the folder"
+ok "every library but those of glibc and GCC comes from the folder"
 [[ $(readelf -d "$FOLDER/bin/tl") == *'[$ORIGIN/../torch/lib:$ORIGIN/../lib]'* ]] || fail "$(readelf -d "$FOLDER/bin/tl" | grep PATH)"
 for file in share/man/man1/tl.1 share/bash-completion/completions/tl licences/THIRD-PARTY.txt licences/LICENSE-MIT README.txt; do
     [[ -s $FOLDER/$file ]] || fail "there is no $file in the folder"

@@ -1,6 +1,6 @@
 """Packs the built program with the libraries of libtorch that it uses: dist/tl-VERSION-MACHINE-linux.tar.gz.
 
-Unpacked anywhere, it runs on any Linux with a glibc as new as the one it was built with."""
+Unpacked anywhere, it runs on any Linux whose glibc and libstdc++ have the symbols that it needs."""
 
 import glob
 import os
@@ -15,8 +15,9 @@ import tempfile
 import build
 import elf
 
-# What every Linux with glibc has, and what must fit its kernel or be one with its loader.
-SYSTEM = re.compile(r"^(linux-vdso|ld-linux|libc|libm|libdl|libpthread|librt|libutil)[-.]")
+# What every Linux with glibc and a package manager has. The builder's libstdc++ would run on a glibc as new as the
+# builder's only, and the program itself on an older one.
+SYSTEM = re.compile(r"^(linux-vdso|ld-linux.*|libc|libm|libdl|libpthread|librt|libutil|libstdc\+\+|libgcc_s)[-.]")
 # A bare Debian unpacks gzip alone.
 COMPRESSORS = {"gz": ["gzip", "-n", "-6"], "xz": ["xz", "-T0", "-6"], "zst": ["zstd", "-q", "-T0", "-19"]}
 
@@ -33,7 +34,7 @@ def main(ending):
         put_licences(os.path.join(folder, "licences"), libraries)
         for shipped in ("recipes", "data"):
             shutil.copytree(os.path.join(build.ROOT, shipped), os.path.join(folder, shipped))
-        put_readme(folder, program)
+        put_readme(folder, elf.glibc(program, *glob.glob(os.path.join(folder, "lib", "*"))))
         os.makedirs(os.path.join(build.ROOT, "dist"), exist_ok=True)
         archive = os.path.join(build.ROOT, "dist", f"{name}.tar.{ending}")
         size = sum(os.path.getsize(os.path.join(folder, path)) for path in build.files_below(folder))
@@ -78,19 +79,19 @@ def put_licences(folder, libraries):
     for path in found:
         package = os.path.basename(os.path.dirname(os.path.dirname(path))).replace(".dist-info", "")
         shutil.copyfile(path, os.path.join(folder, f"{package}-{os.path.basename(path)}"))
-    # libgomp, libstdc++ and libgcc_s: the GPL, with the exception that lets any program use them.
+    # libgomp: the GPL, with the exception that lets any program use it. The same text for all of GCC's libraries.
     gcc = "/usr/share/doc/libstdc++6/copyright"
     if os.path.exists(gcc):
-        shutil.copyfile(gcc, os.path.join(folder, "gcc-libraries.txt"))
+        shutil.copyfile(gcc, os.path.join(folder, "libgomp.txt"))
 
 
-def put_readme(folder, program):
+def put_readme(folder, glibc):
     with open(os.path.join(folder, "README.txt"), "w") as file:
         file.write(
-            f"""tl {build.package()['version']} with libtorch, for the CPU. It needs a Linux with glibc 2.{elf.glibc(program)} or newer, and nothing else.
+            f"""tl {build.package()['version']} with libtorch, for the CPU. It needs a Linux with glibc 2.{glibc} or newer and its
+libstdc++, as every system with apt or dnf has them, and nothing else.
 
-    cd here
-    bin/tl finetune recipes/quickstart.yaml
+    bin/tl finetune recipes/quickstart.yaml     # in this folder
     bin/tl --help
 
 The folder may be moved; links to bin/tl work. `man -M share/man tl` shows the manual; share/ also has the completions of
