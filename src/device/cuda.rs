@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::Cuda;
 
-use super::libtorch::loaded_folder;
+use super::libtorch::{Installed, loaded_folder};
 use crate::text::path_text::path_text;
 
 /// libtorch's library with all of CUDA.
@@ -122,19 +122,28 @@ impl fmt::Display for NoCuda {
                 if let Some(folder) = folder {
                     write!(f, " ({} has no libtorch_cuda.so)", path_text(folder))?;
                 }
-                write!(f, "; `TL_CUDA=1 make setup build` installs the one with CUDA and builds with it")
+                write!(f, "; {}", with_cuda())
             }
-            NoCuda::NotLoaded(words) => write!(
-                f,
-                "libtorch's CUDA half cannot be loaded ({words}); `TL_CUDA=1 make setup build` installs a whole \
-                 one and builds with it"
-            ),
+            NoCuda::NotLoaded(words) => {
+                write!(f, "libtorch's CUDA half cannot be loaded ({words}); {}", with_cuda())
+            }
             NoCuda::OldDriver { driver, libtorch } => write!(
                 f,
                 "the NVIDIA driver is for CUDA {driver} at most, and libtorch needs {libtorch}: update the driver"
             ),
             NoCuda::NotSeen => write!(f, "libtorch sees no NVIDIA device"),
         }
+    }
+}
+
+/// How this program comes to a libtorch with CUDA.
+fn with_cuda() -> &'static str {
+    match std::env::current_exe().map_or(Installed::FromSource, |program| Installed::of(&program)) {
+        Installed::FromSource => "`TL_CUDA=1 make setup build` installs the one with CUDA and builds with it",
+        Installed::AsWheel => {
+            "`pip install --force-reinstall torch==2.11.0` in this environment installs the one with CUDA"
+        }
+        Installed::AsFolder => "the one with CUDA comes with tl's wheel: `pip install transferkit`",
     }
 }
 

@@ -18,6 +18,29 @@ pub struct Libtorch {
     pub cuda: Option<String>,
 }
 
+/// How this program came to its machine, which decides how it comes to another libtorch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Installed {
+    /// It was built here.
+    FromSource,
+    /// As a wheel: the libtorch is that of the environment's PyTorch.
+    AsWheel,
+    /// As a folder that holds libtorch too.
+    AsFolder,
+}
+
+impl Installed {
+    /// By the place of `program`, as `scripts/package/` lays things out.
+    pub(super) fn of(program: &Path) -> Self {
+        let Some(folder) = program.parent() else { return Installed::FromSource };
+        match (folder.file_name(), folder.with_file_name("lib").join("libtorch_cpu.so").exists()) {
+            (Some(name), _) if name == "transferkit" => Installed::AsWheel,
+            (_, true) => Installed::AsFolder,
+            (_, false) => Installed::FromSource,
+        }
+    }
+}
+
 /// The loaded libtorch; `None` where the system does not tell.
 pub fn libtorch() -> Option<Libtorch> {
     let folder = loaded_folder("libtorch_cpu.so")?;
@@ -60,5 +83,16 @@ mod tests {
         assert!(found.folder.join("libtorch_cpu.so").exists());
         assert!(found.version.unwrap().starts_with("2.11"));
         assert_eq!(loaded_folder("libtorch_no_such.so"), None);
+    }
+
+    #[test]
+    fn the_place_of_the_program_says_how_it_was_installed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| Installed::of(&folder.path().join(path));
+        assert_eq!(at("lib/python3.12/site-packages/transferkit/tl"), Installed::AsWheel);
+        assert_eq!(at("bin/tl"), Installed::FromSource);
+        fs::create_dir(folder.path().join("lib")).unwrap();
+        fs::write(folder.path().join("lib/libtorch_cpu.so"), "").unwrap();
+        assert_eq!(at("bin/tl"), Installed::AsFolder);
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "its paths are text")]
 
 mod augment;
+mod completions;
 mod crash;
 mod digits;
 mod doctor;
