@@ -5,6 +5,7 @@
 mod augment;
 mod crash;
 mod digits;
+mod documents;
 mod doctor;
 mod dropping;
 mod extract;
