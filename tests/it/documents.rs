@@ -170,6 +170,33 @@ fn the_pictures_show_what_is_true() {
     }
 }
 
+/// The README repeats rows of docs/strategy.md and times of docs/performance.md.
+#[test]
+fn the_readmes_numbers_are_those_of_the_pages() {
+    let readme = read(Path::new("README.md"));
+    let strategy = read(Path::new("docs/strategy.md")).replace("**", "");
+    let corners =
+        readme.split("| corner |").nth(1).unwrap().lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut seen = 0;
+    for corner in corners {
+        let cells: Vec<&str> = corner.split(" | ").collect();
+        let (images, accuracies) = (cells[1], cells[3..].join(" | "));
+        let row = format!("` | {images} | {}", accuracies.trim_end_matches(" |"));
+        assert!(strategy.contains(&row), "docs/strategy.md has no row with {row}");
+        assert!(strategy.contains(cells[2]), "docs/strategy.md has no distance {}", cells[2]);
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
+    let measured = read(Path::new("docs/performance.md"));
+    let tools = readme.split("## Beside other tools").nth(1).unwrap().split("## ").next().unwrap();
+    let times = tools.lines().filter(|line| line.contains("not measured")).flat_map(|line| line.split(' '));
+    let times: Vec<&str> = times.filter(|word| word.parse::<f64>().is_ok()).collect();
+    assert_eq!(times.len(), 6, "{times:?}");
+    for time in times.iter().filter(|time| **time != "512") {
+        assert!(measured.contains(&format!("| {time} (")), "docs/performance.md has no time {time}");
+    }
+}
+
 /// A fenced block of commands.
 struct Block {
     /// The reason why it is not run, from the comment above it.
