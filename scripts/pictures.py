@@ -133,7 +133,7 @@ def speed():
 
 # --- The terminal and the report: a real run.
 
-COLUMNS = 112
+COLUMNS = 111
 COMMANDS = ("tl finetune recipes/quickstart.yaml", "tl predict --model runs/quickstart data/samples")
 
 
