@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::program::{Run, repository};
+use crate::program::{Run, repository, tl};
 
 /// The README may have so many words, as `wc -w` counts them.
 const WORDS: usize = 1500;
@@ -293,4 +293,54 @@ fn the_readmes_commands_run_as_they_are_typed() {
     }
     println!("README.md: {ran} commands ran, {}", left.join(", "));
     assert!(ran >= 9 && left.len() <= 3, "{ran} commands ran; {left:?}");
+}
+
+/// The text of the fenced blocks, where a line that ends with a back-slash goes on in the next.
+fn fenced(text: &str) -> String {
+    let mut inside = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            inside = !inside;
+        } else if inside {
+            kept += line.strip_suffix('\\').unwrap_or(line);
+            kept += if line.ends_with('\\') { " " } else { "\n" };
+        }
+    }
+    kept
+}
+
+/// What all pages say to type: the command is there, and has the options.
+#[test]
+fn the_pages_name_options_that_there_are() {
+    let mut helps: HashMap<String, String> = HashMap::new();
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for page in pages() {
+        for line in fenced(&read(&page)).lines().flat_map(|line| line.split(" | ")) {
+            let words: Vec<&str> = line
+                .split_whitespace()
+                .take_while(|word| *word != "#")
+                .map(|word| word.trim_matches('\''))
+                .collect();
+            let Some(at) = words.iter().position(|word| *word == "tl" || word.ends_with("/tl")) else {
+                continue;
+            };
+            let Some(command) = words.get(at + 1).filter(|word| word.chars().all(|c| c.is_ascii_lowercase()))
+            else {
+                continue;
+            };
+            let help = helps
+                .entry(command.to_string())
+                .or_insert_with(|| tl(&[command, "--help"]).expect(0).stdout.replace([',', '\n'], " "));
+            for option in words[at + 2..].iter().filter(|word| word.starts_with("--")) {
+                seen += 1;
+                let name = option.split('=').next().unwrap();
+                if !help.split(' ').any(|word| word == name) {
+                    wrong.push(format!("{}: tl {command} has no {name}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 60, "the test reads commands no more: found {seen} options");
 }
