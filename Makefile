@@ -16,7 +16,7 @@ export TL := $(or $(CARGO_TARGET_DIR),target)/release/tl
 ORACLE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tl/oracle/bin/python
 PYTHON ?= $(or $(wildcard $(ORACLE)),python3)
 
-.PHONY: help setup build demo weights test wheel wheel-test dist dist-test audit miri oracle bench letters transfer experiment reference fmt fmt-check lint clippy doc clean
+.PHONY: help setup build demo weights test wheel wheel-test dist dist-test audit miri oracle bench letters transfer experiment reference pictures docs fmt fmt-check lint clippy doc clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,7 +71,7 @@ letters: build ## render the letters and pretrain the shipped network on them, i
 	@$(PYTHON) scripts/render_letters.py build/letters --install-fonts
 	@$(TL) finetune recipes/pretrain-letters.yaml --out runs/pretrain-letters --threads 4 --overwrite
 
-transfer: build ## measure what transfer buys: the README's table
+transfer: build ## measure what transfer buys: docs/strategy.md
 	@python3 scripts/transfer_table.py
 
 # Each of these that is set becomes an option: SIDE=112 becomes --side "112".
@@ -86,6 +86,12 @@ endif
 
 reference: setup ## write the recipe's reference from its schema
 	@TL_WRITE_REFERENCE=1 $(CARGO) test $(RELEASE) --lib -- recipe::reference
+
+pictures: build ## make the pictures of docs/pictures (needs Chromium, and the Python of `make oracle`)
+	@$(PYTHON) scripts/pictures.py
+
+docs: ## build a site of the documentation and check its links (needs `cargo install mdbook --locked`)
+	@python3 scripts/docs.py
 
 # Files that a macro declares, which rustfmt does not find by itself.
 LISTED = $(wildcard src/commands/*.rs src/models/*.rs)

@@ -179,7 +179,7 @@ fn decoded_and_preset_pixels_equal_pillow_and_torchvision() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), expected.len(), wrong.join("\n"));
 }
 
-/// Checks README and docs/recipe.md on grey images; the test above compares the values with
+/// Checks docs/recipe.md on grey images; the test above compares the values with
 /// Pillow's.
 #[test]
 fn grey_images_have_three_equal_channels() {

@@ -6,6 +6,7 @@ mod augment;
 mod completions;
 mod crash;
 mod digits;
+mod documents;
 mod doctor;
 mod dropping;
 mod extract;
