@@ -344,3 +344,16 @@ fn the_pages_name_options_that_there_are() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen > 60, "the test reads commands no more: found {seen} options");
 }
+
+#[test]
+fn every_command_is_in_the_table_of_commands() {
+    let help = tl(&["--help"]).expect(0).stdout;
+    let listed = help.split("Commands:\n").nth(1).unwrap().lines().take_while(|line| !line.is_empty());
+    let names: Vec<&str> =
+        listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    assert!(names.len() >= 9, "{names:?}");
+    let page = read(Path::new("docs/commands.md"));
+    let missing: Vec<&&str> =
+        names.iter().filter(|name| !page.contains(&format!("\n| `tl {name}"))).collect();
+    assert!(missing.is_empty(), "docs/commands.md has no row of {missing:?}");
+}
