@@ -66,7 +66,7 @@ commands! {
 /// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
 #[derive(Debug, Parser)]
 #[command(name = "tl", version, about, max_term_width = 100)]
-#[command(after_help = "Start with: tl finetune recipes/quickstart.yaml\n\
+#[command(after_help = "Start with: tl init FOLDER, which writes a recipe for your images\n\
                         Exit codes: 0 done; 1 failed, or finished with images that could not be read; \
                         2 the command line or the recipe is wrong; 130 or 143 stopped by a signal.")]
 pub struct Cli {
