@@ -148,11 +148,12 @@ fn unknown(model: &str) -> Error {
     Error::usage(format!("there is no network `{}`{nearest}; `tl models` lists all", shown(model)))
 }
 
-/// `photos/train` → `train.yaml`, and `.` the name of the working directory.
+/// `photos` → `photos.yaml`, `list.csv` → `list.yaml`, and `.` the name of the working directory.
 fn recipe_name(data: &Path) -> PathBuf {
     let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_path_buf());
-    let whole = whole.canonicalize().unwrap_or(whole);
-    let mut name = whole.file_stem().unwrap_or("images".as_ref()).to_os_string();
+    let whole = if whole.file_name().is_none() { whole.canonicalize().unwrap_or(whole) } else { whole };
+    let name = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };
+    let mut name = name.unwrap_or("images".as_ref()).to_os_string();
     name.push(".yaml");
     name.into()
 }
@@ -214,4 +215,23 @@ fn recipe(data: &Found, out: &Path, model: &str, why: &str) -> String {
         .map(String::from),
     );
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_has_the_name_that_was_typed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("photos.v2"), folder.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(recipe_name(&real), Path::new("photos.v2.yaml"));
+        assert_eq!(recipe_name(&link), Path::new("link.yaml"));
+        assert_eq!(recipe_name(&real.join(".")), Path::new("photos.v2.yaml"));
+        assert_eq!(recipe_name(&link.join("..").join("photos.v2/")), Path::new("photos.v2.yaml"));
+        assert_eq!(recipe_name(Path::new("some/list.csv")), Path::new("list.yaml"));
+        assert_eq!(recipe_name(Path::new("/")), Path::new("images.yaml"));
+    }
 }
