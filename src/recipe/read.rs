@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
-use crate::text::words::near;
+use crate::text::words::{for_shell, near};
 
 /// A larger file is no recipe: a typical one has 1 KB.
 const LARGEST: u64 = 1 << 20;
@@ -22,7 +22,7 @@ pub(super) fn text(path: &Path) -> Result<String> {
     if path.is_dir() {
         let hint = match suggestion(path, None) {
             Some(name) => format!("; did you mean {}?", path_text(&path.join(name))),
-            None => String::new(),
+            None => format!("; `tl init {}` writes one for a folder of images", for_shell(&path_text(path))),
         };
         return Err(Error::usage(format!(
             "{} is a folder, expected a recipe, a YAML file{hint}",

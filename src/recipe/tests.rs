@@ -340,7 +340,10 @@ fn files_that_are_no_recipe() {
         told(&at("none/photos.yaml")),
         "cannot read the recipe D/none/photos.yaml: there is no folder D/none"
     );
-    assert_eq!(told(folder.path()), "D is a folder, expected a recipe, a YAML file");
+    assert_eq!(
+        told(folder.path()),
+        "D is a folder, expected a recipe, a YAML file; `tl init D` writes one for a folder of images"
+    );
     std::fs::write(at("latin1"), b"model: a\ndata: caf\xe9\n").unwrap();
     assert_eq!(
         told(&at("latin1")),
