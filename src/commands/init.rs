@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::models;
 use crate::preprocess::image_size;
 use crate::text::path_text::{path_text, typed};
-use crate::text::suggest;
 use crate::text::words::{counted, for_shell, shown};
 use crate::util::files;
 use crate::weights::download;
@@ -35,7 +34,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let terminal = Terminal::new(common.quiet);
     let (model, why) = match &args.model {
         Some(model) if models::find(model).is_some() => (model.clone(), "as asked for"),
-        Some(model) => return Err(unknown(model)),
+        Some(model) => return Err(Error::usage(models::unknown(model))),
         None => suited(common.device.unwrap_or_default())?,
     };
     let data = Found::at(&typed(&args.data))?;
@@ -139,15 +138,6 @@ fn suited(device: DeviceChoice) -> Result<(String, &'static str)> {
     })
 }
 
-fn unknown(model: &str) -> Error {
-    let nearest = suggest::nearest_few(model, models::architectures().map(|it| it.name), 3);
-    let nearest = match nearest.is_empty() {
-        true => String::new(),
-        false => format!("; the nearest are {}", suggest::quoted(&nearest)),
-    };
-    Error::usage(format!("there is no network `{}`{nearest}; `tl models` lists all", shown(model)))
-}
-
 /// `photos` → `photos.yaml`, `list.csv` → `list.yaml`, and `.` the name of the working directory.
 fn recipe_name(data: &Path) -> PathBuf {
     let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_path_buf());
@@ -167,7 +157,12 @@ fn write(out: &Path, text: &str) -> Result<()> {
         }
         file => file.map_err(Error::io("write", out))?,
     };
-    file.write_all(text.as_bytes()).and_then(|()| file.sync()).map_err(Error::io("write", out))
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync());
+    if written.is_err() {
+        // Half a recipe would only stand in the way; the error to tell is the first one.
+        let _ = files::remove(out);
+    }
+    written.map_err(Error::io("write", out))
 }
 
 fn recipe(data: &Found, out: &Path, model: &str, why: &str) -> String {

@@ -143,7 +143,7 @@ fn mistakes_are_told_and_no_recipe_is_left() {
     ");
     call(&["loose", "--model", "resnet81"])
         .expect(2)
-        .says(&["there is no network `resnet81`; the nearest are `resnet", "`tl models` lists all"]);
+        .says(&["there is no model named `resnet81`; the nearest are `resnet", "`tl models` lists all"]);
     let left = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 2);
 }
