@@ -9,7 +9,7 @@
 
 use std::time::Instant;
 
-use tl::preprocess::{Decode, DecodeLimits, decode_file};
+use transferkit::preprocess::{Decode, DecodeLimits, decode_file};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         files.push(entry?.path());
     }
     files.sort();
-    let preset = &tl::models::find("resnet18").ok_or("resnet18")?.weights()[0].preprocessing;
+    let preset = &transferkit::models::find("resnet18").ok_or("resnet18")?.weights()[0].preprocessing;
     let side = preset.crop_size as usize;
     let mut numbers = vec![0.; 3 * side * side];
     let exact = DecodeLimits::default();

@@ -3,8 +3,8 @@
 use std::io::{ErrorKind, Write, stderr, stdout};
 
 use clap::Parser;
-use tl::commands::{self, Cli, Outcome};
-use tl::device::{self, memory};
+use transferkit::commands::{self, Cli, Outcome};
+use transferkit::device::{self, memory};
 
 fn main() {
     if std::env::args_os().len() < 2 {
@@ -34,7 +34,7 @@ fn main() {
         Err(error) => {
             // Not `eprintln!`, which panics if standard error has gone away too.
             let _ = writeln!(stderr(), "error: {error}");
-            leave(error.downcast_ref::<tl::Error>().map_or(1, |error| error.exit_code().into()))
+            leave(error.downcast_ref::<transferkit::Error>().map_or(1, |error| error.exit_code().into()))
         }
     }
 }
@@ -44,7 +44,7 @@ fn run(cli: &Cli) -> anyhow::Result<Outcome> {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(tl::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe)
+    matches!(error.downcast_ref(), Some(transferkit::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe)
 }
 
 /// Ends the process without destructors: tearing down libtorch's operator tables, as returning from

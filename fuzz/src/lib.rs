@@ -8,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use tl::data::{list_images, read_labelled};
-use tl::output::{JobIdentity, Partial};
-use tl::preprocess::{DecodeLimits, Fit, Interpolation, Preprocessing, decode_bytes, image_size};
-use tl::recipe::Recipe;
-use tl::weights::card::read_card;
-use tl::weights::checkpoint::read_checkpoint;
+use transferkit::data::{list_images, read_labelled};
+use transferkit::output::{JobIdentity, Partial};
+use transferkit::preprocess::{DecodeLimits, Fit, Interpolation, Preprocessing, decode_bytes, image_size};
+use transferkit::recipe::Recipe;
+use transferkit::weights::card::read_card;
+use transferkit::weights::checkpoint::read_checkpoint;
 
 /// A reader of files.
 pub struct Target {

@@ -13,15 +13,14 @@ import zipfile
 import build
 import elf
 
-NAME = "transferkit"
 TORCH = "torch==2.11.0"
 
 
 def main(launcher):
     package = build.package()
-    stem = f"{NAME}-{package['version']}"
+    stem = f"{package['name']}-{package['version']}"
     with tempfile.TemporaryDirectory() as stage:
-        program = os.path.join(stage, NAME, "tl")
+        program = os.path.join(stage, package["name"], "tl")
         build.put_program(program)
         elf.stripped(launcher, os.path.join(stage, f"{stem}.data/scripts/tl"))
         build.put_share(os.path.join(stage, f"{stem}.data/data"))
@@ -39,7 +38,7 @@ def put_metadata(folder, package, tag):
         readme = file.read()
     lines = [
         "Metadata-Version: 2.4",
-        f"Name: {NAME}",
+        f"Name: {package['name']}",
         f"Version: {package['version']}",
         f"Summary: {package['description']}",
         f"Keywords: {','.join(package['keywords'])}",

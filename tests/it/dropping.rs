@@ -4,9 +4,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
-use tl::models::layers::trace::{Dropped, dropped};
-use tl::models::layers::{Dropping, Layer, Mode};
-use tl::models::{Fill, Network, architectures, find};
+use transferkit::models::layers::trace::{Dropped, dropped};
+use transferkit::models::layers::{Dropping, Layer, Mode};
+use transferkit::models::{Fill, Network, architectures, find};
 
 use crate::filled;
 
@@ -67,7 +67,7 @@ fn check_sites(name: &str, layers: &[Dropped], expected: &serde_json::Value) {
 }
 
 /// Whether a network is too large for everyday tests: `TL_LARGE=1` runs these.
-fn is_left_out(architecture: &tl::models::Architecture) -> bool {
+fn is_left_out(architecture: &transferkit::models::Architecture) -> bool {
     std::env::var_os("TL_LARGE").is_none() && architecture.weights()[0].parameters > 100_000_000
 }
 

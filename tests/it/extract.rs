@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tl::weights::checkpoint::{Checkpoint, read_checkpoint};
+use transferkit::weights::checkpoint::{Checkpoint, read_checkpoint};
 
 use crate::program::{Run, Tl, answers, repository};
 

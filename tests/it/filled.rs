@@ -1,8 +1,8 @@
 //! Networks and inputs filled from a hash, as `tests/oracle/models.py` fills torchvision's.
 
 use tch::{Device, Tensor};
-use tl::models::{Fill, Network, Role, Var, find};
-use tl::weights::assign;
+use transferkit::models::{Fill, Network, Role, Var, find};
+use transferkit::weights::assign;
 
 /// `count` numbers in [0, 1): the upper 24 bits of splitmix64 seeded by FNV-1a of `name`.
 pub fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {

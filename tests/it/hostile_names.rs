@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use tl::weights::checkpoint::read_checkpoint;
-use tl::weights::write_tensors;
+use transferkit::weights::checkpoint::read_checkpoint;
+use transferkit::weights::write_tensors;
 
 use super::program::{Run, Tl, repository};
 

@@ -1,7 +1,7 @@
 //! `tl inspect` and `tl models`, against torchvision's own figures.
 
 use tch::Device;
-use tl::models::{Fill, Network, architectures, find, inspect};
+use transferkit::models::{Fill, Network, architectures, find, inspect};
 
 use crate::program::{repository, tl};
 
@@ -71,7 +71,8 @@ fn the_classics_have_the_shapes_and_parameters_of_their_papers() {
         let network = Network::new(find(name).unwrap(), classes, Device::Cpu, Fill::Zeros).unwrap();
         inspect(&network, side).unwrap()
     };
-    let parameters = |rows: &[tl::models::Row]| rows.iter().map(|row| row.parameters()).sum::<usize>();
+    let parameters =
+        |rows: &[transferkit::models::Row]| rows.iter().map(|row| row.parameters()).sum::<usize>();
     let alexnet = rows_of("alexnet_2012", 1000, 227);
     assert_eq!((alexnet[0].output.as_slice(), alexnet[0].parameters()), ([96, 55, 55].as_slice(), 34_944));
     assert_eq!(parameters(&alexnet), 60_965_224);
@@ -141,7 +142,8 @@ fn poolings_and_attention_have_rows() {
         let network = Network::sized(find(name).unwrap(), 10, side.into(), Device::Cpu, Fill::Zeros).unwrap();
         inspect(&network, side).unwrap()
     };
-    let kinds = |rows: &[tl::models::Row], kind: &str| rows.iter().filter(|row| row.kind == kind).count();
+    let kinds =
+        |rows: &[transferkit::models::Row], kind: &str| rows.iter().filter(|row| row.kind == kind).count();
     // One in each module but the two that reduce the resolution.
     assert_eq!(kinds(&rows_of("inception_v3", 299), "AvgPool2d 3×3"), 9);
     assert_eq!(kinds(&rows_of("maxvit_t", 224), "AvgPool2d 3×3"), 4);

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tch::Device;
-use tl::models::{Network, Origin, architectures, find};
-use tl::util::digest::sha256_of_file;
-use tl::weights::download::{self, Silent};
-use tl::weights::source::Source;
-use tl::weights::state_dict;
-use tl::weights::write_tensors;
+use transferkit::models::{Network, Origin, architectures, find};
+use transferkit::util::digest::sha256_of_file;
+use transferkit::weights::download::{self, Silent};
+use transferkit::weights::source::Source;
+use transferkit::weights::state_dict;
+use transferkit::weights::write_tensors;
 
 use crate::filled;
 use crate::program::{Run, Tl, repository, tl};
@@ -61,7 +61,7 @@ fn written(folder: &Path, key: impl Fn(&str) -> String) -> PathBuf {
     path
 }
 
-fn loaded(model: &str, file: &Path) -> tl::Result<Network> {
+fn loaded(model: &str, file: &Path) -> transferkit::Result<Network> {
     let source = Source::resolve(model, file.to_str(), Path::to_path_buf).unwrap();
     Ok(source.open(&Silent)?.into_classifier(224, Device::Cpu, 0)?.0)
 }

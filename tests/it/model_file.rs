@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
-use tl::weights::checkpoint::read_checkpoint;
+use transferkit::weights::checkpoint::read_checkpoint;
 
 /// The header of a safetensors file.
 pub fn header(bytes: &[u8]) -> Value {

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
-use tl::models::layers::Mode;
-use tl::models::{
+use transferkit::models::layers::Mode;
+use transferkit::models::{
     Fill, Folding, InferenceNetwork, LOGITS, Network, Role, Tap, Var, architectures, channels_last, find,
     is_channels_last,
 };
-use tl::weights::card::{self, Card, FORMAT};
-use tl::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
-use tl::weights::download::Silent;
-use tl::weights::source::{Source, Weights};
-use tl::weights::{state_dict, to_tensor};
-use tl::weights::{write_model, write_tensors};
+use transferkit::weights::card::{self, Card, FORMAT};
+use transferkit::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
+use transferkit::weights::download::Silent;
+use transferkit::weights::source::{Source, Weights};
+use transferkit::weights::{state_dict, to_tensor};
+use transferkit::weights::{write_model, write_tensors};
 
 use crate::dropping::drawing;
 use crate::filled;
@@ -179,7 +179,7 @@ fn a_written_file_has_torchvisions_keys_shapes_and_types() {
             partner: None,
             decode: Default::default(),
             architecture: name.clone(),
-            classes: tl::models::imagenet_classes(),
+            classes: transferkit::models::imagenet_classes(),
             format: FORMAT,
             preprocessing: network.architecture.preprocessing(),
             reads: Vec::new(),

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::Value;
-use tl::weights::checkpoint::{RawTensor, read_checkpoint};
-use tl::weights::write_tensors;
+use transferkit::weights::checkpoint::{RawTensor, read_checkpoint};
+use transferkit::weights::write_tensors;
 
 use crate::digits::{Lab, images};
 use crate::program::{Run, repository};

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
-use tl::device::precision::{Autocast, Precision};
-use tl::models::layers::Mode;
-use tl::weights::checkpoint::read_checkpoint;
+use transferkit::device::precision::{Autocast, Precision};
+use transferkit::models::layers::Mode;
+use transferkit::weights::checkpoint::read_checkpoint;
 
 use crate::digits::Lab;
 use crate::filled;

@@ -231,8 +231,8 @@ fn beginners_mistakes_are_answered_in_full() {
 fn images_that_are_too_small_are_found_in_the_plan() {
     let lab = Lab::of("scratch", 2);
     let mut seen = HashSet::new();
-    for architecture in tl::models::architectures().filter(|it| it.min_size > 1) {
-        let tl::models::Architecture { name, min_size, multiple, .. } = *architecture;
+    for architecture in transferkit::models::architectures().filter(|it| it.min_size > 1) {
+        let transferkit::models::Architecture { name, min_size, multiple, .. } = *architecture;
         if !seen.insert((architecture.family, min_size)) {
             continue;
         }
@@ -590,9 +590,9 @@ fn the_reference_recipe_has_every_key() {
         }
     }
     let missing: Vec<&str> =
-        tl::recipe::KEYS.iter().map(|key| key.path).filter(|key| !seen.contains(*key)).collect();
+        transferkit::recipe::KEYS.iter().map(|key| key.path).filter(|key| !seen.contains(*key)).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    assert_eq!(seen.len(), tl::recipe::KEYS.len());
+    assert_eq!(seen.len(), transferkit::recipe::KEYS.len());
 }
 
 /// A recipe for each corner of the table: the measurements of `tl plan` lead to four methods.

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use tch::{Device, Tensor};
-use tl::models::{Architecture, Fill, LOGITS, Network, Tap, Var, architectures, find};
-use tl::weights::card::{Card, FORMAT};
-use tl::weights::checkpoint::{Checkpoint, Dtype, RawTensor, read_checkpoint};
-use tl::weights::{Head, load, positions, state_dict, to_tensor};
-use tl::weights::{write_model, write_tensors};
+use transferkit::models::{Architecture, Fill, LOGITS, Network, Tap, Var, architectures, find};
+use transferkit::weights::card::{Card, FORMAT};
+use transferkit::weights::checkpoint::{Checkpoint, Dtype, RawTensor, read_checkpoint};
+use transferkit::weights::{Head, load, positions, state_dict, to_tensor};
+use transferkit::weights::{write_model, write_tensors};
 
 use crate::filled;
 use crate::models::{LARGE, relative_error};
@@ -173,7 +173,7 @@ fn positions_of_another_shape_are_refused() {
     }
 }
 
-fn logits(architecture: &'static Architecture, side: i64) -> tl::Result<Vec<i64>> {
+fn logits(architecture: &'static Architecture, side: i64) -> transferkit::Result<Vec<i64>> {
     let network = Network::sized(architecture, 10, side, Device::Cpu, Fill::Zeros)?;
     Ok(network.read(&filled::inputs(1, side), network.tap(LOGITS)?)?.size())
 }

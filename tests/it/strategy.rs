@@ -146,17 +146,21 @@ fn images_that_cannot_be_read_are_passed_over_unless_none_can() {
 #[test]
 fn a_network_without_batch_norm_is_asked_what_its_classifier_tells() {
     let lab = lab(2);
-    let network = tl::models::Network::sized(
-        tl::models::find("vit_b_32").unwrap(),
+    let network = transferkit::models::Network::sized(
+        transferkit::models::find("vit_b_32").unwrap(),
         1000,
         32,
         tch::Device::Cpu,
-        tl::models::Fill::Initial { seed: 1 },
+        transferkit::models::Fill::Initial { seed: 1 },
     )
     .unwrap();
-    let state = tl::weights::state_dict(&network).unwrap();
-    tl::weights::write_tensors(&lab.path("vit.safetensors"), &state, std::collections::HashMap::new())
-        .unwrap();
+    let state = transferkit::weights::state_dict(&network).unwrap();
+    transferkit::weights::write_tensors(
+        &lab.path("vit.safetensors"),
+        &state,
+        std::collections::HashMap::new(),
+    )
+    .unwrap();
     drop((network, state));
     let run = plan(&lab, &["model=vit_b_32", "weights=vit.safetensors", "preprocess={resize_size: 32}"]);
     // Random weights tell nothing of anything.

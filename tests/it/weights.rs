@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use half::{bf16, f16};
 use tempfile::TempDir;
-use tl::models::find;
-use tl::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
-use tl::weights::state_dict;
-use tl::weights::write_tensors;
+use transferkit::models::find;
+use transferkit::weights::checkpoint::{Dtype, RawTensor, read_checkpoint};
+use transferkit::weights::state_dict;
+use transferkit::weights::write_tensors;
 
 use crate::filled;
 use crate::program::{Run, Tl, answer, answers, repository};
@@ -664,9 +664,11 @@ fn a_file_of_the_first_mnasnet_is_recognised() {
 
 #[test]
 fn older_keys_are_those_of_today() {
-    let densenet = tl::models::find("densenet121").unwrap();
-    let network = tl::models::Network::new(densenet, 10, tch::Device::Cpu, tl::models::Fill::Shapes).unwrap();
-    let keys = tl::models::Keys::of(densenet).unwrap();
+    let densenet = transferkit::models::find("densenet121").unwrap();
+    let network =
+        transferkit::models::Network::new(densenet, 10, tch::Device::Cpu, transferkit::models::Fill::Shapes)
+            .unwrap();
+    let keys = transferkit::models::Keys::of(densenet).unwrap();
     let mut renamed = 0;
     for var in network.vars() {
         let old = ["norm1", "norm2", "conv1", "conv2"].iter().fold(var.key.clone(), |key, new| {
