@@ -20,6 +20,7 @@ use crate::preprocess::Augmentation;
 use crate::recipe::Method;
 use crate::report::Race;
 use crate::run::folder::Start;
+use crate::stats::metrics::Counter;
 use crate::strategy::comparison::MethodAnswers;
 use crate::text::words::are;
 use crate::trainer;
@@ -243,7 +244,11 @@ impl FoldRuns<'_> {
                 let (x, samples) = (taken(&vectors, &learnt)?, self.samples(&learnt));
                 let heads = self.stopped(context.heads(&network, settings, &x, &samples))?;
                 let labels = labels_of(self.samples(&held).iter())?;
-                let found = heads.head.measure(&taken(&vectors, &held)?, &labels, plan.data.classes.len())?;
+                let found = heads.head.measure(
+                    &taken(&vectors, &held)?,
+                    &labels,
+                    Counter::new(plan.data.classes.len()),
+                )?;
                 let seconds = shared + started.elapsed().as_secs_f64();
                 self.finish(candidate.method, fold, found.confusion.outcomes().to_vec(), false, seconds)?;
             }

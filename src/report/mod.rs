@@ -19,6 +19,7 @@ use crate::preprocess::{Decode, Views};
 use crate::recipe::Method;
 use crate::run::folder::RunFolder;
 use crate::run::history::{EpochRow, LinearHead};
+use crate::stats::figures::Figures;
 use crate::stats::metrics::Evaluation;
 use crate::stats::significance::Interval;
 use crate::strategy::{Contest, Strategy};
@@ -132,6 +133,9 @@ pub struct Metrics {
     pub confusion: Option<Vec<Vec<u64>>>,
     /// The most frequent mistakes.
     pub mistakes: Vec<Mistaken>,
+    /// What the probabilities tell beyond that.
+    #[serde(flatten)]
+    pub figures: Option<Figures>,
 }
 
 /// The kept model on a set of images, with averaged probabilities of several views of each.
@@ -177,6 +181,7 @@ impl Metrics {
             recall: classes.iter().cloned().zip(evaluation.confusion.recall()).collect(),
             confusion: (classes.len() <= MATRIX_CLASSES).then(|| evaluation.confusion.matrix()),
             mistakes: evaluation.confusion.mistakes(MISTAKES).into_iter().map(mistaken).collect(),
+            figures: evaluation.figures(classes),
         }
     }
 }

@@ -9,7 +9,7 @@ fn report() -> Report {
     let classes = vec!["cat & <script>alert(1)</script>".to_string(), "\"dog\"".to_string()];
     let mut confusion = Confusion::new(2);
     [(0, 0), (0, 0), (0, 1), (1, 1)].into_iter().for_each(|(truth, guess)| confusion.add(truth, guess));
-    let evaluation = Evaluation { loss: 0.5, accuracy: 0.75, confusion, losses: vec![0.5; 4] };
+    let evaluation = Evaluation { loss: 0.5, accuracy: 0.75, confusion, losses: vec![0.5; 4], scores: None };
     let epoch = |epoch: usize, loss: f64| EpochRow {
         epoch,
         train_loss: loss,

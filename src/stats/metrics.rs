@@ -2,6 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::figures::Figures;
+use super::per_class::Counts;
+use super::scores::Scores;
 
 /// Confusion matrix. Only pairs that occurred are stored: ten thousand classes have a hundred
 /// million pairs.
@@ -55,15 +60,21 @@ impl Confusion {
         totals.into_iter().max_by_key(|&(class, count)| (count, Reverse(class)))
     }
 
+    /// Images, answers and right answers of each class.
+    pub fn counts(&self) -> Vec<Counts> {
+        let mut counts = vec![Counts::default(); self.classes];
+        for (&(truth, prediction), &count) in &self.counts {
+            counts[truth].images += count;
+            counts[prediction].answers += count;
+            counts[truth].right += if truth == prediction { count } else { 0 };
+        }
+        counts
+    }
+
     /// Recall of each class; `None` without images of it.
     pub fn recall(&self) -> Vec<Option<f64>> {
-        let (mut right, mut total) = (vec![0u64; self.classes], vec![0u64; self.classes]);
-        for (&(truth, prediction), &count) in &self.counts {
-            total[truth] += count;
-            right[truth] += if truth == prediction { count } else { 0 };
-        }
-        let share = |(right, total): (u64, u64)| (total > 0).then(|| right as f64 / total as f64);
-        right.into_iter().zip(total).map(share).collect()
+        let share = |of: Counts| (of.images > 0).then(|| of.right as f64 / of.images as f64);
+        self.counts().into_iter().map(share).collect()
     }
 
     /// Rows are true classes, columns predicted ones.
@@ -97,6 +108,15 @@ pub struct Evaluation {
     pub confusion: Confusion,
     /// The cross-entropy of each image, in order of counting.
     pub losses: Vec<f64>,
+    /// The class probabilities of each image, in order of counting, if they were kept.
+    pub scores: Option<Arc<Scores>>,
+}
+
+impl Evaluation {
+    /// Figures beyond accuracy, if the probabilities were kept.
+    pub fn figures(&self, classes: &[String]) -> Option<Figures> {
+        self.scores.as_ref().map(|scores| Figures::of(&self.confusion, scores, classes))
+    }
 }
 
 /// Running counts of an evaluation.
@@ -107,19 +127,27 @@ pub struct Counter {
     pub losses: Vec<f64>,
     /// Their sum, from the sums of batches.
     pub loss_sum: f64,
+    /// The class probabilities of each image so far, if they are kept.
+    pub scores: Option<Scores>,
 }
 
 impl Counter {
     /// Empty, for `classes` classes.
     pub fn new(classes: usize) -> Self {
-        Counter { confusion: Confusion::new(classes), losses: Vec::new(), loss_sum: 0. }
+        Counter { confusion: Confusion::new(classes), losses: Vec::new(), loss_sum: 0., scores: None }
+    }
+
+    /// Empty, and will keep the class probabilities: for a model's last measurement. An epoch's
+    /// needs none of them.
+    pub fn with_scores(classes: usize) -> Self {
+        Counter { scores: Some(Scores::new(classes)), ..Counter::new(classes) }
     }
 
     /// The evaluation of everything counted.
     pub fn finish(self) -> Evaluation {
-        let Counter { confusion, losses, loss_sum } = self;
+        let Counter { confusion, losses, loss_sum, scores } = self;
         let loss = loss_sum / confusion.total().max(1) as f64;
-        Evaluation { loss, accuracy: confusion.accuracy(), confusion, losses }
+        Evaluation { loss, accuracy: confusion.accuracy(), confusion, losses, scores: scores.map(Arc::new) }
     }
 }
 

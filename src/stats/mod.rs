@@ -1,4 +1,9 @@
 //! Metrics of a classifier, and their significance.
 
+pub mod confidence;
+pub mod figures;
 pub mod metrics;
+pub mod per_class;
+pub mod ranking;
+pub mod scores;
 pub mod significance;

@@ -21,7 +21,6 @@ impl Interval {
     /// the share plus and minus two standard errors it keeps its coverage for few images and for
     /// shares near 0 and 1 (Brown, Cai, DasGupta, Statistical Science 2001). All of [0, 1] without
     /// images.
-    /// Cai, DasGupta, Statistical Science 2001). All of [0, 1] without any image.
     pub fn wilson(right: u64, total: u64) -> Interval {
         if total == 0 {
             return Interval(0., 1.);
@@ -34,6 +33,16 @@ impl Interval {
         let low = if right == 0 { 0. } else { (centre - half).max(0.) };
         let high = if right == total { 1. } else { (centre + half).min(1.) };
         Interval(low, high)
+    }
+
+    /// 95 % interval of an F1 of a class with `images` images and as many `answers`, `right` of them
+    /// both. F1 is `2J / (1 + J)` of the share `J` of `right` among what is either, and so are the
+    /// ends of its interval: those of Wilson's for J (the indirect Wilson interval of Lam, Gopal and
+    /// Qian, arXiv 2309.14621, which keeps its coverage for few images).
+    pub fn f1(right: u64, images: u64, answers: u64) -> Interval {
+        let Interval(low, high) = Interval::wilson(right, images + answers - right);
+        let f1 = |share: f64| 2. * share / (1. + share);
+        Interval(f1(low), f1(high))
     }
 
     /// Interval of the difference of two accuracies on the same `images`; `won` are right only by
@@ -77,6 +86,14 @@ pub fn at_least(right: u64, total: u64, share: f64) -> f64 {
         term += ((total - k) as f64).ln() - ((k + 1) as f64).ln() + yes - no;
     }
     sum.min(1.)
+}
+
+/// McNemar's exact test of two models on the same images, `won` right only by the first and `lost`
+/// only by the second: the two-sided probability of a difference at least as great if both are
+/// equally good (Q. McNemar, Psychometrika 12, 1947; the exact binomial form). 1 if they never
+/// differ.
+pub fn mcnemar(won: u64, lost: u64) -> f64 {
+    (2. * at_least(won.max(lost), won + lost, 0.5)).min(1.)
 }
 
 /// A note on a validation accuracy that guessing reaches too; the best guess is always the most
@@ -160,6 +177,40 @@ mod tests {
             assert!((found - p).abs() <= 1e-9 * p, "{right} of {total} at {share}: {found} {p}");
         }
         assert_eq!((at_least(0, 5, 0.), at_least(1, 5, 0.), at_least(5, 5, 1.)), (1., 0., 1.));
+    }
+
+    /// scipy 1.17: `binomtest(won, won + lost).pvalue`.
+    #[test]
+    fn two_models_are_compared_by_the_images_on_which_they_differ() {
+        let cases = [
+            (3, 1, 0.625),
+            (9, 2, 0.0654296875),
+            (2, 9, 0.0654296875),
+            (60, 20, 8.580559867049611e-06),
+            (1400, 1500, 0.06598734966518463),
+            (0, 0, 1.),
+            (5, 5, 1.),
+        ];
+        for (won, lost, p) in cases {
+            let found = mcnemar(won, lost);
+            assert!((found - p).abs() <= 1e-9 * p, "{won} and {lost}: {found} {p}");
+        }
+    }
+
+    /// scipy's Wilson interval of right among what is either, `2 J / (1 + J)` of its ends.
+    #[test]
+    fn intervals_of_f1_are_those_of_a_share() {
+        let cases = [
+            ((3, 4, 4), [0.3749406504547036, 0.937514836212294]),
+            ((0, 3, 0), [0., 0.719177840669925]),
+            ((40, 40, 40), [0.9541818704644728, 1.]),
+            ((1, 3, 1), [0.11585946558754834, 0.8841405344124517]),
+        ];
+        for ((right, images, answers), [low, high]) in cases {
+            let Interval(a, b) = Interval::f1(right, images, answers);
+            assert!((a - low).abs() < 1e-12 && (b - high).abs() < 1e-12, "{right}: {a} {b}");
+        }
+        assert_eq!(Interval::f1(0, 0, 0), Interval(0., 1.));
     }
 
     fn said(rows: &[(usize, usize, u64)]) -> Option<String> {

@@ -10,21 +10,21 @@ use crate::inference::measure::{count, labels_of};
 use crate::models::{Activations, Network};
 use crate::stats::metrics::{Counter, Evaluation};
 
-/// Evaluates `network` on `samples`, in inference mode. A signal ends it with
+/// Evaluates `network` on `samples`, in inference mode, and keeps the probabilities. A signal ends it with
 /// [`Error::Interrupted`](crate::Error::Interrupted).
 pub fn evaluate(job: &TrainingJob, network: &Network, samples: &[Sample]) -> Result<Evaluation> {
-    evaluate_from(job, network, samples, None)
+    evaluate_from(job, network, samples, None, Counter::with_scores(job.classes))
 }
 
 /// As [`evaluate`], from the kept output of the frozen stages, if any: the same to the last bit,
-/// because the batches are the same.
+/// because the batches are the same. `counter` is empty, and keeps probabilities or not.
 pub(super) fn evaluate_from(
     job: &TrainingJob,
     network: &Network,
     samples: &[Sample],
     store: Option<&RowStore>,
+    mut counter: Counter,
 ) -> Result<Evaluation> {
-    let mut counter = Counter::new(job.classes);
     let parts = &job.parts;
     let logits = |network: &Network, xs: &Activations| {
         Download::begin(&parts.run_one(&xs.values, |values| network.logits_from(&xs.with(values)))?)

@@ -17,6 +17,7 @@ use crate::models::{Activations, Network};
 use crate::plan::LinearHeadSettings;
 use crate::recipe::ClassWeights;
 use crate::run::history::LinearHead;
+use crate::stats::metrics::Counter;
 
 /// Fits the head of `network` to its features of the training images, as seen by evaluation, and
 /// measures it.
@@ -61,7 +62,7 @@ pub(super) fn fit_head(
     job.signals.check(stopped)?;
     let fit = fit.ok_or_else(|| Error::run("the fit was stopped"))?;
     linear::set_head(network, &fit.weight, &fit.bias, None)?;
-    let val = evaluate_from(job, network, job.val, kept.val.as_ref())?;
+    let val = evaluate_from(job, network, job.val, kept.val.as_ref(), Counter::new(job.classes))?;
     Ok(LinearHead {
         c: fit.c,
         cross_validated: fit.cv.iter().find(|row| row.c == fit.c).map(|row| row.accuracy),

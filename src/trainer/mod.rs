@@ -34,7 +34,7 @@ use crate::recipe::ClassWeights;
 use crate::run::checkpoint::{self, TrainingProgress};
 use crate::run::folder::RunFolder;
 use crate::run::history::{EpochRow, LinearHead};
-use crate::stats::metrics::Evaluation;
+use crate::stats::metrics::{Counter, Evaluation};
 use crate::text::path_text::path_text;
 use crate::util::signal::Signals;
 use crate::weights::card::Card;
@@ -139,9 +139,9 @@ pub struct TrainingResult {
 }
 
 impl TrainingResult {
-    /// Evaluates the kept model on the validation images.
+    /// Evaluates the kept model on the validation images, and keeps the probabilities.
     pub fn evaluate_val(&self, job: &TrainingJob, network: &Network) -> Result<Evaluation> {
-        evaluate_from(job, network, job.val, self.kept.val.as_ref())
+        evaluate_from(job, network, job.val, self.kept.val.as_ref(), Counter::with_scores(job.classes))
     }
 }
 
@@ -236,7 +236,8 @@ fn one_epoch(
     let lr = train_epoch(job, network, cache.train.as_ref(), state, class_weights, observer)?;
     let images = state.progress.images - before;
     let trained = started.elapsed().as_secs_f64();
-    let val = state.with_average(|| evaluate_from(job, network, job.val, cache.val.as_ref()));
+    let val = state
+        .with_average(|| evaluate_from(job, network, job.val, cache.val.as_ref(), Counter::new(job.classes)));
     // A signal has ended the evaluation early: all steps of the epoch are done, and saved.
     state.stop_here(job, network)?;
     let val = val?;

@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 pub use classes::match_classes;
 
-use super::measure::{count, labels_of};
+use super::measure::{count_probabilities, labels_of};
 use crate::data::Sample;
 use crate::data::loader::too_large;
 use crate::device::back_off::BackOff;
@@ -186,7 +186,7 @@ impl Averaging<'_> {
         signals: &Signals,
         mut progress: impl FnMut(usize),
     ) -> Result<Evaluation> {
-        let mut counter = Counter::new(classes);
+        let mut counter = Counter::with_scores(classes);
         self.run(
             samples.len(),
             samples.len(),
@@ -195,11 +195,7 @@ impl Averaging<'_> {
             |_, error| Err(error),
             |batch| {
                 let labels = labels_of(batch.indices.iter().map(|&index| &samples[index]))?;
-                // Logarithms of probabilities are logits of the same probabilities. An underflown
-                // one counts as the smallest positive number.
-                let least = f64::from(f32::MIN_POSITIVE);
-                let logits = batch.probabilities.f_clamp_min(least).and_then(|shares| shares.f_log());
-                count(&logits?, &labels, &mut counter)?;
+                count_probabilities(&batch.probabilities, &labels, &mut counter)?;
                 progress(batch.indices.len());
                 Ok(())
             },

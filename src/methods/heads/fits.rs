@@ -75,17 +75,17 @@ impl FittedHead {
         Ok(FittedHead { weight: times(&self.weight)?, bias: times(&self.bias)?, ..self })
     }
 
-    /// Evaluates the head on images, with the rows of every reading in `x`.
+    /// Evaluates the head on images, with the rows of every reading in `x`. `counter` is empty, and
+    /// keeps probabilities or not.
     pub(in crate::methods) fn measure(
         &self,
         x: &[Tensor],
         labels: &Tensor,
-        classes: usize,
+        mut counter: Counter,
     ) -> Result<Evaluation> {
         let (x, _) = joined(x, &self.taps)?;
-        let mut counter = Counter::new(classes);
         let rows = x.size()[0];
-        let block = (BLOCK_LOGITS / classes.max(1) as i64).max(1);
+        let block = (BLOCK_LOGITS / self.bias.size()[0].max(1)).max(1);
         for start in (0..rows).step_by(block as usize) {
             let length = block.min(rows - start);
             let logits = x

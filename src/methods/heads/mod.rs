@@ -20,7 +20,7 @@ use crate::models::{Classifier, Fill, Network, Tap};
 use crate::plan::{Data, LinearSettings};
 use crate::report::{HeadsReport, LinearReport, StageRow};
 use crate::run::history::EpochRow;
-use crate::stats::metrics::Evaluation;
+use crate::stats::metrics::{Counter, Evaluation};
 use crate::text::words::counted;
 use crate::trainer::{ForwardCount, KeptEpoch};
 use crate::weights::write_model;
@@ -49,16 +49,19 @@ impl Context<'_> {
             .say(&format!("features of {} in {took:.1} s", counted(samples.len(), "image", "images")));
         let heads =
             seconds.of("fit", || self.heads(&network, settings, &rows(&vectors, 0, train)?, &data.train))?;
-        let measured = |head: &FittedHead, start, samples: &[Sample]| {
+        let classes = data.classes.len();
+        let measured = |head: &FittedHead, start, samples: &[Sample], counter| {
             let labels = labels_of(samples.iter())?;
-            head.measure(&rows(&vectors, start, samples.len())?, &labels, data.classes.len())
+            head.measure(&rows(&vectors, start, samples.len())?, &labels, counter)
         };
-        let on_train = measured(&heads.head, 0, &data.train)?;
-        let on_val = measured(&heads.head, train, &data.val)?;
+        let kept = |start, samples| measured(&heads.head, start, samples, Counter::with_scores(classes));
+        let on_train = measured(&heads.head, 0, &data.train, Counter::new(classes))?;
+        let on_val = kept(train, &data.val[..])?;
         let before_test = train + data.val.len();
-        let test = data.test.as_ref().map(|it| measured(&heads.head, before_test, it)).transpose()?;
+        let test = data.test.as_ref().map(|it| kept(before_test, it)).transpose()?;
         let averaged = heads.weights[heads.best] < 1.;
-        let on_val_alone = |fit: &Fit| Ok(measured(&fit.head(), train, &data.val)?.accuracy);
+        let alone = |fit: &Fit| measured(&fit.head(), train, &data.val, Counter::new(classes));
+        let on_val_alone = |fit: &Fit| Ok(alone(fit)?.accuracy);
         let stages = match settings.stages.is_empty() {
             true => Vec::new(),
             false => stage_rows(&network, &taps, &heads, on_val.accuracy, on_val_alone)?,
