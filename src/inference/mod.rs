@@ -23,6 +23,7 @@
 //! image one by one, 0.34 in eights and 0.2 in thirty-twos.
 
 pub mod ensemble;
+pub mod explain;
 pub mod features;
 pub mod measure;
 

@@ -16,6 +16,7 @@ mod network;
 mod prepared;
 mod stages_head;
 mod vars;
+mod watched;
 mod weights;
 
 pub use auxiliary::{Auxiliaries, Auxiliary};
@@ -30,6 +31,7 @@ pub use network::{
 pub use prepared::Folding;
 pub use stages_head::STAGES_HEAD;
 pub use vars::{Fill, Init, Path, Role, Var, bytes_of};
+pub use watched::Watched;
 pub use weights::{Origin, WeightEntry};
 
 /// Declares the families' files and lists their tables.
