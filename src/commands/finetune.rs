@@ -5,6 +5,7 @@ use tch::Device;
 
 use super::Outcome;
 use super::args::Common;
+use super::page;
 use super::plan::{read, show};
 use super::terminal::{Terminal, warn};
 use crate::data::Sample;
@@ -87,7 +88,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     }
     plan.notes.extend(entered.notes());
     let settings = plan.settings.clone();
-    carry_out(plan, &entered, seconds, device, terminal, &signals)
+    carry_out(plan, &entered, seconds, device, args, terminal, &signals)
         .map_err(|error| folder.with_way_on(error, &settings))
 }
 
@@ -97,6 +98,7 @@ fn carry_out(
     entered: &Entered,
     mut seconds: Seconds,
     device: Device,
+    args: &Args,
     terminal: Terminal,
     signals: &Signals,
 ) -> Result<Outcome> {
@@ -138,9 +140,10 @@ fn carry_out(
     };
     let chance = significance::note(&outcomes.val.confusion, &plan.data.classes);
     outcomes.notes.extend(chance.clone());
-    let found = Found { outcomes, views, raced, contest, bad_images, seconds };
+    let shown = seconds.of("report", || page::shown(&plan, &outcomes, &network, args))?;
+    let found = Found { outcomes: &outcomes, views, raced, contest, bad_images, seconds };
     let report = report(&plan, folder, &network, found)?;
-    report.write(folder)?;
+    report.write(folder, &shown)?;
     folder.drop_features()?;
     folder.drop_fold_runs()?;
     conclude(&report, chance, folder, terminal);
@@ -216,8 +219,8 @@ fn adopt_winner(plan: &mut Plan, raced: race::Raced, terminal: Terminal) -> Race
 }
 
 /// Findings of a run, besides its model.
-struct Found {
-    outcomes: Outcomes,
+struct Found<'a> {
+    outcomes: &'a Outcomes,
     views: Option<(Evaluation, Option<Evaluation>)>,
     raced: Option<Race>,
     contest: Option<Contest>,
@@ -225,7 +228,7 @@ struct Found {
     seconds: Seconds,
 }
 
-fn report(plan: &Plan, folder: &RunFolder, network: &Network, found: Found) -> Result<Report> {
+fn report(plan: &Plan, folder: &RunFolder, network: &Network, found: Found<'_>) -> Result<Report> {
     let Plan { settings, data, notes, .. } = plan;
     let Found { outcomes, views, raced, contest, bad_images, seconds } = found;
     let measured = |evaluation: &Evaluation, images: usize| Metrics::of(evaluation, images, &data.classes);
@@ -266,18 +269,18 @@ fn report(plan: &Plan, folder: &RunFolder, network: &Network, found: Found) -> R
         test: test.map(|(evaluation, samples)| measured(evaluation, samples.len())),
         val_views,
         test_views,
-        epochs: outcomes.epochs,
+        epochs: outcomes.epochs.clone(),
         best: Best { epoch: outcomes.best.epoch, val_accuracy: outcomes.best.val_accuracy },
-        best_reason: outcomes.best.reason,
-        stopped_early: outcomes.stopped_early,
-        linear: outcomes.linear,
+        best_reason: outcomes.best.reason.clone(),
+        stopped_early: outcomes.stopped_early.clone(),
+        linear: outcomes.linear.clone(),
         frozen,
         bad_images,
-        stages: outcomes.stages,
-        heads: outcomes.heads,
-        notes: notes.iter().cloned().chain(outcomes.notes).collect(),
-        linear_head: outcomes.linear_head,
-        passes: outcomes.passes,
+        stages: outcomes.stages.clone(),
+        heads: outcomes.heads.clone(),
+        notes: notes.iter().chain(&outcomes.notes).cloned().collect(),
+        linear_head: outcomes.linear_head.clone(),
+        passes: outcomes.passes.clone(),
         seconds: seconds.0,
     })
 }

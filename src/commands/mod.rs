@@ -2,6 +2,7 @@
 
 mod args;
 mod named;
+mod page;
 mod stream;
 mod terminal;
 mod work;

@@ -4,75 +4,42 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::chart;
 use super::race;
-use super::{Metrics, Report};
+use super::{Metrics, Report, Shown};
 use crate::run::history::EpochRow;
 use crate::stats::significance::Interval;
 use crate::text::words::counted;
 use crate::trainer::ForwardCount;
 
-/// With more classes than this the confusion matrix is unreadable, and the mistakes are listed
-/// instead.
-const MATRIX_CLASSES: usize = 30;
 /// The phases of a run, in order.
-const PHASES: [&str; 8] = ["plan", "check", "race", "load", "features", "fit", "train", "evaluate"];
-/// Rows of the list of the most frequent mistakes.
-const MISTAKES: usize = 15;
-
-const STYLE: &str = "
-:root{color-scheme:light dark;--ink:#1d2733;--soft:#5b6b7b;--line:#d9e0e7;--back:#fff;--train:#b05a00;--val:#0b63a5}
-@media(prefers-color-scheme:dark){:root{--ink:#e6ebf0;--soft:#9aa8b5;--line:#36424d;--back:#141a20;--train:#f0a050;--val:#6bb6f0}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);max-width:60rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.3rem 0}
-.soft{color:var(--soft)}.figures{display:flex;flex-wrap:wrap;gap:2rem;margin:1.2rem 0}
-.figures b{display:block;font-size:1.9rem;line-height:1.2}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--line)}
-th:first-child,td:first-child{text-align:left}tr.best{font-weight:600}.wide{overflow-x:auto}
-.matrix td{text-align:center;min-width:1.6rem;padding:.15rem .3rem;border:1px solid var(--line)}.matrix th{font-weight:400}
-.matrix thead th{text-align:center;vertical-align:bottom;max-width:6rem;overflow-wrap:anywhere}
-svg{width:100%;max-width:28rem;height:auto}svg text{fill:var(--soft);font-size:11px}
-.charts{display:flex;flex-wrap:wrap;gap:1.5rem}.charts figure{margin:0;flex:1 1 20rem}figcaption{font-size:.9rem}
-code{font-size:.92em}";
+const PHASES: [&str; 9] = ["plan", "check", "race", "load", "features", "fit", "train", "evaluate", "report"];
+const STYLE: &str = include_str!("style.css");
 
 impl Report {
     /// The report as a page. What comes from outside (names of classes and files, errors) is escaped by
     /// the template.
-    pub fn to_html(&self) -> String {
-        let title = format!("{}, {}", self.model, self.method);
-        let page = html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width";
-                    title { (title) }
-                    style { (PreEscaped(STYLE)) }
+    pub fn to_html(&self, shown: &Shown) -> String {
+        let title = format!("{}: {}, {}", shown.data, self.model, self.method);
+        let judged = shown.judged(self);
+        page(
+            &title,
+            &html! {
+                h1 { (title) }
+                (self.about())
+                (navigation(self.bad_images.len() + self.notes.len() > 0))
+                .verdict { @for sentence in judged.verdict() { p { (prose(&sentence)) } } }
+                (self.figures())
+                (judged.line())
+                (self.remarks())
+                (judged.sections())
+                (shown.examples.section())
+                (self.how(shown))
+                h2 #card { "Model card" }
+                details {
+                    summary { "MODEL_CARD.md, for those who get the model" }
+                    pre { (self.model_card(&judged, &shown.data)) }
                 }
-                body {
-                    h1 { (title) }
-                    (self.about())
-                    (self.figures())
-                    @if let Some(race) = &self.race { (race::table(race)) }
-                    @if let Some(contest) = &self.contest { (race::contest(contest)) }
-                    (self.bad_images())
-                    (self.notes())
-                    (self.head())
-                    @if !self.stages.is_empty() { (self.stage_table()) }
-                    @if let Some(head) = &self.linear_head {
-                        h2 { "Before the first epoch" }
-                        p { (head) }
-                    }
-                    @if self.epochs.len() > 1 { (self.charts()) }
-                    @if self.epochs.len() > 1 || self.linear.is_none() { (self.epoch_table()) }
-                    // The test set if there is one: its images had no part in choosing the model.
-                    @match &self.test {
-                        Some(test) => (self.classes_of("test", test)),
-                        None => (self.classes_of("validation", &self.val)),
-                    }
-                    (self.how())
-                }
-            }
-        };
-        page.into_string() + "\n"
+            },
+        )
     }
 
     fn about(&self) -> Markup {
@@ -83,7 +50,6 @@ impl Report {
                 " · seed " (self.seed) " · " (self.device) ", " (counted(self.threads, "thread", "threads"))
                 " · tl " (self.tl)
             }
-            p.soft { (self.method) ": " (self.reason) }
             p.soft { (self.strategy.size.line()) (similarity.unwrap_or_default()) }
         }
     }
@@ -120,22 +86,18 @@ impl Report {
         }
     }
 
-    fn bad_images(&self) -> Markup {
+    /// Images that were left out, and notes.
+    fn remarks(&self) -> Markup {
         html! {
             @if !self.bad_images.is_empty() {
-                h2 { (counted(self.bad_images.len(), "image", "images")) " left out" }
+                h2 #notes { (counted(self.bad_images.len(), "image", "images")) " left out" }
                 ul {
                     @for image in &self.bad_images { li { code { (image.path) } ": " (image.error) } }
                 }
             }
-        }
-    }
-
-    fn notes(&self) -> Markup {
-        html! {
             @if !self.notes.is_empty() {
-                h2 { "Notes" }
-                ul { @for note in &self.notes { li { (note) } } }
+                h2 #notes { "Notes" }
+                ul { @for note in &self.notes { li { (prose(note)) } } }
             }
         }
     }
@@ -150,13 +112,13 @@ impl Report {
             (Some(linear), None) => linear.to_string(),
             (None, None) => return html! {},
         };
-        html! { h2 { "The head" } p { (text) } }
+        html! { h3 { "The head" } p { (text) } }
     }
 
     fn charts(&self) -> Markup {
         let series = |of: fn(&EpochRow) -> f64| self.epochs.iter().map(of).collect::<Vec<_>>();
         html! {
-            h2 { "Epoch by epoch" }
+            h3 { "Epoch by epoch" }
             .charts {
                 (chart("Loss", &series(|row| row.train_loss), &series(|row| row.val_loss), false))
                 (chart("Accuracy", &series(|row| row.train_accuracy), &series(|row| row.val_accuracy), true))
@@ -210,7 +172,7 @@ impl Report {
             (row.chosen && row.share.is_none(), cells)
         });
         html! {
-            h2 { "Stage by stage" }
+            h3 { "Stage by stage" }
             p.soft {
                 "A linear head on the features of each stage and on all of them, compared by cross-validation inside \
                  the training images"
@@ -219,32 +181,32 @@ impl Report {
         }
     }
 
-    fn classes_of(&self, part: &str, measured: &Metrics) -> Markup {
-        let matrix = measured.confusion.as_ref().filter(|matrix| matrix.len() <= MATRIX_CLASSES);
-        let Some(matrix) = matrix else { return mistakes(part, measured) };
+    /// The method and its course, and how to repeat it.
+    fn how(&self, shown: &Shown) -> Markup {
         html! {
-            h2 { "Confusions" }
-            p.soft { (part) " images: a row a true class, a column a prediction" }
-            .wide {
-                table.matrix {
-                    thead { tr { th {} @for class in &self.classes { th { (class) } } th { "right" } } }
-                    tbody {
-                        @for (truth, (class, row)) in self.classes.iter().zip(matrix).enumerate() {
-                            tr {
-                                th { (class) }
-                                @for (prediction, &count) in row.iter().enumerate() {
-                                    (cell(count, row.iter().sum(), truth == prediction))
-                                }
-                                td { (measured.recall.get(class).copied().flatten().map(percent).unwrap_or_default()) }
-                            }
-                        }
-                    }
-                }
+            h2 #how { "How" }
+            p { (self.method) ": " (prose(&self.reason)) "." }
+            @if let Some(race) = &self.race { (race::table(race)) }
+            @if let Some(contest) = &self.contest { (race::contest(contest)) }
+            (self.head())
+            @if !self.stages.is_empty() { (self.stage_table()) }
+            @if let Some(head) = &self.linear_head {
+                h3 { "Before the first epoch" }
+                p { (head) }
             }
+            @if self.epochs.len() > 1 { (self.charts()) }
+            @if self.epochs.len() > 1 || self.linear.is_none() {
+                details { summary { "Every epoch" } (self.epoch_table()) }
+            }
+            (self.work())
+            h3 { "The same again" }
+            pre { (shown.command) }
+            @for (file, sha256) in &self.sha256 { p { "sha256 of " code { (file) } ": " code { (sha256) } } }
         }
     }
 
-    fn how(&self) -> Markup {
+    /// What the images went through, and how long it took.
+    fn work(&self) -> Markup {
         let passes = self.passes.iter().map(|pass| {
             let ForwardCount { part, stages, images, times } = pass;
             (false, vec![stages.clone(), format!("{images} {part}"), times.to_string()])
@@ -254,7 +216,7 @@ impl Report {
             Some((false, vec![phase.to_string(), format!("{seconds:.1}")]))
         });
         html! {
-            h2 { "How" }
+            h3 { "What was computed" }
             p {
                 @match self.frozen.stages.split_first() {
                     None => "Every stage was trained.",
@@ -267,7 +229,47 @@ impl Report {
             }
             @if !self.passes.is_empty() { (table(&["stages", "images", "passes"], passes)) }
             (table(&["phase", "seconds"], seconds))
-            @for (file, sha256) in &self.sha256 { p { "sha256 of " code { (file) } ": " code { (sha256) } } }
+        }
+    }
+}
+
+/// A page that needs nothing beside itself.
+pub(super) fn page(title: &str, body: &Markup) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (body) }
+        }
+    };
+    page.into_string() + "\n"
+}
+
+/// A sentence whose `code` stands between backticks.
+pub(super) fn prose(text: &str) -> Markup {
+    let parts = text.split('`').enumerate();
+    html! { @for (at, part) in parts { @if at % 2 == 1 { code { (part) } } @else { (part) } } }
+}
+
+fn navigation(remarks: bool) -> Markup {
+    let parts = [
+        ("#trust", "Can it be used?"),
+        ("#classes", "Classes"),
+        ("#confusions", "Confusions"),
+        ("#mistakes", "Mistakes"),
+        ("#data", "Data"),
+        ("#how", "How"),
+        ("#card", "Model card"),
+    ];
+    html! {
+        nav {
+            @if remarks { a href="#notes" { "Notes" } }
+            @for (place, name) in parts { a href=(place) { (name) } }
         }
     }
 }
@@ -285,28 +287,6 @@ pub(super) fn table(columns: &[&str], rows: impl Iterator<Item = (bool, Vec<Stri
                 }
             }
         }
-    }
-}
-
-/// A cell of the confusion matrix, of a row with `total` images.
-fn cell(count: u64, total: u64, right: bool) -> Markup {
-    let share = count as f64 / total.max(1) as f64;
-    let colour = if right { "var(--val)" } else { "var(--train)" };
-    // A single mistake among many images must remain visible.
-    let least = if !right && count > 0 { 12. } else { 0. };
-    let style = format!("background:color-mix(in srgb,{colour} {:.0}%,transparent)", least + share * 60.);
-    html! { td style=(style) { @if count > 0 { (count) } } }
-}
-
-fn mistakes(part: &str, measured: &Metrics) -> Markup {
-    let rows = measured.mistakes.iter().take(MISTAKES).map(|mistaken| {
-        let cells = [&mistaken.truth, &mistaken.prediction].map(Clone::clone);
-        (false, cells.into_iter().chain([mistaken.images.to_string()]).collect())
-    });
-    html! {
-        h2 { "The most frequent mistakes" }
-        p.soft { (part) " images" }
-        (table(&["is", "was taken for", "times"], rows))
     }
 }
 

@@ -1,10 +1,18 @@
-//! Reports of a run: `report.json` for programs, `report.html` for people.
+//! Reports of a run: `report.json` for programs, `report.html` for people, `MODEL_CARD.md` for those who get
+//! the model.
 
 mod chart;
+mod classes;
+pub mod gallery;
 mod html;
+pub mod judged;
+mod matrix;
+mod model_card;
 mod race;
 #[cfg(test)]
 mod tests;
+pub mod thumbnail;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +34,13 @@ use crate::strategy::{Contest, Strategy};
 use crate::trainer::{ForwardCount, StoppedEarly};
 use crate::util::atomic::AtomicFile;
 
+use gallery::{Examples, Mistakes};
+use judged::Judged;
+
 pub use race::Race;
+
+/// The model's card in a run folder.
+pub const CARD_FILE: &str = "MODEL_CARD.md";
 
 /// `report.json`. Accuracies are in [0, 1], losses in nats.
 #[derive(Clone, Debug, Serialize)]
@@ -309,13 +323,46 @@ impl fmt::Display for LinearReport {
     }
 }
 
+/// What the page shows besides the report.
+pub struct Shown<'a> {
+    /// The kept model on the test images or, without any, on the validation images.
+    pub evaluation: &'a Evaluation,
+    /// Training images of each class.
+    pub trained_on: Vec<usize>,
+    /// Its mistakes.
+    pub mistakes: Mistakes,
+    /// The training images.
+    pub examples: Examples,
+    /// A name for the images.
+    pub data: String,
+    /// The command that repeats the run.
+    pub command: String,
+}
+
+impl Shown<'_> {
+    fn judged<'a>(&'a self, report: &'a Report) -> Judged<'a> {
+        // The test set if there is one: its images had no part in choosing the model.
+        let (part, metrics) = report.test.as_ref().map_or(("validation", &report.val), |test| ("test", test));
+        Judged {
+            part,
+            metrics,
+            confusion: &self.evaluation.confusion,
+            classes: &report.classes,
+            trained_on: &self.trained_on,
+            mistakes: &self.mistakes,
+        }
+    }
+}
+
 impl Report {
-    /// Writes both forms; `report.json` last, because it marks the run as finished.
-    pub fn write(&self, folder: &RunFolder) -> Result<()> {
+    /// Writes all forms; `report.json` last, because it marks the run as finished.
+    pub fn write(&self, folder: &RunFolder, shown: &Shown) -> Result<()> {
         let json = serde_json::to_string_pretty(self)
             .map_err(|error| Error::run(format!("cannot write the report as JSON: {error}")))?;
         folder.check_lock()?;
-        AtomicFile::write(folder.page(), self.to_html().as_bytes())?;
+        AtomicFile::write(folder.page(), self.to_html(shown).as_bytes())?;
+        let card = self.model_card(&shown.judged(self), &shown.data);
+        AtomicFile::write(folder.path().join(CARD_FILE), card.as_bytes())?;
         AtomicFile::write(folder.report(), (json + "\n").as_bytes())
     }
 }

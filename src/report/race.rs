@@ -68,7 +68,7 @@ impl Race {
 /// The methods of a race, the best first.
 pub(super) fn table(race: &Race) -> Markup {
     html! {
-        h2 { "The race" }
+        h3 { "The race" }
         p.soft {
             "Each method learnt from " (race.folds - 1) " of " (race.folds) " folds of the training images, "
             (counted(race.epochs, "epoch", "epochs"))
@@ -91,7 +91,7 @@ pub(super) fn contest(contest: &Contest) -> Markup {
         _ => None,
     };
     html! {
-        h2 { "Two methods" }
+        h3 { "Two methods" }
         p.soft {
             "On the " (counted(contest.images, "validation image", "validation images")) ", each alone. "
             (what) " " (INTERVALS)

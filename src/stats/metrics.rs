@@ -77,6 +77,11 @@ impl Confusion {
         self.counts().into_iter().map(share).collect()
     }
 
+    /// True class, predicted class and number of images of each pair that occurred, in order.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize, u64)> + '_ {
+        self.counts.iter().map(|(&(truth, prediction), &count)| (truth, prediction, count))
+    }
+
     /// Rows are true classes, columns predicted ones.
     pub fn matrix(&self) -> Vec<Vec<u64>> {
         let mut matrix = vec![vec![0; self.classes]; self.classes];

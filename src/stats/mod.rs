@@ -2,6 +2,7 @@
 
 pub mod confidence;
 pub mod figures;
+pub mod labels;
 pub mod metrics;
 pub mod per_class;
 pub mod ranking;

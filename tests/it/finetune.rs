@@ -11,8 +11,15 @@ use crate::model_file::header;
 /// Checks the contract of DESIGN.md on a finished run of any method.
 fn check_run(lab: &Lab, out: &str, method: &str, train: usize, at_least: f64) {
     let folder = lab.path(out);
-    let files =
-        ["checkpoint", "metrics.jsonl", "model.safetensors", "plan.yaml", "report.html", "report.json"];
+    let files = [
+        "MODEL_CARD.md",
+        "checkpoint",
+        "metrics.jsonl",
+        "model.safetensors",
+        "plan.yaml",
+        "report.html",
+        "report.json",
+    ];
     assert_eq!(names(&folder), files);
 
     let report = lab.json(&format!("{out}/report.json"));

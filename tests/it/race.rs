@@ -74,7 +74,7 @@ fn every_image_is_held_out_once_and_the_winner_is_trained_as_if_it_had_been_name
             report["notes"].as_array().unwrap().iter().any(|it| it.as_str().unwrap().contains("cannot tell"));
         assert_eq!(reason.contains("not told apart"), noted);
         let page = String::from_utf8(lab.read("run/report.html")).unwrap();
-        assert!(page.contains("<h2>The race</h2>") && page.contains("<td>race</td><td>"));
+        assert!(page.contains("<h3>The race</h3>") && page.contains("<td>race</td><td>"));
         let plan = String::from_utf8(lab.read("run/plan.yaml")).unwrap();
         assert!(plan.contains("\nmethod: race\n"), "{plan}");
         assert!(names(&lab.path("run/checkpoint")).iter().all(|name| name == "last.safetensors"));

@@ -292,7 +292,8 @@ fn links_in_a_run_folder_are_not_written_through() {
     let sets = ["train.epochs=2"];
     lab.write("mine", "mine");
     fs::create_dir_all(lab.path("run")).unwrap();
-    let files = ["model.safetensors", "metrics.jsonl", "report.json", "report.html", "plan.yaml"];
+    let files =
+        ["model.safetensors", "metrics.jsonl", "report.json", "report.html", "MODEL_CARD.md", "plan.yaml"];
     for name in files {
         symlink("../mine", lab.path(&format!("run/{name}"))).unwrap();
     }

@@ -79,7 +79,7 @@ fn the_better_of_the_two_is_what_it_is_alone() {
         assert_eq!(metrics.lines().count(), report["epochs"].as_array().unwrap().len());
         std::fs::remove_dir_all(lab.path("alone")).unwrap();
         let page = String::from_utf8(lab.read(&format!("{out}/report.html"))).unwrap();
-        assert!(page.contains("<h2>Two methods</h2>"));
+        assert!(page.contains("<h3>Two methods</h3>"));
     }
 }
 
