@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Outcome;
 use super::args::Common;
 use super::terminal::print;
-use crate::device::{self, NoCuda};
+use crate::device::{self, Installed, NoCuda};
 use crate::error::{Error, Result};
 use crate::preprocess::jpeg_simd;
 use crate::text::path_text::path_text;
@@ -171,10 +171,17 @@ fn allowed_cores() -> Option<usize> {
 }
 
 fn jpeg() -> Finding {
-    match jpeg_simd() {
-        true => Finding::new("JPEG", "decoded with SIMD"),
-        false => Finding::new("JPEG", "decoded without SIMD, which takes twice as long")
+    if jpeg_simd() {
+        return Finding::new("JPEG", "decoded with SIMD");
+    }
+    let finding = Finding::new("JPEG", "decoded without SIMD, which takes twice as long");
+    match Installed::here() {
+        Installed::FromSource => finding
             .warn("`sudo apt-get install nasm && cargo clean --release -p mozjpeg-sys`, then build again"),
+        // Who installed it cannot change that.
+        Installed::AsWheel | Installed::AsFolder => {
+            finding.and("tl was built so: where NASM was not installed")
+        }
     }
 }
 

@@ -138,7 +138,7 @@ impl fmt::Display for NoCuda {
 
 /// How this program comes to a libtorch with CUDA.
 fn with_cuda() -> &'static str {
-    match std::env::current_exe().map_or(Installed::FromSource, |program| Installed::of(&program)) {
+    match Installed::here() {
         Installed::FromSource => "`TL_CUDA=1 make setup build` installs the one with CUDA and builds with it",
         Installed::AsWheel => {
             "`pip install --force-reinstall torch==2.11.0` in this environment installs the one with CUDA"

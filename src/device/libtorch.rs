@@ -18,9 +18,9 @@ pub struct Libtorch {
     pub cuda: Option<String>,
 }
 
-/// How this program came to its machine, which decides how it comes to another libtorch.
+/// How this program came to its machine, which decides what mends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Installed {
+pub enum Installed {
     /// It was built here.
     FromSource,
     /// As a wheel: the libtorch is that of the environment's PyTorch.
@@ -30,8 +30,13 @@ pub(super) enum Installed {
 }
 
 impl Installed {
+    /// This program.
+    pub fn here() -> Self {
+        std::env::current_exe().map_or(Installed::FromSource, |program| Installed::of(&program))
+    }
+
     /// By the place of `program`, as `scripts/package/` lays things out.
-    pub(super) fn of(program: &Path) -> Self {
+    fn of(program: &Path) -> Self {
         let Some(folder) = program.parent() else { return Installed::FromSource };
         match (folder.file_name(), folder.with_file_name("lib").join("libtorch_cpu.so").exists()) {
             (Some(name), _) if name == "transferkit" => Installed::AsWheel,

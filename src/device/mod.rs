@@ -19,7 +19,7 @@ use crate::text::words::counted;
 
 pub use choice::DeviceChoice;
 pub use cuda::{CudaFacts, Driver, Gpu, NoCuda, Version, probe};
-pub use libtorch::{Libtorch, libtorch};
+pub use libtorch::{Installed, Libtorch, libtorch};
 
 /// Restarts the program with OpenMP threads that spin only briefly before they sleep, unless the
 /// user has set how they wait.
