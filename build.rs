@@ -1,17 +1,21 @@
 //! Ties the program, its tests and its benches to the libtorch that `torch-sys` was built against
 //! (it declares `links = "tch"` and gives its folder), so that they start without
 //! `LD_LIBRARY_PATH`, with or without CUDA. Also compiles, against the same headers, the parts of
-//! libtorch's interface that `tch` lacks.
+//! libtorch's interface that `tch` lacks, and packs what `tl demo` brings.
 
 #![allow(clippy::disallowed_methods, reason = "its paths are text")]
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// tl's C++ files.
 const SHIMS: &[&str] = &["src/optim/fused.cpp", "src/device/torch/shim.cpp"];
+
+/// The folders that are packed into the program for `tl demo`.
+const SHIPPED: &[&str] = &["data", "recipes"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -55,6 +59,40 @@ fn main() {
     }
 
     compile_shims(&folder);
+    if let Err(error) = pack(&Path::new(&out).join("shipped")) {
+        println!("cargo::error=cannot pack {}: {error}", SHIPPED.join(" and "));
+    }
+}
+
+/// Writes the files of [`SHIPPED`] into one: of each, its path and its bytes, both after their
+/// length as 4 bytes, little-endian. `src/commands/demo/shipped.rs` reads it.
+fn pack(target: &Path) -> io::Result<()> {
+    let mut files = Vec::new();
+    for folder in SHIPPED {
+        println!("cargo::rerun-if-changed={folder}");
+        list(Path::new(folder), &mut files)?;
+    }
+    files.sort();
+    let mut packed = Vec::new();
+    for file in files {
+        let name = file.to_str().ok_or_else(|| io::Error::other("a name is not UTF-8"))?;
+        for bytes in [name.as_bytes(), &fs::read(&file)?] {
+            packed.extend(u32::try_from(bytes.len()).map_err(io::Error::other)?.to_le_bytes());
+            packed.extend(bytes);
+        }
+    }
+    fs::write(target, packed)
+}
+
+fn list(folder: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => list(&path, into)?,
+            false => into.push(path),
+        }
+    }
+    Ok(())
 }
 
 /// Compiles [`SHIMS`] with the same settings as `torch-sys`.

@@ -3,7 +3,7 @@
 
     python3 scripts/pictures.py [badges] [speed] [terminal] [report]
 
-`terminal` and `report` run the demo's recipe with the `tl` of the environment variable TL (else
+`terminal` and `report` run recipes/quickstart.yaml with the `tl` of the environment variable TL (else
 target/release/tl) in a temporary folder; the report's page is taken by Chromium, and made smaller by Pillow.
 Without names, all of them are made. Nothing is written where a step fails.
 """

@@ -91,6 +91,7 @@ def put_readme(folder, glibc):
             f"""tl {build.package()['version']} with libtorch, for the CPU. It needs a Linux with glibc 2.{glibc} or newer and its
 libstdc++, as every system with apt or dnf has them, and nothing else.
 
+    bin/tl demo
     bin/tl finetune recipes/quickstart.yaml     # in this folder
     bin/tl --help
 

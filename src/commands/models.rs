@@ -6,7 +6,7 @@ use super::terminal::print;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, WeightEntry, architectures};
 use crate::text::suggest;
-use crate::weights::download;
+use crate::weights::installed;
 
 /// The command line.
 #[derive(clap::Args, Debug)]
@@ -97,7 +97,7 @@ fn table(entries: &[Entry]) -> String {
             ));
             continue;
         };
-        let cached = if download::cached(entry.file).is_some() { "yes" } else { "no" };
+        let cached = if installed::at_hand(entry).is_some() { "yes" } else { "no" };
         let tag = match entry.tag == architecture.default_tag() {
             true => format!("{} *", entry.tag),
             false => entry.tag.to_string(),

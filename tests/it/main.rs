@@ -5,6 +5,7 @@
 mod augment;
 mod completions;
 mod crash;
+mod demo;
 mod digits;
 mod doctor;
 mod documents;
