@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::Outcome;
 use super::args::Common;
 use super::terminal::Terminal;
-use crate::data::{Dataset, Part, has_test_part, in_yaml, parts_below, read_labelled, read_labelled_with};
+use crate::data::{
+    Dataset, Part, has_test_part, in_yaml, read_labelled, read_labelled_or_parts, read_labelled_with,
+};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::models;
@@ -14,7 +16,7 @@ use crate::preprocess::image_size;
 use crate::text::path_text::{path_text, typed};
 use crate::text::words::{counted, for_shell, shown};
 use crate::util::files;
-use crate::weights::download;
+use crate::weights::installed;
 
 /// The command line.
 #[derive(clap::Args, Debug)]
@@ -65,14 +67,16 @@ struct Found {
 
 impl Found {
     fn at(path: &Path) -> Result<Found> {
-        let parts = parts_below(path)?;
-        let folder = |part| parts.iter().flatten().find(|(it, _)| *it == part).map(|(_, path)| path.clone());
-        let train = match &parts {
-            Some(_) => folder(Part::Train).ok_or_else(|| without_train(path))?,
-            None => path.to_path_buf(),
+        let (train, images, parts) = match read_labelled_or_parts(path)? {
+            Ok(images) => (path.to_path_buf(), images, Vec::new()),
+            Err(parts) => {
+                let train = parts.iter().find(|(part, _)| *part == Part::Train);
+                let train = train.ok_or_else(|| without_train(path))?.1.clone();
+                (train.clone(), read_labelled(&train)?, parts)
+            }
         };
+        let folder = |part| parts.iter().find(|(it, _)| *it == part).map(|(_, path)| path.clone());
         let test = folder(Part::Test).or_else(|| has_test_part(path).then(|| path.to_path_buf()));
-        let images = read_labelled(&train)?;
         // Their mistakes are found now, not when the recipe is used.
         for (part, path) in [(Part::Val, folder(Part::Val)), (Part::Test, test.clone())] {
             path.map(|path| read_labelled_with(&path, &images.classes, part)).transpose()?;
@@ -131,7 +135,7 @@ fn suited(device: DeviceChoice) -> Result<(String, &'static str)> {
     let lite = models::find("efficientnet_lite0").and_then(|it| it.entry("DEFAULT"));
     Ok(match lite {
         _ if device::choose(device)?.is_cuda() => ("resnet50".into(), "a good start on a GPU"),
-        Some(entry) if download::cached(entry.file).is_some() => {
+        Some(entry) if installed::at_hand(entry).is_some() => {
             ("efficientnet_lite0".into(), "small and good, and its weights are here already")
         }
         _ => ("resnet18".into(), "small enough for a CPU"),

@@ -5,13 +5,13 @@ use std::path::Path;
 use super::list::slashed;
 use super::part::Tree;
 use super::walk::{self, Entry, LeftOut};
-use super::{Image, Named, published};
+use super::{Image, Named, Read, published};
 use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
 use crate::text::words::{counted, first_few, shown};
 
-/// The images of all class folders, by class, then by path component.
-pub(super) fn read(root: &Path) -> Result<Named> {
+/// The images of all class folders, by class, then by path component; or the parts in their place.
+pub(super) fn read(root: &Path) -> Result<Read> {
     let mut left_out = LeftOut::default();
     let entries = walk::entries(root, &mut left_out)?;
     let (folders, loose): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.is_folder);
@@ -48,8 +48,8 @@ pub(super) fn read(root: &Path) -> Result<Named> {
     }
 
     let tree = Tree::of(named.images.iter().map(|image| image.name.as_str()));
-    if let Some(message) = tree.parts_for_classes(root) {
-        return Err(Error::file(root, message));
+    if let Some((parts, refusal)) = tree.parts_for_classes(root) {
+        return Ok(Read::Parts { parts, refusal });
     }
     named.notes = left_out.notes(root);
     named.notes.extend(tree.odd_classes(root).iter().map(|note| format!("{}: {note}", path_text(root))));
@@ -69,7 +69,7 @@ pub(super) fn read(root: &Path) -> Result<Named> {
         );
         named.notes.push(format!("{}: {what}, left out: {}", path_text(root), first_few(&names(&loose))));
     }
-    Ok(named)
+    Ok(Read::Images(named))
 }
 
 fn no_class_folders(root: &Path, loose: &[Entry], left_out: &LeftOut) -> Error {

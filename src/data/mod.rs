@@ -106,6 +106,16 @@ struct Named {
     divided: Divided,
 }
 
+/// What was found at a path.
+enum Read {
+    Images(Named),
+    /// The parts of a dataset in the place of class folders, and why they are not classes.
+    Parts {
+        parts: Vec<(Part, PathBuf)>,
+        refusal: String,
+    },
+}
+
 struct Image {
     path: PathBuf,
     name: String,
@@ -126,7 +136,22 @@ struct Image {
 /// [`Error::File`] for a path that is none of these, for a folder without class folders or images,
 /// and for all faults of a CSV; [`Error::Io`] naming the file or folder that cannot be read.
 pub fn read_labelled(path: &Path) -> Result<Dataset> {
-    let mut named = read_named(path, Portion::Train, Part::Train)?;
+    to_train_on(path, read_named(path, Portion::Train, Part::Train)?)
+}
+
+/// As [`read_labelled`]; of a folder with the parts of a dataset in the place of class folders, which
+/// that refuses, these parts and their paths.
+///
+/// # Errors
+/// As [`read_labelled`].
+pub fn read_labelled_or_parts(path: &Path) -> Result<Result<Dataset, Vec<(Part, PathBuf)>>> {
+    match read_any(path, Portion::Train, Part::Train)? {
+        Read::Images(named) => to_train_on(path, named).map(Ok),
+        Read::Parts { parts, .. } => Ok(Err(parts)),
+    }
+}
+
+fn to_train_on(path: &Path, mut named: Named) -> Result<Dataset> {
     let divided = named.divided.parts.take();
     let mut rest = match &divided {
         Some((_, parts)) => set_aside(&mut named, parts),
@@ -236,22 +261,6 @@ fn index_within(path: &Path, rows: &str, named: Named, classes: &[String]) -> Re
     Ok(dataset)
 }
 
-/// The folders below `root` that are the parts of a dataset, if it holds these and not class
-/// folders: what [`read_labelled`] refuses.
-///
-/// # Errors
-/// [`Error::Io`] naming the folder that cannot be read.
-pub fn parts_below(root: &Path) -> Result<Option<Vec<(Part, PathBuf)>>> {
-    if !root.is_dir() || published::find(root)?.is_some() {
-        return Ok(None);
-    }
-    let images = walk::images(root, &mut walk::LeftOut::default())?;
-    let names: Vec<String> =
-        images.iter().map(|path| list::slashed(path.strip_prefix(root).unwrap_or(path))).collect();
-    let parts = part::Tree::of(names.iter().map(String::as_str)).parts();
-    Ok(parts.map(|parts| parts.into_iter().map(|(part, name)| (part, root.join(name))).collect()))
-}
-
 /// Whether `path` is the folder of a published data set and contains some of its test part.
 pub fn has_test_part(path: &Path) -> bool {
     let set = path.is_dir().then(|| published::find(path));
@@ -259,21 +268,28 @@ pub fn has_test_part(path: &Path) -> bool {
 }
 
 fn read_named(path: &Path, portion: Portion, part: Part) -> Result<Named> {
+    match read_any(path, portion, part)? {
+        Read::Images(named) => Ok(named),
+        Read::Parts { refusal, .. } => Err(Error::file(path, refusal)),
+    }
+}
+
+fn read_any(path: &Path, portion: Portion, part: Part) -> Result<Read> {
     let metadata = std::fs::metadata(path).map_err(Error::io("read the images in", path))?;
     let is_csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
     if metadata.is_dir() {
         match published::find(path)? {
-            Some(set) => set.read(portion),
+            Some(set) => set.read(portion).map(Read::Images),
             None => folder::read(path),
         }
     } else if is_csv && metadata.is_file() {
         let named = table::read(path)?;
         match named.divided.contradiction(part) {
             Some(message) => Err(Error::file(path, message)),
-            None => Ok(named),
+            None => Ok(Read::Images(named)),
         }
     } else if let Some(file) = published::open_file(path)? {
-        published::labelled(&file)
+        published::labelled(&file).map(Read::Images)
     } else {
         Err(Error::file(path, "expected a folder with one sub-folder per class, or a .csv of path,label"))
     }

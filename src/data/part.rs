@@ -2,7 +2,7 @@
 //! classes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use unicode_normalization::UnicodeNormalization;
@@ -205,10 +205,13 @@ impl Tree {
         self.folders.keys().filter(|name| other.folders.contains_key(*name)).count()
     }
 
-    /// Why `root` is not a folder of class folders, if so: parts of a dataset are in the place of
-    /// classes.
-    pub(super) fn parts_for_classes(&self, root: &Path) -> Option<String> {
-        self.find("", DEEPEST, true).map(|found| found.message(root))
+    /// The parts of a dataset, if these are below `root` in the place of classes: each with its path,
+    /// and why they are no classes.
+    pub(super) fn parts_for_classes(&self, root: &Path) -> Option<(Vec<(Part, PathBuf)>, String)> {
+        let found = self.find("", DEEPEST, true)?;
+        let (parts, _) = found.divided();
+        let parts = parts.into_iter().map(|(part, member)| (part, root.join(&member.name)));
+        Some((parts.collect(), found.message(root)))
     }
 
     /// A warning where every class is called as a part is, and holds images alone.
@@ -222,13 +225,6 @@ impl Tree {
                 first_few(&self.folders.keys().collect::<Vec<_>>())
             )
         })
-    }
-
-    /// The folders that are parts, if these are in the place of classes: part, and path from the root.
-    pub(super) fn parts(&self) -> Option<Vec<(Part, String)>> {
-        let found = self.find("", DEEPEST, true)?;
-        let (parts, _) = found.divided();
-        Some(parts.into_iter().map(|(part, member)| (part, member.name.clone())).collect())
     }
 
     fn find(&self, at: &str, depth: usize, alone: bool) -> Option<Found> {
