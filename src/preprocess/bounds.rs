@@ -292,6 +292,53 @@ fn extensions_of_a_gif_take_no_longer_than_their_bytes() {
     }
 }
 
+/// Numbers of so many bits, the lowest bit first.
+fn bits(fields: &[(u32, u32)], into: &mut Vec<bool>) {
+    for &(number, count) in fields {
+        into.extend((0..count).map(|bit| number >> bit & 1 == 1));
+    }
+}
+
+/// A black lossless WebP of 4x4 pixels with so many groups of codes, of which the last is used. Its
+/// codes have words of one length: 2048 of green's, and 256 of each other colour's.
+fn webp_of_groups(groups: u32) -> Vec<u8> {
+    let mut stream = Vec::new();
+    bits(&[(0x2F, 8), (3, 14), (3, 14), (0, 4)], &mut stream);
+    // No transform, a cache of 2^11 colours, groups for blocks of four pixels: an image of one pixel,
+    // whose red and green are the number of its group.
+    bits(&[(0, 1), (1, 1), (11, 4), (1, 1), (0, 3), (0, 1)], &mut stream);
+    for color in [(groups - 1) & 255, (groups - 1) >> 8, 0, 0, 0] {
+        bits(&[(0b101, 3), (color, 8)], &mut stream);
+    }
+    // Lengths of the words for the lengths, of which the last has no bits.
+    let of_length =
+        |place: u32| [vec![(0, 1), (place - 3, 4)], vec![(0, 3); place as usize], vec![(1, 3)]].concat();
+    let mut group = Vec::new();
+    bits(&of_length(14), &mut group);
+    bits(&[(1, 1), (5, 3), (2046, 12)], &mut group);
+    for _ in 0..3 {
+        bits(&of_length(11), &mut group);
+        bits(&[(0, 1)], &mut group);
+    }
+    bits(&[(0b0001, 4)], &mut group);
+    stream.extend(group.repeat(groups as usize));
+    stream.resize((stream.len() + 16 * (11 + 3 * 8)).next_multiple_of(16), false);
+    let byte = |bits: &[bool]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit));
+    let data: Vec<u8> = stream.chunks(8).map(byte).collect();
+    let length = data.len() as u32;
+    [b"RIFF", &(length + 12).to_le_bytes()[..], b"WEBPVP8L", &length.to_le_bytes(), &data].concat()
+}
+
+#[test]
+fn tables_of_a_lossless_webp_are_bounded_by_its_size() {
+    // All groups took 3.9 GB.
+    refusal(&webp_of_groups(65_536), "the WebP takes more than");
+    refusal(&webp_of_groups(2600), "bytes of tables to read");
+    assert_eq!(read(&webp_of_groups(1500)).unwrap().data, [0; 48]);
+    let image = read(&fixture("groups.webp")).unwrap();
+    assert!(image == read(&fixture("groups.webp.png")).unwrap());
+}
+
 #[test]
 fn the_other_formats_take_no_longer_than_their_bytes() {
     let webp = fixture("exif1.webp");

@@ -547,6 +547,18 @@ def near(rng):
     yield "near-ycbcr.jp2.png", encode(decoded(data), "PNG")
 
 
+def grouped(rng):
+    """A lossless WebP of parts so different that each has its codes, and as PNG its pixels."""
+    image = np.array(rgb(rng, 110, 80))
+    few = rng.integers(0, 256, (6, 3)).astype(np.uint8)[rng.integers(0, 6, (80, 110))]
+    few[:40] = np.repeat(few[:40, ::5], 5, axis=1)[:, :110]
+    image[:, 60:] = few[:, 60:]
+    image[40:60, :30] = rng.integers(0, 256, (20, 30, 3))
+    data = encode(Image.fromarray(image), "WEBP", lossless=True, quality=100, method=4)
+    yield "groups.webp", data
+    yield "groups.webp.png", encode(decoded(data), "PNG")
+
+
 # ---------------------------------------------------------------- larger ones
 
 
@@ -682,7 +694,7 @@ def main(out_dir, count=0, photos=None):
             tensor = transform(image)
             floats.append([name, number, f"{zlib.crc32(tensor.numpy().tobytes()):08x}"])
     if not count:
-        for name, data in near(rng):
+        for name, data in (*near(rng), *grouped(rng)):
             (out / name).write_bytes(data)
     tables = {
         "expected.csv": expected, "crops.csv": crops, "views.csv": views, "fits.csv": fitted,

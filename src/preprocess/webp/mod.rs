@@ -3,6 +3,9 @@
 //! The container is walked here, and the decoder gets the one chunk that holds the colours: alpha
 //! is not needed, and neither is blending, because nothing lies under a first frame.
 
+mod lossless;
+mod prefix;
+
 use std::io::Cursor;
 
 use image_webp::WebPDecoder;
@@ -106,6 +109,9 @@ impl Frame<'_> {
         let mut decoder = WebPDecoder::new(Cursor::new(file)).map_err(damaged)?;
         let (width, height) = decoder.dimensions();
         limits.check(width, height)?;
+        if self.image.name == b"VP8L" {
+            lossless::check_tables(self.image.data)?;
+        }
         let channels = if decoder.has_alpha() { 4 } else { 3 };
         let mut samples = buffer(width, height, channels)?;
         decoder.read_image(&mut samples).map_err(damaged)?;
