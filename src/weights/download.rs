@@ -83,6 +83,8 @@ struct Patience {
     connect: Duration,
     /// For the next byte.
     stall: Duration,
+    /// Bytes that have to come within that time, on average.
+    least: u64,
     /// Tries in a row without progress.
     tries: u32,
     /// Wait after the first of them; doubled after each.
@@ -94,6 +96,8 @@ impl Default for Patience {
         Self {
             connect: Duration::from_secs(20),
             stall: Duration::from_secs(60),
+            // 1 KiB a second: a telephone's modem was faster, and 100 MB take a day.
+            least: 60 << 10,
             tries: 5,
             pause: Duration::from_millis(500),
         }
@@ -252,7 +256,14 @@ impl Source {
                 _ => self.patience.tries,
             };
             if failures >= tries {
-                return Err(job.unreachable(&fault.reason));
+                return Err(job.unreachable(&match partial.len() {
+                    0 => fault.reason,
+                    len => format!(
+                        "{}; the {} that came are kept, and the next run goes on from there",
+                        fault.reason,
+                        indicatif::DecimalBytes(len)
+                    ),
+                }));
             }
             let pause = self.patience.pause * 2u32.pow(failures.min(16) - 1);
             let at = match partial.len() {

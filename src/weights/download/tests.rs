@@ -17,12 +17,14 @@ struct Answer {
     body: Vec<u8>,
     /// Whether the connection then stays open and silent instead of closing.
     stall: bool,
+    /// Bytes of the body to send at once, and the pause after them; all if absent.
+    drip: Option<(usize, Duration)>,
 }
 
 impl Answer {
     fn new(status: &'static str, body: &[u8]) -> Self {
         let headers = vec![format!("Content-Length: {}", body.len())];
-        Self { status, headers, body: body.to_vec(), stall: false }
+        Self { status, headers, body: body.to_vec(), stall: false, drip: None }
     }
 
     /// The whole file, or the requested part.
@@ -54,8 +56,12 @@ impl Answer {
     fn send(self, stream: &mut TcpStream) -> io::Result<()> {
         let headers: String = self.headers.iter().map(|header| format!("{header}\r\n")).collect();
         write!(stream, "HTTP/1.1 {}\r\n{headers}Connection: close\r\n\r\n", self.status)?;
-        stream.write_all(&self.body)?;
-        stream.flush()?;
+        let (at_once, pause) = self.drip.unwrap_or((usize::MAX, Duration::ZERO));
+        for part in self.body.chunks(at_once) {
+            stream.write_all(part)?;
+            stream.flush()?;
+            thread::sleep(pause);
+        }
         if self.stall {
             thread::sleep(Duration::from_secs(2));
         }
@@ -409,6 +415,30 @@ fn a_silent_server_is_given_up_on() {
     let path = source(&server.base, &cache).fetch(&name, &seen).unwrap();
     assert_eq!(fs::read(path).unwrap(), content);
     assert!(seen.notices.borrow()[0].contains("sent nothing for 0.3 s"), "{:?}", seen.notices.borrow());
+}
+
+#[test]
+fn a_server_that_drips_is_given_up_on_and_gone_on_with() {
+    let (content, name) = file(100_000);
+    let served = content.clone();
+    let server = Server::start(move |n, range| match n {
+        0..2 => Answer { drip: Some((1, Duration::from_millis(5))), ..Answer::file(&served, range) },
+        // Slow, and fast enough.
+        _ => Answer { drip: Some((5000, Duration::from_millis(10))), ..Answer::file(&served, range) },
+    });
+    let cache = TempDir::new().unwrap();
+    let mut source = source(&server.base, &cache);
+    (source.patience.tries, source.patience.least) = (2, 1000);
+    let seen = Recorder::default();
+    let message = source.fetch(&name, &seen).unwrap_err().to_string();
+    let part = fs::metadata(source.cache.join(format!("{name}.partial"))).unwrap().len();
+    assert!(message.contains("(TL_WEIGHTS_URL) sent only ") && message.contains(" bytes in 0."), "{message}");
+    let kept = format!("; the {part} B that came are kept, and the next run goes on from there");
+    assert!(message.contains(&kept), "{message}");
+    assert!(seen.notices.borrow()[0].contains("trying again"), "{:?}", seen.notices.borrow());
+    let path = source.fetch(&name, &Silent).unwrap();
+    assert_eq!(fs::read(path).unwrap(), content);
+    assert_eq!(server.ranges()[2], Some(part));
 }
 
 #[test]

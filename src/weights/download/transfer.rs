@@ -7,7 +7,7 @@
 use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy, http};
@@ -152,9 +152,9 @@ pub(super) fn agent(base: &str, patience: &Patience) -> Agent {
 /// Starts `GET url` from byte `from` on.
 pub(super) fn start(agent: &Agent, url: &str, from: u64, patience: &Patience, way: &Way) -> Receiver<Event> {
     let (sender, receiver) = sync_channel(QUEUE);
-    let (agent, url, stall, way) = (agent.clone(), url.to_string(), patience.stall, way.clone());
+    let (agent, url, patience, way) = (agent.clone(), url.to_string(), patience.clone(), way.clone());
     thread::spawn(move || {
-        if let Err(fault) = exchange(&agent, &url, from, stall, &way, &sender) {
+        if let Err(fault) = exchange(&agent, &url, from, &patience, &way, &sender) {
             // The receiver is gone: nobody to tell.
             let _ = sender.send(Event::Fault(fault));
         }
@@ -166,7 +166,7 @@ fn exchange(
     agent: &Agent,
     url: &str,
     from: u64,
-    stall: Duration,
+    patience: &Patience,
     way: &Way,
     events: &SyncSender<Event>,
 ) -> Result<(), Fault> {
@@ -174,7 +174,7 @@ fn exchange(
     if from > 0 {
         request = request.header("Range", format!("bytes={from}-"));
     }
-    let response = request.call().map_err(|error| explain(error, stall, way))?;
+    let response = request.call().map_err(|error| explain(error, patience.stall, way))?;
     let head = match response.status().as_u16() {
         200 | 206 => read_head(&response)?,
         416 => {
@@ -187,18 +187,47 @@ fn exchange(
         return Ok(());
     }
     let mut body = response.into_body().into_reader();
+    let mut pace = Pace::default();
     loop {
         let mut chunk = vec![0; CHUNK];
+        let start = Instant::now();
         let read = match body.read(&mut chunk) {
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(explain(error.into(), stall, way)),
+            Err(error) => return Err(explain(error.into(), patience.stall, way)),
         };
+        pace.check(start.elapsed(), read, patience)
+            .map_err(|reason| Fault::new(FaultKind::Transient, format!("{} {reason}", way.through())))?;
         chunk.truncate(read);
         let event = if read == 0 { Event::End } else { Event::Bytes(chunk) };
         if events.send(event).is_err() || read == 0 {
             return Ok(());
         }
+    }
+}
+
+/// How fast a server sends: one that drips is never silent.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Time spent waiting for it, not for the disk.
+    waited: Duration,
+    /// Bytes that came in that time.
+    came: u64,
+}
+
+impl Pace {
+    /// Counts a read. An end of the stream (`read` is 0) is never too slow.
+    fn check(&mut self, took: Duration, read: usize, patience: &Patience) -> Result<(), String> {
+        self.waited += took;
+        self.came += read as u64;
+        if self.waited < patience.stall {
+            return Ok(());
+        }
+        let Pace { waited, came } = std::mem::take(self);
+        if came < patience.least && read > 0 {
+            return Err(format!("sent only {came} bytes in {:.1} s", waited.as_secs_f32()));
+        }
+        Ok(())
     }
 }
 
@@ -330,6 +359,27 @@ mod tests {
         assert_eq!(parse_content_range("bytes */10"), None);
         assert_eq!(parse_content_range("bytes 99999999999999999999-1/2"), None);
         assert_eq!(parse_content_range(""), None);
+    }
+
+    #[test]
+    fn a_server_has_to_send_a_kilobyte_a_second() {
+        let (patience, second) = (Patience::default(), Duration::from_secs(1));
+        let mut pace = Pace::default();
+        // Two minutes of the least, then of a byte less.
+        for _ in 0..120 {
+            pace.check(second, 1024, &patience).unwrap();
+        }
+        for _ in 0..59 {
+            pace.check(second, 1024, &patience).unwrap();
+        }
+        let reason = pace.check(second, 1023, &patience).unwrap_err();
+        assert_eq!(reason, "sent only 61439 bytes in 60.0 s");
+        // Much at once, then nothing for a while; and the end of a file.
+        for _ in 0..100 {
+            pace.check(Duration::ZERO, 1 << 17, &patience).unwrap();
+            pace.check(59 * second, 1, &patience).unwrap();
+        }
+        Pace::default().check(90 * second, 0, &patience).unwrap();
     }
 
     #[test]
