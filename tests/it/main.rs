@@ -26,6 +26,7 @@ mod little;
 mod model_file;
 mod models;
 mod odd;
+mod page;
 mod partial;
 mod precision;
 mod predict;
