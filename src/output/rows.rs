@@ -99,9 +99,9 @@ impl Writing {
         self.note(format, failures.as_deref_mut(), done.clone(), true)?;
         let files = settle(format, &mut failures)?;
         format.finish(self.rows, &mut places)?;
-        settle(format, &mut failures)?;
+        let whole = settle(format, &mut failures)?;
         sync(format, &failures)?;
-        self.partial.complete(done.progress(self.rows, self.failed, files), places)
+        self.partial.complete(done.progress(self.rows, self.failed, files), places, &whole)
     }
 }
 

@@ -72,7 +72,9 @@ impl RowFile for SafetensorsWriter {
     fn settle(&mut self, files: &mut Extents) -> Result<()> {
         [&mut self.paths, &mut self.labels, &mut self.numbers]
             .into_iter()
-            .try_for_each(|part| part.settle(files))
+            .try_for_each(|part| part.settle(files))?;
+        // It is made at the end.
+        if self.whole.length() > 0 { self.whole.settle(files) } else { Ok(()) }
     }
 
     fn sync(&self) -> Result<()> {

@@ -288,6 +288,25 @@ fn failures_are_listed_and_a_stale_list_goes() {
     assert_eq!(names(folder.path()), ["x.csv"]);
 }
 
+/// More than fits into a buffer, and what does.
+#[test]
+fn a_complete_output_is_known_in_every_format() {
+    for (ending, dim) in
+        ["npy", "parquet", "safetensors", "csv"].into_iter().flat_map(|it| [(it, 3), (it, 3000)])
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(format!("x.{ending}"));
+        let mut writer = create(&path, dim).unwrap();
+        for row in 0..100 {
+            writer.write_row(NAMES[row % 6].0, "", &vec![row as f32 / 7.; dim]).unwrap();
+        }
+        writer.write_failure("c", "d").unwrap();
+        writer.finish(done(101)).unwrap();
+        let begun = begin(&path, true).map(drop).unwrap_err().to_string();
+        assert_eq!(begun, "it is complete", "{ending} of {dim}");
+    }
+}
+
 #[test]
 fn an_unfinished_output_leaves_the_old_one() {
     for ending in ["npy", "parquet", "safetensors", "csv"] {

@@ -217,9 +217,25 @@ impl Partial {
         }
     }
 
-    /// Puts the files in place; they are already synced.
-    pub(super) fn complete(mut self, progress: OutputProgress, mut places: Places) -> Result<OutputProgress> {
+    /// Puts the files in place; they are already synced, and `whole` says how long they are.
+    pub(super) fn complete(
+        mut self,
+        progress: OutputProgress,
+        mut places: Places,
+        whole: &Extents,
+    ) -> Result<OutputProgress> {
         places.read_digests(&self.folder).map_err(Error::io("read back", &self.path))?;
+        for put in &places.put {
+            let written = whole.get(&put.name).map_or(0, |extent| extent.length);
+            if put.bytes != written {
+                let message = format!(
+                    "has {} bytes on the disk where {written} were written: something else has changed it; run it \
+                     again",
+                    put.bytes
+                );
+                return Err(Error::file(&self.path, message));
+            }
+        }
         self.commit(OutputProgress { places: Some(places.clone()), ..progress }, true)?;
         place(&self.path, &self.target, &self.folder, &self.job, &self.progress, &places)?;
         Ok(self.progress.clone())
