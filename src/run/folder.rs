@@ -398,9 +398,7 @@ impl RunFolder {
     }
 
     fn has_stopped_early(&self) -> bool {
-        let report = fs::read_to_string(self.report()).unwrap_or_default();
-        let report: serde_json::Value = serde_json::from_str(&report).unwrap_or_default();
-        report.get("stopped_early").is_some()
+        trust::Reported::read(&self.report()).is_ok_and(|report| report.stopped_early.is_some())
     }
 
     /// The command that trains this finished run's model further, with the plan's recipe.

@@ -5,6 +5,18 @@
 //! counts what it does (bytes unpacked, entries visited) against an allowance that the file's size
 //! determines, far above what any real file needs.
 
+use std::io::{self, Read};
+
+/// The bytes of a file, unless there are more than `most`: a sparse one of a terabyte takes no room.
+///
+/// # Errors
+/// Those of the file.
+pub fn bytes_up_to(file: impl Read, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= most))
+}
+
 /// An allowance of units of work, and what is left of it.
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -46,6 +58,13 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_than_a_limit_is_read() {
+        assert_eq!(bytes_up_to(&b"12345"[..], 5).unwrap().as_deref(), Some(&b"12345"[..]));
+        assert_eq!(bytes_up_to(&b"12345"[..], 4).unwrap(), None);
+        assert_eq!(bytes_up_to(io::repeat(0), 1 << 20).unwrap(), None);
+    }
 
     #[test]
     fn a_budget_is_spent_to_the_last_unit() {

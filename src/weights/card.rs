@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::checkpoint::MAX_HEADER;
 use crate::error::{Error, Result};
 use crate::preprocess::{Decode, Preprocessing};
 use crate::util::json::sorted;
@@ -20,8 +21,8 @@ use crate::util::json::sorted;
 pub const FORMAT: u32 = 1;
 /// The metadata key.
 pub(super) const KEY: &str = "tl";
-/// A longer safetensors header is refused, as by the format's own library.
-const MAX_HEADER: u64 = 100_000_000;
+/// Bytes of a card. Twenty thousand classes take 1 MB; a hostile one takes ninety times its text.
+const MAX_CARD: usize = 4 << 20;
 
 /// Metadata of a model file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +85,7 @@ pub fn read_card(path: &Path) -> Result<Option<Card>> {
     }
     let length = u64::from_le_bytes(length);
     let available = file.metadata().map_err(Error::io("read", path))?.len().saturating_sub(8);
-    if length > available.min(MAX_HEADER) {
+    if length > available.min(MAX_HEADER as u64) {
         return Ok(None);
     }
     let mut header = vec![0; length as usize];
@@ -112,6 +113,11 @@ fn parse_card(path: &Path, text: &str) -> Result<Card> {
     #[derive(Deserialize)]
     struct Version {
         format: u32,
+    }
+    if text.len() > MAX_CARD {
+        let message =
+            format!("its `tl` metadata has more than {} MiB: it is damaged or hostile", MAX_CARD >> 20);
+        return Err(Error::file(path, message));
     }
     let version: Version = serde_json::from_str(text)
         .map_err(|error| Error::file(path, format!("its `tl` metadata cannot be read: {error}")))?;
@@ -142,5 +148,38 @@ fn parse_card(path: &Path, text: &str) -> Result<Card> {
     match mistake {
         Some(mistake) => Err(Error::file(path, format!("its `tl` metadata is wrong: {mistake}"))),
         None => Ok(card),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_card_is_not_read_without_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let refusal = |recipe: &str| {
+            let card = format!("{{\"format\":1,\"architecture\":\"resnet18\",\"recipe\":{recipe}}}");
+            let header = serde_json::json!({ "__metadata__": { KEY: card } }).to_string();
+            let length = (header.len() as u64).to_le_bytes();
+            std::fs::write(&path, [&length[..], header.as_bytes()].concat()).unwrap();
+            let message = read_card(&path).unwrap_err().to_string();
+            message.replace(&folder.path().display().to_string(), "run")
+        };
+        let start = Instant::now();
+        let objects = |count: usize| format!("[{}0]", "{\"\":0},".repeat(count));
+        insta::assert_snapshot!(refusal(&objects(700_000)), @"run/model.safetensors: its `tl` metadata has more than 4 MiB: it is damaged or hostile");
+        // As many as are read, some 250 MB.
+        insta::assert_snapshot!(refusal(&objects(500_000)), @"run/model.safetensors: its `tl` metadata cannot be read: missing field `classes` at line 1 column 3500051");
+        let lists = ["[".repeat(2_000_000), "]".repeat(2_000_000)].concat();
+        insta::assert_snapshot!(refusal(&lists), @"run/model.safetensors: its `tl` metadata cannot be read: recursion limit exceeded at line 1 column 174");
+        assert!(start.elapsed() < Duration::from_secs(5));
+        // A header that is longer than any model's is left to the reader of weights, which says so.
+        std::fs::write(&path, (17u64 << 20).to_le_bytes()).unwrap();
+        std::fs::File::options().append(true).open(&path).unwrap().set_len(20 << 20).unwrap();
+        assert_eq!(read_card(&path).unwrap(), None);
     }
 }

@@ -5,7 +5,7 @@
 //! if the bytes that it vouches for are there, whatever a crash, a power cut or a damaged disk has
 //! made of the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -21,6 +21,9 @@ use crate::util::files::{self, OwnFile};
 
 /// A longer journal is restarted with its last line.
 pub(super) const LONGEST_JOURNAL: usize = 1 << 20;
+
+/// What comes later in a journal is not read. Between two syncs it grows by 100 KB or so.
+const LARGEST_JOURNAL: u64 = 8 * LONGEST_JOURNAL as u64;
 
 pub(super) const JOURNAL: &str = "journal.jsonl";
 const NEW_JOURNAL: &str = "journal.new";
@@ -68,7 +71,7 @@ impl Done {
 }
 
 /// A file's beginning, and its checksum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(in crate::output) struct Extent {
     /// Its length in bytes.
     pub length: u64,
@@ -123,7 +126,7 @@ pub(super) fn read_journal(
     let mut text = Vec::new();
     match files::open_own_to_read(&folder.join(JOURNAL)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::Nothing),
-        file => file?.read_to_end(&mut text)?,
+        file => file?.take(LARGEST_JOURNAL).read_to_end(&mut text)?,
     };
     let text = String::from_utf8_lossy(&text);
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -152,7 +155,7 @@ pub(super) fn read_journal(
     Ok(Kept::Rows { job, progress: Box::new(progress), lost })
 }
 
-type Found<'a> = Vec<(&'a str, Extent)>;
+type Found<'a> = HashSet<(&'a str, Extent)>;
 
 /// The extents among those of `lines` that the files in `folder` have. Each file is read once.
 fn checksums<'a>(folder: &Path, lines: &'a [OutputProgress]) -> io::Result<Found<'a>> {
@@ -160,7 +163,7 @@ fn checksums<'a>(folder: &Path, lines: &'a [OutputProgress]) -> io::Result<Found
     for (name, extent) in lines.iter().flat_map(|line| &line.files) {
         wanted.entry(name).or_default().push(*extent);
     }
-    let mut found = Vec::new();
+    let mut found = Found::new();
     for (name, mut extents) in wanted {
         extents.sort_by_key(|extent| extent.length);
         extents.dedup();
@@ -265,6 +268,8 @@ pub(super) fn is_file(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn kept(folder: &Path) -> (u64, Option<String>) {
@@ -331,6 +336,42 @@ mod tests {
         let old = "{\"job\":[[\"command\",\"test\"]],\"boot\":\"\"}\n{\"images\":9}\n";
         fs::write(&journal, old).unwrap();
         assert!(matches!(read_journal(folder.path(), true, |_| false).unwrap(), Kept::Unchecked));
+    }
+
+    #[test]
+    fn a_journal_is_not_read_without_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = three(folder.path());
+        let journal = folder.path().join(JOURNAL);
+        // Many lengths of a file, and as many that it does not have.
+        const LINES: usize = 25_000;
+        fs::write(folder.path().join("rows.csv"), [b'x'; LINES]).unwrap();
+        let mut hasher = crc32fast::Hasher::new();
+        let (mut there, mut not_there) = (String::new(), String::new());
+        for length in 1..=LINES as u64 {
+            hasher.update(b"x");
+            let progress = |images: u64, crc32: u32| {
+                let files = Extents::from([("rows.csv".into(), Extent { length, head: 0, crc32 })]);
+                line(&OutputProgress { images, files, ..OutputProgress::default() })
+            };
+            there += &progress(length, hasher.clone().finalize());
+            not_there += &progress(length + LINES as u64, 0);
+        }
+        let head = first.lines().next().unwrap();
+        let start = Instant::now();
+        let text = [head, "\n", &there, &not_there].concat();
+        assert!(text.len() < LARGEST_JOURNAL as usize, "{} bytes", text.len());
+        fs::write(&journal, text).unwrap();
+        let (images, lost) = kept(folder.path());
+        assert!(images == LINES as u64 && lost.is_some(), "{images} images");
+        // What is behind the limit does not count, nor does it take room.
+        fs::write(&journal, [head, "\n"].concat()).unwrap();
+        let mut file = fs::File::options().append(true).open(&journal).unwrap();
+        file.set_len(LARGEST_JOURNAL).unwrap();
+        file.write_all(format!("\n{there}").as_bytes()).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert_eq!(kept(folder.path()), (0, None));
+        assert!(start.elapsed() < Duration::from_secs(5));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::output::features::{ERRORS_ENDING, INDEX_ENDING};
 use crate::output::{JobIdentity, sibling};
 use crate::text::path_text::path_text;
 use crate::util::atomic::{AtomicFile, hidden, resolve};
+use crate::util::budget::bytes_up_to;
 use crate::util::files;
 
 /// Final actions on the files. Places are endings that are added to the output's path.
@@ -78,6 +79,9 @@ fn at(path: &Path, ending: &str) -> PathBuf {
     sibling(path, ending)
 }
 
+/// The record of a finished run has some hundred bytes.
+const LARGEST_RECORD: u64 = 1 << 20;
+
 /// A finished run, stored as `.FILE.job` beside the output.
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -94,7 +98,8 @@ pub(super) fn finished(path: &Path, target: &Path, job: &JobIdentity) -> Result<
     };
     // Whoever can write the output itself may say what it is.
     let record = if files::has_owner_of(&file, target) { files::open_to_read(&file).ok() } else { None };
-    let record = record.and_then(|file| serde_json::from_reader::<_, serde_json::Value>(file).ok());
+    let record = record.and_then(|file| bytes_up_to(file, LARGEST_RECORD).ok().flatten());
+    let record = record.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
     let Some(record) = record else { return refuse("`--resume` cannot tell what wrote it") };
     let Ok(Record { job: was, progress }) = serde_json::from_value(record) else {
         return refuse("an earlier version of tl wrote it, without a digest to know it by");

@@ -110,6 +110,10 @@ fn a_complete_output_is_known_by_its_bytes() {
         format!("{{\"job\":{},\"progress\":{{}},\"bytes\":140}}", serde_json::to_string(&job()).unwrap());
     fs::write(&record, old).unwrap();
     assert!(refusal(&path).contains("an earlier version of tl wrote it, without a digest"));
+    for hostile in [format!("{}{text}", " ".repeat(1 << 20)), "[".repeat(1 << 19)] {
+        fs::write(&record, hostile).unwrap();
+        assert!(refusal(&path).contains("cannot tell what wrote it"));
+    }
     fs::write(&record, text).unwrap();
     // Who wrote the record must be who wrote the output.
     if lchown(&record, Some(ANOTHER), None).is_err() {

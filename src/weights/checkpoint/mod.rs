@@ -33,6 +33,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use container::Container;
 
+pub(super) use self::safetensors::MAX_HEADER;
 pub use tensor::{Dtype, RawTensor};
 
 /// Larger files are refused unread. The largest torchvision file is 2.6 GB; with an optimizer's

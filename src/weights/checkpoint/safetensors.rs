@@ -16,7 +16,7 @@ use super::{Checkpoint, Parsed, cut_short, damaged, quoted, slice_at, state_dict
 
 const LENGTH: usize = 8;
 /// The format allows 100 MB, which take 1.5 GB once parsed. A large model's header has 0.2 MB.
-const MAX_HEADER: usize = 16 << 20;
+pub(in crate::weights) const MAX_HEADER: usize = 16 << 20;
 /// A large model has 2,000.
 const MAX_TENSORS: usize = 100_000;
 const METADATA: &str = "__metadata__";
@@ -78,11 +78,15 @@ fn dtype(kind: Kind) -> Option<Dtype> {
 fn refusal(bytes: &[u8], header: usize, error: &::safetensors::SafeTensorError) -> String {
     use ::safetensors::SafeTensorError as E;
     let present = bytes.len().saturating_sub(LENGTH + header);
-    let expected =
-        serde_json::from_slice::<BTreeMap<String, serde_json::Value>>(&bytes[LENGTH..LENGTH + header])
-            .ok()
-            .and_then(|header| header.values().filter_map(|entry| entry["data_offsets"][1].as_u64()).max())
-            .and_then(|end| usize::try_from(end).ok());
+    // Of metadata there are none.
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        #[serde(default)]
+        data_offsets: [usize; 2],
+    }
+    let expected = serde_json::from_slice::<BTreeMap<String, Entry>>(&bytes[LENGTH..LENGTH + header])
+        .ok()
+        .and_then(|header| header.values().map(|entry| entry.data_offsets[1]).max());
     match error {
         E::MetadataIncompleteBuffer if expected.is_some_and(|expected| present < expected) => cut_short(
             format!("its tensors need {} bytes and {present} are there", expected.unwrap_or_default()),
