@@ -1,7 +1,7 @@
 //! `race`: each method learns from all folds of the training images but one, and is measured on
 //! that one.
 
-use std::fs;
+use std::fs::File;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use crate::strategy::comparison::MethodAnswers;
 use crate::text::words::are;
 use crate::trainer;
 use crate::util::atomic::AtomicFile;
+use crate::util::budget::bytes_up_to;
 use crate::util::random::seed_of;
 
 /// Result of a race.
@@ -93,6 +94,29 @@ struct FoldRun {
     fingerprint: String,
 }
 
+/// Bytes of `race.jsonl`; a million images take a tenth.
+const LARGEST: u64 = 512 << 20;
+
+/// What comes before the checksum at the end of a line.
+const CHECKSUM: &str = ",\"crc32\":\"";
+
+impl FoldRun {
+    /// A line of `race.jsonl`, which ends with the checksum of what comes before it: a resumed race
+    /// goes on from it.
+    fn line(&self) -> serde_json::Result<String> {
+        let text = serde_json::to_string(self)?;
+        let text = text.strip_suffix('}').unwrap_or(&text);
+        Ok(format!("{text}{CHECKSUM}{:08x}\"}}\n", crc32fast::hash(text.as_bytes())))
+    }
+
+    /// Reads a whole line.
+    fn read(line: &str) -> Option<FoldRun> {
+        let (text, checksum) = line.strip_suffix("\"}")?.rsplit_once(CHECKSUM)?;
+        let whole = u32::from_str_radix(checksum, 16).ok()? == crc32fast::hash(text.as_bytes());
+        whole.then(|| serde_json::from_str(line).ok())?
+    }
+}
+
 /// A race in progress.
 struct FoldRuns<'a> {
     context: &'a Context<'a>,
@@ -110,11 +134,15 @@ impl FoldRuns<'_> {
         if !path.exists() {
             return Ok(());
         }
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        for line in text.lines() {
-            let fold_run: FoldRun = serde_json::from_str(line).map_err(|error| {
-                let message =
-                    format!("is not what a race has written ({error}); `--overwrite` starts afresh");
+        let text = File::open(&path).and_then(|file| bytes_up_to(file, LARGEST));
+        let text = text.map_err(Error::io("read", &path))?;
+        let text = text.ok_or_else(|| Error::file(&path, "has more than 512 MiB, which no race has"))?;
+        for (number, line) in String::from_utf8_lossy(&text).lines().enumerate() {
+            let fold_run = FoldRun::read(line).ok_or_else(|| {
+                let message = format!(
+                    "line {}: is damaged, or is not what a race has written; `--overwrite` starts afresh",
+                    number + 1
+                );
                 Error::file(&path, message)
             })?;
             let whole = fold_run.right.len() == fold_run.images.len();
@@ -187,10 +215,10 @@ impl FoldRuns<'_> {
         ));
         let (images, fingerprint) = (self.held_out(fold), self.fingerprint.clone());
         self.rows.push(FoldRun { method, fold: fold + 1, images, right, diverged, seconds, fingerprint });
-        let lines = self.rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
+        let lines = self.rows.iter().map(FoldRun::line).collect::<Result<String, _>>();
         let lines =
             lines.map_err(|error| Error::run(format!("cannot write what the race has found: {error}")))?;
-        AtomicFile::write(folder.race(), (lines.join("\n") + "\n").as_bytes())
+        AtomicFile::write(folder.race(), lines.as_bytes())
     }
 
     /// `linear` and `stages`: each image goes through the frozen network once, for all folds and
@@ -361,6 +389,28 @@ mod tests {
             (0..count).map(sample).collect::<Vec<_>>()
         };
         counts.iter().enumerate().flat_map(class).collect()
+    }
+
+    #[test]
+    fn a_changed_line_of_a_race_is_not_believed() {
+        let fold_run = FoldRun {
+            method: Method::Linear,
+            fold: 2,
+            images: vec![1, 4],
+            right: vec![true, false],
+            diverged: false,
+            seconds: 1.5,
+            fingerprint: "f".into(),
+        };
+        let line = fold_run.line().unwrap();
+        insta::assert_snapshot!(line, @r#"{"method":"linear","fold":2,"images":[1,4],"right":[true,false],"seconds":1.5,"listing":"f","crc32":"8814064d"}"#);
+        let line = line.trim_end();
+        assert_eq!(FoldRun::read(line), Some(fold_run));
+        assert_eq!(FoldRun::read(&line.replace("[true,false]", "[true,true]")), None);
+        assert_eq!(FoldRun::read(&line.replace("1.5", "7.5")), None);
+        for end in 0..line.len() {
+            assert_eq!(FoldRun::read(&line[..end]), None);
+        }
     }
 
     #[test]

@@ -271,9 +271,14 @@ fn bad_images_are_left_out_and_other_images_are_another_race() {
     insta::assert_snapshot!(run.notes(), @"error: run/race.jsonl: was measured on other images: which of them can be read has changed since. Bring them back as they were, or start afresh with `--overwrite`");
     lab.write("own.png", "no image");
     let good = lab.read("run/race.jsonl");
-    for bytes in [&good[..good.len() / 2], b"{}\n", b"\xff"] {
+    let changed = String::from_utf8(good.clone()).unwrap().replacen("true", "false", 1).into_bytes();
+    for bytes in [&good[..good.len() / 2], &changed, b"{}\n", b"\xff"] {
         lab.write("run/race.jsonl", bytes);
-        lab.finetune("run", &sets).arg("--resume").run().expect(1).says(&["race.jsonl"]);
+        let run = lab.finetune("run", &sets).arg("--resume").run().expect(1);
+        run.says(&[
+            "run/race.jsonl: line ",
+            ": is damaged, or is not what a race has written; `--overwrite`",
+        ]);
     }
     lab.write("run/race.jsonl", &good);
     lab.finetune("run", &sets).arg("--resume").run().expect(0);
