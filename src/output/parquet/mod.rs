@@ -34,7 +34,7 @@ use super::partial::{Extent, Extents, Part, Partial, Places};
 use super::rows::RowFile;
 use crate::error::{Error, Result};
 
-/// Bytes of values in a row group.
+/// Bytes of values in a row group. `TL_ROW_GROUP` sets another number, for tests with few rows.
 const ROW_GROUP: u64 = 8 << 20;
 
 /// Bytes of values encoded at a time.
@@ -57,6 +57,7 @@ pub(super) struct ParquetFile {
     schema: SchemaRef,
     properties: WriterProperties,
     columns: Columns,
+    row_group: u64,
     /// Whether the rows are in a group already, and can be removed once that is recorded.
     closed: bool,
 }
@@ -108,6 +109,7 @@ impl ParquetFile {
             schema: Arc::new(Schema::new(fields)),
             properties: properties.build(),
             columns,
+            row_group: std::env::var("TL_ROW_GROUP").ok().and_then(|it| it.parse().ok()).unwrap_or(ROW_GROUP),
             closed: false,
         })
     }
@@ -159,7 +161,7 @@ impl RowFile for ParquetFile {
     }
 
     fn end_batch(&mut self) -> Result<bool> {
-        if self.rows.length() < ROW_GROUP {
+        if self.rows.length() < self.row_group {
             return Ok(false);
         }
         self.close_group()?;
