@@ -142,7 +142,12 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
             }
         }
     };
-    Ok(ended(&progress, if args.out.is_some() { "`error` in their rows" } else { "`error` in the table" }))
+    let see = match (args.out.is_some(), progress.failures) {
+        (false, _) => "`error` in the table",
+        (true, 1) => "`error` in its row",
+        (true, _) => "`error` in their rows",
+    };
+    Ok(ended(&progress, see))
 }
 
 /// Everything that the rows depend on.

@@ -98,7 +98,7 @@ fn what_is_left_out_is_said() {
         notes(&dataset, &d),
         [
             "D: left out 5 hidden entries (.git, .hidden.jpg, @eaDir, Thumbs.db, __MACOSX)",
-            "D: left out 4 files that by their endings are no images (3 .txt, 1 without an ending)",
+            "D: left out 4 files whose endings are not an image's (3 .txt, 1 without an ending)",
             "D: 2 folders hold no image and are no classes: empty, void",
             "D: 1 image lies outside the class folders, left out: loose.jpg",
         ]
@@ -132,7 +132,7 @@ fn folders_that_are_no_dataset() {
     );
     assert_eq!(
         at("none"),
-        "D/none: no images: expected one sub-folder per class with images in it, found 1 folder without any: a (D/none: left out 1 file that by its ending is no image (1 .heic))"
+        "D/none: no images: expected one sub-folder per class with images in it, found 1 folder without any: a (D/none: left out 1 file whose ending is not an image's (1 .heic))"
     );
     assert_eq!(
         at("file.txt"),
@@ -175,7 +175,7 @@ fn links_are_followed_and_loops_cut() {
     assert_eq!(
         notes(&dataset, &d),
         [
-            "D/photos: left out 1 file that by its ending is no image (1 without an ending)",
+            "D/photos: left out 1 file whose ending is not an image's (1 without an ending)",
             "D/photos: did not follow 1 link to a folder around it: D/photos/cat/round",
         ]
     );

@@ -59,8 +59,8 @@ impl LeftOut {
                 "{root}: left out {} ({})",
                 counted(
                     total,
-                    "file that by its ending is no image",
-                    "files that by their endings are no images"
+                    "file whose ending is not an image's",
+                    "files whose endings are not an image's"
                 ),
                 first_few(&endings)
             ));

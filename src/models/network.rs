@@ -205,12 +205,25 @@ impl Network {
     /// The tap of `--stage name`.
     pub fn tap(&self, name: &str) -> Result<Tap> {
         match name {
-            FEATURES => Ok(Tap::Features),
             LOGITS => Ok(Tap::Logits),
-            name => match self.stages_named(name) {
-                Ok(stages) => Ok(Tap::Stage(stages.end - 1)),
-                Err(_) => Err(suggest_stage(self, name, &[FEATURES, LOGITS])),
-            },
+            name => self.tap_or(name, &[FEATURES, LOGITS]),
+        }
+    }
+
+    /// The tap of a name in a recipe's `strategy.read`, which a head can be fitted to.
+    pub fn tap_before_head(&self, name: &str) -> Result<Tap> {
+        match name {
+            LOGITS => Err(Error::usage("`logits` are behind the head: read `features`")),
+            name => self.tap_or(name, &[FEATURES]),
+        }
+    }
+
+    /// The tap of a stage or of the features; the error suggests `taps` too.
+    fn tap_or(&self, name: &str, taps: &[&'static str]) -> Result<Tap> {
+        match (name, self.stages_named(name)) {
+            (FEATURES, _) => Ok(Tap::Features),
+            (_, Ok(stages)) => Ok(Tap::Stage(stages.end - 1)),
+            (_, Err(_)) => Err(suggest_stage(self, name, taps)),
         }
     }
 

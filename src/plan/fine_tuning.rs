@@ -70,6 +70,9 @@ pub(super) fn resolve(
     }
 }
 
+/// The setting that fits no head.
+pub(super) const HEAD_AS_IT_IS: &str = "linear_head_first: false";
+
 /// Why a key of [`KEYS`] is not used, if it is not. `taken`: the head is the source's own, unless
 /// the recipe says otherwise.
 pub(super) fn unused(recipe: &Recipe, method: Method, key: &str, taken: bool) -> Option<String> {
@@ -80,9 +83,9 @@ pub(super) fn unused(recipe: &Recipe, method: Method, key: &str, taken: bool) ->
         (_, "train.c" | "train.folds") => {
             let by_default = Defaults::of(method, OptimizerChoice::Sgd, 0.).linear_head_first;
             match typed.linear_head_first {
-                Some(false) => Some("linear_head_first: false".into()),
+                Some(false) => Some(HEAD_AS_IT_IS.into()),
                 None if !by_default => by_method,
-                None if taken => Some("linear_head_first: false, as the head is taken over".into()),
+                None if taken => Some(HEAD_AS_IT_IS.into()),
                 _ if key == "train.folds" => typed.c.map(|c| format!("c: {c}")),
                 _ => None,
             }

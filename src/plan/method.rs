@@ -57,11 +57,7 @@ pub(super) fn read(
     };
     let mut taps = Vec::new();
     for name in typed {
-        match network.tap(name) {
-            Ok(Tap::Logits) => {
-                mistakes
-                    .push(recipe.mistake("strategy.read", "`logits` are behind the head: read `features`"));
-            }
+        match network.tap_before_head(name) {
             Ok(tap) => taps.push(tap),
             Err(error) => mistakes.push(recipe.mistake("strategy.read", error.to_string())),
         }

@@ -54,7 +54,11 @@ pub(super) fn unused_keys(recipe: &Recipe, methods: &[Method], asked: Method, ta
         // A key used by one method of a race is used.
         .filter_map(|key| {
             let by: Option<Vec<String>> = methods.iter().map(|&method| unused_by(method, key)).collect();
-            by?.pop().map(|by| format!("`{key}` is not used by `{by}`"))
+            by?.pop().map(|by| {
+                let by_default = by == fine_tuning::HEAD_AS_IT_IS && typed.linear_head_first.is_none();
+                let why = if by_default { ", the default where the head is taken over" } else { "" };
+                format!("`{key}` is not used by `{by}`{why}")
+            })
         })
         .collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_yaml::{Mapping, Value as Plain};
 
+use super::kind::MANY;
 use super::schema::{self, Key, Kind, Limits};
 use super::yaml::{self, Entry, Node, Value};
 use super::{Mistake, Place};
@@ -177,7 +178,8 @@ fn fit(key: &Key, value: &Value) -> Result<Plain, String> {
         },
         (Kind::Whole(low, high), Value::Int(number)) => {
             let inside = u64::try_from(*number).ok().filter(|number| (low..=high).contains(number));
-            let too_large = *number > i128::from(high);
+            // What is expected names the limit, unless it is one that nobody reaches.
+            let too_large = high >= MANY && *number > i128::from(high);
             inside.map(Plain::from).ok_or(if too_large { format!("; {high} at most") } else { nothing })
         }
         (Kind::WholeOf(known), Value::Int(number)) => {

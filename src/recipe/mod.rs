@@ -178,6 +178,19 @@ impl Recipe {
         Mistake { place, key: key.into(), message: message.into() }
     }
 
+    /// The `--set`s in force as they were typed, a section's before those of its keys.
+    pub fn sets(&self) -> Vec<&str> {
+        let mut sets = Vec::new();
+        for place in self.source.places.values() {
+            if let Place::Set(typed) = place
+                && !sets.contains(&typed.as_str())
+            {
+                sets.push(typed.as_str());
+            }
+        }
+        sets
+    }
+
     /// Ok if there is no mistake.
     ///
     /// # Errors

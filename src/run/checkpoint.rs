@@ -93,7 +93,7 @@ pub fn load(
     let checkpoint = read_kept(path).map_err(|error| match error {
         Error::File { message, .. } => {
             let remedy = "the run cannot go on from here; `--overwrite` starts afresh";
-            Error::file(path, format!("{message} ({remedy})"))
+            Error::file(path, format!("{message}; {remedy}"))
         }
         other => other,
     })?;

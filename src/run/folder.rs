@@ -410,15 +410,22 @@ impl RunFolder {
         // As many as are missing; fewer than there were are meant as they are.
         let more = was.zip(wanted).filter(|(was, wanted)| was != wanted);
         let more = more.map(|(was, wanted)| if wanted > was { wanted - was } else { wanted });
-        let mut sets = vec![
-            // Paths in a recipe are relative to it, and this one is typed elsewhere.
-            format!("model={}", path_text(&fs::canonicalize(&self.path).unwrap_or(self.path.clone()))),
-        ];
+        let from_random = plan.recipe.strategy.method.is_some_and(Method::is_from_random);
+        let replaced = |set: &&str| match set.split('=').next().unwrap_or_default().trim() {
+            "model" | "weights" | "out" => true,
+            "train.epochs" => more.is_some(),
+            "strategy.method" => from_random,
+            _ => false,
+        };
+        let sets = plan.recipe.sets();
+        let mut sets: Vec<String> = sets.into_iter().filter(|set| !replaced(set)).map(Into::into).collect();
+        // Paths in a recipe are relative to it, and this one is typed elsewhere.
+        sets.push(format!("model={}", path_text(&fs::canonicalize(&self.path).unwrap_or(self.path.clone()))));
         // The model has its own weights.
         sets.extend(plan.recipe.weights.as_ref().map(|_| "weights=DEFAULT".into()));
         sets.extend(more.map(|more| format!("train.epochs={more}")));
         // From random values it would not be the model's.
-        if plan.recipe.strategy.method.is_some_and(Method::is_from_random) {
+        if from_random {
             sets.push("strategy.method=full".into());
         }
         let sets: String = sets.iter().map(|set| format!(" --set {}", for_shell(set))).collect();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::checkpoint::{Checkpoint, RawTensor, read_checkpoint};
+use super::checkpoint::{AGAIN, Checkpoint, RawTensor, read_checkpoint};
 use super::write_tensors;
 use crate::error::{Error, Result};
 
@@ -28,7 +28,11 @@ pub fn write_kept(
 /// # Errors
 /// As [`read_checkpoint`], and [`Error::File`] if the checksum is another.
 pub fn read_kept(path: &Path) -> Result<Checkpoint> {
-    let checkpoint = read_checkpoint(path)?;
+    let checkpoint = read_checkpoint(path).map_err(|error| match error {
+        // It was written here: the caller knows a remedy.
+        Error::File { path, message } => Error::file(path, message.strip_suffix(AGAIN).unwrap_or(&message)),
+        other => other,
+    })?;
     let metadata = checkpoint.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     match checkpoint.metadata.get(CHECKSUM) {
         Some(expected) if *expected != checksum(&checkpoint.tensors, &metadata) => {

@@ -205,7 +205,9 @@ fn unknown_tag(architecture: &Architecture, name: &str) -> String {
         );
     }
     let tags: Vec<&str> = architecture.weights().iter().map(|entry| entry.tag).collect();
-    let nearest = match suggest::nearest(name, tags.iter().copied()) {
+    // Of names that are equally near it is the default.
+    let first = std::iter::once(architecture.default_tag());
+    let nearest = match suggest::nearest(name, first.chain(tags.iter().copied())) {
         Some(nearest) => format!("; did you mean `{nearest}`?"),
         None => ".".into(),
     };

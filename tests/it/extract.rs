@@ -92,22 +92,22 @@ fn four_formats_hold_the_same_rows() {
     insta::assert_snapshot!(answers, @"
     $ images --out x.npy
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.npy
 
     $ images --out x.csv
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.csv
 
     $ images --out x.safetensors
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.safetensors
 
     $ images --out x.parquet
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.parquet
     ");
     let values = npy(&at("x.npy"));
@@ -184,7 +184,7 @@ fn a_bad_image_among_good_ones_is_listed() {
     let run = extract(folder.path(), &["images", "--out", "x.npy"]).expect(1);
     insta::assert_snapshot!(run.told(), @"
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     5 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.npy
     2 of 7 images could not be read: see x.npy.errors.csv
     ");
@@ -305,7 +305,7 @@ fn wrong_command_lines_are_told_what_to_mend() {
 
     $ empty --out x.npy
     error: there is no image to read
-    empty: left out 1 file that by its ending is no image (1 .md)
+    empty: left out 1 file whose ending is not an image's (1 .md)
     empty: no images in this folder
     ");
     // Whether there is a GPU, and why not, depends on the machine.
@@ -345,7 +345,7 @@ fn preprocessing_is_chosen_by_name() {
         ];
         Tl::new(args).arg("images").cwd(folder.path()).run()
     };
-    insta::assert_snapshot!(with("resnet50", "IMAGENET1K_V9").expect(2).told(), @"error: resnet50 has no weights named `IMAGENET1K_V9`; did you mean `IMAGENET1K_V1`? It has `IMAGENET1K_V1` and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is DEFAULT; a file needs an ending such as .pth or a folder before it");
+    insta::assert_snapshot!(with("resnet50", "IMAGENET1K_V9").expect(2).told(), @"error: resnet50 has no weights named `IMAGENET1K_V9`; did you mean `IMAGENET1K_V2`? It has `IMAGENET1K_V1` and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is DEFAULT; a file needs an ending such as .pth or a folder before it");
     with("shufflenet_v2_x0_5", "ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1").expect(0);
 }
 
@@ -355,7 +355,7 @@ fn an_image_with_too_many_pixels_is_left_out_undecoded() {
     let run = extract(folder.path(), &["images", "--out", "x.npy", "--max-pixels", "100"]).expect(1);
     insta::assert_snapshot!(run.told(), @"
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     0 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x.npy
     5 of 5 images could not be read: see x.npy.errors.csv
     ");

@@ -204,7 +204,7 @@ fn a_model_of_the_same_classes_is_trained_further_from_its_own_head() {
     insta::assert_snapshot!(anew.message("head  "), @"head        fitted to these images, as the recipe says, though a has the same 10 classes");
     insta::assert_snapshot!(plan(&["strategy.method=linear"]).message("head  "), @"head        fitted to these images: a has the same 10 classes, but the best head for them needs no beginning");
     insta::assert_snapshot!(plan(&["strategy.method=race"]).message("head  "), @"head        a has the same 10 classes, and its head may have learnt from what the race holds out: it is not taken over");
-    insta::assert_snapshot!(plan(&["train.c=1"]).notes(), @"note: `train.c` is not used by `linear_head_first: false, as the head is taken over`");
+    insta::assert_snapshot!(plan(&["train.c=1"]).notes(), @"note: `train.c` is not used by `linear_head_first: false`, the default where the head is taken over");
     let lots = "the validation images are drawn from `data.train` by lot";
     insta::assert_snapshot!(plan(&["data.val=0.3"]).message(lots), @"note: the validation images are drawn from `data.train` by lot, and the model to begin with may have learnt from some of them, for which val accuracy would be too good: give `data.val` a folder or a .csv that it has not seen");
     assert!(!plan(&[]).stderr.contains(lots));

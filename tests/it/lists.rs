@@ -47,7 +47,7 @@ fn rows_come_in_the_order_of_the_list_with_a_row_for_what_is_missing() {
     for list in ["lists/list.txt", "lists/list.csv"] {
         let run =
             with_letters("predict", folder.path(), &[list, "--out", "p.csv", "--batch-size", "2"]).expect(1);
-        run.says(&["1 of 4 images could not be read: see `error` in their rows\n"]);
+        run.says(&["1 of 4 images could not be read: see `error` in its row\n"]);
         let found = rows(&at("p.csv"));
         assert_eq!(first(&found), lines, "{list}");
         for (place, name) in [(0, "images/top.png"), (2, "images/b/2.png"), (3, "images/top.png")] {

@@ -265,7 +265,7 @@ fn names_that_are_no_text_come_back() {
     lab.write("list.txt", "caf\\xe9/none.png\n");
     insta::assert_snapshot!(predict("list.txt").expect(1).told(), @"
     1 row in p.csv
-    1 of 1 image could not be read: see `error` in their rows
+    1 of 1 image could not be read: see `error` in its row
     ");
     // A PATH is taken as the tables spell it, too.
     fs::copy(repository("data/samples/eight.png"), lab.path("").join(odd(b"im\xff.png"))).unwrap();

@@ -140,7 +140,7 @@ fn a_run_in_bf16_is_another_run_and_goes_on_exactly() {
     let refused = lab.finetune("whole", &["train.epochs=2"]).arg("--resume").run().expect(2);
     insta::assert_snapshot!(refused.told(), @"
     error: cannot resume whole: the recipe means another run (`train.precision` was bf16, is fp32). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
-      tl finetune r.yaml --set model=[TMP]/whole --set weights=DEFAULT --out whole-further
+      tl finetune r.yaml --set train.epochs=2 --set model=[TMP]/whole --set weights=DEFAULT --out whole-further
     ");
     lab.finetuned("again", &bf16);
     assert!(weights(&lab, "again") == whole);

@@ -35,7 +35,7 @@ fn a_table_on_the_terminal_has_a_row_for_each_image() {
     assert!(lines[3].len() > 3, "the bad image's reason: {:?}", lines[3]);
     insta::assert_snapshot!(run.told(), @"
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     1 of 6 images could not be read: see `error` in the table
     ");
 }
@@ -49,9 +49,9 @@ fn columns_for_top_k_and_the_error_last() {
     assert_eq!(run.stdout, "");
     insta::assert_snapshot!(run.told(), @"
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     6 rows in p.csv
-    1 of 6 images could not be read: see `error` in their rows
+    1 of 6 images could not be read: see `error` in its row
     ");
     let table = file_rows(&out);
     let columns = "path,label,confidence,label_2,confidence_2,label_3,confidence_3,error";
@@ -413,7 +413,7 @@ fn models_are_averaged_class_by_class() {
     insta::assert_snapshot!(turned.told(), @"
     note: c.safetensors has the classes of a.safetensors in another order; they are matched by name
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     ");
     // A bad image has its row, and is said once.
     fs::write(at("images/b/11.png"), "no image").unwrap();
@@ -422,7 +422,7 @@ fn models_are_averaged_class_by_class() {
     assert_eq!(table.stdout.lines().count(), 7);
     insta::assert_snapshot!(table.told(), @"
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     1 of 6 images could not be read: see `error` in the table
     ");
 }

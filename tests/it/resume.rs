@@ -225,15 +225,15 @@ fn a_finished_run_is_left_alone() {
 
     $ train.epochs=2 seed=1
     error: cannot resume run: the recipe means another run (`seed` was 7, is 1). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
-      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --out run-further
+      tl finetune r.yaml --set seed=1 --set train.epochs=2 --set model=[TMP]/run --set weights=DEFAULT --out run-further
 
     $ train.epochs=2 strategy.method=full
     error: cannot resume run: the recipe means another run (`method` was partial, is full). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
-      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --out run-further
+      tl finetune r.yaml --set strategy.method=full --set train.epochs=2 --set model=[TMP]/run --set weights=DEFAULT --out run-further
 
     $ train.epochs=2 data.val=test.csv
     error: cannot resume run: the recipe means another run (the images are not the same). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
-      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --out run-further
+      tl finetune r.yaml --set data.val=test.csv --set train.epochs=2 --set model=[TMP]/run --set weights=DEFAULT --out run-further
     ");
     // The same images in another order or number are another run.
     lab.write(
@@ -243,7 +243,7 @@ fn a_finished_run_is_left_alone() {
     let run = lab.finetune("run", &["train.epochs=2"]).arg("--resume").run().expect(2);
     insta::assert_snapshot!(run.told(), @"
     error: cannot resume run: the recipe means another run (the images are not the same). Undo the change, or start afresh with `--overwrite` or another `--out`. The run is finished, and its learning rate has come to the end of its schedule: to train its model further, begin a new run with it as the `model`:
-      tl finetune r.yaml --set model=[TMP]/run --set weights=DEFAULT --out run-further
+      tl finetune r.yaml --set train.epochs=2 --set model=[TMP]/run --set weights=DEFAULT --out run-further
     ");
     assert!(before == state());
 }
@@ -399,19 +399,19 @@ fn damaged_checkpoints_are_told_and_not_trusted() {
     }
     insta::assert_snapshot!(answers, @"
     > header
-    error: run/checkpoint/last.safetensors: is damaged: its header cannot be understood (`invalid UTF-8 in header: invalid utf-8 sequence of 1 bytes from index 32`); download or copy it again (the run cannot go on from here; `--overwrite` starts afresh)
+    error: run/checkpoint/last.safetensors: is damaged: its header cannot be understood (`invalid UTF-8 in header: invalid utf-8 sequence of 1 bytes from index 32`); the run cannot go on from here; `--overwrite` starts afresh
 
     > flipped
-    error: run/checkpoint/last.safetensors: is damaged: its checksum is another (the run cannot go on from here; `--overwrite` starts afresh)
+    error: run/checkpoint/last.safetensors: is damaged: its checksum is another; the run cannot go on from here; `--overwrite` starts afresh
 
     > other
     error: run/checkpoint/last.safetensors: is not a checkpoint of this run (it lacks its progress); `--overwrite` starts afresh
 
     > empty
-    error: run/checkpoint/last.safetensors: is empty; download or copy it again (the run cannot go on from here; `--overwrite` starts afresh)
+    error: run/checkpoint/last.safetensors: is empty; the run cannot go on from here; `--overwrite` starts afresh
 
     > page
-    error: run/checkpoint/last.safetensors: is cut short, or no weights file at all (6 bytes); expected PyTorch weights (.pth, .pt) or safetensors; download or copy it again (the run cannot go on from here; `--overwrite` starts afresh)
+    error: run/checkpoint/last.safetensors: is cut short, or no weights file at all (6 bytes); expected PyTorch weights (.pth, .pt) or safetensors; the run cannot go on from here; `--overwrite` starts afresh
     ");
     // How long it is depends on the digits of its numbers.
     lab.write("run/checkpoint/last.safetensors", half);

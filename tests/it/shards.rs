@@ -64,7 +64,7 @@ fn each_part_has_its_companions_and_an_empty_one_is_a_file() {
     };
     insta::assert_snapshot!(run(&["--out", "x.npy", "--shard", "2/7"], 1).told(), @"
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     0 rows of 1024 numbers (`features` of shufflenet_v2_x0_5) in x-00002-of-00007.npy
     1 of 1 image could not be read: see x-00002-of-00007.npy.errors.csv
     ");
@@ -94,9 +94,9 @@ fn each_part_has_its_companions_and_an_empty_one_is_a_file() {
     predict("2/4").expect(1);
     insta::assert_snapshot!(predict("2/4").expect(1).told(), @"
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     p-00002-of-00004.csv is complete: nothing to do
-    1 of 1 image could not be read: see `error` in their rows
+    1 of 1 image could not be read: see `error` in its row
     ");
     let text = fs::read_to_string(at("p-00002-of-00004.csv")).unwrap();
     assert_eq!(paths(&text), ["images/b/11.png"]);
@@ -124,27 +124,27 @@ fn launchers_are_asked_on_request_alone() {
     insta::assert_snapshot!(run.told(), @"
     note: shard 1/3, by RANK and WORLD_SIZE (torchrun)
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     2 rows in p-00001-of-00003.csv
     ");
     let slurm = [("SLURM_PROCID", "2"), ("SLURM_NTASKS", "3")];
     insta::assert_snapshot!(with_environment(folder.path(), "auto", &slurm).expect(0).told(), @"
     note: shard 2/3, by SLURM_PROCID and SLURM_NTASKS (Slurm)
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     1 row in p-00002-of-00003.csv
     ");
     let job = [("JOB_COMPLETION_INDEX", "0")];
     insta::assert_snapshot!(with_environment(folder.path(), "auto/3", &job).expect(0).told(), @"
     note: shard 0/3, by JOB_COMPLETION_INDEX
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     2 rows in p-00000-of-00003.csv
     ");
     // Asked for by number, the environment does not count.
     insta::assert_snapshot!(with_environment(folder.path(), "0/2", &torchrun).expect(0).told(), @"
     note: images: left out 2 hidden entries (.hidden, .z.png)
-    note: images: left out 1 file that by its ending is no image (1 .txt)
+    note: images: left out 1 file whose ending is not an image's (1 .txt)
     3 rows in p-00000-of-00002.csv
     ");
 

@@ -101,7 +101,7 @@ fn stages_that_are_not_there_are_refused_with_those_that_are() {
     let refused = |read: &str| lab.finetune("run", &["strategy.method=stages", read]).run().expect(2);
     insta::assert_snapshot!(refused("strategy.read=[stag3]").told(), @"
     error: r.yaml: 1 mistake
-      --set strategy.read=[stag3]: shufflenet_v2_x0_5 has no stage named `stag3`; did you mean `stage3`? It has conv1, stage2, stage3, stage4, conv5, features, logits; a part of one has a name such as stage4.3
+      --set strategy.read=[stag3]: shufflenet_v2_x0_5 has no stage named `stag3`; did you mean `stage3`? It has conv1, stage2, stage3, stage4, conv5, features; a part of one has a name such as stage4.3
     ");
     insta::assert_snapshot!(refused("strategy.read=[logits]").told(), @"
     error: r.yaml: 1 mistake

@@ -20,7 +20,7 @@ fn inputs_come_sorted_with_the_labels_of_their_folders() {
     let notes: Vec<_> = notes.iter().map(|note| plain(note, &d)).collect();
     assert_eq!(
         notes,
-        ["D/p: left out 1 hidden entry (.h)", "D/p: left out 1 file that by its ending is no image (1 .txt)",]
+        ["D/p: left out 1 hidden entry (.h)", "D/p: left out 1 file whose ending is not an image's (1 .txt)",]
     );
 }
 
@@ -81,7 +81,7 @@ fn paths_that_are_not_there_are_all_named() {
     );
     assert_eq!(
         plain(list_images(&[at("void")]).unwrap_err(), &d),
-        "there is no image to read\nD/void: left out 1 file that by its ending is no image (1 .txt)\nD/void: no images in this folder"
+        "there is no image to read\nD/void: left out 1 file whose ending is not an image's (1 .txt)\nD/void: no images in this folder"
     );
 }
 

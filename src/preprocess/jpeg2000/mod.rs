@@ -124,7 +124,10 @@ impl<'a> Head<'a> {
         }
         // The standard's limit.
         if self.tiles > 65_535 {
-            return Err(format!("the JPEG 2000 file is damaged: {} tiles", self.tiles));
+            return Err(format!(
+                "the JPEG 2000 file is damaged: it claims {} tiles, and 65535 is the most",
+                self.tiles
+            ));
         }
         Ok(())
     }
@@ -264,7 +267,7 @@ mod tests {
         insta::assert_snapshot!(message, @"is 65536x65536 = 4295 megapixels, over the limit of 1.000; raise it (`--max-pixels`, a recipe's `data.max_pixels`) if the size is meant");
         let message =
             refused(&with(8, &[0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]));
-        insta::assert_snapshot!(message, @"the JPEG 2000 file is damaged: 589824 tiles");
+        insta::assert_snapshot!(message, @"the JPEG 2000 file is damaged: it claims 589824 tiles, and 65535 is the most");
         let message = refused(&with(40, &[0x40, 0]));
         insta::assert_snapshot!(message, @"a JPEG 2000 image with 16384 components is not read; save it as RGB");
         // Data for the first of four tiles, as in a file that few bytes could blow up.

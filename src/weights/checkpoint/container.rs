@@ -1,6 +1,6 @@
 //! The container of a file, by its first bytes.
 
-use super::pickle;
+use super::{AGAIN, pickle};
 use crate::text::words::counted;
 
 /// Bytes that [`Container::of`] needs: a tar's first header.
@@ -54,10 +54,10 @@ impl Container {
 fn what_else(head: &[u8]) -> String {
     let expected = "expected PyTorch weights (.pth, .pt) or safetensors";
     if head.is_empty() {
-        return "is empty; download or copy it again".into();
+        return format!("is empty{AGAIN}");
     }
     let short = format!(
-        "is cut short, or no weights file at all ({}); {expected}; download or copy it again",
+        "is cut short, or no weights file at all ({}); {expected}{AGAIN}",
         counted(head.len(), "byte", "bytes")
     );
     if head.len() < 16 {
@@ -86,7 +86,7 @@ fn what_else(head: &[u8]) -> String {
         return "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`".into();
     }
     if head.iter().all(|&byte| byte == 0) {
-        return "holds zeros only: a download that did not finish, perhaps; download or copy it again".into();
+        return format!("holds zeros only: a download that did not finish, perhaps{AGAIN}");
     }
     if let Some(text) = as_text(head) {
         let text = text.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();

@@ -134,14 +134,17 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The remedy for a damaged file that came from elsewhere.
+pub(super) const AGAIN: &str = "; download or copy it again";
+
 /// The error for a file that ends too early: by far the most common damage, with one remedy.
 fn cut_short(what: impl std::fmt::Display) -> String {
-    format!("is cut short: {what}; download or copy it again")
+    format!("is cut short: {what}{AGAIN}")
 }
 
 /// The error for a file whose parts contradict each other.
 fn damaged(what: impl std::fmt::Display) -> String {
-    format!("is damaged: {what}; download or copy it again")
+    format!("is damaged: {what}{AGAIN}")
 }
 
 /// A name from a file, safe to print: control characters escaped, long ones shortened.
