@@ -135,7 +135,7 @@ fn beginners_mistakes_are_answered_in_full() {
 
     $ plan r.yaml --set model=resnet50 --set weights=IMAGENET1K_V3
     error: r.yaml: 1 mistake
-      --set weights=IMAGENET1K_V3: resnet50 has no weights named `IMAGENET1K_V3`; did you mean `IMAGENET1K_V1`? It has `IMAGENET1K_V1` and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is DEFAULT; a file needs an ending such as .pth or a folder before it
+      --set weights=IMAGENET1K_V3: resnet50 has no weights named `IMAGENET1K_V3`; did you mean `IMAGENET1K_V2`? It has `IMAGENET1K_V1` and `IMAGENET1K_V2`, of which `IMAGENET1K_V2` is DEFAULT; a file needs an ending such as .pth or a folder before it
 
     $ plan r.yaml --set model=vgg16 --set weights=VGG16_Weights.IMAGENET1K_FEATURES
     error: r.yaml: 1 mistake
