@@ -126,8 +126,8 @@ fn crash_outputs(command: &str, out: &str, more: &[&str], few: usize) {
 
 #[test]
 fn extract_goes_on_after_any_crash() {
-    crash_outputs("extract", "x.npy", &[], 20);
-    crash_outputs("extract", "x.parquet", &[], 24);
+    crash_outputs("extract", "x.npy", &[], 16);
+    crash_outputs("extract", "x.parquet", &[], 20);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn predict_goes_on_after_any_crash() {
 #[test]
 fn finetune_goes_on_after_any_crash() {
     let race = ["strategy.race.methods=[linear, partial]", "strategy.race.epochs=1"];
-    let cases = [("linear", 2, &[][..], 14), ("full", 2, &["train.epochs=2"], 16), ("race", 3, &race, 12)];
+    let cases = [("linear", 2, &[][..], 14), ("full", 2, &["train.epochs=2"], 12), ("race", 3, &race, 8)];
     for (method, train, sets, few) in cases {
         let lab = Lab::of(method, train);
         let record = lab.path("record");
