@@ -272,7 +272,7 @@ fn report(plan: &Plan, folder: &RunFolder, network: &Network, found: Found<'_>) 
         epochs: outcomes.epochs.clone(),
         best: Best { epoch: outcomes.best.epoch, val_accuracy: outcomes.best.val_accuracy },
         best_reason: outcomes.best.reason.clone(),
-        stopped_early: outcomes.stopped_early.clone(),
+        stopped_early: outcomes.stopped_early,
         linear: outcomes.linear.clone(),
         frozen,
         bad_images,
