@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::csv::{self, CsvFile};
+#[cfg(feature = "parquet")]
+use super::parquet;
 use super::partial::Places;
 use super::rows::{RowFile, Writing};
-use super::{Done, Output, OutputProgress, Partial, by_ending, endings, npy, parquet, safetensors, sibling};
+use super::{Done, Output, OutputProgress, Partial, by_ending, endings, npy, safetensors, sibling};
 use crate::data::Input;
 use crate::error::{Error, Result};
 use crate::text::path_text::path_text;
@@ -21,7 +23,13 @@ pub struct FeatureFormat {
 }
 
 /// All formats for features.
-const FORMATS: &[FeatureFormat] = &[npy::FORMAT, parquet::FEATURES, safetensors::FORMAT, csv::FEATURES];
+const FORMATS: &[FeatureFormat] = &[
+    npy::FORMAT,
+    #[cfg(feature = "parquet")]
+    parquet::FEATURES,
+    safetensors::FORMAT,
+    csv::FEATURES,
+];
 
 impl FeatureFormat {
     /// The format of a file's extension, in upper or lower case.

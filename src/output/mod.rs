@@ -9,6 +9,7 @@ mod features;
 mod job;
 mod jsonl;
 mod npy;
+#[cfg(feature = "parquet")]
 mod parquet;
 mod partial;
 mod predictions;
@@ -16,7 +17,7 @@ mod rows;
 mod safetensors;
 pub mod shard;
 mod table;
-#[cfg(test)]
+#[cfg(all(test, feature = "parquet"))]
 mod tests;
 
 use std::ffi::OsString;
@@ -85,6 +86,9 @@ fn sibling(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// Endings of formats that this program was built without: features of Cargo have the same names.
+const LEFT_OUT: &[&str] = if cfg!(feature = "parquet") { &[] } else { &["parquet"] };
+
 /// The format of `path`'s extension, in any case.
 fn by_ending<T>(
     path: &Path,
@@ -95,11 +99,16 @@ fn by_ending<T>(
     let ending = path_text(path.extension().unwrap_or_default()).to_lowercase();
     formats.iter().find(|format| ending_of(format) == ending).ok_or_else(|| {
         let known: Vec<_> = formats.iter().map(|format| format!(".{}", ending_of(format))).collect();
+        let (path, known) = (path_text(path), known.join(", "));
+        if LEFT_OUT.contains(&&*ending) {
+            return Error::usage(format!(
+                "cannot write {path}: this tl was built without its feature `{ending}`; build it with `--features {ending}`, \
+                 or choose one of {known}"
+            ));
+        }
         let found = if ending.is_empty() { "no ending".into() } else { format!("the ending .{ending}") };
         Error::usage(format!(
-            "cannot tell the format of {} by its name: expected one that ends in {} for {what}, found {found}",
-            path_text(path),
-            known.join(", "),
+            "cannot tell the format of {path} by its name: expected one that ends in {known} for {what}, found {found}"
         ))
     })
 }
@@ -110,5 +119,23 @@ fn endings<T>(formats: &[T], ending_of: fn(&T) -> &'static str) -> String {
     match known.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         _ => known.concat(),
+    }
+}
+
+#[cfg(all(test, not(feature = "parquet")))]
+mod tests_without_parquet {
+    use super::*;
+
+    /// `cargo test --release --no-default-features --lib output`
+    #[test]
+    fn the_feature_that_is_missing_is_named() {
+        let said = ["x.parquet", "x.PARQUET"].map(|path| FeatureFormat::of(path).err().unwrap());
+        assert_eq!(
+            said[0].to_string(),
+            "cannot write x.parquet: this tl was built without its feature `parquet`; build it with `--features parquet`, or \
+             choose one of .npy, .safetensors, .csv"
+        );
+        assert_eq!(said[1].exit_code(), 2);
+        assert_eq!(PredictionFormat::endings(), ".csv or .jsonl");
     }
 }

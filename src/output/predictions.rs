@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+#[cfg(feature = "parquet")]
+use super::parquet;
 use super::partial::Places;
 use super::rows::{RowFile, Writing};
-use super::{Done, Output, OutputProgress, Partial, by_ending, csv, endings, jsonl, parquet};
+use super::{Done, Output, OutputProgress, Partial, by_ending, csv, endings, jsonl};
 use crate::data::Input;
 use crate::error::Result;
 
@@ -56,7 +58,12 @@ pub struct PredictionFormat {
 }
 
 /// All formats for predictions.
-const FORMATS: &[PredictionFormat] = &[csv::PREDICTIONS, jsonl::FORMAT, parquet::PREDICTIONS];
+const FORMATS: &[PredictionFormat] = &[
+    csv::PREDICTIONS,
+    jsonl::FORMAT,
+    #[cfg(feature = "parquet")]
+    parquet::PREDICTIONS,
+];
 
 impl PredictionFormat {
     /// The format of a file's extension, in upper or lower case.
