@@ -306,6 +306,12 @@ record() {
     fi
 }
 
+# Before the first build of a checkout.
+say_how_long() {
+    [[ -d ${CARGO_TARGET_DIR:-$ROOT/target}/release ]] ||
+        say "the first build takes about nine minutes of processor time, on two cores half as long: 200 Rust crates, and C++ that reads PyTorch's headers; later ones take seconds"
+}
+
 # Whether what an earlier run recorded holds still.
 settled() {
     local known
@@ -320,6 +326,7 @@ main() {
     [[ $(uname -s) == Linux ]] || die "this set-up knows Linux only"
     if settled; then
         check_compilers quick
+        say_how_long
         return
     fi
 
@@ -332,6 +339,7 @@ main() {
     offer_nasm
     record
     say "libtorch $(libtorch_version "$LIBTORCH_DIR") $HOW: $LIBTORCH_DIR"
+    say_how_long
 }
 
 main
