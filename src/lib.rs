@@ -11,7 +11,8 @@
 //! order. [`preprocess`] turns it into a network's input, exactly as torchvision does. [`models`]
 //! holds the networks, each a chain of named stages, and [`weights`] fills them. [`device`] moves
 //! batches to a GPU, computes in reduced precision, and splits a batch where memory runs out.
-//! [`inference`] runs one network or several, on one view of an image or many. [`stats`] measures
+//! [`inference`] runs one network or several, on one view of an image or many, and shows what in an image
+//! speaks for a class. [`stats`] measures
 //! the answers, and [`output`] writes features and predictions of any number of images.
 //!
 //! A module uses only those below it: the order is in CONTRIBUTING.md, and a test enforces it.

@@ -56,6 +56,8 @@ commands! {
     Extract(extract)
     /// Classify images
     Predict(predict)
+    /// Show which parts of images speak for a class
+    Explain(explain)
     /// List the networks
     Models(models)
     /// Show a network layer by layer: shapes, parameters, multiply-adds

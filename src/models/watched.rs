@@ -25,8 +25,12 @@ impl Watched {
     /// float32 `[N, C, h, w]` each. `classes` is int64 `[N]`. The graph is used up.
     pub fn gradient(self, classes: &Tensor) -> Result<[Tensor; 2]> {
         // In inference mode no image's logits depend on another image: one backward pass is enough.
-        let logits = self.logits.f_gather(1, &classes.f_unsqueeze(1)?, false)?;
-        let sum = logits.f_sum(Kind::Float)?;
+        let sum =
+            tch::with_grad(|| self.logits.f_gather(1, &classes.f_unsqueeze(1)?, false)?.f_sum(Kind::Float))?;
+        // libtorch's own function would follow a pointer to nothing.
+        if !sum.requires_grad() {
+            return Err(Error::run("no class depends on the stage"));
+        }
         let gradients = Tensor::f_run_backward(&[&sum], &[&self.leaf], false, false)
             .map_err(Error::torch("compute the gradient of a class"))?;
         let gradient = gradients.first().filter(|gradient| gradient.defined());

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::features::{FeatureFormat, FeatureWriter, companions, errors_path};
 pub use self::job::JobIdentity;
+pub use self::npy::npy_bytes;
 pub use self::partial::{Begun, OutputProgress, Partial};
 pub use self::predictions::{PredictionFormat, PredictionRow, PredictionWriter};
 pub use self::table::{PredictionTable, TableStyle};

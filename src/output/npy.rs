@@ -70,6 +70,13 @@ impl RowFile for NpyWriter {
     }
 }
 
+/// A whole file of rows of `dim` numbers.
+pub fn npy_bytes(values: &[f32], dim: usize) -> Vec<u8> {
+    let rows = values.len() / dim.max(1);
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+    header(rows as u64, dim).into_iter().chain(bytes).collect()
+}
+
 fn header(rows: u64, dim: usize) -> [u8; HEADER] {
     let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
     let mut header = [b' '; HEADER];

@@ -47,6 +47,7 @@ pub use bit_depth::Brightness;
 pub use decode::{Decode, DecodeLimits, decode_bytes, decode_file, is_image_name};
 pub use fit::Fit;
 pub use header::image_size;
+pub use png::encode_png;
 pub use record::{Bytes, Channels, ImageAt, Packed, Record};
 pub use simd::jpeg_simd;
 pub use views::{Crops, Picture, Views, Window};

@@ -4,15 +4,29 @@
 use std::borrow::Cow;
 use std::io::Cursor;
 
-use ::png::{BitDepth, ColorType, DecodeOptions, Decoder, Info, Limits, Transformations};
+use ::png::{BitDepth, ColorType, DecodeOptions, Decoder, Encoder, Info, Limits, Transformations};
 
 use super::RgbImage;
 use super::bit_depth::narrow;
 use super::decode::{DecodeLimits, buffer, to_rgb};
 use super::orientation::Orientation;
+use crate::error::Error;
 
 /// Maximum bytes that the decoder may allocate for itself (rows and metadata, not pixels).
 const METADATA_BYTES: usize = 64 << 20;
+
+/// An image as a PNG, 8-bit RGB.
+///
+/// # Errors
+/// [`Error::Run`] for an image without pixels.
+pub fn encode_png(image: &RgbImage) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, image.width, image.height);
+    encoder.set_color(ColorType::Rgb);
+    let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&image.data));
+    written.map_err(|error| Error::run(format!("cannot make a PNG: {error}")))?;
+    Ok(bytes)
+}
 
 /// Decodes a PNG. Like Pillow, it accepts a missing end or a wrong checksum of the pixels if all
 /// compressed pixels are present: they have a checksum of their own.

@@ -10,6 +10,7 @@ mod digits;
 mod doctor;
 mod documents;
 mod dropping;
+mod explain;
 mod extract;
 mod filled;
 mod finetune;
