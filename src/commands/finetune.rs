@@ -17,7 +17,7 @@ use crate::methods::{Chosen, Context, Outcomes, Seconds, TrainedModel, pair, rac
 use crate::models::Network;
 use crate::plan::{Candidate, Overrides, Plan, Training};
 use crate::recipe::BadImages;
-use crate::report::{Best, Frozen, ImageCounts, Metrics, MetricsOfViews, Race, Report};
+use crate::report::{Best, Frozen, ImageCounts, Metrics, MetricsOfViews, Race, Report, confusion_picture};
 use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used};
 use crate::stats::metrics::Evaluation;
 use crate::stats::significance;
@@ -141,6 +141,8 @@ fn carry_out(
     let chance = significance::note(&outcomes.val.confusion, &plan.data.classes);
     outcomes.notes.extend(chance.clone());
     let shown = seconds.of("report", || page::shown(&plan, &outcomes, &network, args))?;
+    let picture = || confusion_picture(&outcomes.val.confusion);
+    folder.show_picture("confusion/val", outcomes.best.epoch, picture)?;
     let found = Found { outcomes: &outcomes, views, raced, contest, bad_images, seconds };
     let report = report(&plan, folder, &network, found)?;
     report.write(folder, &shown)?;

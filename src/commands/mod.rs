@@ -50,6 +50,8 @@ commands! {
     Init(init)
     /// Learn the classes of a folder of images, as a recipe says
     Finetune(finetune)
+    /// Show a run under way
+    Watch(watch)
     /// Show what `finetune` would do, with every default resolved
     Plan(plan)
     /// Write the features that a network computes of images

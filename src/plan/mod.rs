@@ -94,6 +94,9 @@ pub struct Settings {
     /// The views of an extra measurement of the kept model, if not the plain crop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<Views>,
+    /// Whether TensorBoard's event file follows the metrics.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tensorboard: bool,
     /// The seed of all randomness.
     pub seed: u64,
     /// The device.
@@ -355,11 +358,12 @@ impl Settings {
         serde_yaml::to_string(&value).map_err(unreadable)
     }
 
-    /// Removes the run's place, its device and the place of its images (the listing tells whether
-    /// they are the same): a checkout may move, and a run may resume with more threads.
+    /// Removes the run's place, its device, whether TensorBoard can follow it, and the place of its
+    /// images (the listing tells whether they are the same): a checkout may move, and a run may
+    /// resume with more threads.
     pub fn neutralise(plan: &mut serde_yaml::Value) {
         if let Some(plan) = plan.as_mapping_mut() {
-            for key in ["out", "device", "threads"] {
+            for key in ["out", "device", "threads", "tensorboard"] {
                 plan.remove(key);
             }
         }

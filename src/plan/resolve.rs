@@ -157,6 +157,7 @@ impl Draft {
             rival: candidates.next(),
             average: asked == Method::Auto && recipe.strategy.average.unwrap_or(true),
             eval,
+            tensorboard: recipe.train.tensorboard.unwrap_or(false),
             seed: machine.seed,
             device: machine.device,
             threads: machine.threads,

@@ -238,11 +238,12 @@ impl Recipe {
         })
     }
 
-    /// The recipe as JSON with sorted keys, without `out`, and with absolute paths cut to their
-    /// last part, for a model file: equal for equal runs on any machine.
+    /// The recipe as JSON with sorted keys, without `out` and `train.tensorboard`, and with absolute
+    /// paths cut to their last part, for a model file: equal for equal runs on any machine.
     pub fn to_json(&self) -> serde_json::Value {
         let mut recipe = self.clone();
         recipe.out = None;
+        recipe.train.tensorboard = None;
         for name in [&mut recipe.model, &mut recipe.weights].into_iter().flatten() {
             if let Some(last) = last_part(Path::new(name)) {
                 *name = last.to_string_lossy().into_owned();

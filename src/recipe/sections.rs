@@ -226,6 +226,9 @@ pub struct TrainSection {
     /// The decay of averaged weights, between 0 and 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
+    /// Whether TensorBoard's event file follows the metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensorboard: Option<bool>,
     /// Whether the head is fitted before fine-tuning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_head_first: Option<bool>,

@@ -3,6 +3,7 @@
 
 mod chart;
 mod classes;
+mod confusion;
 pub mod gallery;
 mod html;
 pub mod judged;
@@ -37,6 +38,7 @@ use crate::util::atomic::AtomicFile;
 use gallery::{Examples, Mistakes};
 use judged::Judged;
 
+pub use confusion::confusion_picture;
 pub use race::Race;
 
 /// The model's card in a run folder.

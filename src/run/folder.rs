@@ -11,8 +11,10 @@ use std::sync::Arc;
 use serde_yaml::Value;
 
 use super::history::EpochRow;
+use super::tensorboard;
 use crate::error::{Error, Result};
 use crate::plan::{PLAN_FILE, Plan, Settings, file as plan_file};
+use crate::preprocess::RgbImage;
 use crate::recipe::Method;
 use crate::text::path_text::path_text;
 use crate::text::words::for_shell;
@@ -22,8 +24,8 @@ use crate::util::lock::{Lock, Taken};
 use crate::util::same_file::same_file;
 use crate::weights::source::{MODEL_FILE, Weights};
 
-const METRICS: &str = "metrics.jsonl";
-const REPORT: &str = "report.json";
+pub(super) const METRICS: &str = "metrics.jsonl";
+pub(super) const REPORT: &str = "report.json";
 const PAGE: &str = "report.html";
 /// The second model of an ensemble.
 pub const PARTNER_FILE: &str = "beside.safetensors";
@@ -34,7 +36,7 @@ const RACE: &str = "race.jsonl";
 /// The fold runs of a race, each in its own folder.
 const FOLD_RUNS: &str = "race";
 /// Names the process that is using the folder.
-const LOCK: &str = ".lock";
+pub(super) const LOCK: &str = ".lock";
 
 /// Treatment of a folder that an earlier run has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,8 @@ pub struct RunFolder {
     /// Held until the last copy of this is dropped; `None` if not writable: a finished run may be
     /// read-only.
     lock: Option<Arc<Lock>>,
+    /// Whether TensorBoard's event file follows the metrics.
+    events: bool,
 }
 
 impl RunFolder {
@@ -103,7 +107,7 @@ impl RunFolder {
     }
 
     fn of(path: PathBuf) -> RunFolder {
-        RunFolder { model: path.join(MODEL_FILE), path, lock: None }
+        RunFolder { model: path.join(MODEL_FILE), path, lock: None, events: false }
     }
 
     /// Locks the plan's run folder, created if missing, and determines the start of a run in it.
@@ -114,6 +118,7 @@ impl RunFolder {
     /// `used` does not allow or that was a different one, [`Error::Io`] if it is not writable.
     pub fn enter(plan: &Plan, used: Used) -> Result<Entered> {
         let mut folder = RunFolder::of(plan.settings.out.clone());
+        folder.events = plan.settings.tensorboard;
         if folder.path.exists() && !folder.path.is_dir() {
             return Err(Error::usage(format!(
                 "the run folder {} is a file: choose another `--out`",
@@ -280,7 +285,19 @@ impl RunFolder {
     /// Replaces `metrics.jsonl` by these rows.
     pub fn rewrite_metrics(&self, rows: &[EpochRow]) -> Result<()> {
         let lines = rows.iter().map(line).collect::<Result<String>>()?;
-        AtomicFile::write(self.path.join(METRICS), lines.as_bytes())
+        AtomicFile::write(self.path.join(METRICS), lines.as_bytes())?;
+        self.events().map_or(Ok(()), |events| tensorboard::rewrite(&events, rows))
+    }
+
+    /// TensorBoard's event file, if the run has one.
+    fn events(&self) -> Option<PathBuf> {
+        self.events.then(|| tensorboard::file_in(&self.path))
+    }
+
+    /// Shows a picture of this epoch in TensorBoard, if the run has its file.
+    pub fn show_picture(&self, tag: &str, epoch: usize, picture: impl FnOnce() -> RgbImage) -> Result<()> {
+        let append = |events: PathBuf| tensorboard::append_picture(&events, tag, epoch, &picture());
+        self.events().map_or(Ok(()), append)
     }
 
     /// Appends a row to `metrics.jsonl`, written through to the disk.
@@ -293,7 +310,8 @@ impl RunFolder {
             file.write_all(line.as_bytes())?;
             file.sync()
         };
-        append().map_err(Error::io("write", &path))
+        append().map_err(Error::io("write", &path))?;
+        self.events().map_or(Ok(()), |events| tensorboard::append(&events, row))
     }
 
     fn is_used(&self) -> bool {
@@ -317,7 +335,8 @@ impl RunFolder {
     fn files(&self) -> Vec<PathBuf> {
         let named = [REPORT, PAGE, METRICS, MODEL_FILE, PARTNER_FILE, PLAN_FILE, RACE]
             .map(|name| self.path.join(name));
-        named.into_iter().chain([self.checkpoint(), self.features()]).collect()
+        let events = tensorboard::file_in(&self.path);
+        named.into_iter().chain([self.checkpoint(), self.features(), events]).collect()
     }
 
     /// Removes the files that a run writes, and nothing else.
@@ -335,7 +354,7 @@ impl RunFolder {
     /// Removes temporaries left by a killed process. One that cannot be removed does no harm.
     fn tidy(&self) {
         let files = self.files();
-        for folder in [self.path.clone(), self.path.join(CHECKPOINTS)] {
+        for folder in [self.path.clone(), self.path.join(CHECKPOINTS), self.path.join(tensorboard::FOLDER)] {
             for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
                 if files.iter().any(|file| is_temporary_of(file, &path)) {
                     let _ = files::remove(&path);

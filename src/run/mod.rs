@@ -3,3 +3,5 @@
 pub mod checkpoint;
 pub mod folder;
 pub mod history;
+pub mod progress;
+pub mod tensorboard;

@@ -112,6 +112,28 @@ impl Holder {
     fn of(file: &mut OwnFile) -> Holder {
         let mut text = String::new();
         let _ = file.take(LONGEST).read_to_string(&mut text);
+        Holder::named(&text)
+    }
+
+    /// The process named in the lock's file at `path`, which may have ended without removing it;
+    /// `None` if there is no file.
+    pub fn of_file(path: &Path) -> Option<Holder> {
+        let mut text = String::new();
+        let file = fs::File::open(path).ok()?;
+        let _ = file.take(LONGEST).read_to_string(&mut text);
+        Some(Holder::named(&text))
+    }
+
+    /// Whether the process may be alive: on this machine there is one with its number, on another
+    /// one nothing is known.
+    pub fn may_be_alive(&self) -> bool {
+        match (&self.host, self.pid) {
+            (None, Some(pid)) => Path::new("/proc").join(pid.to_string()).exists(),
+            _ => true,
+        }
+    }
+
+    fn named(text: &str) -> Holder {
         let (pid, machine) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
         let host = Some(machine.to_string()).filter(|name| !name.is_empty() && *name != host());
         Holder { pid: pid.parse().ok(), host }

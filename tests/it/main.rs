@@ -42,5 +42,6 @@ mod shards;
 mod sizes;
 mod stages;
 mod strategy;
+mod watch;
 mod weights;
 mod white_level;

@@ -70,6 +70,16 @@ impl HeatMap {
         HeatMap { width, height, values }
     }
 
+    /// The map in colours, each place a square of `cell` pixels.
+    pub fn picture(&self, cell: usize) -> RgbImage {
+        let (width, height) = (self.width * cell, self.height * cell);
+        let place = |row: usize, column: usize| self.values[row / cell * self.width + column / cell];
+        let pixels = (0..height).flat_map(|row| (0..width).map(move |column| (row, column)));
+        let data =
+            pixels.flat_map(|(row, column)| colour(place(row, column)).map(|level| level.round() as u8));
+        RgbImage { width: width as u32, height: height as u32, data: data.collect() }
+    }
+
     /// `image` under the half transparent map, which is enlarged to it.
     pub fn overlay(&self, image: &RgbImage) -> RgbImage {
         let map = self.resized(image.width as usize, image.height as usize);

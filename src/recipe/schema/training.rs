@@ -207,4 +207,13 @@ pub(super) const KEYS: &[Key] = &[
     .example("0.99", "an average of the weights; none by default")
     .only(Users::FineTuning)
     .also(&["model_ema", "ema_decay", "model_ema_decay"]),
+    key(
+        "train.tensorboard",
+        Bool,
+        "`false`",
+        "Write TensorBoard's event file beside `metrics.jsonl`: `tensorboard --logdir runs` shows the runs. It changes \
+            nothing else, and a run may go on with or without it.",
+    )
+    .example("true", "for `tensorboard --logdir runs`")
+    .also(&["tb", "log_dir", "logdir"]),
 ];
