@@ -38,6 +38,7 @@ pub mod stats;
 pub mod strategy;
 pub mod text;
 pub mod trainer;
+pub mod unknown;
 pub mod util;
 pub mod weights;
 

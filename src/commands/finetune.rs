@@ -17,7 +17,7 @@ use crate::methods::{Chosen, Context, Outcomes, Seconds, TrainedModel, pair, rac
 use crate::models::Network;
 use crate::plan::{Candidate, Overrides, Plan, Training};
 use crate::recipe::BadImages;
-use crate::report::{Best, Frozen, ImageCounts, Metrics, MetricsOfViews, Race, Report, confusion_picture};
+use crate::report::{Best, Calibration, Frozen, ImageCounts, Metrics, MetricsOfViews, Race, Report, confusion_picture};
 use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used};
 use crate::stats::metrics::Evaluation;
 use crate::stats::significance;
@@ -121,9 +121,9 @@ fn carry_out(
         folder.begin(&plan.settings, start)?;
     }
     let (trained, partner, contest) = train(&mut plan, &run, network, &mut seconds)?;
-    let TrainedModel { network, mut outcomes } = trained;
+    let TrainedModel { network, mut outcomes, known } = trained;
     let (second, more) = match partner {
-        Some((TrainedModel { network, outcomes }, weight)) => (Some((network, weight)), Some(outcomes)),
+        Some((TrainedModel { network, outcomes, .. }, weight)) => (Some((network, weight)), Some(outcomes)),
         None => (None, None),
     };
     let context = run.context(&plan);
@@ -134,8 +134,10 @@ fn carry_out(
         context.publish(&kept, &outcomes)?;
         seconds.of("evaluate", || context.measure_kept(&kept, &mut outcomes))?;
     }
+    let calibration = seconds.of("calibrate", || context.calibrate(&kept, known, &mut outcomes))?;
+    let temperature = calibration.as_ref().map(|calibration| calibration.temperature);
     let views = match &plan.settings.eval {
-        Some(views) => Some(seconds.of("evaluate", || context.measure_views(&kept, views))?),
+        Some(views) => Some(seconds.of("evaluate", || context.measure_views(&kept, temperature, views))?),
         None => None,
     };
     let chance = significance::note(&outcomes.val.confusion, &plan.data.classes);
@@ -143,7 +145,7 @@ fn carry_out(
     let shown = seconds.of("report", || page::shown(&plan, &outcomes, &network, args))?;
     let picture = || confusion_picture(&outcomes.val.confusion);
     folder.show_picture("confusion/val", outcomes.best.epoch, picture)?;
-    let found = Found { outcomes: &outcomes, views, raced, contest, bad_images, seconds };
+    let found = Found { outcomes: &outcomes, calibration, views, raced, contest, bad_images, seconds };
     let report = report(&plan, folder, &network, found)?;
     report.write(folder, &shown)?;
     folder.drop_features()?;
@@ -223,6 +225,7 @@ fn adopt_winner(plan: &mut Plan, raced: race::Raced, terminal: Terminal) -> Race
 /// Findings of a run, besides its model.
 struct Found<'a> {
     outcomes: &'a Outcomes,
+    calibration: Option<Calibration>,
     views: Option<(Evaluation, Option<Evaluation>)>,
     raced: Option<Race>,
     contest: Option<Contest>,
@@ -232,7 +235,7 @@ struct Found<'a> {
 
 fn report(plan: &Plan, folder: &RunFolder, network: &Network, found: Found<'_>) -> Result<Report> {
     let Plan { settings, data, notes, .. } = plan;
-    let Found { outcomes, views, raced, contest, bad_images, seconds } = found;
+    let Found { outcomes, calibration, views, raced, contest, bad_images, seconds } = found;
     let measured = |evaluation: &Evaluation, images: usize| Metrics::of(evaluation, images, &data.classes);
     let viewed = |evaluation: &Evaluation, samples: &[Sample]| {
         let measured = measured(evaluation, samples.len());
@@ -271,6 +274,7 @@ fn report(plan: &Plan, folder: &RunFolder, network: &Network, found: Found<'_>) 
         test: test.map(|(evaluation, samples)| measured(evaluation, samples.len())),
         val_views,
         test_views,
+        calibration,
         epochs: outcomes.epochs.clone(),
         best: Best { epoch: outcomes.best.epoch, val_accuracy: outcomes.best.val_accuracy },
         best_reason: outcomes.best.reason.clone(),

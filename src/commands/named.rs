@@ -9,6 +9,7 @@ use crate::output::JobIdentity;
 use crate::plan::fits;
 use crate::preprocess::{Decode, DecodeLimits, Fit, Preprocessing};
 use crate::text::path_text::{self, path_text};
+use crate::unknown::Unknown;
 use crate::util::signal::Signals;
 use crate::weights::Head;
 use crate::weights::download::Silent;
@@ -38,6 +39,10 @@ pub(super) struct Classifier {
     pub(super) weights: String,
     /// The second of two models that were kept together.
     pub(super) partner: Option<PartnerNetwork>,
+    /// The temperature of their probabilities, if one was fitted to what is used here.
+    pub(super) temperature: Option<f64>,
+    /// What tells how strange an image is to the network.
+    pub(super) unknown: Option<Unknown>,
 }
 
 /// A network that is averaged with another one.
@@ -134,8 +139,26 @@ impl<'a> Named<'a> {
             terminal.say(format!("note: {note}"));
         }
         let partner = if both { self.second(&opened, &preprocessing, work, terminal)? } else { None };
+        let card = opened.card.as_ref();
+        let unknown = card.and_then(|card| card.unknown.clone());
+        // One of two models has another temperature than their mean.
+        let whole = card.is_some_and(|card| card.partner.is_some() == partner.is_some());
+        let temperature = card.and_then(|card| card.temperature).filter(|_| whole);
+        let path = opened.file.as_ref().map(|(path, _)| path.clone()).unwrap_or_default();
         let (network, classes) = opened.into_classifier(preprocessing.crop_size, work.device, 0)?;
-        Ok(Classifier { network, classes, preprocessing, decode, weights, partner })
+        match &unknown {
+            Some(known) if known.width() != network.feature_length() => Err(Error::file(
+                path,
+                format!(
+                    "its `tl` metadata is wrong: unknown.width: expected {}, found {}",
+                    network.feature_length(),
+                    known.width()
+                ),
+            )),
+            _ => Ok(Classifier {
+                network, classes, preprocessing, decode, weights, partner, temperature, unknown
+            }),
+        }
     }
 
     /// The partner of this model, if `tl finetune` has kept two.

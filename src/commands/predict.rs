@@ -15,17 +15,17 @@ use super::work::Work;
 use super::{Outcome, ended, not_finite, say_if_too_dark};
 use crate::data::Input;
 use crate::device::back_off::BackOff;
-use crate::device::precision::Precision;
 use crate::error::{Error, Result};
 use crate::inference::ensemble::{Averaging, Member, match_classes};
 use crate::models::Network;
 use crate::output::{
-    Begun, Done, JobIdentity, Output, OutputProgress, PredictionFormat, PredictionRow, PredictionTable,
-    PredictionWriter, TableStyle,
+    Answer, Begun, Done, JobIdentity, Output, OutputProgress, PredictionColumns, PredictionFormat, PredictionRow,
+    PredictionTable, PredictionWriter, TableStyle,
 };
 use crate::preprocess::{Crops, DecodeLimits, Picture, Preprocessing, Views};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
+use crate::unknown::{LABEL, LIMIT};
 use crate::util::same_file::same_file;
 use crate::util::signal::Signals;
 use crate::weights::source::{Source, Weights};
@@ -35,7 +35,9 @@ use crate::weights::source::{Source, Weights};
 #[command(
     after_help = "With --crops, --scales or several models, the class probabilities (softmax) of all views by \
                         all models are averaged, as in AlexNet (Krizhevsky et al. 2012, 4.1) and VGG (Simonyan and \
-                        Zisserman 2015, 4.2). The crops are those of torchvision's TenCrop."
+                        Zisserman 2015, 4.2). The crops are those of torchvision's TenCrop. A model that tl finetune \
+                        made gives calibrated confidences, and says in the column `unknown` how strange an image is: \
+                        the share of images like its validation images that are less strange."
 )]
 pub struct Args {
     /// A name that `tl models` lists, a run folder, or a model file that `tl` wrote; given several times, the
@@ -58,6 +60,13 @@ pub struct Args {
     /// crop size [default: the size that belongs to the weights]
     #[arg(long, value_name = "S,..", value_delimiter = ',', value_parser = side)]
     pub scales: Vec<u32>,
+    /// Confidences as the network's softmax has them, without the temperature that was fitted to validation
+    /// images
+    #[arg(long)]
+    pub raw: bool,
+    /// Label images `unknown` that are stranger than 95 % of images like the validation images
+    #[arg(long)]
+    pub reject: bool,
     /// The file to write, in the format of its ending; a table on the terminal without it
     #[arg(long, value_name = "FILE", help = format!(
         "The file to write: {} [default: a table on the terminal]", PredictionFormat::endings()
@@ -103,7 +112,11 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let mut work = Work::find(&args.images, common, terminal)?;
     let out = args.out.as_ref().map(|out| work.out(out, |_| Vec::new())).transpose()?;
     let classifiers = open(&named, &views, &work, terminal, &signals)?;
-    let members = members(&named, &classifiers, args.images.precision, terminal)?;
+    let members = members(args, &named, &classifiers, terminal)?;
+    let unknown = classifiers.iter().any(|classifier| classifier.unknown.is_some());
+    if args.reject {
+        can_reject(&named, &classifiers)?;
+    }
     let classes: &[String] = classifiers.first().map_or(&[], |classifier| &classifier.classes);
     let top_k = args.top_k.min(classes.len());
     if top_k < args.top_k {
@@ -113,15 +126,24 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
         ));
     }
 
+    let columns = PredictionColumns { top_k, unknown };
     let limits = limits(&args.images, &classifiers);
     let (batch_size, threads) = (args.images.batch_size, work.threads);
     let averaging = Averaging { members: &members, views: &views, batch_size, threads };
     let bar = terminal.images("predicting", 0);
-    let predicting =
-        Predicting { averaging, limits, classes, top_k, terminal, bar: bar.clone(), begun: Cell::default() };
+    let predicting = Predicting {
+        averaging,
+        limits,
+        classes,
+        top_k,
+        reject: args.reject,
+        terminal,
+        bar: bar.clone(),
+        begun: Cell::default(),
+    };
     let progress = match out {
         None => {
-            let table = PredictionTable::new(stdout(), top_k, TableStyle::of_stdout());
+            let table = PredictionTable::new(stdout(), columns, TableStyle::of_stdout());
             let table = Table { table, bar: bar.clone(), images: 0, failed: 0 };
             stream::run(work.images, table, batch_size, &signals, bar, |inputs, sink| {
                 predicting.chunk(inputs, sink)
@@ -132,7 +154,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
             match work.begin(&out, &job, args.resume, terminal)? {
                 Begun::Complete(progress) => progress,
                 Begun::Partial(partial) => {
-                    let writer = PredictionWriter::open(&out, top_k, partial)?;
+                    let writer = PredictionWriter::open(&out, columns, partial)?;
                     let each = |inputs: &[Input], sink: &Sink<_>| predicting.chunk(inputs, sink);
                     let progress = stream::run(work.images, writer, batch_size, &signals, bar, each)?;
                     let rows = counted(progress.rows as usize, "row", "rows");
@@ -160,7 +182,9 @@ fn job(args: &Args, work: &Work, views: &Views, classifiers: &[Classifier], top_
             .with("--scales", format!("{:?}", views.scales))
             .with("--max-pixels", args.images.max_pixels)
             .with("--decode", format!("{:?}", limits(&args.images, classifiers).decode))
-            .with("--precision", args.images.precision),
+            .with("--precision", args.images.precision)
+            .with("--raw", args.raw)
+            .with("--reject", args.reject),
     )
 }
 
@@ -170,6 +194,7 @@ struct Predicting<'a> {
     limits: DecodeLimits,
     classes: &'a [String],
     top_k: usize,
+    reject: bool,
     terminal: Terminal,
     bar: ProgressBar,
     /// Whether a chunk was done before.
@@ -177,7 +202,7 @@ struct Predicting<'a> {
 }
 
 impl Predicting<'_> {
-    fn chunk<O: Output<Row = Vec<(String, f32)>>>(&self, inputs: &[Input], sink: &Sink<O>) -> Result<()> {
+    fn chunk<O: Output<Row = Answer>>(&self, inputs: &[Input], sink: &Sink<O>) -> Result<()> {
         let limits = self.limits;
         if let (false, [first, ..]) = (self.begun.replace(true), self.averaging.members) {
             let say = |note| self.bar.suspend(|| self.terminal.say(note));
@@ -196,9 +221,13 @@ impl Predicting<'_> {
                 let notes = self.averaging.members.iter().filter_map(|member| member.parts.note());
                 notes.for_each(|note| self.bar.suspend(|| self.terminal.say(format!("note: {note}"))));
                 let ranks = ranks(&batch.probabilities, self.top_k, self.classes)?;
-                for (&index, ranks) in batch.indices.iter().zip(ranks) {
-                    let finite = ranks.iter().all(|(_, confidence)| confidence.is_finite());
-                    sink.put(index, if finite { Ok(ranks) } else { Err(not_finite()) })?;
+                for (place, (&index, ranks)) in batch.indices.iter().zip(ranks).enumerate() {
+                    let unknown = batch.unknown.get(place).copied();
+                    let mut numbers = ranks.iter().map(|(_, confidence)| *confidence).chain(unknown);
+                    let finite = numbers.all(f32::is_finite);
+                    let rejected = self.reject && unknown.is_some_and(|share| share > LIMIT);
+                    let answer = Answer { ranks, unknown, rejected };
+                    sink.put(index, if finite { Ok(answer) } else { Err(not_finite()) })?;
                 }
                 sink.batch_done()
             },
@@ -257,17 +286,38 @@ fn different(named: &[Named]) -> Result<()> {
     Ok(())
 }
 
+/// Whether some of the models can tell strangers, and none has a class of that name.
+///
+/// # Errors
+/// [`Error::Usage`] if not.
+fn can_reject(named: &[Named], classifiers: &[Classifier]) -> Result<()> {
+    if classifiers.iter().all(|classifier| classifier.unknown.is_none()) {
+        let models = named.iter().map(|model| format!("`{}`", model.name)).collect::<Vec<_>>().join(" and ");
+        return Err(Error::usage(format!(
+            "{models} cannot tell which images are unknown: only a model that `tl finetune` of this version trained can, \
+             and that had validation images enough; train it again, or leave `--reject` out"
+        )));
+    }
+    match classifiers.iter().any(|classifier| classifier.classes.iter().any(|class| class == LABEL)) {
+        true => Err(Error::usage(format!(
+            "the model has a class `{LABEL}` of its own, and with `--reject` that label would mean two things: leave it \
+             out, and read the column `unknown`, which is above {LIMIT} for what would be rejected"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// The networks, with classes in the order of the first one's.
 fn members<'a>(
+    args: &Args,
     named: &[Named],
     classifiers: &'a [Classifier],
-    precision: Precision,
     terminal: Terminal,
 ) -> Result<Vec<Member<'a>>> {
     let Some(first) = classifiers.first() else { return Ok(Vec::new()) };
     let mut members = Vec::new();
-    for (model, Classifier { network, classes, preprocessing, partner, .. }) in named.iter().zip(classifiers)
-    {
+    for (model, classifier) in named.iter().zip(classifiers) {
+        let Classifier { network, classes, preprocessing, partner, .. } = classifier;
         let order = match_classes(&first.classes, classes).map_err(|difference| {
             Error::usage(format!(
                 "{} and {} cannot be averaged, because their classes are not the same: {difference}",
@@ -282,7 +332,16 @@ fn members<'a>(
         }
         let parts = BackOff::new(network.device());
         let partner = partner.as_ref().map(|second| (&second.network, second.weight));
-        members.push(Member { network, partner, preprocessing, order, precision, parts });
+        members.push(Member {
+            network,
+            partner,
+            temperature: classifier.temperature.filter(|_| !args.raw),
+            unknown: classifier.unknown.as_ref(),
+            preprocessing,
+            order,
+            precision: args.images.precision,
+            parts,
+        });
     }
     Ok(members)
 }
@@ -296,7 +355,7 @@ struct Table {
 }
 
 impl Output for Table {
-    type Row = Vec<(String, f32)>;
+    type Row = Answer;
 
     const STOPPED: &'static str = "stopped before the last image";
 

@@ -26,6 +26,7 @@ pub mod ensemble;
 pub mod explain;
 pub mod features;
 pub mod measure;
+pub mod readings;
 
 use std::cell::Cell;
 use std::ops::Range;

@@ -12,7 +12,7 @@ use crate::preprocess::Views;
 use crate::run::folder::PARTNER_FILE;
 use crate::stats::metrics::Evaluation;
 use crate::trainer::ForwardCount;
-use crate::weights::card::Partner;
+use crate::weights::card::{Card, Partner};
 use crate::weights::write_model;
 
 /// A model, and the weight of a second one that is averaged with it.
@@ -27,13 +27,17 @@ impl Context<'_> {
     /// Makes the kept model of a contest that of the run folder.
     pub fn publish(&self, kept: &Chosen, outcomes: &Outcomes) -> Result<()> {
         self.folder.check_lock()?;
-        let mut card = self.card(kept.network);
-        if let Some((second, weight)) = kept.partner {
+        if let Some((second, _)) = kept.partner {
             write_model(&self.folder.partner(), second, &self.card(second))?;
-            card.partner = Some(Partner { file: PARTNER_FILE.into(), weight });
         }
-        write_model(&self.folder.model(), kept.network, &card)?;
+        write_model(&self.folder.model(), kept.network, &self.kept_card(kept))?;
         self.folder.rewrite_metrics(&outcomes.epochs)
+    }
+
+    /// Metadata of the kept model, alone or with a partner.
+    pub(super) fn kept_card(&self, kept: &Chosen) -> Card {
+        let partner = kept.partner.map(|(_, weight)| Partner { file: PARTNER_FILE.into(), weight });
+        Card { partner, ..self.card(kept.network) }
     }
 
     /// Measures the kept model on the test images, which a contest does not use, and, if two are
@@ -42,32 +46,48 @@ impl Context<'_> {
         let Plan { settings, data, .. } = self.plan;
         let views = Views::default().resolved(&settings.preprocessing);
         if kept.partner.is_some() {
-            outcomes.val = self.measure(kept, &views, "measuring val", &data.val)?;
+            outcomes.val = self.measure(kept, None, &views, "measuring val", &data.val)?;
             outcomes.passes.iter_mut().filter(|pass| pass.part == "val").for_each(|pass| pass.times += 1);
         }
         let Some(test) = &data.test else { return Ok(()) };
-        outcomes.test = Some(self.measure(kept, &views, "measuring test", test)?);
+        outcomes.test = Some(self.measure(kept, None, &views, "measuring test", test)?);
         let seen = whole(&outcomes.passes, kept.network.stage_names().next().unwrap_or_default());
         let pass = |stages| ForwardCount { part: "test", stages, images: test.len(), times: 1 };
         outcomes.passes.extend(seen.into_iter().map(pass));
         Ok(())
     }
 
-    /// Measures the kept model on the validation and the test images, with several views averaged.
-    pub fn measure_views(&self, kept: &Chosen, views: &Views) -> Result<(Evaluation, Option<Evaluation>)> {
+    /// Measures the kept model on the validation and the test images, with several views averaged,
+    /// each at this temperature.
+    pub fn measure_views(
+        &self,
+        kept: &Chosen,
+        temperature: Option<f64>,
+        views: &Views,
+    ) -> Result<(Evaluation, Option<Evaluation>)> {
         let data = &self.plan.data;
-        let val = self.measure(kept, views, "measuring val", &data.val)?;
-        let test = data.test.as_ref().map(|test| self.measure(kept, views, "measuring test", test));
+        let val = self.measure(kept, temperature, views, "measuring val", &data.val)?;
+        let test = data.test.as_ref();
+        let test = test.map(|test| self.measure(kept, temperature, views, "measuring test", test));
         Ok((val, test.transpose()?))
     }
 
-    fn measure(&self, kept: &Chosen, views: &Views, what: &str, samples: &[Sample]) -> Result<Evaluation> {
+    fn measure(
+        &self,
+        kept: &Chosen,
+        temperature: Option<f64>,
+        views: &Views,
+        what: &str,
+        samples: &[Sample],
+    ) -> Result<Evaluation> {
         let Plan { settings, data, .. } = self.plan;
         let parts = BackOff::new(kept.network.device());
         let preprocessing = &settings.preprocessing;
         let (order, precision) = (None, Precision::Fp32);
         let Chosen { network, partner } = *kept;
-        let members = [Member { network, partner, preprocessing, order, precision, parts }];
+        let unknown = None;
+        let members =
+            [Member { network, partner, temperature, unknown, preprocessing, order, precision, parts }];
         let batch_size = settings.candidate.batch_size();
         let averaging = Averaging { members: &members, views, batch_size, threads: settings.threads };
         let (bar, mut done) = (self.observer.counting(what, samples.len()), 0);

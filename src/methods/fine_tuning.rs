@@ -55,7 +55,7 @@ pub(super) fn fine_tune(
     notes.iter().for_each(|note| context.observer.say(&format!("note: {note}")));
     let fine_tuned = Outcomes { epochs, best, val, test, notes, ..Outcomes::default() };
     let outcomes = Outcomes { linear_head, stopped_early, passes, ..fine_tuned };
-    Ok(TrainedModel { network, outcomes })
+    Ok(TrainedModel { network, outcomes, known: None })
 }
 
 /// Whether there is a training to resume: not before the first checkpoint, nor if the epochs are

@@ -8,6 +8,7 @@ mod chosen;
 pub mod contest;
 mod fine_tuning;
 mod heads;
+mod known;
 pub mod pair;
 pub mod race;
 
@@ -17,6 +18,7 @@ use std::time::Instant;
 use tch::Device;
 
 pub use self::chosen::Chosen;
+pub use self::known::Known;
 
 use crate::error::{Error, Result};
 use crate::models::{Fill, Network};
@@ -74,6 +76,8 @@ pub struct TrainedModel {
     pub network: Network,
     /// Its history.
     pub outcomes: Outcomes,
+    /// What it finds in images, if that was read for its training.
+    pub known: Option<Known>,
 }
 
 /// How a method reached its model.
@@ -160,7 +164,9 @@ impl Context<'_> {
             preprocessing: settings.preprocessing.clone(),
             reads: network.head_reading_names(),
             recipe: recipe.to_json(),
+            temperature: None,
             transform_input: network.transform_input(),
+            unknown: None,
         }
     }
 

@@ -81,6 +81,13 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// The features and the logits, from the last stage's output.
+    pub fn read_both(&self, xs: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let features = self.neck.forward(xs, mode)?;
+        let logits = self.classifier.forward(&features, mode)?;
+        Ok([Pooling::Spatial.pool(&features)?, logits])
+    }
+
     /// Reads a tap behind the last stage, from its output.
     pub fn read(&self, xs: &Tensor, tap: Tap, mode: Mode) -> Result<Tensor> {
         let features = self.neck.forward(xs, mode)?;

@@ -171,6 +171,13 @@ impl Network {
         matches!(self.head.classifier, Classifier::Linear(_))
     }
 
+    /// All of it as a span of stages: `conv1 to fc`.
+    pub fn whole_name(&self) -> String {
+        self.stage_names()
+            .next()
+            .map_or(self.head.key.into(), |first| format!("{first} to {}", self.head.key))
+    }
+
     /// The classifier's path in the state dict, such as `fc`.
     pub fn head_key(&self) -> &'static str {
         self.head.key

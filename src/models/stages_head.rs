@@ -115,6 +115,20 @@ impl Network {
         })
     }
 
+    /// The vectors at [`Tap::Features`] and [`Tap::Logits`], as [`Network::read`], in one pass.
+    pub fn read_both(&self, images: &Tensor) -> Result<[Tensor; 2]> {
+        tch::no_grad(|| {
+            let (xs, all) = (self.enter(images)?, self.stages.len());
+            if self.head.reads.is_empty() {
+                let last = self.run(xs.stages..all, &xs.values, Mode::INFERENCE)?;
+                return self.head.read_both(&last, Mode::INFERENCE);
+            }
+            let features = join(&self.collect(&xs, &self.head.reads, all, Mode::INFERENCE)?)?;
+            let logits = self.head.classifier.forward(&features, Mode::INFERENCE)?;
+            Ok([features, logits])
+        })
+    }
+
     /// The vectors at one tap, from the output of the first stages.
     pub(super) fn read_from(&self, xs: &Activations, tap: Tap) -> Result<Tensor> {
         tch::no_grad(|| {

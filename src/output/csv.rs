@@ -5,7 +5,7 @@ use std::io;
 
 use super::features::{FeatureFile, FeatureFormat};
 use super::partial::{Extents, Part, Places};
-use super::predictions::{PredictionFile, PredictionFormat, PredictionRow, columns};
+use super::predictions::{PredictionColumns, PredictionFile, PredictionFormat, PredictionRow};
 use super::rows::RowFile;
 use crate::error::Result;
 
@@ -21,9 +21,9 @@ pub(super) const FEATURES: FeatureFormat = FeatureFormat {
 /// A header row, then a row an image; absent values are empty.
 pub(super) const PREDICTIONS: PredictionFormat = PredictionFormat {
     ending: "csv",
-    open: |partial, top_k| {
-        let file = CsvFile::open(partial.part("rows.csv")?, columns(top_k))?;
-        Ok(Box::new(CsvPredictions { file, top_k }))
+    open: |partial, columns| {
+        let file = CsvFile::open(partial.part("rows.csv")?, columns.names())?;
+        Ok(Box::new(CsvPredictions { file, columns }))
     },
 };
 
@@ -123,19 +123,20 @@ impl FeatureFile for CsvFile {
 /// Predictions with a number of labels an image.
 struct CsvPredictions {
     file: CsvFile,
-    top_k: usize,
+    columns: PredictionColumns,
 }
 
 impl PredictionFile for CsvPredictions {
     fn write_row(&mut self, row: &PredictionRow) -> Result<()> {
+        let number = |value: Option<f32>| value.map(|value| format!("{value:?}")).unwrap_or_default();
         self.file.field(&row.path)?;
-        for rank in 0..self.top_k {
-            let (label, confidence) = match row.rank(rank) {
-                Some((label, confidence)) => (label, format!("{confidence:?}")),
-                None => ("", String::new()),
-            };
+        for rank in 0..self.columns.top_k {
+            let (label, confidence) = row.rank(rank).unwrap_or_default();
             self.file.field(label)?;
-            self.file.field(&confidence)?;
+            self.file.field(&number(confidence))?;
+        }
+        if self.columns.unknown {
+            self.file.field(&number(row.answer.unknown))?;
         }
         self.file.field(row.error.as_deref().unwrap_or_default())?;
         self.file.end_row()

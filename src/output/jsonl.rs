@@ -5,26 +5,27 @@ use std::io::{Error, Write};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::partial::Part;
-use super::predictions::{PredictionFile, PredictionFormat, PredictionRow, columns};
+use super::predictions::{PredictionColumns, PredictionFile, PredictionFormat, PredictionRow};
 use super::rows::RowFile;
 use crate::error::Result;
 
 pub(super) const FORMAT: PredictionFormat = PredictionFormat {
     ending: "jsonl",
-    open: |partial, top_k| {
+    open: |partial, columns| {
         let file = partial.part("rows.jsonl")?;
-        Ok(Box::new(JsonLines { file, columns: columns(top_k).collect() }))
+        Ok(Box::new(JsonLines { file, columns, names: columns.names().collect() }))
     },
 };
 
 struct JsonLines {
     file: Part,
-    columns: Vec<String>,
+    columns: PredictionColumns,
+    names: Vec<String>,
 }
 
 impl PredictionFile for JsonLines {
     fn write_row(&mut self, row: &PredictionRow) -> Result<()> {
-        let line = JsonRow { row, columns: &self.columns };
+        let line = JsonRow { row, columns: self.columns, names: &self.names };
         serde_json::to_writer(&mut self.file, &line)
             .map_err(Error::from)
             .and_then(|()| self.file.write_all(b"\n"))
@@ -39,19 +40,26 @@ impl PredictionFile for JsonLines {
 /// A row as a JSON object, with keys in the order of the columns.
 struct JsonRow<'a> {
     row: &'a PredictionRow,
-    columns: &'a [String],
+    columns: PredictionColumns,
+    names: &'a [String],
 }
 
 impl Serialize for JsonRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (row, last) = (self.row, self.columns.len() - 1);
-        let mut map = serializer.serialize_map(Some(self.columns.len()))?;
-        map.serialize_entry(&self.columns[0], &row.path)?;
-        for (rank, pair) in self.columns[1..last].chunks_exact(2).enumerate() {
-            map.serialize_entry(&pair[0], &row.rank(rank).map(|(label, _)| label))?;
-            map.serialize_entry(&pair[1], &row.rank(rank).map(|(_, confidence)| confidence))?;
+        let row = self.row;
+        let mut map = serializer.serialize_map(Some(self.names.len()))?;
+        let mut names = self.names.iter();
+        let mut next = || names.next().map_or("", String::as_str);
+        map.serialize_entry(next(), &row.path)?;
+        for rank in 0..self.columns.top_k {
+            let (label, confidence) = row.rank(rank).unzip();
+            map.serialize_entry(next(), &label)?;
+            map.serialize_entry(next(), &confidence.flatten())?;
         }
-        map.serialize_entry(&self.columns[last], &row.error)?;
+        if self.columns.unknown {
+            map.serialize_entry(next(), &row.answer.unknown)?;
+        }
+        map.serialize_entry(next(), &row.error)?;
         map.end()
     }
 }

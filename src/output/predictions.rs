@@ -9,52 +9,87 @@ use super::rows::{RowFile, Writing};
 use super::{Done, Output, OutputProgress, Partial, by_ending, csv, endings, jsonl};
 use crate::data::Input;
 use crate::error::Result;
+use crate::unknown::LABEL;
+
+/// What a model says of an image.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answer {
+    /// Labels with their confidences in [0, 1], the best first.
+    pub ranks: Vec<(String, f32)>,
+    /// How strange the image is, in [0, 1]; `None` if the model cannot tell.
+    pub unknown: Option<f32>,
+    /// Whether it is called unknown: then this is its label, and its ranks come after it.
+    pub rejected: bool,
+}
 
 /// The prediction for one image, or the reason there is none.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PredictionRow {
     /// The image, as the outputs spell it ([`crate::text::path_text`]).
     pub path: String,
-    /// Labels with their confidences in [0, 1], the best first; empty if it failed.
-    pub ranks: Vec<(String, f32)>,
+    /// What the model says; nothing if it failed.
+    pub answer: Answer,
     /// Why there is no prediction.
     pub error: Option<String>,
 }
 
 impl PredictionRow {
-    /// The row of an image: its ranks, or the error.
-    pub fn of(input: &Input, ranks: Result<Vec<(String, f32)>, String>) -> Self {
+    /// The row of an image: its answer, or the error.
+    pub fn of(input: &Input, answer: Result<Answer, String>) -> Self {
         let path = input.name.clone();
-        match ranks {
-            Ok(ranks) => PredictionRow { path, ranks, error: None },
-            Err(error) => PredictionRow { path, ranks: Vec::new(), error: Some(error) },
+        match answer {
+            Ok(answer) => PredictionRow { path, answer, error: None },
+            Err(error) => PredictionRow { path, answer: Answer::default(), error: Some(error) },
         }
     }
 
-    /// The label and confidence of rank `rank`, counted from 0. A failed image has none.
-    pub fn rank(&self, rank: usize) -> Option<(&str, f32)> {
-        if self.error.is_some() {
-            return None;
-        }
-        self.ranks.get(rank).map(|(label, confidence)| (label.as_str(), *confidence))
+    /// The label and confidence of rank `rank`, counted from 0. A failed image has none, and the
+    /// label of an unknown one has no confidence.
+    pub fn rank(&self, rank: usize) -> Option<(&str, Option<f32>)> {
+        let place = match (&self.error, self.answer.rejected) {
+            (Some(_), _) => return None,
+            (None, true) if rank == 0 => return Some((LABEL, None)),
+            (None, rejected) => rank - usize::from(rejected),
+        };
+        self.answer.ranks.get(place).map(|(label, confidence)| (label.as_str(), Some(*confidence)))
     }
 }
 
-/// `path, label, confidence, label_2, confidence_2, …, error`.
-pub(super) fn columns(top_k: usize) -> impl Iterator<Item = String> {
-    let ranks = (1..=top_k).flat_map(|rank| match rank {
-        1 => ["label".to_string(), "confidence".to_string()],
-        _ => [format!("label_{rank}"), format!("confidence_{rank}")],
-    });
-    std::iter::once("path".to_string()).chain(ranks).chain(std::iter::once("error".to_string()))
+/// The columns of a file of predictions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PredictionColumns {
+    /// Labels an image.
+    pub top_k: usize,
+    /// Whether there is a column for how strange it is.
+    pub unknown: bool,
+}
+
+impl PredictionColumns {
+    /// `path, label, confidence, label_2, confidence_2, …, unknown, error`.
+    pub(super) fn names(self) -> impl Iterator<Item = String> {
+        let ranks = (1..=self.top_k).flat_map(|rank| match rank {
+            1 => ["label".to_string(), "confidence".to_string()],
+            _ => [format!("label_{rank}"), format!("confidence_{rank}")],
+        });
+        let unknown = self.unknown.then(|| UNKNOWN.to_string());
+        std::iter::once("path".to_string()).chain(ranks).chain(unknown).chain(["error".to_string()])
+    }
+}
+
+/// The column for how strange an image is.
+const UNKNOWN: &str = "unknown";
+
+/// Whether a column holds numbers.
+pub(super) fn is_number(column: &str) -> bool {
+    column == UNKNOWN || column.starts_with("confidence")
 }
 
 /// A file format for predictions: a row of the list in this file, which its own file defines.
 pub struct PredictionFormat {
     /// The file extension, without the dot.
     pub ending: &'static str,
-    /// Continues a file with this many labels an image.
-    pub(super) open: fn(&Partial, usize) -> Result<Box<dyn PredictionFile>>,
+    /// Continues a file with these columns.
+    pub(super) open: fn(&Partial, PredictionColumns) -> Result<Box<dyn PredictionFile>>,
 }
 
 /// All formats for predictions.
@@ -101,18 +136,22 @@ pub struct PredictionWriter {
 }
 
 impl PredictionWriter {
-    /// Continues the file that will replace `path`, with `top_k` labels an image, in the format of
-    /// its extension.
+    /// Continues the file that will replace `path`, with these columns, in the format of its
+    /// extension.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] for an unknown extension, [`crate::Error::Io`] if the files cannot
     /// be opened.
-    pub fn open(path: impl AsRef<Path>, top_k: usize, partial: Box<Partial>) -> Result<Self> {
-        let format = (PredictionFormat::of(path)?.open)(&partial, top_k)?;
+    pub fn open(
+        path: impl AsRef<Path>,
+        columns: PredictionColumns,
+        partial: Box<Partial>,
+    ) -> Result<Self> {
+        let format = (PredictionFormat::of(path)?.open)(&partial, columns)?;
         Ok(Self { format, writing: Writing::at(partial) })
     }
 
-    /// Adds a row. Ranks beyond `top_k` are left out, missing ones are empty.
+    /// Adds a row. Ranks beyond the columns are left out, missing ones are empty.
     ///
     /// # Errors
     /// [`crate::Error::Io`] if it cannot be written.
@@ -124,7 +163,7 @@ impl PredictionWriter {
 }
 
 impl Output for PredictionWriter {
-    type Row = Vec<(String, f32)>;
+    type Row = Answer;
 
     fn write(&mut self, input: &Input, row: Result<Self::Row, String>) -> Result<()> {
         self.write_row(&PredictionRow::of(input, row))

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::predictions::{PredictionRow, columns};
+use super::predictions::{PredictionColumns, PredictionRow, is_number};
 use crate::error::{Error, Result};
 
 /// Rows that determine the widths.
@@ -50,15 +50,15 @@ impl TableStyle {
 pub struct PredictionTable<W: Write> {
     out: W,
     style: TableStyle,
-    top_k: usize,
+    columns: PredictionColumns,
     waiting: Vec<PredictionRow>,
     layout: Option<Layout>,
 }
 
 impl<W: Write> PredictionTable<W> {
-    /// A table with `top_k` labels an image.
-    pub fn new(out: W, top_k: usize, style: TableStyle) -> Self {
-        Self { out, style, top_k, waiting: Vec::new(), layout: None }
+    /// A table with these columns.
+    pub fn new(out: W, columns: PredictionColumns, style: TableStyle) -> Self {
+        Self { out, style, columns, waiting: Vec::new(), layout: None }
     }
 
     /// Adds a row.
@@ -85,7 +85,7 @@ impl<W: Write> PredictionTable<W> {
     }
 
     fn print_waiting(&mut self) -> Result<()> {
-        let layout = Layout::new(&self.waiting, self.top_k, self.style);
+        let layout = Layout::new(&self.waiting, self.columns, self.style);
         let rows = std::mem::take(&mut self.waiting);
         let result = layout
             .print_header(&mut self.out)
@@ -101,6 +101,7 @@ struct Layout {
     /// Ranks side by side; the rest get lines of their own.
     ranks: usize,
     lines: usize,
+    unknown: bool,
     names: Vec<String>,
     widths: Vec<usize>,
     /// The narrowest column that had to be shortened.
@@ -108,16 +109,22 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(rows: &[PredictionRow], top_k: usize, style: TableStyle) -> Self {
-        let wide = Self::with_ranks(rows, top_k, 1, style);
+    fn new(rows: &[PredictionRow], columns: PredictionColumns, style: TableStyle) -> Self {
+        let wide = Self::with_lines(rows, columns, 1, style);
         let fits = style.width.is_none_or(|width| wide.length() <= width && wide.narrowest >= NARROW);
-        if fits || top_k < 2 { wide } else { Self::with_ranks(rows, 1, top_k, style) }
+        match columns.top_k {
+            2.. if !fits => {
+                Self::with_lines(rows, PredictionColumns { top_k: 1, ..columns }, columns.top_k, style)
+            }
+            _ => wide,
+        }
     }
 
-    fn with_ranks(rows: &[PredictionRow], ranks: usize, lines: usize, style: TableStyle) -> Self {
-        let names: Vec<_> = columns(ranks).collect();
+    fn with_lines(rows: &[PredictionRow], columns: PredictionColumns, lines: usize, style: TableStyle) -> Self {
+        let names: Vec<_> = columns.names().collect();
         let widths = names.iter().map(|name| name.width()).collect();
-        let mut layout = Self { style, ranks, lines, names, widths, narrowest: usize::MAX };
+        let PredictionColumns { top_k: ranks, unknown } = columns;
+        let mut layout = Self { style, ranks, lines, unknown, names, widths, narrowest: usize::MAX };
         for row in rows {
             for line in 0..lines {
                 let cells = layout.cells(row, line);
@@ -134,7 +141,7 @@ impl Layout {
 
     /// Numbers are not shortened.
     fn is_text(&self, column: usize) -> bool {
-        !self.names[column].starts_with("confidence")
+        !is_number(&self.names[column])
     }
 
     fn length(&self) -> usize {
@@ -158,13 +165,14 @@ impl Layout {
     /// The texts in line `line` of a row.
     fn cells(&self, row: &PredictionRow, line: usize) -> Vec<String> {
         let first = |text: &str| if line == 0 { printable(text) } else { String::new() };
+        let number = |value: Option<f32>| value.map(|value| format!("{value:.4}")).unwrap_or_default();
         let mut cells = vec![first(&row.path)];
         for rank in line..line + self.ranks {
-            let (label, confidence) = match row.rank(rank) {
-                Some((label, confidence)) => (printable(label), format!("{confidence:.4}")),
-                None => (String::new(), String::new()),
-            };
-            cells.extend([label, confidence]);
+            let (label, confidence) = row.rank(rank).unwrap_or_default();
+            cells.extend([printable(label), number(confidence)]);
+        }
+        if self.unknown {
+            cells.push(first(&number(row.answer.unknown)));
         }
         cells.push(first(row.error.as_deref().unwrap_or_default()));
         cells
@@ -247,19 +255,23 @@ fn fitting(letters: impl Iterator<Item = char>, width: usize) -> impl Iterator<I
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Answer;
 
     fn row(path: &str, ranks: &[(&str, f32)]) -> PredictionRow {
         let ranks = ranks.iter().map(|(label, confidence)| (label.to_string(), *confidence)).collect();
-        PredictionRow { path: path.into(), ranks, error: None }
+        let answer = Answer { ranks, ..Answer::default() };
+        PredictionRow { path: path.into(), answer, error: None }
     }
 
+    const ONE: PredictionColumns = PredictionColumns { top_k: 1, unknown: false };
+
     fn failed(path: &str, error: &str) -> PredictionRow {
-        PredictionRow { path: path.into(), ranks: Vec::new(), error: Some(error.into()) }
+        PredictionRow { path: path.into(), error: Some(error.into()), ..PredictionRow::default() }
     }
 
     fn table(rows: &[PredictionRow], top_k: usize, style: TableStyle) -> String {
         let mut out = Vec::new();
-        let mut table = PredictionTable::new(&mut out, top_k, style);
+        let mut table = PredictionTable::new(&mut out, PredictionColumns { top_k, unknown: false }, style);
         rows.iter().for_each(|row| table.write_row(row).unwrap());
         table.finish().unwrap();
         String::from_utf8(out).unwrap()
@@ -280,6 +292,39 @@ a.jpg       dog        0.9313
 c.jpg                          cut
 ";
         assert_eq!(table(&rows, 1, TableStyle::default()), expected);
+    }
+
+    #[test]
+    fn an_unknown_image_has_no_confidence() {
+        let mut strange = row("a.jpg", &[("dog", 0.93128), ("cat", 0.01)]);
+        (strange.answer.unknown, strange.answer.rejected) = (Some(0.99996), true);
+        let mut known = row("b.jpg", &[("cat", 0.5), ("dog", 0.25)]);
+        known.answer.unknown = Some(0.25);
+        let rows = [strange, known, failed("c.jpg", "cut")];
+        let table = |style| {
+            let mut out = Vec::new();
+            let columns = PredictionColumns { top_k: 2, unknown: true };
+            let mut table = PredictionTable::new(&mut out, columns, style);
+            rows.iter().for_each(|row| table.write_row(row).unwrap());
+            table.finish().unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let expected = "\
+path   label    confidence  label_2  confidence_2  unknown  error
+a.jpg  unknown              dog            0.9313   1.0000
+b.jpg  cat          0.5000  dog            0.2500   0.2500
+c.jpg                                                       cut
+";
+        assert_eq!(table(TableStyle::default()), expected);
+        let expected = "\
+path   label    confidence  unknown  error
+a.jpg  unknown               1.0000
+       dog          0.9313
+b.jpg  cat          0.5000   0.2500
+       dog          0.2500
+c.jpg                                cut
+";
+        assert_eq!(table(narrow(50)), expected);
     }
 
     #[test]
@@ -337,7 +382,7 @@ b.jpg                                cut
     #[test]
     fn many_rows_stream() {
         let mut out = Vec::new();
-        let mut table = PredictionTable::new(&mut out, 1, TableStyle::default());
+        let mut table = PredictionTable::new(&mut out, ONE, TableStyle::default());
         for i in 0..1_000 {
             table.write_row(&row(&format!("{i}.jpg"), &[("dog", 0.5)])).unwrap();
             assert!(table.waiting.len() < LOOK_AHEAD);

@@ -62,7 +62,10 @@ fn write_features(folder: &Path, file: &str, rows: usize) -> PathBuf {
 fn predictions() -> Vec<PredictionRow> {
     let row = |path: &str, ranks: &[(&str, f32)], error: Option<&str>| PredictionRow {
         path: path.into(),
-        ranks: ranks.iter().map(|(label, confidence)| (label.to_string(), *confidence)).collect(),
+        answer: Answer {
+            ranks: ranks.iter().map(|(label, confidence)| (label.to_string(), *confidence)).collect(),
+            ..Answer::default()
+        },
         error: error.map(Into::into),
     };
     vec![
@@ -75,9 +78,13 @@ fn predictions() -> Vec<PredictionRow> {
 }
 
 fn write_predictions(folder: &Path, file: &str, top_k: usize) -> PathBuf {
+    write_rows(folder, file, PredictionColumns { top_k, unknown: false }, &predictions())
+}
+
+fn write_rows(folder: &Path, file: &str, columns: PredictionColumns, rows: &[PredictionRow]) -> PathBuf {
     let path = folder.join(file);
-    let mut writer = PredictionWriter::open(&path, top_k, begin(&path, false).unwrap()).unwrap();
-    predictions().iter().for_each(|row| writer.write_row(row).unwrap());
+    let mut writer = PredictionWriter::open(&path, columns, begin(&path, false).unwrap()).unwrap();
+    rows.iter().for_each(|row| writer.write_row(row).unwrap());
     writer.finish(done(0)).unwrap();
     path
 }
@@ -249,6 +256,40 @@ fn predictions_have_the_promised_columns() {
     assert_eq!(batch.column(2).as_primitive::<Float32Type>().value(0), 0.7);
     let nulls: Vec<_> = batch.columns().iter().map(|column| column.null_count()).collect();
     assert_eq!(nulls, [0, 2, 2, 3, 3, 3, 3, 2]);
+}
+
+#[test]
+fn strangers_have_a_column_before_the_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rows = predictions();
+    (rows[0].answer.unknown, rows[0].answer.rejected) = (Some(0.975), true);
+    rows[2].answer.unknown = Some(0.5);
+    let columns = PredictionColumns { top_k: 2, unknown: true };
+    let write = |file| write_rows(folder.path(), file, columns, &rows);
+    let expected = [
+        ["path", "label", "confidence", "label_2", "confidence_2", "unknown", "error"],
+        ["a.jpg", "unknown", "", "cat", "0.7", "0.975", ""],
+        ["b \"x\".jpg", "", "", "", "", "", "cannot decode, \"really\""],
+        ["c.jpg", "dog, big", "1.0", "", "", "0.5", ""],
+        ["d.jpg", "", "", "", "", "", "half"],
+    ];
+    assert_eq!(read_csv(&write("p.csv")), expected);
+    let text = fs::read_to_string(write("p.jsonl")).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines[0],
+        r#"{"path":"a.jpg","label":"unknown","confidence":null,"label_2":"cat","confidence_2":0.7,"unknown":0.975,"error":null}"#
+    );
+    assert!(lines[1].contains(r#""unknown":null,"error":"cannot"#), "{}", lines[1]);
+    let (_, batches) = read_parquet(&write("p.parquet"));
+    let batch = &batches[0];
+    let names: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, expected[0]);
+    assert_eq!(batch.column(1).as_string::<i32>().value(0), "unknown");
+    let unknown = batch.column(5).as_primitive::<Float32Type>();
+    assert_eq!((unknown.value(0), unknown.value(2)), (0.975, 0.5));
+    let nulls: Vec<_> = batch.columns().iter().map(|column| column.null_count()).collect();
+    assert_eq!(nulls, [0, 2, 3, 3, 3, 2, 2]);
 }
 
 #[test]
@@ -435,7 +476,11 @@ fn what_goes_on_ends_with_the_same_bytes() {
 fn predictions_that_go_on_end_with_the_same_bytes() {
     let row = |number: usize| PredictionRow {
         path: format!("{}/{}", "long ".repeat(200), number),
-        ranks: vec![(format!("class {}", number % 7), number as f32 / 9.), ("other".into(), f32::NAN)],
+        answer: Answer {
+            ranks: vec![(format!("class {}", number % 7), number as f32 / 9.), ("other".into(), f32::NAN)],
+            unknown: (number % 5 != 3).then_some(number as f32 / 36_000.),
+            rejected: number % 13 == 12,
+        },
         error: (number % 11 == 10).then(|| "broken".into()),
     };
     let write = |writer: &mut PredictionWriter, rows: std::ops::Range<usize>| {
@@ -451,7 +496,8 @@ fn predictions_that_go_on_end_with_the_same_bytes() {
         let at = |name: &str| folder.path().join(format!("{name}.{ending}"));
         let rows = 36_000;
         let open = |name: &str, resume| {
-            PredictionWriter::open(at(name), 3, begin(&at(name), resume).unwrap()).unwrap()
+            let columns = PredictionColumns { top_k: 3, unknown: true };
+            PredictionWriter::open(at(name), columns, begin(&at(name), resume).unwrap()).unwrap()
         };
         let mut whole = open("whole", false);
         write(&mut whole, 0..rows);

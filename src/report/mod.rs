@@ -1,6 +1,7 @@
 //! Reports of a run: `report.json` for programs, `report.html` for people, `MODEL_CARD.md` for those who get
 //! the model.
 
+mod calibration;
 mod chart;
 mod classes;
 mod confusion;
@@ -38,6 +39,7 @@ use crate::util::atomic::AtomicFile;
 use gallery::{Examples, Mistakes};
 use judged::Judged;
 
+pub use calibration::Calibration;
 pub use confusion::confusion_picture;
 pub use race::Race;
 
@@ -90,6 +92,9 @@ pub struct Report {
     /// The same on the test images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_views: Option<MetricsOfViews>,
+    /// The temperature of the probabilities, which all figures but the losses have; null if none
+    /// could be fitted.
+    pub calibration: Option<Calibration>,
     /// Every epoch.
     pub epochs: Vec<EpochRow>,
     /// The epoch whose model is kept.

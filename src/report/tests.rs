@@ -55,6 +55,7 @@ fn report() -> Report {
         train: ImageCounts { images: 10 },
         val_views: None,
         test_views: None,
+        calibration: None,
         epochs: vec![epoch(1, 0.9), epoch(2, 0.6)],
         best: Best { epoch: 2, val_accuracy: 0.75 },
         best_reason: "the best validation accuracy".into(),

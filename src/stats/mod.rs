@@ -1,5 +1,6 @@
 //! Metrics of a classifier, and their significance.
 
+pub mod calibration;
 pub mod confidence;
 pub mod figures;
 pub mod labels;
@@ -8,3 +9,4 @@ pub mod per_class;
 pub mod ranking;
 pub mod scores;
 pub mod significance;
+pub mod student;

@@ -1,5 +1,7 @@
 //! Class probabilities of labelled images, and the losses that follow from them.
 
+use super::calibration::temper;
+
 /// Distance from 0 and 1 that a probability keeps in the log-loss, as scikit-learn has it for
 /// numbers of 64 bits.
 const LEAST: f64 = f64::EPSILON;
@@ -40,6 +42,13 @@ impl Scores {
     pub fn rows(&self) -> impl Iterator<Item = (usize, &[f32])> {
         let rows = self.probabilities.chunks_exact(self.classes.max(1));
         self.labels.iter().map(|&label| label as usize).zip(rows)
+    }
+
+    /// The same at another temperature ([`super::calibration`]).
+    pub fn tempered(mut self, temperature: f64) -> Scores {
+        let rows = self.probabilities.chunks_exact_mut(self.classes.max(1));
+        rows.for_each(|row| temper(row, temperature));
+        self
     }
 
     /// The probability of `class` on each image, and whether that is its label.

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::checkpoint::MAX_HEADER;
 use crate::error::{Error, Result};
 use crate::preprocess::{Decode, Preprocessing};
+use crate::unknown::Unknown;
 use crate::util::json::sorted;
 
 /// The version of the metadata that this program writes and reads.
@@ -47,10 +48,17 @@ pub struct Card {
     pub reads: Vec<String>,
     /// The recipe as typed, without `out`.
     pub recipe: Value,
+    /// The temperature of the probabilities, of both models if there is a partner
+    /// ([`crate::stats::calibration`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// Whether the network converts its input
     /// ([`Network::set_transform_input`](crate::models::Network::set_transform_input)).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transform_input: bool,
+    /// What tells how strange an image is to this file's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<Unknown>,
 }
 
 /// A model to average with: `(1 - s) · p + s · q` of the class probabilities `p` of this file's
@@ -132,23 +140,34 @@ fn parse_card(path: &Path, text: &str) -> Result<Card> {
     }
     let card: Card = serde_json::from_str(text)
         .map_err(|error| Error::file(path, format!("its `tl` metadata cannot be read: {error}")))?;
-    let mistake = match card.classes.is_empty() {
-        true => Some("classes: expected at least one name, found none".into()),
-        false => match &card.partner {
-            Some(Partner { weight, .. }) if !(*weight > 0. && *weight < 1.) => {
-                Some(format!("beside.share: expected a number between 0 and 1, found {weight}"))
-            }
-            // `tl` never writes a name that leads elsewhere.
-            Some(Partner { file, .. }) if Path::new(file).file_name() != Some(file.as_ref()) => {
-                Some(format!("beside.file: expected the name of a file in the same folder, found `{file}`"))
-            }
-            _ => card.preprocessing.mistake(),
-        },
-    };
-    match mistake {
+    match mistake(&card) {
         Some(mistake) => Err(Error::file(path, format!("its `tl` metadata is wrong: {mistake}"))),
         None => Ok(card),
     }
+}
+
+fn mistake(card: &Card) -> Option<String> {
+    if card.classes.is_empty() {
+        return Some("classes: expected at least one name, found none".into());
+    }
+    match &card.partner {
+        Some(Partner { weight, .. }) if !(*weight > 0. && *weight < 1.) => {
+            return Some(format!("beside.share: expected a number between 0 and 1, found {weight}"));
+        }
+        // `tl` never writes a name that leads elsewhere.
+        Some(Partner { file, .. }) if Path::new(file).file_name() != Some(file.as_ref()) => {
+            return Some(format!("beside.file: expected the name of a file in the same folder, found `{file}`"));
+        }
+        _ => {}
+    }
+    match card.temperature {
+        Some(temperature) if !(temperature.is_finite() && temperature > 0.) => {
+            return Some(format!("temperature: expected a positive number, found {temperature}"));
+        }
+        _ => {}
+    }
+    let unknown = card.unknown.as_ref().and_then(Unknown::mistake);
+    unknown.map(|mistake| format!("unknown.{mistake}")).or_else(|| card.preprocessing.mistake())
 }
 
 #[cfg(test)]

@@ -446,7 +446,9 @@ mod tests {
             preprocessing: architecture.preprocessing(),
             reads: Vec::new(),
             recipe: serde_json::json!({}),
+            temperature: None,
             transform_input: false,
+            unknown: None,
         };
         super::super::write_model(&path, &network, &card).unwrap();
         let opened = Source { architecture, weights: Weights::Model(path) }.open(&download::Silent).unwrap();

@@ -42,6 +42,7 @@ mod shards;
 mod sizes;
 mod stages;
 mod strategy;
+mod unknown;
 mod watch;
 mod weights;
 mod white_level;

@@ -17,6 +17,16 @@ pub fn card(bytes: &[u8]) -> Value {
     serde_json::from_str(header(bytes)["__metadata__"]["tl"].as_str().unwrap()).unwrap()
 }
 
+/// The same file with another card.
+pub fn with_card(bytes: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let (mut header, mut card) = (header(bytes), card(bytes));
+    change(&mut card);
+    header["__metadata__"]["tl"] = card.to_string().into();
+    let header = header.to_string();
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[8 + length..]].concat()
+}
+
 /// The float tensors of a file, by key without `prefix`, of those whose key begins with it.
 pub fn tensors(path: &Path, prefix: &str) -> BTreeMap<String, Vec<f32>> {
     let checkpoint = read_checkpoint(path).unwrap();

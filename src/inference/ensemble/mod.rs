@@ -5,56 +5,27 @@
 //! the number of networks and crops. Views of several images share a batch.
 
 mod classes;
+mod member;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 pub use classes::match_classes;
+pub use member::Member;
 
+use self::member::{Answers, Way};
 use super::measure::{count_probabilities, labels_of};
 use crate::data::Sample;
 use crate::data::loader::too_large;
-use crate::device::back_off::BackOff;
-use crate::device::copy::upload;
-use crate::device::precision::{Autocast, Precision};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
-use crate::models::{Folding, Network, Tap, channels_last};
+use crate::models::{Folding, Network, channels_last};
 use crate::preprocess::{DecodeLimits, Fit, Picture, Preprocessing, Views, Window};
 use crate::stats::metrics::{Counter, Evaluation};
 use crate::util::signal::Signals;
-
-/// A network whose probabilities are averaged.
-pub struct Member<'a> {
-    /// The network.
-    pub network: &'a Network,
-    /// A second network of the same classes and preprocessing, and its weight. Its probabilities
-    /// are mixed with the first one's for each view: see
-    /// [`Partner`](crate::weights::card::Partner).
-    pub partner: Option<(&'a Network, f64)>,
-    /// Preprocessing of its input.
-    pub preprocessing: &'a Preprocessing,
-    /// For each class of the average its index among the network's logits; `None`: the same index.
-    pub order: Option<Vec<i64>>,
-    /// Its precision.
-    pub precision: Precision,
-    /// Its back-off.
-    pub parts: BackOff,
-}
-
-impl Member<'_> {
-    fn way(&self) -> Way<'_> {
-        let weight = self.partner.map(|(_, weight)| weight);
-        Way { order: self.order.as_deref(), precision: self.precision, parts: &self.parts, weight }
-    }
-
-    fn networks(&self) -> impl Iterator<Item = &Network> {
-        std::iter::once(self.network).chain(self.partner.map(|(network, _)| network))
-    }
-}
 
 /// Members of an average, and how to compute it.
 pub struct Averaging<'a> {
@@ -74,6 +45,9 @@ pub struct Averaged {
     pub indices: Vec<usize>,
     /// Mean class probabilities, float32 `[N, classes]` on the CPU.
     pub probabilities: Tensor,
+    /// The mean of how strange each of them is ([`Unknown::share`]) over the views and the members
+    /// that can tell; empty if none can.
+    pub unknown: Vec<f32>,
 }
 
 /// What can be read of a span of images: their indices and values; and the errors of the others.
@@ -133,7 +107,7 @@ impl Averaging<'_> {
         };
         let compute =
             |networks: &[&Network], (indices, images, failures): (_, Vec<Vec<Vec<NormalisedView>>>, _)| {
-                let mut totals: Vec<Vec<f64>> = vec![Vec::new(); images.len()];
+                let mut totals: Vec<Total> = vec![Total::default(); images.len()];
                 let mut networks = networks.iter();
                 for (way, &place) in ways.iter().zip(&seen) {
                     let inputs: Vec<&[NormalisedView]> =
@@ -141,12 +115,10 @@ impl Averaging<'_> {
                     let used: Vec<&Network> = networks.by_ref().take(way.networks()).copied().collect();
                     add(&used, *way, presets[place].crop_size, &inputs, most, &mut totals)?;
                 }
-                let parts = (views.count() * ways.len()) as f64;
-                let means =
-                    totals.into_iter().flatten().map(|total| (total / parts) as f32).collect::<Vec<_>>();
-                Ok((indices, means, failures))
+                Ok((indices, means(&totals, &ways, views.count()), failures))
             };
         inference.run(0..count, most / views.count(), prepare, compute, |_, (indices, means, failures)| {
+            let (means, unknown): (Vec<f32>, Vec<f32>) = means;
             check()?;
             for (index, error) in failures {
                 failed(index, error)?;
@@ -157,7 +129,7 @@ impl Averaging<'_> {
             let probabilities = Tensor::f_from_slice(&means)
                 .and_then(|means| means.f_reshape([indices.len() as i64, -1]))
                 .map_err(Error::torch("average probabilities"))?;
-            each(Averaged { indices, probabilities })
+            each(Averaged { indices, probabilities, unknown })
         })
     }
 
@@ -204,15 +176,36 @@ impl Averaging<'_> {
     }
 }
 
+/// Sums over the views of an image, and the members.
+#[derive(Clone, Default)]
+struct Total {
+    /// Of the probabilities of each class.
+    shares: Vec<f64>,
+    /// Of how strange it is.
+    unknown: f64,
+}
+
+/// The mean probabilities of all images, one after the other, and how strange they are.
+fn means(totals: &[Total], ways: &[Way], views: usize) -> (Vec<f32>, Vec<f32>) {
+    let mean = |total: f64, ways: usize| (total / (views * ways) as f64) as f32;
+    let shares = totals.iter().flat_map(|total| &total.shares);
+    let shares = shares.map(|&share| mean(share, ways.len())).collect();
+    let unknown = match ways.iter().filter(|way| way.unknown.is_some()).count() {
+        0 => Vec::new(),
+        telling => totals.iter().map(|total| mean(total.unknown, telling)).collect(),
+    };
+    (shares, unknown)
+}
+
 /// Runs all views of `images` through a member's `networks`, at most `most` at once, and adds the
-/// probabilities to the images' `totals`.
+/// answers to the images' `totals`.
 fn add(
     networks: &[&Network],
     way: Way,
     side: u32,
     images: &[&[NormalisedView]],
     most: usize,
-    totals: &mut [Vec<f64>],
+    totals: &mut [Total],
 ) -> Result<()> {
     let seen = |(image, inputs): (usize, &&'_ [NormalisedView])| -> Vec<(usize, usize, bool)> {
         let views = inputs.iter().enumerate().flat_map(|(place, input)| {
@@ -237,59 +230,18 @@ fn add(
         let batch = Tensor::f_from_slice(&values)
             .and_then(|values| values.f_reshape([views.len() as i64, 3, side, side]))
             .map_err(Error::torch("make a batch"))?;
-        let shares = way.pooled(networks, &channels_last(&batch)?)?;
+        let Answers { shares, unknown } = way.pooled(networks, &channels_last(&batch)?)?;
         let classes = (shares.len() / views.len()).max(1);
         for (&(image, ..), shares) in views.iter().zip(shares.chunks_exact(classes)) {
-            totals[image].resize(classes, 0.);
-            totals[image].iter_mut().zip(shares).for_each(|(total, &weight)| *total += f64::from(weight));
+            let total = &mut totals[image].shares;
+            total.resize(classes, 0.);
+            total.iter_mut().zip(shares).for_each(|(total, &weight)| *total += f64::from(weight));
+        }
+        for (&(image, ..), unknown) in views.iter().zip(unknown) {
+            totals[image].unknown += f64::from(unknown);
         }
     }
     Ok(())
-}
-
-/// A member's path from images to probabilities, shared by the threads; each thread has its own
-/// network.
-#[derive(Clone, Copy)]
-struct Way<'a> {
-    order: Option<&'a [i64]>,
-    precision: Precision,
-    parts: &'a BackOff,
-    /// Weight of the second network, if any.
-    weight: Option<f64>,
-}
-
-impl Way<'_> {
-    fn networks(self) -> usize {
-        1 + usize::from(self.weight.is_some())
-    }
-
-    /// Mixed probabilities of the member's networks, as [`Way::probabilities`].
-    fn pooled(self, networks: &[&Network], images: &Tensor) -> Result<Vec<f32>> {
-        let mut said = networks.iter().map(|network| self.probabilities(network, images));
-        let Some(first) = said.next().transpose()? else { return Ok(Vec::new()) };
-        let (Some(second), Some(weight)) = (said.next().transpose()?, self.weight) else { return Ok(first) };
-        let mix = |(p, q): (&f32, &f32)| ((1. - weight) * f64::from(*p) + weight * f64::from(*q)) as f32;
-        Ok(first.iter().zip(&second).map(mix).collect())
-    }
-
-    /// The softmax for each image, row by row, in the order of the average's classes.
-    fn probabilities(self, network: &Network, images: &Tensor) -> Result<Vec<f32>> {
-        let device = network.device();
-        let logits = self.parts.run_one(images, |images| {
-            let images = upload(images, device)?;
-            let _autocast = Autocast::begin(device, self.precision)?;
-            network.read(&images, Tap::Logits)
-        })?;
-        let softmax = || {
-            let shares = logits.f_softmax(1, Kind::Float)?.f_to_device(Device::Cpu)?;
-            match self.order {
-                None => Ok(shares),
-                Some(order) => shares.f_index_select(1, &Tensor::f_from_slice(order)?),
-            }
-        };
-        let shares = softmax().map_err(Error::torch("compute probabilities"))?;
-        Ok(Vec::<f32>::try_from(shares.f_flatten(0, -1)?)?)
-    }
 }
 
 /// The normalised crops of an image, for each of `presets`. Presets that differ only in mean and

@@ -71,6 +71,9 @@ fn one_by_one(members: &[Member], scales: &[u32], image: &RgbImage) -> Vec<f64> 
                     if let Some((second, weight)) = member.partner {
                         shares = shares * (1. - weight) + said(second) * weight;
                     }
+                    if let Some(temperature) = member.temperature {
+                        shares = (shares.log() / temperature).softmax(0, Kind::Double);
+                    }
                     let shares = Vec::<f64>::try_from(shares);
                     for (class, weight) in shares.unwrap().into_iter().enumerate() {
                         let place = match &member.order {
@@ -115,6 +118,8 @@ fn the_average_equals_that_of_single_views_whatever_the_batches() {
         .map(|(index, (network, preprocessing))| Member {
             network,
             partner: (index > 0).then_some((&second, 0.3)),
+            temperature: (index == 1).then_some(1.7),
+            unknown: None,
             preprocessing,
             order: order(index),
             precision: Precision::Fp32,

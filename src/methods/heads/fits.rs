@@ -75,6 +75,14 @@ impl FittedHead {
         Ok(FittedHead { weight: times(&self.weight)?, bias: times(&self.bias)?, ..self })
     }
 
+    /// The features that the head reads, and its logits, of images with the rows of every reading in
+    /// `x`.
+    pub(super) fn read(&self, x: &[Tensor]) -> Result<(Tensor, Tensor)> {
+        let (x, _) = joined(x, &self.taps)?;
+        let logits = x.f_linear(&self.weight, Some(&self.bias)).map_err(Error::torch("read the head"))?;
+        Ok((x, logits))
+    }
+
     /// Evaluates the head on images, with the rows of every reading in `x`. `counter` is empty, and
     /// keeps probabilities or not.
     pub(in crate::methods) fn measure(

@@ -9,6 +9,7 @@ use std::time::Instant;
 use tch::Tensor;
 
 use self::fits::{Fit, FittedHead, Heads};
+use super::known::{Known, KnownImages};
 use super::{Context, Outcomes, Seconds, TrainedModel};
 use crate::data::Sample;
 use crate::device::back_off::BackOff;
@@ -23,6 +24,7 @@ use crate::run::history::EpochRow;
 use crate::stats::metrics::{Counter, Evaluation};
 use crate::text::words::counted;
 use crate::trainer::{ForwardCount, KeptEpoch};
+use crate::unknown::Reading;
 use crate::weights::write_model;
 
 pub(super) use self::fits::taken;
@@ -90,7 +92,17 @@ impl Context<'_> {
             passes: forward_counts,
             ..Outcomes::default()
         };
-        Ok(TrainedModel { network, outcomes })
+        let known = Some(self.known_by(&heads.head, &vectors)?);
+        Ok(TrainedModel { network, outcomes, known })
+    }
+
+    /// What the network with this head finds in images, from the features of all.
+    fn known_by(&self, head: &FittedHead, vectors: &[Tensor]) -> Result<Known> {
+        let KnownImages { train, val } = KnownImages::of(self.plan);
+        let behind: Vec<usize> = val.iter().map(|image| self.plan.data.train.len() + image).collect();
+        let (val, logits) = head.read(&taken(vectors, &behind)?)?;
+        let (train, _) = head.read(&taken(vectors, &train)?)?;
+        Ok(Known { train, val: Reading { features: val, logits } })
     }
 
     /// Puts the head into the network, and writes the model. With `stages`, the network ends at the
