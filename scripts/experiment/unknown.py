@@ -3,7 +3,7 @@
     python scripts/experiment/unknown.py TASKS [--tl target/release/tl] [--model M] [--method linear] [--images 100]
 
 TASKS holds TASK/{train,test}/CLASS/IMAGE. Of each task a model is trained on all classes: its far strangers are test
-images of the other tasks. Another is trained on half of the classes (drawn, three times), and its near strangers are
+images of the other tasks. Another is trained on half of the classes (drawn by lot), and its near strangers are
 the test images of the other half. Results are kept in --out, and the same command goes on where it was stopped.
 """
 
@@ -14,8 +14,8 @@ import random
 import subprocess
 from pathlib import Path
 
-FAR = 60  # strangers of each other task
-DRAWS = 3  # of the classes that stay away
+FAR = 30  # strangers of each other task
+DRAWS = 1  # of the classes that stay away
 
 
 def images(folder, most=None, draw=None):

@@ -156,7 +156,14 @@ impl<'a> Named<'a> {
                 ),
             )),
             _ => Ok(Classifier {
-                network, classes, preprocessing, decode, weights, partner, temperature, unknown
+                network,
+                classes,
+                preprocessing,
+                decode,
+                weights,
+                partner,
+                temperature,
+                unknown,
             }),
         }
     }

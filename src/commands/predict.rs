@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::inference::ensemble::{Averaging, Member, match_classes};
 use crate::models::Network;
 use crate::output::{
-    Answer, Begun, Done, JobIdentity, Output, OutputProgress, PredictionColumns, PredictionFormat, PredictionRow,
-    PredictionTable, PredictionWriter, TableStyle,
+    Answer, Begun, Done, JobIdentity, Output, OutputProgress, PredictionColumns, PredictionFormat,
+    PredictionRow, PredictionTable, PredictionWriter, TableStyle,
 };
 use crate::preprocess::{Crops, DecodeLimits, Picture, Preprocessing, Views};
 use crate::text::path_text::path_text;

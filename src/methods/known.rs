@@ -69,7 +69,8 @@ impl Context<'_> {
             Some(known) => known,
             None => self.known(kept.network, &images, outcomes)?,
         };
-        let labels: Vec<usize> = images.train.iter().map(|&image| self.plan.data.train[image].label).collect();
+        let labels: Vec<usize> =
+            images.train.iter().map(|&image| self.plan.data.train[image].label).collect();
         let mut card = self.kept_card(kept);
         card.unknown = unknown::fit(&known.train, &labels, &known.val)?;
         if card.unknown.is_none() {
@@ -98,10 +99,8 @@ impl Context<'_> {
             join_single: false,
             threads: settings.threads,
         };
-        let (bar, mut done) = {
-            let total = images.train.len() + images.val.len();
-            (self.observer.counting("reading what is known", total), 0)
-        };
+        let total = images.train.len() + images.val.len();
+        let (bar, mut done) = (self.observer.counting("reading what is known", total), 0);
         let stages = network.whole_name();
         let mut read = |part, samples: &[Sample], images: &[usize]| {
             let samples: Vec<&Sample> = images.iter().map(|&image| &samples[image]).collect();

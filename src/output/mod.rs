@@ -27,9 +27,7 @@ pub use self::features::{FeatureFormat, FeatureWriter, companions, errors_path};
 pub use self::job::JobIdentity;
 pub use self::npy::npy_bytes;
 pub use self::partial::{Begun, OutputProgress, Partial};
-pub use self::predictions::{
-    Answer, PredictionColumns, PredictionFormat, PredictionRow, PredictionWriter,
-};
+pub use self::predictions::{Answer, PredictionColumns, PredictionFormat, PredictionRow, PredictionWriter};
 pub use self::table::{PredictionTable, TableStyle};
 use crate::data::Input;
 use crate::error::{Error, Result};

@@ -142,11 +142,7 @@ impl PredictionWriter {
     /// # Errors
     /// [`crate::Error::Usage`] for an unknown extension, [`crate::Error::Io`] if the files cannot
     /// be opened.
-    pub fn open(
-        path: impl AsRef<Path>,
-        columns: PredictionColumns,
-        partial: Box<Partial>,
-    ) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>, columns: PredictionColumns, partial: Box<Partial>) -> Result<Self> {
         let format = (PredictionFormat::of(path)?.open)(&partial, columns)?;
         Ok(Self { format, writing: Writing::at(partial) })
     }

@@ -120,7 +120,12 @@ impl Layout {
         }
     }
 
-    fn with_lines(rows: &[PredictionRow], columns: PredictionColumns, lines: usize, style: TableStyle) -> Self {
+    fn with_lines(
+        rows: &[PredictionRow],
+        columns: PredictionColumns,
+        lines: usize,
+        style: TableStyle,
+    ) -> Self {
         let names: Vec<_> = columns.names().collect();
         let widths = names.iter().map(|name| name.width()).collect();
         let PredictionColumns { top_k: ranks, unknown } = columns;

@@ -43,7 +43,11 @@ pub struct Confidence {
 impl Calibration {
     /// From probabilities before and after it.
     pub fn of(temperature: f64, val: [Arc<Scores>; 2], test: Option<[Arc<Scores>; 2]>) -> Self {
-        Calibration { temperature, val: BeforeAndAfter::of(&val), test: test.as_ref().map(BeforeAndAfter::of) }
+        Calibration {
+            temperature,
+            val: BeforeAndAfter::of(&val),
+            test: test.as_ref().map(BeforeAndAfter::of),
+        }
     }
 }
 

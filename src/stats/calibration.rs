@@ -28,7 +28,11 @@ pub fn temperature(scores: &Scores) -> Option<f64> {
     let mut a = 0.;
     for _ in 0..STEPS {
         let (slope, curvature) = derivatives(scores, a);
-        if slope > 0. { high = a } else { low = a }
+        if slope > 0. {
+            high = a
+        } else {
+            low = a
+        }
         let newton = a - slope / curvature;
         let next = match curvature > 0. && newton > low && newton < high {
             true => newton.clamp(a - 1., a + 1.),
@@ -109,7 +113,7 @@ mod tests {
 
     /// scipy 1.17: `minimize_scalar(lambda t: -log_softmax(z / e^t)[label].sum() + t * t / 0.2)`,
     /// `method="bounded"`, `xatol=1e-12`.
-    const FITTED: [(usize, f64); 3] = 
+    const FITTED: [(usize, f64); 3] =
         [(6, 1.5070313347680848), (4, 0.9331025011687164), (1, 0.9802332890994248)];
 
     const ROWS: [([f32; 3], usize); 6] = [

@@ -11,8 +11,11 @@ use crate::error::{Error, Result};
 const DIRECTIONS: usize = 16;
 /// The share of the spread that is taken to be even: little data shows too few directions.
 const EVEN: f64 = 0.1;
-/// Axes of the classes' means. More classes share them.
+/// Axes of the classes' means at most. More classes share them.
 const MEAN_AXES: usize = 64;
+/// Numbers that are kept at most, as far as possible: 1.6 MB of text. A thousand classes stay below;
+/// with ten thousand there are fewer axes.
+const MOST_NUMBERS: usize = 600_000;
 /// Directions with less than this share of the largest spread are rounding.
 const ROUNDING: f64 = 1e-6;
 
@@ -71,7 +74,8 @@ impl Learnt {
         let x = x.f_div(&lengths.f_clamp_min(f64::MIN_POSITIVE)?)?;
         let (means, own) = means(&x, labels)?;
         let within = x.f_sub(&means.f_index_select(0, &own)?)?;
-        let (of_means, _) = principal(&means, MEAN_AXES)?;
+        let rows = MOST_NUMBERS / (means.size()[0] + width) as usize;
+        let (of_means, _) = principal(&means, rows.saturating_sub(DIRECTIONS).clamp(1, MEAN_AXES))?;
         let (of_spread, variances) = principal(&within, DIRECTIONS)?;
         let total = within.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?;
         let damped = damped(&variances, total, width as f64);

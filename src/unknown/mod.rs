@@ -33,6 +33,9 @@ pub const LIMIT: f32 = 0.95;
 /// The label of such an image.
 pub const LABEL: &str = "unknown";
 
+/// More than anybody reads: the distribution is a sum of as many terms.
+const MOST_IMAGES: u64 = 1_000_000;
+
 /// What tells how strange an image is to a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unknown {
@@ -122,7 +125,10 @@ impl Unknown {
         if !positive(self.sum) {
             return wrong("sum", "a positive number");
         }
-        if self.images < 2 { wrong("images", "2 at least") } else { None }
+        match self.images {
+            2..=MOST_IMAGES => None,
+            _ => wrong("images", &format!("2 to {MOST_IMAGES}")),
+        }
     }
 }
 

@@ -104,16 +104,29 @@ fn values_of_a_file_are_checked() {
         ("axes", serde_json::json!("")),
         ("axes", serde_json::json!("AAA=")),
         ("axes", serde_json::json!("AAAA")),
-        ("axes", serde_json::json!("a picture")),
         ("classes", serde_json::json!("")),
         ("damped", serde_json::json!(vec![0.5; 20])),
         ("damped", serde_json::json!([2.])),
         ("doubt", serde_json::json!({ "mean": 0., "deviation": 0. })),
         ("sum", serde_json::json!(-1.)),
         ("images", serde_json::json!(1)),
+        ("images", serde_json::json!(u64::MAX)),
         ("width", serde_json::json!(0)),
         ("width", serde_json::json!(u64::MAX)),
     ]
     .map(|(key, value)| format!("{key}: {}", with(key, value)));
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @"
+    axes: axes: expected rows of 24 finite numbers
+    axes: axes: expected rows of 24 finite numbers
+    axes: half a number at the end of base64
+    classes: classes: expected rows of 19 finite numbers
+    damped: damped: expected at most 19 numbers between 0 and 1
+    damped: damped: expected at most 19 numbers between 0 and 1
+    doubt: doubt: expected a finite mean and a positive deviation
+    sum: sum: expected a positive number
+    images: images: expected 2 to 1000000
+    images: images: expected 2 to 1000000
+    width: axes: expected rows of 0 finite numbers
+    width: axes: expected rows of 18446744073709551615 finite numbers
+    ");
 }

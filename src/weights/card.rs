@@ -156,7 +156,9 @@ fn mistake(card: &Card) -> Option<String> {
         }
         // `tl` never writes a name that leads elsewhere.
         Some(Partner { file, .. }) if Path::new(file).file_name() != Some(file.as_ref()) => {
-            return Some(format!("beside.file: expected the name of a file in the same folder, found `{file}`"));
+            return Some(format!(
+                "beside.file: expected the name of a file in the same folder, found `{file}`"
+            ));
         }
         _ => {}
     }

@@ -80,6 +80,9 @@ fn the_report_says_how_often_images_went_through_which_stages() {
         ("val", prefix, 40, 1),
         ("val", rest, 40, 5),
         ("test", all, 40, 1),
+        // Once more at the end, for the temperature and what tells strangers.
+        ("train", all, 60, 1),
+        ("val", all, 40, 1),
     ]);
     assert_eq!(passes(&lab.json("still/report.json")), expected);
     let page = String::from_utf8(lab.read("still/report.html")).unwrap();

@@ -141,10 +141,13 @@ fn a_model_of_an_earlier_version_works_without_what_it_lacks() {
     lab.predicted("old.safetensors", "old.jsonl", &[]).expect(0);
     for (row, old) in lab.rows("raw.jsonl").iter().zip(lab.rows("old.jsonl")) {
         assert_eq!((&row["label"], &row["confidence"]), (&old["label"], &old["confidence"]));
-        assert_eq!(old.as_object().unwrap().keys().collect::<Vec<_>>(), ["confidence", "error", "label", "path"]);
+        assert_eq!(
+            old.as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["confidence", "error", "label", "path"]
+        );
     }
     let refused = lab.predicted("old.safetensors", "p.csv", &["--reject"]).expect(2);
-    insta::assert_snapshot!(refused.told(), @"");
+    insta::assert_snapshot!(refused.told(), @"error: `old.safetensors` cannot tell which images are unknown: only a model that `tl finetune` of this version trained can, and that had validation images enough; train it again, or leave `--reject` out");
     // A second model that can tell is enough.
     lab.predicted("old.safetensors", "p.jsonl", &["--reject", "--model", "run"]).expect(0);
     assert_eq!(lab.rows("p.jsonl")[41]["label"], "unknown");
@@ -160,7 +163,7 @@ fn a_class_may_be_called_unknown() {
     lab.finetuned("run", &[]);
     lab.predicted("run", "p.jsonl", &[]).expect(0);
     let refused = lab.predicted("run", "p.jsonl", &["--reject"]).expect(2);
-    insta::assert_snapshot!(refused.told(), @"");
+    insta::assert_snapshot!(refused.told(), @"error: the model has a class `unknown` of its own, and with `--reject` that label would mean two things: leave it out, and read the column `unknown`, which is above 0.95 for what would be rejected");
 }
 
 #[test]
@@ -168,17 +171,22 @@ fn metadata_that_is_wrong_is_told() {
     let lab = Lab::of("linear", 5);
     lab.finetuned("run", &[]);
     let new = lab.read("run/model.safetensors");
-    let told = |change: &dyn Fn(&mut Value)| {
+    let told = |code: i32, change: &dyn Fn(&mut Value)| {
         lab.write("bad.safetensors", with_card(&new, change));
-        lab.predicted("bad.safetensors", "p.csv", &[]).expect(1).told()
+        lab.predicted("bad.safetensors", "p.csv", &[]).expect(code).told()
     };
     let texts = [
-        told(&|card| card["temperature"] = 0.into()),
-        told(&|card| card["unknown"]["images"] = 1.into()),
-        told(&|card| card["unknown"]["classes"] = "AA=".into()),
-        told(&|card| card["unknown"]["width"] = 512.into()),
+        told(2, &|card| card["temperature"] = 0.into()),
+        told(2, &|card| card["unknown"]["images"] = 1.into()),
+        told(1, &|card| card["unknown"]["width"] = 512.into()),
     ];
-    insta::assert_snapshot!(texts.concat(), @"");
+    insta::assert_snapshot!(texts.concat(), @"
+    error: bad.safetensors: its `tl` metadata is wrong: temperature: expected a positive number, found 0
+    error: bad.safetensors: its `tl` metadata is wrong: unknown.images: expected 2 to 1000000
+    error: bad.safetensors: its `tl` metadata is wrong: unknown.width: expected 1024, found 512
+    ");
+    let half = told(2, &|card| card["unknown"]["classes"] = "AAAA".into());
+    assert!(half.contains("bad.safetensors: its `tl` metadata cannot be read: half a number"), "{half}");
 }
 
 #[test]
@@ -188,7 +196,7 @@ fn a_validation_image_is_too_little_to_tell_strangers() {
     let two: Vec<&str> = text.lines().take(2).collect();
     lab.write("val.csv", two.join("\n") + "\n");
     let run = lab.finetuned("run", &[]);
-    insta::assert_snapshot!(run.message("cannot tell"), @"");
+    insta::assert_snapshot!(run.message("cannot tell"), @"note: the model cannot tell images that are like none of its classes (`unknown` in predict): its validation images are too few, or all the same to it");
     lab.predicted("run", "p.jsonl", &[]).expect(0);
     assert!(lab.rows("p.jsonl")[0].get("unknown").is_none());
     // The temperature is near 1: one image says little.

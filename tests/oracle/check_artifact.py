@@ -4,7 +4,7 @@
 
 One model of each block kind, and the smallest of each family of torchvision's, is trained for a few steps on a few of
 the shipped digits. Its `model.safetensors` has to load into the torchvision builder with `strict=True`, to give the logits that `tl extract` gives and the labels and
-confidences that `tl predict` gives; the frozen part has to be the weights that it came from. The linear method has to
+confidences that `tl predict --raw` gives; the frozen part has to be the weights that it came from. The linear method has to
 find what `LogisticRegression` finds at the same C on the same features, centred and over one number for each stage, times one
 number up to 1 that held-out images chose; so has `stages` without averaging, on the features of the stages that it chose.
 """
@@ -82,7 +82,7 @@ class Bench:
 
     def predict(self, model, images, top_k):
         out = self.folder / "p.csv"
-        self.run("predict", "--model", model, "--top-k", top_k, "--out", out, *images)
+        self.run("predict", "--raw", "--model", model, "--top-k", top_k, "--out", out, *images)
         with open(out, newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 

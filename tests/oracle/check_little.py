@@ -126,7 +126,7 @@ def check_two(tl, folder, test):
     share = card["beside"]["share"]
     expected = ((1 - share) * p + share * q).numpy()
     paths = [str(path) for path, _ in test]
-    command = [tl, "predict", "--model", out, *paths, "--top-k", "10", "--out", folder / "p.jsonl", "--quiet"]
+    command = [tl, "predict", "--raw", "--model", out, *paths, "--top-k", "10", "--out", folder / "p.jsonl", "--quiet"]
     subprocess.run(command, check=True)
     rows = {row["path"]: row for row in map(json.loads, (folder / "p.jsonl").read_text().splitlines())}
     worst, right = 0.0, 0

@@ -1,5 +1,9 @@
+use tch::{Device, Kind};
+
 use super::*;
-use crate::models::{Fill, find};
+use crate::device::back_off::BackOff;
+use crate::device::precision::Precision;
+use crate::models::{Fill, Tap, find};
 use crate::preprocess::{Crops, Interpolation, RgbImage};
 
 /// A small network's preprocessing, with sides for ten crops and a second scale.
