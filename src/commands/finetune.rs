@@ -17,7 +17,9 @@ use crate::methods::{Chosen, Context, Outcomes, Seconds, TrainedModel, pair, rac
 use crate::models::Network;
 use crate::plan::{Candidate, Overrides, Plan, Training};
 use crate::recipe::BadImages;
-use crate::report::{Best, Calibration, Frozen, ImageCounts, Metrics, MetricsOfViews, Race, Report, confusion_picture};
+use crate::report::{
+    Best, Calibration, Frozen, ImageCounts, Metrics, MetricsOfViews, Race, Report, confusion_picture,
+};
 use crate::run::folder::{Entered, PARTNER_FILE, RunFolder, Start, Used};
 use crate::stats::metrics::Evaluation;
 use crate::stats::significance;
