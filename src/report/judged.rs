@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use maud::{Markup, html};
 
 use super::Metrics;
+use super::calibration::BeforeAndAfter;
 use super::gallery::Mistakes;
 use super::html::percent;
 use super::matrix::matrix;
@@ -30,6 +31,8 @@ pub struct Judged<'a> {
     pub trained_on: &'a [usize],
     /// Its mistakes in pictures.
     pub mistakes: &'a Mistakes,
+    /// The temperature of its probabilities, and what that changed, if one was fitted.
+    pub calibrated: Option<(f64, &'a BeforeAndAfter)>,
 }
 
 impl Judged<'_> {
@@ -142,7 +145,7 @@ impl Judged<'_> {
     pub(super) fn sections(&self) -> Markup {
         html! {
             @if let Some(figures) = &self.metrics.figures {
-                (trust::section(figures, self.part))
+                (trust::section(figures, self.part, self.calibrated))
                 (classes::section(figures, self.trained_on, self.part))
             }
             h2 #confusions { "What is taken for what" }

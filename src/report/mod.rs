@@ -39,7 +39,7 @@ use crate::util::atomic::AtomicFile;
 use gallery::{Examples, Mistakes};
 use judged::Judged;
 
-pub use calibration::Calibration;
+pub use calibration::{BeforeAndAfter, Calibration};
 pub use confusion::confusion_picture;
 pub use race::Race;
 
@@ -350,7 +350,12 @@ impl Shown<'_> {
     fn judged<'a>(&'a self, report: &'a Report) -> Judged<'a> {
         // The test set if there is one: its images had no part in choosing the model.
         let (part, metrics) = report.test.as_ref().map_or(("validation", &report.val), |test| ("test", test));
+        let calibrated = report.calibration.as_ref().and_then(|it| {
+            let figures = if part == "test" { it.test.as_ref()? } else { &it.val };
+            Some((it.temperature, figures))
+        });
         Judged {
+            calibrated,
             part,
             metrics,
             confusion: &self.evaluation.confusion,

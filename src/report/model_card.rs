@@ -110,7 +110,8 @@ impl Report {
             }
         };
         format!(
-            "## Limits\n\n- It answers with one of its classes, whatever it is shown.\n- The figures hold for images like \
+            "## Limits\n\n- It answers with one of its classes, whatever it is shown; \
+             `--reject` keeps it from answering to what is unlike its images, not always.\n- The figures hold for images like \
              those that were measured: the same cameras, places and time.\n- {chosen}\n- The licence is yours to choose; \
              the pretrained weights and the images have theirs.\n"
         )

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::calibration::BeforeAndAfter;
 use super::html::{percent, table};
 use crate::stats::confidence::{Answered, Bin};
 use crate::stats::figures::Figures;
@@ -15,7 +16,7 @@ const SIDE: f64 = 200.;
 const LEFT: f64 = 34.;
 const BOTTOM: f64 = 32.;
 
-pub(super) fn section(figures: &Figures, part: &str) -> Markup {
+pub(super) fn section(figures: &Figures, part: &str, calibrated: Option<(f64, &BeforeAndAfter)>) -> Markup {
     let Some(all) = figures.coverage.last() else { return html! {} };
     html! {
         h2 #trust { "Can its answers be used?" }
@@ -28,6 +29,10 @@ pub(super) fn section(figures: &Figures, part: &str) -> Markup {
             "Left: right answers among those at or above a confidence, from all (right end) to the surest alone. Right: \
              bars on the line mean that a confidence of 0.8 is right 8 times of 10; these are off by "
             (percent(figures.ece)) " on average (expected calibration error, " (part) " images)."
+            @if let Some((temperature, BeforeAndAfter { before, .. })) = calibrated {
+                " Confidences have a temperature of " (format!("{temperature:.2}")) ", fitted to the validation images; \
+                 without it they would be off by " (percent(before.ece)) "."
+            }
         }
         (thresholds(figures))
     }
