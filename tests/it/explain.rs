@@ -283,7 +283,10 @@ fn wrong_command_lines_are_refused_with_what_to_do() {
     let behind =
         ["explain", "mobilenet_v3_small", "images", "--out", "maps", "--weights", "none", "--stage", "fc"];
     let run = Tl::new(behind).args(["--device", "cpu", "--threads", "1"]).cwd(folder.path()).run().expect(2);
-    insta::assert_snapshot!(run.told(), @"");
+    insta::assert_snapshot!(run.told(), @"
+    note: `--weights none`: the network has random values, and its answers mean nothing
+    error: no heat map can be made behind the stage `fc` of mobilenet_v3_small, which looks at the whole image at once: the last stage with places is `last`
+    ");
 }
 
 #[test]

@@ -86,19 +86,52 @@ fn a_run_is_shown_whatever_its_state() {
     // The last row is half written.
     lab.write("run/metrics.jsonl", format!("{rows}{{\"epoch\":5,"));
     let once = |code: i32| watch(&["run", "--once"]).expect(code).stdout;
-    insta::assert_snapshot!(once(1), @"");
+    insta::assert_snapshot!(once(1), @"
+    run  full, resnet18
+    epoch 4/20  loss 0.3750  train accuracy 0.5000  val loss 0.3750  val accuracy 0.6250  100 images/s
+      train loss   █▅▁▃
+      val loss     █▅▁▃
+      val accuracy ▁▅█▆
+    best    epoch 3, val accuracy 0.7500, val loss 0.2500
+    not finished: nobody is at work on it, after 4 epochs; go on with `tl finetune RECIPE --resume --out run`
+    ");
     // A process that lives: this one.
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     lab.write("run/.lock", format!("{} {host}", std::process::id()));
-    insta::assert_snapshot!(once(0).replace(&format!("pid {}", std::process::id()), "pid [PID]"), @"");
+    insta::assert_snapshot!(once(0).replace(&format!("pid {}", std::process::id()), "pid [PID]"), @"
+    run  full, resnet18
+    epoch 4/20  loss 0.3750  train accuracy 0.5000  val loss 0.3750  val accuracy 0.6250  100 images/s
+      train loss   █▅▁▃
+      val loss     █▅▁▃
+      val accuracy ▁▅█▆
+    best    epoch 3, val accuracy 0.7500, val loss 0.2500
+    another process (pid [PID]) is at work: epoch 5 is under way, 16 min left at most
+    ");
     lab.write("run/metrics.jsonl", "");
-    insta::assert_snapshot!(once(0).replace(&format!("pid {}", std::process::id()), "pid [PID]"), @"");
+    insta::assert_snapshot!(once(0).replace(&format!("pid {}", std::process::id()), "pid [PID]"), @"
+    run  full, resnet18
+    another process (pid [PID]) is at work: no epoch is finished yet
+    ");
     lab.write("run/metrics.jsonl", rows);
     lab.write("run/report.json", r#"{"val":{"accuracy":0.75}}"#);
-    insta::assert_snapshot!(once(0), @"");
+    insta::assert_snapshot!(once(0), @"
+    run  full, resnet18
+    epoch 4/20  loss 0.3750  train accuracy 0.5000  val loss 0.3750  val accuracy 0.6250  100 images/s
+      train loss   █▅▁▃
+      val loss     █▅▁▃
+      val accuracy ▁▅█▆
+    best    epoch 3, val accuracy 0.7500, val loss 0.2500
+    finished, val accuracy 0.7500; next: tl predict --model run PATH...
+    ");
     assert_eq!(watch(&["run"]).expect(0).stdout, once(0), "a run that has ended is not waited for");
-    let calls: [&[&str]; 3] = [&["nowhere"], &["."], &[]];
-    insta::assert_snapshot!(answers(&calls, |args| watch(args).expect(2)), @"");
+    let calls: [&[&str]; 2] = [&["nowhere"], &["."]];
+    insta::assert_snapshot!(answers(&calls, |args| watch(args).expect(2)), @"
+    $ nowhere
+    error: nowhere is no folder: name the folder that `tl finetune` writes, such as runs/photos
+
+    $ .
+    error: . holds no run: name the folder that `tl finetune` writes, such as runs/photos
+    ");
 }
 
 #[test]
