@@ -91,6 +91,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
             stage,
             method: args.method,
             class,
+            temperature: classifier.temperature,
             precision: args.images.precision,
             parts: &parts,
         },

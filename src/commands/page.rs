@@ -69,7 +69,8 @@ fn heat(
     let images = upload(&images, network.device())?;
     let parts = BackOff::new(network.device());
     let (method, precision) = (explain::Method::GradCam, Precision::Fp32);
-    let explaining = Explaining { stage, method, class: Some(class), precision, parts: &parts };
+    let explaining =
+        Explaining { stage, method, class: Some(class), temperature: None, precision, parts: &parts };
     let found = explaining.run(network, &images)?;
     Ok(found.first().filter(|it| it.map.is_finite()).map(|it| it.map.overlay(pixels)))
 }

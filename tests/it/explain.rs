@@ -13,6 +13,7 @@ use transferkit::preprocess::{DecodeLimits, decode_file};
 use transferkit::weights::checkpoint::read_checkpoint;
 use transferkit::weights::to_tensor;
 
+use crate::digits::Lab;
 use crate::extract::{LETTERS, write_png};
 use crate::filled;
 use crate::program::{Run, Tl, answers, repository};
@@ -25,7 +26,8 @@ fn explained(
     class: Option<usize>,
 ) -> Vec<Explanation> {
     let parts = BackOff::new(network.device());
-    let explaining = Explaining { stage, method, class, precision: Precision::Fp32, parts: &parts };
+    let precision = Precision::Fp32;
+    let explaining = Explaining { stage, method, class, temperature: None, precision, parts: &parts };
     explaining.run(network, images).unwrap()
 }
 
@@ -204,6 +206,22 @@ fn each_image_gets_a_picture_and_a_map_of_its_own() {
     assert_eq!(fs::read_dir(at("maps")).unwrap().count(), 2 * 4 + 1, "the same image, the same files");
     explain(folder.path(), &["images", "--out", "maps", "--quiet", "--batch-size", "1"]).expect(1);
     assert!(furthest(&npy(&map).1, &before) < TOLERANCE);
+}
+
+/// The label and the confidence of an image, also where the model has a temperature.
+#[test]
+fn confidences_are_those_of_predict() {
+    let lab = Lab::of("linear", 8);
+    lab.finetuned("run", &[]);
+    let image = repository("data/samples/eight.png");
+    let image = image.to_str().unwrap();
+    lab.tl(&["explain", "run", "--out", "maps", image]).run().expect(0);
+    lab.tl(&["predict", "--model", "run", "--out", "p.csv", image]).run().expect(0);
+    let predicted = csv::Reader::from_path(lab.path("p.csv")).unwrap().records().next().unwrap().unwrap();
+    let explained = &rows(&lab.path("maps/index.csv"))[0];
+    assert_eq!(explained[1], predicted[1]);
+    let [explained, predicted] = [&explained[2], &predicted[2]].map(|text| text.parse::<f32>().unwrap());
+    assert!((explained - predicted).abs() < 1e-5, "explain {explained}, predict {predicted}");
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub struct Explaining<'a> {
     pub method: Method,
     /// The class; `None`: each image's most likely one.
     pub class: Option<usize>,
+    /// The temperature of the confidences; `None`: the softmax as it is. Maps do not depend on it.
+    pub temperature: Option<f64>,
     /// The network's precision.
     pub precision: Precision,
     /// The network's back-off.
@@ -81,7 +83,7 @@ pub struct Explaining<'a> {
 pub struct Explanation {
     /// The class that is explained.
     pub class: usize,
-    /// Its probability (softmax), in [0, 1].
+    /// Its probability, in [0, 1].
     pub confidence: f32,
     /// Where the image speaks for it, at the stage's resolution.
     pub map: HeatMap,
@@ -119,7 +121,8 @@ impl Explaining<'_> {
             None => logits.f_argmax(1, false)?,
             Some(class) => Tensor::f_full([logits.size()[0]], class as i64, (Kind::Int64, network.device()))?,
         };
-        let probabilities = logits.f_softmax(1, Kind::Float)?;
+        let tempered = logits.f_div_scalar(self.temperature.unwrap_or(1.))?;
+        let probabilities = tempered.f_softmax(1, Kind::Float)?;
         let confidences = probabilities.f_gather(1, &classes.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
         let [outputs, gradients] = watched.gradient(&classes)?;
         Ok(vec![self.method.maps(&outputs, &gradients)?, classes, confidences])
