@@ -137,6 +137,7 @@ pub(super) fn train(recipe: &Recipe, method: Method, trained: &TrainingFacts) ->
         class_weights: typed.class_weights.unwrap_or(ClassWeights::None),
         clip_grad_norm: typed.clip_grad_norm.or(trained_head.then_some(defaults::FITTED_CLIP)),
         early_stopping: typed.early_stopping,
+        monitor: typed.monitor.unwrap_or_default(),
         batch_norm: typed.batch_norm.unwrap_or(by_method.batch_norm),
         source_head,
         linear_head: linear_head

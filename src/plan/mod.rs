@@ -39,7 +39,7 @@ use crate::data::mixing::Mixing;
 use crate::device::DeviceChoice;
 use crate::device::precision::Precision;
 use crate::preprocess::{Decode, DecodeLimits, Preprocessing, Views};
-use crate::recipe::{BadImages, BatchNormMode, ClassWeights, Recipe};
+use crate::recipe::{BadImages, BatchNormMode, ClassWeights, Monitor, Recipe};
 use crate::strategy::Strategy;
 use crate::text::path_text;
 use crate::weights::source::{Opened, Source};
@@ -209,6 +209,8 @@ pub struct TrainSettings {
     /// Epochs without improvement before training stops.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<usize>,
+    /// The figure by which an epoch is kept.
+    pub monitor: Monitor,
     /// BatchNorm mode of the trained stages.
     pub batch_norm: BatchNormMode,
     /// How the images of a batch are mixed.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::device::precision::Precision;
 use crate::linear::{UNKNOWN_C, folds};
+use crate::recipe::Monitor;
 use crate::text::words::{counted, first_few};
 
 impl Plan {
@@ -201,12 +202,16 @@ fn training(train: &TrainSettings, images: usize) -> String {
             format!(", ended after {} without a better one", counted(patience, "epoch", "epochs"))
         }
     };
+    let kept = match train.monitor {
+        Monitor::Accuracy => String::new(),
+        other => format!(", the epoch with the best validation {other} is kept"),
+    };
     let numbers = match train.precision {
         Precision::Fp32 => String::new(),
         lower => format!(", in {lower}"),
     };
     format!(
-        "{} of {}, {optimizer}, learning rate {}{head}, {schedule}{numbers}{early}",
+        "{} of {}, {optimizer}, learning rate {}{head}, {schedule}{numbers}{early}{kept}",
         counted(train.epochs, "epoch", "epochs"),
         counted(steps, "step", "steps"),
         train.lr

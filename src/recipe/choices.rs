@@ -138,6 +138,32 @@ pub enum ClassWeights {
     Balanced,
 }
 
+/// `train.monitor`: the figure on the validation images by which an epoch is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Monitor {
+    /// The share of right predictions.
+    #[default]
+    Accuracy,
+    /// Mean recall of the classes.
+    BalancedAccuracy,
+    /// Mean F1 of the classes.
+    MacroF1,
+    /// Mean cross-entropy: the lowest is best.
+    Loss,
+}
+
+impl fmt::Display for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Monitor::Accuracy => "accuracy",
+            Monitor::BalancedAccuracy => "balanced accuracy",
+            Monitor::MacroF1 => "macro F1",
+            Monitor::Loss => "loss",
+        })
+    }
+}
+
 /// `train.batch_norm`: BatchNorm in the trained stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

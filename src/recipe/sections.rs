@@ -214,6 +214,9 @@ pub struct TrainSection {
     /// Epochs without improvement before training stops.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<usize>,
+    /// The figure by which an epoch is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<Monitor>,
     /// BatchNorm in the trained stages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_norm: Option<BatchNormMode>,

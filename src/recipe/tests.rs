@@ -37,7 +37,7 @@ train:
   { epochs: 3, batch_size: 16, micro_batch: 4, precision: bf16, optimizer: adamw, lr: 1e-3, head_lr: 0.1, momentum: 0, nesterov: true,
     weight_decay: 5e-4, decay_norm_and_bias: true, schedule: plateau, warmup_epochs: 0, step_epochs: 2, gamma: 0.5,
     patience: 4, label_smoothing: 0.1, aux_weight: 0.3, class_weights: balanced, clip_grad_norm: 5, early_stopping: 7,
-    batch_norm: inference, mixup: 0.2, cutmix: 1, ema: 0.99, tensorboard: true, linear_head_first: true, layer_decay: 0.75,
+     monitor: macro_f1, batch_norm: inference, mixup: 0.2, cutmix: 1, ema: 0.99, tensorboard: true, linear_head_first: true, layer_decay: 0.75,
     unfreeze_epochs: 2, keep: never, keep_memory: 100, keep_disk: 0, kept_views: 4, c: 2, folds: 3 }
 augment:
   { random_resized_crop: false, scale: [0.5, 1], ratio: [1, 1], scale_jitter: [256, 512], flip: 0, vertical_flip: 0.5,
@@ -274,7 +274,7 @@ fn set_comes_before_the_check_and_is_cited() {
             "--set out=@x: column 1: not valid YAML: unexpected character: `@'; a value that holds `: `, or starts with one of @ ` % ! * & [ {, needs quotes (quote the value for the shell and for YAML: 'out=\"…\"')",
             "--set data.test=: expected a path, found nothing; leave the key out for its default",
             "--set train={lr: 0, foo: 1}: train.lr: expected a number above 0, found 0",
-            "--set train={lr: 0, foo: 1}: train.foo: unknown key; known in train: epochs, batch_size, micro_batch, precision, optimizer, lr, head_lr, momentum, nesterov, weight_decay, decay_norm_and_bias, schedule, warmup_epochs, step_epochs, gamma, patience, label_smoothing, aux_weight, class_weights, clip_grad_norm, early_stopping, batch_norm, mixup, cutmix, ema, tensorboard, linear_head_first, layer_decay, unfreeze_epochs, keep, keep_memory, keep_disk, kept_views, c, folds",
+            "--set train={lr: 0, foo: 1}: train.foo: unknown key; known in train: epochs, batch_size, micro_batch, precision, optimizer, lr, head_lr, momentum, nesterov, weight_decay, decay_norm_and_bias, schedule, warmup_epochs, step_epochs, gamma, patience, label_smoothing, aux_weight, class_weights, clip_grad_norm, early_stopping, monitor, batch_norm, mixup, cutmix, ema, tensorboard, linear_head_first, layer_decay, unfreeze_epochs, keep, keep_memory, keep_disk, kept_views, c, folds",
             "--set augment.flip=2: expected a number from 0 to 1, found 2",
         ]
     );

@@ -32,6 +32,8 @@ fn report() -> Report {
         train_accuracy: 0.5,
         val_loss: loss + 0.1,
         val_accuracy: 0.75,
+        val_balanced_accuracy: None,
+        val_macro_f1: None,
         lr: 0.01,
         images_per_second: 100.,
         seconds: 1.,

@@ -19,6 +19,12 @@ pub struct EpochRow {
     pub val_loss: f64,
     /// The share of right predictions on the validation images.
     pub val_accuracy: f64,
+    /// Mean recall of the classes on the same; absent in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_balanced_accuracy: Option<f64>,
+    /// Mean F1 of the classes on the same; absent in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_macro_f1: Option<f64>,
     /// The body's learning rate at the last step.
     pub lr: f64,
     /// Training images per second.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::plan::{ScheduleSettings, TrainSettings};
+use crate::recipe::Monitor;
 use crate::run::history::EpochRow;
 use crate::text::words::counted;
 
@@ -63,7 +64,7 @@ impl fmt::Display for StoppedEarly {
 const SETTLED: f64 = 0.75;
 
 /// The kept epoch of those done so far: in the last quarter, when the learning rate has come down,
-/// the one with the best validation accuracy, on ties the one with the lowest validation loss.
+/// the one that is best by [`TrainSettings::monitor`], on ties the one with the lowest validation loss.
 /// Earlier epochs count if the rate does not fall, if the training may end early, and until the
 /// last quarter is reached. With few validation images the best of many epochs is chance: on 41
 /// trainings with 4 and 16 images a class the last quarter's best was right on 2.2 points more of
@@ -76,18 +77,32 @@ pub fn best<'a>(history: &'a [EpochRow], settings: &TrainSettings) -> Option<&'a
     };
     let rows = history.get(first..).filter(|rows| !rows.is_empty()).unwrap_or(history);
     let better = |row: &EpochRow, best: &EpochRow| {
-        row.val_accuracy > best.val_accuracy
-            || (row.val_accuracy == best.val_accuracy && row.val_loss < best.val_loss)
+        let (new, old) = (worth(row, settings.monitor), worth(best, settings.monitor));
+        new > old || (new == old && row.val_loss < best.val_loss)
     };
     rows.iter().reduce(|best, row| if better(row, best) { row } else { best })
 }
 
+/// What an epoch is compared by: the more the better.
+fn worth(row: &EpochRow, monitor: Monitor) -> f64 {
+    // Rows of earlier versions lack two of them, and were monitored by accuracy.
+    match monitor {
+        Monitor::Accuracy => row.val_accuracy,
+        Monitor::BalancedAccuracy => row.val_balanced_accuracy.unwrap_or(row.val_accuracy),
+        Monitor::MacroF1 => row.val_macro_f1.unwrap_or(row.val_accuracy),
+        Monitor::Loss => -row.val_loss,
+    }
+}
+
 /// Why this epoch.
-pub(super) fn reason(kept: &EpochRow, history: &[EpochRow]) -> String {
-    let better = history.iter().any(|row| row.val_accuracy > kept.val_accuracy);
-    let alike = history.iter().filter(|row| row.val_accuracy == kept.val_accuracy).count() > 1;
+pub(super) fn reason(kept: &EpochRow, history: &[EpochRow], monitor: Monitor) -> String {
+    let own = worth(kept, monitor);
+    let better = history.iter().any(|row| worth(row, monitor) > own);
+    let alike =
+        monitor != Monitor::Loss && history.iter().filter(|row| worth(row, monitor) == own).count() > 1;
     format!(
-        "the best validation accuracy{}{}",
+        "the {} validation {monitor}{}{}",
+        if monitor == Monitor::Loss { "lowest" } else { "best" },
         if better { " of the last quarter, when the learning rate has come down" } else { "" },
         if alike { ", and of equals the lowest validation loss" } else { "" }
     )
@@ -98,5 +113,48 @@ pub(super) fn stalled(settings: &TrainSettings, history: &[EpochRow]) -> bool {
     match (settings.early_stopping, best(history, settings)) {
         (Some(patience), Some(best)) => history.len() - best.epoch >= patience,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(epoch: usize, [accuracy, balanced, f1, loss]: [f64; 4]) -> EpochRow {
+        EpochRow {
+            epoch,
+            train_loss: 0.,
+            train_accuracy: 0.,
+            val_loss: loss,
+            val_accuracy: accuracy,
+            val_balanced_accuracy: Some(balanced),
+            val_macro_f1: Some(f1),
+            lr: 0.,
+            images_per_second: 0.,
+            seconds: 0.,
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_worth_what_is_monitored() {
+        let history = [
+            row(1, [0.9, 0.5, 0.6, 0.8]),
+            row(2, [0.8, 0.7, 0.6, 0.7]),
+            row(3, [0.7, 0.6, 0.8, 0.9]),
+            row(4, [0.6, 0.7, 0.7, 0.6]),
+        ];
+        let best = |monitor| {
+            let first = |best: usize, at: usize| {
+                let (new, old) = (worth(&history[at], monitor), worth(&history[best], monitor));
+                if new > old { at } else { best }
+            };
+            let kept = &history[(0..4).fold(0, first)];
+            (kept.epoch, reason(kept, &history, monitor))
+        };
+        assert_eq!(best(Monitor::Accuracy), (1, "the best validation accuracy".into()));
+        let reason = "the best validation balanced accuracy, and of equals the lowest validation loss";
+        assert_eq!(best(Monitor::BalancedAccuracy), (2, reason.into()));
+        assert_eq!(best(Monitor::MacroF1), (3, "the best validation macro F1".into()));
+        assert_eq!(best(Monitor::Loss), (4, "the lowest validation loss".into()));
     }
 }

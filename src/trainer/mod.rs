@@ -30,11 +30,12 @@ use crate::models::Network;
 use crate::optim::Ema;
 use crate::plan::TrainSettings;
 use crate::preprocess::{Augmentation, DecodeLimits, Preprocessing};
-use crate::recipe::ClassWeights;
+use crate::recipe::{ClassWeights, Monitor};
 use crate::run::checkpoint::{self, TrainingProgress};
 use crate::run::folder::RunFolder;
 use crate::run::history::{EpochRow, LinearHead};
 use crate::stats::metrics::{Counter, Evaluation};
+use crate::stats::per_class::{Averages, balanced_accuracy};
 use crate::text::path_text::path_text;
 use crate::util::signal::Signals;
 use crate::weights::card::Card;
@@ -163,7 +164,7 @@ pub fn train(
     let notes = notes(job.settings, &kept, linear_head.as_ref(), &epochs);
     let stopped_early = StoppedEarly::of(job.settings, &epochs);
     let best = best(&epochs, job.settings).ok_or_else(|| Error::run("a training has no epoch"))?;
-    let reason = reason(best, &epochs);
+    let reason = reason(best, &epochs, job.settings.monitor);
     let best = KeptEpoch { epoch: best.epoch, val_accuracy: best.val_accuracy, reason };
     Ok(TrainingResult { epochs, best, linear_head, passes, stopped_early, notes, kept })
 }
@@ -248,6 +249,8 @@ fn one_epoch(
         train_accuracy: progress.correct as f64 / progress.images.max(1) as f64,
         val_loss: val.loss,
         val_accuracy: val.accuracy,
+        val_balanced_accuracy: Some(balanced_accuracy(&val.confusion)),
+        val_macro_f1: Some(Averages::of_classes(&val.confusion).f1),
         lr,
         images_per_second: images as f64 / trained.max(1e-9),
         seconds: started.elapsed().as_secs_f64(),
@@ -280,8 +283,9 @@ fn notes(
     head: Option<&LinearHead>,
     epochs: &[EpochRow],
 ) -> Vec<String> {
-    let beaten =
-        head.zip(best(epochs, settings)).filter(|(head, best)| best.val_accuracy <= head.val_accuracy);
+    // Of a head only accuracy and loss are known.
+    let beaten = head.zip(best(epochs, settings)).filter(|_| settings.monitor == Monitor::Accuracy);
+    let beaten = beaten.filter(|(head, best)| best.val_accuracy <= head.val_accuracy);
     let beaten = beaten.map(|(head, best)| {
         format!(
             "no epoch of fine-tuning has beaten the fitted head it began with (val accuracy {:.4}, the best epoch \

@@ -239,6 +239,30 @@ fn early_stopping_stops_and_keeps_the_best() {
 }
 
 #[test]
+fn the_kept_epoch_is_the_best_by_what_is_monitored() {
+    let lab = Lab::of("full", 4);
+    for (monitor, figure, sign) in [("loss", "val_loss", -1.), ("macro_f1", "val_macro_f1", 1.)] {
+        // With a constant rate all epochs count.
+        let sets = [format!("train.monitor={monitor}"), "train.schedule=constant".into()];
+        let run = lab.finetuned(monitor, &[&sets[0], &sets[1]]);
+        let report = lab.json(&format!("{monitor}/report.json"));
+        let epochs = report["epochs"].as_array().unwrap();
+        let worth = |epoch: &Value| sign * epoch[figure].as_f64().unwrap();
+        let best = epochs.iter().map(worth).fold(f64::NEG_INFINITY, f64::max);
+        let kept = report["best"]["epoch"].as_u64().unwrap() as usize;
+        assert_eq!(worth(&epochs[kept - 1]), best, "{monitor}");
+        let (name, word) = if monitor == "loss" { ("loss", "lowest") } else { ("macro F1", "best") };
+        assert!(
+            run.stderr.contains(&format!("the epoch with the best validation {name} is kept")),
+            "{run:?}"
+        );
+        assert!(
+            report["best_reason"].as_str().unwrap().starts_with(&format!("the {word} validation {name}"))
+        );
+    }
+}
+
+#[test]
 fn a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_model() {
     let lab = Lab::of("full", 4);
     lab.finetune("at-once", &["train.lr=1e9"]).run().expect(1).says(&[

@@ -68,7 +68,7 @@ fn a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been() {
         ("full", "TERM", 143, &["train.optimizer=adamw", "train.clip_grad_norm=1"]),
         ("partial", "INT", 130, &["train.schedule=plateau", "train.patience=1", "train.momentum=0.5"]),
         ("partial", "TERM", 143, &["train.optimizer=adamw", "train.label_smoothing=0.1"]),
-        ("scratch", "INT", 130, &["train.early_stopping=3", "train.nesterov=true"]),
+        ("scratch", "INT", 130, &["train.early_stopping=3", "train.monitor=macro_f1", "train.nesterov=true"]),
         // The outputs of the frozen stages are computed again.
         ("partial", "INT", 130, &["augment={ random_resized_crop: false, flip: 0 }", "train.keep_memory=0"]),
         ("partial", "TERM", 143, &["train.kept_views=2", "train.linear_head_first=false"]),

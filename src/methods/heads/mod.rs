@@ -22,6 +22,7 @@ use crate::plan::{Data, LinearSettings};
 use crate::report::{HeadsReport, LinearReport, StageRow};
 use crate::run::history::EpochRow;
 use crate::stats::metrics::{Counter, Evaluation};
+use crate::stats::per_class::{Averages, balanced_accuracy};
 use crate::text::words::counted;
 use crate::trainer::{ForwardCount, KeptEpoch};
 use crate::unknown::Reading;
@@ -234,6 +235,8 @@ fn only_epoch(train: &Evaluation, val: &Evaluation, images_per_second: f64, seco
         train_accuracy: train.accuracy,
         val_loss: val.loss,
         val_accuracy: val.accuracy,
+        val_balanced_accuracy: Some(balanced_accuracy(&val.confusion)),
+        val_macro_f1: Some(Averages::of_classes(&val.confusion).f1),
         lr: 0.,
         images_per_second,
         seconds,

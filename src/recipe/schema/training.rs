@@ -164,10 +164,21 @@ pub(super) const KEYS: &[Key] = &[
         "train.early_stopping",
         Whole(1, MANY),
         "never",
-        "Stop after this many epochs without a better `val_accuracy`; terminal and report say so.",
+        "Stop after this many epochs without one that is better by `monitor`; terminal and report say so.",
     )
     .example("5", "epochs without improvement; never by default")
     .only(Users::FineTuning),
+    key(
+        "train.monitor",
+        Choice(&["accuracy", "balanced_accuracy", "macro_f1", "loss"]),
+        "`accuracy`",
+        "The figure on the validation images by which an epoch is kept, and by which `early_stopping` waits. \
+            `balanced_accuracy` is the mean recall of the classes and `macro_f1` their mean F1: for classes of unequal \
+            size that matter alike. Of equals the lowest `val_loss` is kept.",
+    )
+    .example("accuracy", "accuracy | balanced_accuracy | macro_f1 | loss: what the kept epoch is best by")
+    .only(Users::FineTuning)
+    .also(&["metric", "monitored", "best_by"]),
     key(
         "train.batch_norm",
         Choice(&["train", "inference"]),
