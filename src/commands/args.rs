@@ -8,7 +8,7 @@ use crate::device::DeviceChoice;
 use crate::device::precision::Precision;
 use crate::output::shard::ShardChoice;
 
-use crate::preprocess::{Decode, Fit};
+use crate::preprocess::{Crops, Decode, Fit, Views};
 
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
@@ -44,14 +44,26 @@ pub struct WeightArgs {
     pub white_level: Option<u16>,
 }
 
-/// How images are read.
+/// Which images, and how they are read.
 #[derive(Args, Debug)]
 pub struct ImageArgs {
     /// Images, folders that are searched for them, lists of paths, which keep their order (.txt: a path a line; .csv: a
     /// column `path`, or the first; -: lines of standard input), or CIFAR and MNIST as published
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Images (in `predict`, views of images) in a batch
+    /// How they are read
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Take part I of N of the images (I from 0), and write a file such as out-00003-of-00016.csv; auto: as
+    /// torchrun or Slurm says, auto/N: as an indexed Kubernetes Job of N says
+    #[arg(long, value_name = "I/N|auto|auto/N")]
+    pub shard: Option<ShardChoice>,
+}
+
+/// How images are read and computed.
+#[derive(Args, Debug)]
+pub struct ReadArgs {
+    /// Images (in `predict` and `eval`, views of images) in a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = batch_size)]
     pub batch_size: usize,
     /// In what numbers the network computes: fp32, or bf16 or fp16 where that is safe (as torch.autocast has
@@ -65,10 +77,30 @@ pub struct ImageArgs {
     /// sees, a half, a quarter or an eighth along each side [default: as the model was trained, else exact]
     #[arg(long, value_name = "exact|fast", value_parser = decode)]
     pub decode: Option<Decode>,
-    /// Take part I of N of the images (I from 0), and write a file such as out-00003-of-00016.csv; auto: as
-    /// torchrun or Slurm says, auto/N: as an indexed Kubernetes Job of N says
-    #[arg(long, value_name = "I/N|auto|auto/N")]
-    pub shard: Option<ShardChoice>,
+}
+
+/// The views of an image.
+#[derive(Args, Debug)]
+pub struct ViewArgs {
+    /// 1: the centre of each image; 10: its four corners and centre, and their mirror images, averaged
+    #[arg(long, value_name = "1|10", default_value = "1", value_parser = crops)]
+    pub crops: Crops,
+    /// Resize the shorter side to each of these, in pixels, and average: 224,256,288. At least the model's
+    /// crop size [default: the size that belongs to the weights]
+    #[arg(long, value_name = "S,..", value_delimiter = ',', value_parser = side)]
+    pub scales: Vec<u32>,
+}
+
+impl ViewArgs {
+    /// The views.
+    pub fn views(&self) -> Views {
+        Views { crops: self.crops, scales: self.scales.clone() }
+    }
+
+    /// Whether there is one view of an image, at the size that belongs to the weights.
+    pub fn is_one(&self) -> bool {
+        self.crops == Crops::One && self.scales.is_empty()
+    }
 }
 
 pub(super) fn threads(text: &str) -> Result<usize, String> {
@@ -89,6 +121,10 @@ pub(super) fn fit(text: &str) -> Result<Fit, &'static str> {
 
 pub(super) fn white_level(text: &str) -> Result<u16, String> {
     between(text, 65_535).map(|level| level as u16)
+}
+
+fn crops(text: &str) -> Result<Crops, &'static str> {
+    text.parse()
 }
 
 pub(super) fn side(text: &str) -> Result<u32, String> {

@@ -76,12 +76,12 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let named = Named::find(&args.model, &args.weights, check)?;
     let work = Work::find(&args.images, common, terminal)?;
     let index = work.out(&args.out.join("index.csv"), |_| Vec::new())?;
-    let classifier = named.open(&work, terminal, &signals, false)?;
+    let classifier = named.open(work.device, terminal, &signals, false)?;
     let Classifier { network, classes, preprocessing, .. } = &classifier;
     let class = args.class.as_ref().map(|name| class_named(classes, name)).transpose()?;
     let stage = network.map_stage(args.stage.as_deref(), preprocessing.crop_size)?;
-    let limits = limits(&args.images, std::slice::from_ref(&classifier));
-    let (batch_size, threads) = (args.images.batch_size, work.threads);
+    let limits = limits(&args.images.read, std::slice::from_ref(&classifier));
+    let (batch_size, threads) = (args.images.read.batch_size, work.threads);
     let parts = BackOff::new(network.device());
     let bar = terminal.images("explaining", 0);
     let pictures = Pictures::begin(&args.out, &index, classes)?;
@@ -92,7 +92,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
             method: args.method,
             class,
             temperature: classifier.temperature,
-            precision: args.images.precision,
+            precision: args.images.read.precision,
             parts: &parts,
         },
         batching: Batching { preprocessing, batch_size, join_single: false, threads },

@@ -67,11 +67,11 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     let named = Named::find(&args.model, &args.weights, check)?;
     let mut work = Work::find(&args.images, common, terminal)?;
     let out = work.out(&args.out, companions)?;
-    let classifier = named.open(&work, terminal, &signals, false)?;
+    let classifier = named.open(work.device, terminal, &signals, false)?;
     let network = &classifier.network;
     let tap = network.tap(&args.stage)?;
     let length = length(network, tap, &classifier.preprocessing)?;
-    let limits = limits(&args.images, std::slice::from_ref(&classifier));
+    let limits = limits(&args.images.read, std::slice::from_ref(&classifier));
     let job = job(args, &work, &classifier, limits);
     let progress = match work.begin(&out, &job, args.resume, terminal)? {
         Begun::Complete(progress) => progress,
@@ -80,7 +80,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
                 Tap::Logits => FeatureWriter::open_named(&out, &columns(&classifier.classes), partial)?,
                 _ => FeatureWriter::open(&out, length, partial)?,
             };
-            let (batch_size, threads) = (args.images.batch_size, work.threads);
+            let (batch_size, threads) = (args.images.read.batch_size, work.threads);
             let preprocessing = &classifier.preprocessing;
             let batching = Batching { preprocessing, batch_size, join_single: false, threads };
             let bar = terminal.images("extracting", 0);
@@ -90,7 +90,7 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
                 length,
                 batching,
                 limits,
-                precision: args.images.precision,
+                precision: args.images.read.precision,
                 back_off: BackOff::new(network.device()),
                 inference: None,
                 terminal,
@@ -115,8 +115,8 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
 /// Everything that the rows depend on.
 fn job(args: &Args, work: &Work, classifier: &Classifier, limits: DecodeLimits) -> JobIdentity {
     let job = classifier.describe(JobIdentity::new("extract"), 0).with("stage", &args.stage);
-    let job = work.describe(job.with("--max-pixels", args.images.max_pixels));
-    job.with("--decode", format!("{:?}", limits.decode)).with("--precision", args.images.precision)
+    let job = work.describe(job.with("--max-pixels", args.images.read.max_pixels));
+    job.with("--decode", format!("{:?}", limits.decode)).with("--precision", args.images.read.precision)
 }
 
 /// Numbers in a row.

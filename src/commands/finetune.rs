@@ -110,6 +110,7 @@ fn carry_out(
     let bad_images = seconds.of("check", || without_bad_images(&mut plan, signals, terminal))?;
     introduce(&plan, terminal);
     let opened = seconds.of("load", || opened(&mut plan, &terminal.downloads(signals)))?;
+    seconds.of("check", || remember(&mut plan, opened.as_ref(), signals))?;
     let resume = start == Start::Checkpoint;
     let run = Run { opened: opened.as_ref(), folder, signals, terminal: &terminal, device, resume };
     let raced = match &plan.settings.candidate.training {
@@ -339,6 +340,13 @@ fn without_bad_images(plan: &mut Plan, signals: &Signals, terminal: Terminal) ->
     }
     plan.data.remove(&bad)?;
     Ok(bad)
+}
+
+/// Keeps which images the model learns from, those of the model that it begins with included.
+fn remember(plan: &mut Plan, opened: Option<&Opened>, signals: &Signals) -> Result<()> {
+    let earlier = opened.and_then(|opened| opened.card.as_ref()).and_then(|card| card.learnt_from.as_ref());
+    let check = || signals.check("stopped while reading the images: nothing was trained yet");
+    plan.data.remember(earlier, plan.settings.threads, check)
 }
 
 /// The source's values, if the method begins with them.

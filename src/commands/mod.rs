@@ -18,7 +18,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::inference::as_they_are;
 use crate::output::OutputProgress;
-use crate::preprocess::{Brightness, Crops, DecodeLimits, Preprocessing};
+use crate::preprocess::{Brightness, DecodeLimits, Preprocessing};
 use crate::text::words::counted;
 
 /// Declares the commands' files, the subcommands, and which file runs which.
@@ -58,6 +58,8 @@ commands! {
     Extract(extract)
     /// Classify images
     Predict(predict)
+    /// Measure models on labelled images
+    Eval(eval)
     /// Show which parts of images speak for a class
     Explain(explain)
     /// List the networks
@@ -111,7 +113,8 @@ pub enum Outcome {
 pub fn all_cores_on_one_operation(cli: &Cli) -> bool {
     match &cli.command {
         Command::Finetune(_) | Command::Demo(_) => true,
-        Command::Predict(args) => args.crops != Crops::One || !args.scales.is_empty() || as_they_are(),
+        Command::Predict(args) => !args.views.is_one() || as_they_are(),
+        Command::Eval(args) => !args.views.is_one() || as_they_are(),
         _ => as_they_are(),
     }
 }

@@ -1,8 +1,7 @@
 //! Models as the command line names them.
 
-use super::args::{self, ImageArgs};
+use super::args::{self, ReadArgs};
 use super::terminal::Terminal;
-use super::work::Work;
 use crate::error::{Error, Result};
 use crate::models::{Fill, Network};
 use crate::output::JobIdentity;
@@ -13,6 +12,7 @@ use crate::unknown::Unknown;
 use crate::util::signal::Signals;
 use crate::weights::Head;
 use crate::weights::download::Silent;
+use crate::weights::seen::SeenImages;
 use crate::weights::source::{Opened, Source, Weights, preprocessing_by_tag};
 
 /// A requested model, found but not yet opened.
@@ -43,6 +43,18 @@ pub(super) struct Classifier {
     pub(super) temperature: Option<f64>,
     /// What tells how strange an image is to the network.
     pub(super) unknown: Option<Unknown>,
+    /// The images that it has learnt from.
+    pub(super) seen: Seen,
+}
+
+/// Whether it is known which images a model has learnt from.
+pub(super) enum Seen {
+    /// Those of its file.
+    Images(SeenImages),
+    /// A file that `tl` wrote does not say.
+    Untold,
+    /// Others have trained it.
+    Elsewhere,
 }
 
 /// A network that is averaged with another one.
@@ -56,14 +68,10 @@ pub(super) struct PartnerNetwork {
 
 /// Limits of decoding: as given on the command line, else fast if all of `classifiers` were trained
 /// so.
-pub(super) fn limits(images: &ImageArgs, classifiers: &[Classifier]) -> DecodeLimits {
+pub(super) fn limits(read: &ReadArgs, classifiers: &[Classifier]) -> DecodeLimits {
     let fast = classifiers.iter().all(|classifier| classifier.decode == Decode::Fast);
     let trained = if fast { Decode::Fast } else { Decode::Exact };
-    DecodeLimits {
-        max_pixels: images.max_pixels,
-        decode: images.decode.unwrap_or(trained),
-        white_level: None,
-    }
+    DecodeLimits { max_pixels: read.max_pixels, decode: read.decode.unwrap_or(trained), white_level: None }
 }
 
 impl<'a> Named<'a> {
@@ -106,7 +114,7 @@ impl<'a> Named<'a> {
     /// models are averaged.
     pub(super) fn open(
         &self,
-        work: &Work,
+        device: tch::Device,
         terminal: Terminal,
         signals: &Signals,
         both: bool,
@@ -133,19 +141,23 @@ impl<'a> Named<'a> {
         if let Some(note) = opened.note(preprocessing.crop_size) {
             terminal.say(format!("note: {note}"));
         }
+        let seen = match &opened.card {
+            None => Seen::Elsewhere,
+            Some(card) => card.learnt_from.clone().map_or(Seen::Untold, Seen::Images),
+        };
         let decode = opened.card.as_ref().map_or(Decode::Exact, |card| card.decode);
         let weights = opened.file.as_ref().map_or("none".into(), |(_, checkpoint)| checkpoint.sha256.clone());
         if let Some(note) = opened.note_of_two().filter(|_| !both) {
             terminal.say(format!("note: {note}"));
         }
-        let partner = if both { self.second(&opened, &preprocessing, work, terminal)? } else { None };
+        let partner = if both { self.second(&opened, &preprocessing, device, terminal)? } else { None };
         let card = opened.card.as_ref();
         let unknown = card.and_then(|card| card.unknown.clone());
         // One of two models has another temperature than their mean.
         let whole = card.is_some_and(|card| card.partner.is_some() == partner.is_some());
         let temperature = card.and_then(|card| card.temperature).filter(|_| whole);
         let path = opened.file.as_ref().map(|(path, _)| path.clone()).unwrap_or_default();
-        let (network, classes) = opened.into_classifier(preprocessing.crop_size, work.device, 0)?;
+        let (network, classes) = opened.into_classifier(preprocessing.crop_size, device, 0)?;
         match &unknown {
             Some(known) if known.width() != network.feature_length() => Err(Error::file(
                 path,
@@ -164,6 +176,7 @@ impl<'a> Named<'a> {
                 partner,
                 temperature,
                 unknown,
+                seen,
             }),
         }
     }
@@ -173,7 +186,7 @@ impl<'a> Named<'a> {
         &self,
         opened: &Opened,
         preprocessing: &Preprocessing,
-        work: &Work,
+        device: tch::Device,
         terminal: Terminal,
     ) -> Result<Option<PartnerNetwork>> {
         let partner = opened.card.as_ref().and_then(|card| card.partner.as_ref());
@@ -201,7 +214,7 @@ impl<'a> Named<'a> {
         }
         second.check(Head::Load, preprocessing.crop_size)?;
         let weights = second.file.as_ref().map_or(String::new(), |(_, checkpoint)| checkpoint.sha256.clone());
-        let (network, _) = second.into_classifier(preprocessing.crop_size, work.device, 0)?;
+        let (network, _) = second.into_classifier(preprocessing.crop_size, device, 0)?;
         Ok(Some(PartnerNetwork { network, weights, weight: partner.weight }))
     }
 }

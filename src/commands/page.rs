@@ -54,7 +54,7 @@ pub(super) fn shown<'a>(
 }
 
 /// Grad-CAM of `network` over the pixels that it sees; nothing where it has no stage with places.
-fn heat(
+pub(super) fn heat(
     network: &Network,
     preprocessing: &Preprocessing,
     pixels: &RgbImage,

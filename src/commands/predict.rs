@@ -5,9 +5,9 @@ use std::io::{Stdout, stdout};
 use std::path::PathBuf;
 
 use indicatif::ProgressBar;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
-use super::args::{Common, ImageArgs, WeightArgs, between, side};
+use super::args::{Common, ImageArgs, ViewArgs, WeightArgs, between};
 use super::named::{Classifier, Named, limits};
 use super::stream::{self, Sink};
 use super::terminal::Terminal;
@@ -15,6 +15,7 @@ use super::work::Work;
 use super::{Outcome, ended, not_finite, say_if_too_dark};
 use crate::data::Input;
 use crate::device::back_off::BackOff;
+use crate::device::precision::Precision;
 use crate::error::{Error, Result};
 use crate::inference::ensemble::{Averaging, Member, match_classes};
 use crate::models::Network;
@@ -22,7 +23,7 @@ use crate::output::{
     Answer, Begun, Done, JobIdentity, Output, OutputProgress, PredictionColumns, PredictionFormat,
     PredictionRow, PredictionTable, PredictionWriter, TableStyle,
 };
-use crate::preprocess::{Crops, DecodeLimits, Picture, Preprocessing, Views};
+use crate::preprocess::{DecodeLimits, Picture, Preprocessing, Views};
 use crate::text::path_text::path_text;
 use crate::text::words::counted;
 use crate::unknown::{LABEL, LIMIT};
@@ -53,13 +54,9 @@ pub struct Args {
     /// How many classes to name for each image
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = top_k)]
     pub top_k: usize,
-    /// 1: the centre of each image; 10: its four corners and centre, and their mirror images, averaged
-    #[arg(long, value_name = "1|10", default_value = "1", value_parser = crops)]
-    pub crops: Crops,
-    /// Resize the shorter side to each of these, in pixels, and average: 224,256,288. At least the model's
-    /// crop size [default: the size that belongs to the weights]
-    #[arg(long, value_name = "S,..", value_delimiter = ',', value_parser = side)]
-    pub scales: Vec<u32>,
+    /// How often each image is seen
+    #[command(flatten)]
+    pub views: ViewArgs,
     /// Confidences as the network's softmax has them, without the temperature that was fitted to validation
     /// images
     #[arg(long)]
@@ -81,18 +78,14 @@ fn top_k(text: &str) -> Result<usize, String> {
     between(text, 100_000)
 }
 
-fn crops(text: &str) -> Result<Crops, &'static str> {
-    text.parse()
-}
-
 /// Finds the models, as far as possible without opening a file.
-fn find<'a>(args: &'a Args, views: &Views) -> Result<Vec<Named<'a>>> {
+pub(super) fn find<'a>(models: &'a [String], weights: &WeightArgs, views: &Views) -> Result<Vec<Named<'a>>> {
     let check = |_: &Network, source: &Source| match source.features_only() {
         true => Err(Error::usage(source.features_only_refusal())),
         false => Ok(()),
     };
-    let find = |model: &'a String| Named::find(model, &args.weights, check);
-    let named: Vec<Named> = args.models.iter().map(find).collect::<Result<_>>()?;
+    let find = |model: &'a String| Named::find(model, weights, check);
+    let named: Vec<Named> = models.iter().map(find).collect::<Result<_>>()?;
     different(&named)?;
     for model in &named {
         model.preprocessing().map_or(Ok(()), |preprocessing| possible(views, model, &preprocessing))?;
@@ -107,12 +100,12 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     if let Some(out) = &args.out {
         PredictionFormat::of(out)?;
     }
-    let views = Views { crops: args.crops, scales: args.scales.clone() };
-    let named = find(args, &views)?;
+    let views = args.views.views();
+    let named = find(&args.models, &args.weights, &views)?;
     let mut work = Work::find(&args.images, common, terminal)?;
     let out = args.out.as_ref().map(|out| work.out(out, |_| Vec::new())).transpose()?;
-    let classifiers = open(&named, &views, &work, terminal, &signals)?;
-    let members = members(args, &named, &classifiers, terminal)?;
+    let classifiers = open(&named, &views, work.device, terminal, &signals)?;
+    let members = members(&named, &classifiers, args.images.read.precision, args.raw, terminal)?;
     let unknown = classifiers.iter().any(|classifier| classifier.unknown.is_some());
     if args.reject {
         can_reject(&named, &classifiers)?;
@@ -127,8 +120,8 @@ pub fn run(args: &Args, common: &Common) -> Result<Outcome> {
     }
 
     let columns = PredictionColumns { top_k, unknown };
-    let limits = limits(&args.images, &classifiers);
-    let (batch_size, threads) = (args.images.batch_size, work.threads);
+    let limits = limits(&args.images.read, &classifiers);
+    let (batch_size, threads) = (args.images.read.batch_size, work.threads);
     let averaging = Averaging { members: &members, views: &views, batch_size, threads };
     let bar = terminal.images("predicting", 0);
     let predicting = Predicting {
@@ -180,9 +173,9 @@ fn job(args: &Args, work: &Work, views: &Views, classifiers: &[Classifier], top_
         job.with("--top-k", top_k)
             .with("--crops", format!("{:?}", views.crops))
             .with("--scales", format!("{:?}", views.scales))
-            .with("--max-pixels", args.images.max_pixels)
-            .with("--decode", format!("{:?}", limits(&args.images, classifiers).decode))
-            .with("--precision", args.images.precision)
+            .with("--max-pixels", args.images.read.max_pixels)
+            .with("--decode", format!("{:?}", limits(&args.images.read, classifiers).decode))
+            .with("--precision", args.images.read.precision)
             .with("--raw", args.raw)
             .with("--reject", args.reject),
     )
@@ -236,17 +229,17 @@ impl Predicting<'_> {
 }
 
 /// Opens the models.
-fn open(
+pub(super) fn open(
     named: &[Named],
     views: &Views,
-    work: &Work,
+    device: Device,
     terminal: Terminal,
     signals: &Signals,
 ) -> Result<Vec<Classifier>> {
     named
         .iter()
         .map(|model| {
-            let classifier = model.open(work, terminal, signals, true)?;
+            let classifier = model.open(device, terminal, signals, true)?;
             possible(views, model, &classifier.preprocessing)?;
             Ok(classifier)
         })
@@ -308,10 +301,11 @@ fn can_reject(named: &[Named], classifiers: &[Classifier]) -> Result<()> {
 }
 
 /// The networks, with classes in the order of the first one's.
-fn members<'a>(
-    args: &Args,
+pub(super) fn members<'a>(
     named: &[Named],
     classifiers: &'a [Classifier],
+    precision: Precision,
+    raw: bool,
     terminal: Terminal,
 ) -> Result<Vec<Member<'a>>> {
     let Some(first) = classifiers.first() else { return Ok(Vec::new()) };
@@ -335,11 +329,11 @@ fn members<'a>(
         members.push(Member {
             network,
             partner,
-            temperature: classifier.temperature.filter(|_| !args.raw),
+            temperature: classifier.temperature.filter(|_| !raw),
             unknown: classifier.unknown.as_ref(),
             preprocessing,
             order,
-            precision: args.images.precision,
+            precision,
             parts,
         });
     }

@@ -6,6 +6,7 @@ use super::args::{Common, ImageArgs};
 use super::stream::ImageStream;
 use super::terminal::Terminal;
 use crate::data::Given;
+use crate::device::precision::Precision;
 use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::output::shard::Shard;
@@ -38,13 +39,9 @@ impl Work {
                 Some(shard)
             }
         };
-        let (precision, paths) = (images.precision, images.paths.clone());
+        let (precision, paths) = (images.read.precision, images.paths.clone());
         let images = ImageStream::open(Given::read(&paths)?, shard.unwrap_or(Shard::WHOLE), terminal)?;
-        let choice = common.device.unwrap_or(DeviceChoice::Auto);
-        let device = device::choose(choice)?;
-        let notes = device::fallen_back(choice).into_iter().chain(precision.note(device));
-        notes.for_each(|note| terminal.say(format!("note: {note}")));
-        let threads = common.threads.unwrap_or_else(device::default_threads);
+        let (device, threads) = place(common, precision, terminal)?;
         Ok(Work { images, paths, shard, device, threads })
     }
 
@@ -112,6 +109,19 @@ impl Work {
         }
         Ok(Begun::Partial(partial))
     }
+}
+
+/// Where to compute, and with how many threads.
+pub(super) fn place(
+    common: &Common,
+    precision: Precision,
+    terminal: Terminal,
+) -> Result<(tch::Device, usize)> {
+    let choice = common.device.unwrap_or(DeviceChoice::Auto);
+    let device = device::choose(choice)?;
+    let notes = device::fallen_back(choice).into_iter().chain(precision.note(device));
+    notes.for_each(|note| terminal.say(format!("note: {note}")));
+    Ok((device, common.threads.unwrap_or_else(device::default_threads)))
 }
 
 /// An environment variable; an empty one counts as unset.

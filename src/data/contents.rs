@@ -76,6 +76,31 @@ pub fn first_of_each_content(images: &[ImageAt], threads: usize) -> Result<Vec<u
     Ok(first.into_iter().map(|index| copy_of.get(&index).copied().unwrap_or(index)).collect())
 }
 
+/// For each image the first 64 bits of the sha256 of its file's bytes, or of its pixels if it is one
+/// of many in a file; `None` if it cannot be read. `check` is called for each.
+///
+/// # Errors
+/// Those of `check`; no thread can be started.
+pub fn content_hashes(
+    images: &[ImageAt],
+    threads: usize,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<Vec<Option<u64>>> {
+    let whole = |index: usize| -> Option<Hashed> {
+        match images[index] {
+            ImageAt::Record(record) => Some(Sha256::digest(record.bytes().ok()?).into()),
+            ImageAt::File(path) => sha256(File::open(path).ok()?).ok(),
+        }
+    };
+    let mut found = Vec::with_capacity(images.len());
+    for_each_ordered(images.len(), threads, WINDOW, whole, |_, hash| {
+        check()?;
+        found.push(hash.map(|hash| u64::from_be_bytes(std::array::from_fn(|byte| hash[byte]))));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// For each record of a file of many images, the index of the first one with the same pixels.
 fn copies_of_records(images: &[ImageAt], threads: usize) -> Result<HashMap<usize, usize>> {
     let hash = |index: usize| -> Option<Hashed> {
@@ -116,13 +141,7 @@ fn hashes(
         let ImageAt::File(path) = images[index] else { return Err(io::ErrorKind::InvalidInput.into()) };
         let mut file = File::open(path)?;
         seek(&mut file, lengths[index])?;
-        let (mut sha, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(sha.finalize().into()),
-                read => sha.update(&buffer[..read]),
-            }
-        }
+        sha256(file)
     };
     let mut found = Vec::with_capacity(indices.len());
     for_each_ordered(indices.len(), threads, WINDOW, hash, |position, hash| {
@@ -132,9 +151,38 @@ fn hashes(
     Ok(found)
 }
 
+/// The sha256 of the rest of a file.
+fn sha256(mut file: File) -> io::Result<Hashed> {
+    let (mut sha, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(sha.finalize().into()),
+            read => sha.update(&buffer[..read]),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `printf cat | sha256sum`, and of `dog`.
+    #[test]
+    fn a_file_is_known_by_the_first_bits_of_its_sha256() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["cat", "missing", "dog"].map(|name| folder.path().join(name));
+        for path in [&paths[0], &paths[2]] {
+            fs::write(path, path.file_name().unwrap().as_encoded_bytes()).unwrap();
+        }
+        let images: Vec<ImageAt> = paths.iter().map(ImageAt::from).collect();
+        let mut checked = 0;
+        let hashes = content_hashes(&images, 2, || {
+            checked += 1;
+            Ok(())
+        });
+        assert_eq!(hashes.unwrap(), [Some(0x77af_778b_51ab_d4a3), None, Some(0xcd63_57ef_dd96_6de8)]);
+        assert_eq!(checked, 3);
+    }
     use crate::preprocess::{Bytes, Channels, Packed, Record};
 
     #[test]

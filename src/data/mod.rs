@@ -27,7 +27,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use contents::first_of_each_content;
+pub use contents::{content_hashes, first_of_each_content};
 pub(crate) use draw::draw;
 pub use given::Given;
 pub use list::{Input, Inputs, Listing, list_images};
@@ -136,7 +136,7 @@ struct Image {
 /// [`Error::File`] for a path that is none of these, for a folder without class folders or images,
 /// and for all faults of a CSV; [`Error::Io`] naming the file or folder that cannot be read.
 pub fn read_labelled(path: &Path) -> Result<Dataset> {
-    to_train_on(path, read_named(path, Portion::Train, Part::Train)?)
+    to_train_on(path, read_named(path, Portion::Train, Some(Part::Train))?)
 }
 
 /// As [`read_labelled`]; of a folder with the parts of a dataset in the place of class folders, which
@@ -145,7 +145,7 @@ pub fn read_labelled(path: &Path) -> Result<Dataset> {
 /// # Errors
 /// As [`read_labelled`].
 pub fn read_labelled_or_parts(path: &Path) -> Result<Result<Dataset, Vec<(Part, PathBuf)>>> {
-    match read_any(path, Portion::Train, Part::Train)? {
+    match read_any(path, Portion::Train, Some(Part::Train))? {
         Read::Images(named) => to_train_on(path, named).map(Ok),
         Read::Parts { parts, .. } => Ok(Err(parts)),
     }
@@ -197,6 +197,39 @@ fn to_train_on(path: &Path, mut named: Named) -> Result<Dataset> {
     Ok(dataset)
 }
 
+/// Labelled images to measure a model on: as [`read_labelled`], but of a published set the test
+/// part, and of a CSV with a column such as `split` the rows to test on, or those for validation if
+/// there are none.
+///
+/// # Errors
+/// As [`read_labelled`], and [`Error::File`] for a folder of train, val and test folders.
+pub fn read_to_measure(path: &Path) -> Result<Dataset> {
+    let mut named = match read_any(path, Portion::Test, None)? {
+        Read::Images(named) => named,
+        Read::Parts { parts, .. } => {
+            let names: Vec<_> = parts.iter().map(|(_, folder)| path_text(folder).into_owned()).collect();
+            let message =
+                format!("holds the parts of a dataset: name the one to measure on ({})", names.join(", "));
+            return Err(Error::file(path, message));
+        }
+    };
+    if let Some((column, parts)) = named.divided.parts.take() {
+        let [val, test] = set_aside(&mut named, &parts);
+        let (images, what) = if test.is_empty() { (val, "for validation") } else { (test, "to test on") };
+        let rows = counted(images.len(), "row", "rows");
+        let note = format!(
+            "{}: its column `{column}` divides the images: the {rows} {what} are measured",
+            path_text(path)
+        );
+        named.notes.push(note);
+        named.images = images;
+    }
+    let mut classes: Vec<String> = named.images.iter().map(|image| image.class.clone()).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    Ok(index(named, classes))
+}
+
 /// Moves the images for validation and for testing out of those of a CSV.
 fn set_aside(named: &mut Named, parts: &[Part]) -> [Vec<Image>; 2] {
     let mut rest = [Vec::new(), Vec::new()];
@@ -218,7 +251,7 @@ fn set_aside(named: &mut Named, parts: &[Part]) -> [Vec<Image>; 2] {
 /// As [`read_labelled`], and [`Error::File`] naming all classes missing in `classes`, or for a CSV
 /// with rows of other parts.
 pub fn read_labelled_with(path: &Path, classes: &[String], part: Part) -> Result<Dataset> {
-    let named = read_named(path, Portion::Test, part)?;
+    let named = read_named(path, Portion::Test, Some(part))?;
     if let Some((column, _)) = &named.divided.parts {
         let message = format!(
             "its column `{column}` has rows of several parts: give it as `data.train` alone, or write a .csv of the rows for \
@@ -267,14 +300,14 @@ pub fn has_test_part(path: &Path) -> bool {
     set.is_some_and(|set| matches!(set, Ok(Some(set)) if set.has(Portion::Test)))
 }
 
-fn read_named(path: &Path, portion: Portion, part: Part) -> Result<Named> {
+fn read_named(path: &Path, portion: Portion, part: Option<Part>) -> Result<Named> {
     match read_any(path, portion, part)? {
         Read::Images(named) => Ok(named),
         Read::Parts { refusal, .. } => Err(Error::file(path, refusal)),
     }
 }
 
-fn read_any(path: &Path, portion: Portion, part: Part) -> Result<Read> {
+fn read_any(path: &Path, portion: Portion, part: Option<Part>) -> Result<Read> {
     let metadata = std::fs::metadata(path).map_err(Error::io("read the images in", path))?;
     let is_csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
     if metadata.is_dir() {
@@ -284,7 +317,7 @@ fn read_any(path: &Path, portion: Portion, part: Part) -> Result<Read> {
         }
     } else if is_csv && metadata.is_file() {
         let named = table::read(path)?;
-        match named.divided.contradiction(part) {
+        match part.and_then(|part| named.divided.contradiction(part)) {
             Some(message) => Err(Error::file(path, message)),
             None => Ok(Read::Images(named)),
         }

@@ -10,7 +10,7 @@ use crate::stats::metrics::Counter;
 pub fn count(logits: &Tensor, labels: &Tensor, counter: &mut Counter) -> Result<()> {
     let softmax = |logits: &Tensor| logits.f_softmax(1, Kind::Float);
     let probabilities = counter.scores.is_some().then(|| softmax(logits)).transpose()?;
-    count_with(logits, labels, probabilities.as_ref(), counter)
+    count_with(logits, logits, labels, probabilities.as_ref(), counter)
 }
 
 /// As [`count`], of probabilities `[N, C]`. An underflown one counts as the smallest positive
@@ -18,10 +18,12 @@ pub fn count(logits: &Tensor, labels: &Tensor, counter: &mut Counter) -> Result<
 pub fn count_probabilities(probabilities: &Tensor, labels: &Tensor, counter: &mut Counter) -> Result<()> {
     // Logarithms of probabilities are logits of the same probabilities.
     let logits = probabilities.f_clamp_min(f64::from(f32::MIN_POSITIVE))?.f_log()?;
-    count_with(&logits, labels, Some(probabilities), counter)
+    count_with(probabilities, &logits, labels, Some(probabilities), counter)
 }
 
+/// `answers` has its greatest number at the answer of each row.
 fn count_with(
+    answers: &Tensor,
     logits: &Tensor,
     labels: &Tensor,
     probabilities: Option<&Tensor>,
@@ -30,7 +32,7 @@ fn count_with(
     let loss = |reduction| logits.f_cross_entropy_loss::<Tensor>(labels, None, reduction, -100, 0.);
     counter.loss_sum += loss(Reduction::Sum)?.f_double_value(&[])?;
     counter.losses.extend(Vec::<f64>::try_from(loss(Reduction::None)?.f_to_kind(Kind::Double)?)?);
-    let predictions = Vec::<i64>::try_from(logits.f_argmax(1, false)?)?;
+    let predictions = Vec::<i64>::try_from(answers.f_argmax(1, false)?)?;
     let truths = Vec::<i64>::try_from(labels.shallow_clone())?;
     if let (Some(scores), Some(rows)) = (&mut counter.scores, probabilities) {
         let rows = Vec::<f32>::try_from(rows.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
@@ -44,6 +46,11 @@ fn count_with(
 
 /// Labels as int64 `[N]` on the CPU.
 pub fn labels_of<'a>(samples: impl Iterator<Item = &'a Sample>) -> Result<Tensor> {
-    let labels: Vec<i64> = samples.map(|sample| sample.label as i64).collect();
+    label_tensor(samples.map(|sample| sample.label))
+}
+
+/// The same of plain labels.
+pub fn label_tensor(labels: impl Iterator<Item = usize>) -> Result<Tensor> {
+    let labels: Vec<i64> = labels.map(|label| label as i64).collect();
     Ok(Tensor::f_from_slice(&labels)?)
 }

@@ -160,6 +160,7 @@ impl Context<'_> {
             partner: None,
             classes: data.classes.clone(),
             format: FORMAT,
+            learnt_from: data.learnt_from.clone(),
             decode: settings.data.decode,
             preprocessing: settings.preprocessing.clone(),
             reads: network.head_reading_names(),

@@ -5,6 +5,7 @@
 //! unfinished output leaves the old files unchanged, and can be resumed ([`Partial`]).
 
 mod csv;
+pub mod evaluated;
 mod features;
 mod job;
 mod jsonl;

@@ -7,11 +7,14 @@ use sha2::{Digest, Sha256};
 use super::copies::{self, Apart, Parts};
 pub use crate::data::Part;
 use crate::data::{self, Aside, Dataset, Sample};
+use crate::error::Result;
+use crate::preprocess::ImageAt;
 use crate::recipe::{Mistake, Recipe, ValChoice};
 use crate::text::look_alikes::hint_beside;
 use crate::text::path_text::path_text;
 use crate::text::words::{counted, shown};
 use crate::util::same_file::same_file;
+use crate::weights::seen::SeenImages;
 
 /// The images of a run, by part.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Data {
     pub test: Option<Vec<Sample>>,
     /// The column of the training CSV that selects the validation images, if there is one.
     pub val_column: Option<String>,
+    /// The contents of the training and validation images, for the model file, once they are read.
+    pub learnt_from: Option<SeenImages>,
 }
 
 /// Default share of the training images that is held back for validation.
@@ -102,6 +107,23 @@ impl Data {
             .map(part(Part::Train))
             .chain(self.val.iter().map(part(Part::Val)))
             .chain(self.test.iter().flatten().map(part(Part::Test)))
+    }
+
+    /// Reads the contents of the training and validation images, unless they are too many for a
+    /// model file. `earlier` are those of the model that the training begins with; `check` is called
+    /// for each.
+    pub fn remember(
+        &mut self,
+        earlier: Option<&SeenImages>,
+        threads: usize,
+        check: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let images: Vec<ImageAt> = self.train.iter().chain(&self.val).map(Sample::image).collect();
+        if images.len() <= SeenImages::MOST {
+            let hashes = data::content_hashes(&images, threads, check)?;
+            self.learnt_from = SeenImages::of(hashes.into_iter().flatten(), earlier);
+        }
+        Ok(())
     }
 
     /// sha256 over classes, and over the names, labels and parts of all images.
@@ -230,7 +252,7 @@ fn without_copies(
         Some(val) => (listed.samples, val),
         None => divide(recipe, &listed, &contents, seed, mistakes, notes),
     };
-    Data { classes: listed.classes, train, val, test, val_column: None }
+    Data { classes: listed.classes, train, val, test, val_column: None, learnt_from: None }
 }
 
 /// Splits training and validation images, if the recipe has no validation images of its own.

@@ -19,7 +19,7 @@ const WIDE: f64 = 0.1;
 
 /// A model on labelled images.
 pub struct Judged<'a> {
-    /// `test` or `validation`.
+    /// `test`, `validation` or `labelled`.
     pub part: &'a str,
     /// Its figures.
     pub metrics: &'a Metrics,
@@ -48,6 +48,7 @@ impl Judged<'_> {
             // They had no part in choosing the model.
             "test" => "test images, looked at once",
             "validation" => "validation images, which also chose the model",
+            "labelled" => "labelled images",
             other => other,
         };
         let guess = match self.confusion.most_frequent() {

@@ -5,6 +5,7 @@ mod calibration;
 mod chart;
 mod classes;
 mod confusion;
+pub mod eval;
 pub mod gallery;
 mod html;
 pub mod judged;

@@ -99,6 +99,11 @@ pub fn mcnemar(won: u64, lost: u64) -> f64 {
 /// A note on a validation accuracy that guessing reaches too; the best guess is always the most
 /// frequent class.
 pub fn note(confusion: &Confusion, classes: &[String]) -> Option<String> {
+    note_on("validation ", confusion, classes)
+}
+
+/// As [`note`], on the images of a `part`, a word and a blank.
+pub fn note_on(part: &str, confusion: &Confusion, classes: &[String]) -> Option<String> {
     let (right, total) = (confusion.right(), confusion.total());
     let (most, count) = confusion.most_frequent()?;
     let class = shown(classes.get(most)?);
@@ -110,24 +115,24 @@ pub fn note(confusion: &Confusion, classes: &[String]) -> Option<String> {
     let images = crate::text::words::counted(total as usize, "image", "images");
     if count == total {
         return Some(format!(
-            "all validation images ({images}) are of one class, `{class}`: their accuracy says nothing about the \
+            "all {part}images ({images}) are of one class, `{class}`: their accuracy says nothing about the \
              other classes"
         ));
     }
     let guess = format!("always answering `{class}`, the most frequent class, gives {share:.4}");
     Some(if at_least(total, total, share) > LEVEL {
         format!(
-            "the validation accuracy {accuracy:.4} on {images} cannot be told from guessing ({guess}): with so few \
+            "the {part}accuracy {accuracy:.4} on {images} cannot be told from guessing ({guess}): with so few \
              images even all right could be luck. Set more images aside to measure on"
         )
     } else if right <= count {
         format!(
-            "the validation accuracy {accuracy:.4} on {images} is no better than guessing ({guess}): the model has \
+            "the {part}accuracy {accuracy:.4} on {images} is no better than guessing ({guess}): the model has \
              learnt nothing that helps. Are the labels right, and are there enough images of each class?"
         )
     } else {
         format!(
-            "the validation accuracy {accuracy:.4} on {images} is no better than guessing ({guess}, and luck gives \
+            "the {part}accuracy {accuracy:.4} on {images} is no better than guessing ({guess}, and luck gives \
              the rest with a probability of {p:.2}). Are the labels right, and are there enough images of each class?"
         )
     })

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::checkpoint::MAX_HEADER;
+use super::seen::SeenImages;
 use crate::error::{Error, Result};
 use crate::preprocess::{Decode, Preprocessing};
 use crate::unknown::Unknown;
@@ -40,6 +41,10 @@ pub struct Card {
     pub decode: Decode,
     /// The version of this record: [`FORMAT`].
     pub format: u32,
+    /// The images that it has learnt from or was chosen by; absent in files of earlier versions,
+    /// and if they are too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learnt_from: Option<SeenImages>,
     /// Preprocessing of the network's input.
     pub preprocessing: Preprocessing,
     /// The stages that the head reads, if more than the features

@@ -10,6 +10,7 @@ pub mod download;
 pub mod installed;
 mod kept;
 pub mod positions;
+pub mod seen;
 pub mod source;
 mod write;
 

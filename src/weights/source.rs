@@ -443,6 +443,7 @@ mod tests {
             classes: names(&["a", "b", "c"]),
             decode: Default::default(),
             format: card::FORMAT,
+            learnt_from: None,
             preprocessing: architecture.preprocessing(),
             reads: Vec::new(),
             recipe: serde_json::json!({}),

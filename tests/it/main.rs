@@ -10,6 +10,7 @@ mod digits;
 mod doctor;
 mod documents;
 mod dropping;
+mod eval;
 mod explain;
 mod extract;
 mod filled;

@@ -130,6 +130,7 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
         architecture: "vit_b_16".into(),
         classes: vec!["a".into(), "b".into()],
         format: FORMAT,
+        learnt_from: None,
         preprocessing,
         reads: Vec::new(),
         recipe: serde_json::json!({}),

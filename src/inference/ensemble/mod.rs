@@ -50,6 +50,24 @@ pub struct Averaged {
     pub unknown: Vec<f32>,
 }
 
+impl Averaged {
+    /// Those whose probabilities are finite; the indices of the others go to `failed`.
+    pub fn finite(self, failed: impl FnMut(usize)) -> Result<Averaged> {
+        let Averaged { indices, probabilities, unknown } = self;
+        let finite = probabilities.f_isfinite()?.f_all_dim(1, false)?;
+        let finite = Vec::<bool>::try_from(finite)?;
+        if finite.iter().all(|&finite| finite) {
+            return Ok(Averaged { indices, probabilities, unknown });
+        }
+        let (kept, dropped): (Vec<usize>, Vec<usize>) = (0..indices.len()).partition(|&row| finite[row]);
+        dropped.into_iter().map(|row| indices[row]).for_each(failed);
+        let rows: Vec<i64> = kept.iter().map(|&row| row as i64).collect();
+        let probabilities = probabilities.f_index_select(0, &Tensor::f_from_slice(&rows)?)?;
+        let unknown = kept.iter().filter_map(|&row| unknown.get(row).copied()).collect();
+        Ok(Averaged { indices: kept.into_iter().map(|row| indices[row]).collect(), probabilities, unknown })
+    }
+}
+
 /// What can be read of a span of images: their indices and values; and the errors of the others.
 fn read_all<T>(
     span: Range<usize>,
