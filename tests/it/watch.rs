@@ -1,11 +1,11 @@
 //! `tl watch`, and TensorBoard's file beside `metrics.jsonl`.
 
 use std::fs;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Write};
 use std::time::{Duration, Instant};
 
 use crate::digits::Lab;
-use crate::program::{Run, answers};
+use crate::program::answers;
 
 /// The steps of TensorBoard's scalars `loss/train`, by the bytes of its events.
 fn steps(bytes: &[u8]) -> Vec<u64> {
@@ -136,18 +136,24 @@ fn a_run_is_shown_whatever_its_state() {
 
 #[test]
 fn a_run_under_way_is_followed_to_its_end() {
-    let lab = Lab::of("full", 8);
-    let run = lab.finetune("run", &["train.epochs=8"]).spawn();
-    let end = Instant::now() + Duration::from_secs(120);
-    while !lab.path("run/plan.yaml").exists() {
-        assert!(Instant::now() < end, "no run has begun");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let mut watch = lab.tl(&["watch", "run"]).into_command();
-    let watch = watch.stdout(Stdio::piped()).spawn().unwrap();
-    Run::from(run.wait_with_output().unwrap()).expect(0);
-    let told = Run::from(watch.wait_with_output().unwrap()).expect(0).stdout;
-    let epochs = told.lines().filter(|line| line.starts_with("epoch ")).count();
-    assert_eq!(epochs, 8, "{told}");
-    assert!(told.lines().last().unwrap().starts_with("finished, val accuracy "), "{told}");
+    let lab = Lab::of("full", 2);
+    lab.write("run/plan.yaml", "model: resnet18\nmethod: full\ntrain:\n  epochs: 20\n");
+    lab.write("run/metrics.jsonl", row(1, 0.75));
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    lab.write("run/.lock", format!("{} {host}", std::process::id()));
+    let mut watch = lab.tl(&["watch", "run"]).spawn();
+    let mut told = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(told.next().unwrap(), "run  full, resnet18");
+    assert!(told.next().unwrap().starts_with("epoch 1/20  loss 0.7500"));
+    let mut metrics = fs::OpenOptions::new().append(true).open(lab.path("run/metrics.jsonl")).unwrap();
+    metrics.write_all(row(2, 0.5).as_bytes()).unwrap();
+    assert!(told.next().unwrap().starts_with("epoch 2/20  loss 0.5000"));
+    // Whole at once, as a run writes it.
+    lab.write("report.json", r#"{"val":{"accuracy":0.5}}"#);
+    fs::rename(lab.path("report.json"), lab.path("run/report.json")).unwrap();
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        ["finished, val accuracy 0.5000; next: tl predict --model run PATH..."]
+    );
+    assert!(watch.wait().unwrap().success());
 }
