@@ -176,6 +176,8 @@ fn a_written_file_has_torchvisions_keys_shapes_and_types() {
         let network =
             Network::new(find(name).unwrap(), 1000, tch::Device::Cpu, Fill::Initial { seed: 1 }).unwrap();
         let card = Card {
+            temperature: None,
+            unknown: None,
             partner: None,
             decode: Default::default(),
             architecture: name.clone(),
@@ -490,6 +492,8 @@ fn auxiliary_classifiers_in_a_file_are_ignored_and_the_input_transformed() {
     for transform_input in [false, true] {
         let path = folder.path().join("model.safetensors");
         let card = Card {
+            temperature: None,
+            unknown: None,
             partner: None,
             decode: Default::default(),
             architecture: "googlenet".into(),
