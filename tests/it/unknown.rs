@@ -189,7 +189,7 @@ fn metadata_that_is_wrong_is_told() {
         told(2, &|card| card["unknown"]["images"] = 1.into()),
         told(1, &|card| card["unknown"]["width"] = 512.into()),
     ];
-    insta::assert_snapshot!(texts.concat(), @"
+    insta::assert_snapshot!(texts.join("\n"), @"
     error: bad.safetensors: its `tl` metadata is wrong: temperature: expected a positive number, found 0
     error: bad.safetensors: its `tl` metadata is wrong: unknown.images: expected 2 to 1000000
     error: bad.safetensors: its `tl` metadata is wrong: unknown.width: expected 1024, found 512
