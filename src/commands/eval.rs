@@ -13,7 +13,7 @@ use self::data::{Chosen, Labelled};
 use self::folder::{Answers, EvalFolder};
 use super::args::{Common, ReadArgs, ViewArgs, WeightArgs};
 use super::named::{Classifier, Named, limits};
-use super::page::heat;
+use super::page::Heat;
 use super::predict::{find, members, open};
 use super::terminal::{Terminal, print, warn};
 use super::work::place;
@@ -152,7 +152,8 @@ impl Found<'_> {
             };
             let samples: Vec<Sample> = answers.rows.iter().zip(scores.rows()).map(sample).collect();
             let reader = Reader { preprocessing, limits: limits(read, std::slice::from_ref(classifier)) };
-            let heat = |pixels: &RgbImage, class| heat(network, preprocessing, pixels, class);
+            let heat = Heat::of(network, preprocessing);
+            let heat = |pixels: &RgbImage, class| heat.over(pixels, class);
             Mistakes::of(&samples, scores, &classifier.classes, reader, &heat)
         };
         let each = self.measured.iter().zip(self.classifiers);

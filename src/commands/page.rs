@@ -1,5 +1,6 @@
 //! What `report.html` shows of a finished run besides its figures.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use tch::Tensor;
@@ -38,7 +39,8 @@ pub(super) fn shown<'a>(
     };
     let mut trained_on = vec![0; data.classes.len()];
     data.train.iter().for_each(|sample| trained_on[sample.label] += 1);
-    let heat = |pixels: &RgbImage, class| heat(network, &settings.preprocessing, pixels, class);
+    let heat = Heat::of(network, &settings.preprocessing);
+    let heat = |pixels: &RgbImage, class| heat.over(pixels, class);
     let mistakes = match &evaluation.scores {
         Some(scores) => Mistakes::of(samples, scores, &data.classes, reader, &heat)?,
         None => Mistakes::default(),
@@ -53,26 +55,38 @@ pub(super) fn shown<'a>(
     })
 }
 
-/// Grad-CAM of `network` over the pixels that it sees; nothing where it has no stage with places.
-pub(super) fn heat(
-    network: &Network,
-    preprocessing: &Preprocessing,
-    pixels: &RgbImage,
-    class: usize,
-) -> Result<Option<RgbImage>> {
-    let side = preprocessing.crop_size;
-    let Ok(stage) = network.map_stage(None, side) else { return Ok(None) };
-    let mut values = vec![0.; pixels.data.len()];
-    preprocessing.normalise_pixels(pixels, [0.; 3], &mut values);
-    let length = i64::from(side);
-    let images = Tensor::f_from_slice(&values)?.f_reshape([1, 3, length, length])?;
-    let images = upload(&images, network.device())?;
-    let parts = BackOff::new(network.device());
-    let (method, precision) = (explain::Method::GradCam, Precision::Fp32);
-    let explaining =
-        Explaining { stage, method, class: Some(class), temperature: None, precision, parts: &parts };
-    let found = explaining.run(network, &images)?;
-    Ok(found.first().filter(|it| it.map.is_finite()).map(|it| it.map.overlay(pixels)))
+/// Grad-CAM of a network, for the pictures of a page.
+pub(super) struct Heat<'a> {
+    network: &'a Network,
+    preprocessing: &'a Preprocessing,
+    /// The last stage with places, found by an image that goes through the network.
+    stage: OnceCell<Option<usize>>,
+}
+
+impl<'a> Heat<'a> {
+    pub(super) fn of(network: &'a Network, preprocessing: &'a Preprocessing) -> Self {
+        Heat { network, preprocessing, stage: OnceCell::new() }
+    }
+
+    /// What speaks for `class`, over the pixels that the network sees; nothing where no stage has places.
+    pub(super) fn over(&self, pixels: &RgbImage, class: usize) -> Result<Option<RgbImage>> {
+        let Heat { network, preprocessing, .. } = *self;
+        let side = preprocessing.crop_size;
+        let Some(stage) = *self.stage.get_or_init(|| network.map_stage(None, side).ok()) else {
+            return Ok(None);
+        };
+        let mut values = vec![0.; pixels.data.len()];
+        preprocessing.normalise_pixels(pixels, [0.; 3], &mut values);
+        let length = i64::from(side);
+        let images = Tensor::f_from_slice(&values)?.f_reshape([1, 3, length, length])?;
+        let images = upload(&images, network.device())?;
+        let parts = BackOff::new(network.device());
+        let (method, precision) = (explain::Method::GradCam, Precision::Fp32);
+        let explaining =
+            Explaining { stage, method, class: Some(class), temperature: None, precision, parts: &parts };
+        let found = explaining.run(network, &images)?;
+        Ok(found.first().filter(|it| it.map.is_finite()).map(|it| it.map.overlay(pixels)))
+    }
 }
 
 /// A name for the images at `path`: `photos` for `photos/train` and for `photos.csv`.
