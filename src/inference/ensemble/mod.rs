@@ -45,7 +45,7 @@ pub struct Averaged {
     pub indices: Vec<usize>,
     /// Mean class probabilities, float32 `[N, classes]` on the CPU.
     pub probabilities: Tensor,
-    /// The mean of how strange each of them is ([`Unknown::share`]) over the views and the members
+    /// The mean of how strange each of them is ([`Unknown::share`](crate::unknown::Unknown::share)) over the views and the members
     /// that can tell; empty if none can.
     pub unknown: Vec<f32>,
 }
