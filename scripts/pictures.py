@@ -203,10 +203,10 @@ def report(folder, environment):
     page = folder / "runs" / "quickstart" / "report.html"
     if not page.exists():
         run(COMMANDS[0], folder, environment)
-    # As far as the confusion matrix: what follows it is cut off.
+    # As far as the classes: what follows them is cut off.
     whole = page.read_text()
     upper = folder / "report.html"
-    upper.write_text(whole[: whole.index("<h2>How</h2>")])
+    upper.write_text(whole[: whole.index('<h2 id="confusions"')])
     shot = folder / "report.png"
     done = subprocess.run(
         [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'browser'}", "--hide-scrollbars"]

@@ -130,7 +130,8 @@ impl Judged<'_> {
         let name = shown(&self.classes[class]);
         let (own, all) = (self.trained_on.get(class), self.trained_on.iter().sum::<usize>());
         match (own, self.confused_with(class)) {
-            (Some(&own), _) if own * self.trained_on.len() < all => {
+            // A tenth below the mean.
+            (Some(&own), _) if own * self.trained_on.len() * 10 < all * 9 => {
                 let mean = all / self.trained_on.len();
                 format!("add images of {name}: it has {own} to learn from, the mean is {mean}")
             }

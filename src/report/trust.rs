@@ -112,7 +112,7 @@ fn coverage(figures: &Figures) -> Markup {
     let point = |point: &Answered| format!("{:.1},{:.1}", x(point.share), height(point.accuracy));
     let points: Vec<String> = figures.coverage.iter().map(point).collect();
     html! {
-        svg .small viewBox=(format!("-2 0 {} {}", SIDE + 4., SIDE + 4.)) role="img" aria-label="accuracy against the share answered" {
+        svg .small viewBox=(format!("-2 0 {} {}", SIDE + 8., SIDE + 4.)) role="img" aria-label="accuracy against the share answered" {
             (axes("answered", bottom))
             polyline points=(points.join(" ")) fill="none" stroke="var(--val)" stroke-width="2" {}
             @if let Some(at) = recommended(&figures.coverage) {
@@ -127,7 +127,7 @@ fn coverage(figures: &Figures) -> Markup {
 fn reliability(bins: &[Bin]) -> Markup {
     let filled = bins.iter().filter_map(|bin| Some((bin, bin.accuracy?)));
     html! {
-        svg .small viewBox=(format!("-2 0 {} {}", SIDE + 4., SIDE + 4.)) role="img" aria-label="reliability diagram" {
+        svg .small viewBox=(format!("-2 0 {} {}", SIDE + 8., SIDE + 4.)) role="img" aria-label="reliability diagram" {
             (axes("confidence", 0.))
             @for (bin, accuracy) in filled {
                 rect x=(format!("{:.1}", x(bin.low) + 0.5)) width=(format!("{:.1}", x(bin.high) - x(bin.low) - 1.))
