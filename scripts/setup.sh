@@ -309,7 +309,7 @@ record() {
 # Before the first build of a checkout.
 say_how_long() {
     [[ -d ${CARGO_TARGET_DIR:-$ROOT/target}/release ]] ||
-        say "the first build takes about nine minutes of processor time, on two cores half as long: 200 Rust crates, and C++ that reads PyTorch's headers; later ones take seconds"
+        say "the first build takes about eight minutes of processor time, on two cores half as long: 200 Rust crates, and C++ that reads PyTorch's headers; later ones take seconds"
 }
 
 # Whether what an earlier run recorded holds still.
