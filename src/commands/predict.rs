@@ -361,18 +361,6 @@ impl Output for Table {
         bar.suspend(|| table.write_row(&PredictionRow::of(input, row)))
     }
 
-    fn batch_done(&mut self, _: Done) -> Result<()> {
-        Ok(())
-    }
-
-    fn commit(&mut self, _: Done) -> Result<()> {
-        Ok(())
-    }
-
-    fn kept(&self) -> Option<String> {
-        None
-    }
-
     fn finish(self, done: Done) -> Result<OutputProgress> {
         self.table.finish()?;
         Ok(OutputProgress::new(done, self.images, self.failed))

@@ -48,22 +48,30 @@ pub trait Output: Sized {
     /// [`Error::Io`] if it cannot be written.
     fn write(&mut self, input: &Input, row: Result<Self::Row, String>) -> Result<()>;
 
+    // What cannot be resumed has none of the next three.
+
     /// Declares that a run starting after these images would write the same from here on. Commits
     /// this from time to time.
     ///
     /// # Errors
     /// As [`Output::commit`].
-    fn batch_done(&mut self, done: Done) -> Result<()>;
+    fn batch_done(&mut self, _done: Done) -> Result<()> {
+        Ok(())
+    }
 
     /// Records that these images are done, where [`Output::batch_done`] is valid, so that a later
     /// run can resume after them, even after a power cut.
     ///
     /// # Errors
     /// [`Error::Io`] if bytes that are not on the disk yet cannot be written.
-    fn commit(&mut self, done: Done) -> Result<()>;
+    fn commit(&mut self, _done: Done) -> Result<()> {
+        Ok(())
+    }
 
     /// A description of what a later run can resume, if anything.
-    fn kept(&self) -> Option<String>;
+    fn kept(&self) -> Option<String> {
+        None
+    }
 
     /// Completes the output and puts it in place.
     ///

@@ -8,19 +8,21 @@ use serde_json::Value;
 use crate::digits::{Lab, images, names};
 use crate::model_file::header;
 
+/// What a finished run leaves.
+pub const FILES: [&str; 7] = [
+    "MODEL_CARD.md",
+    "checkpoint",
+    "metrics.jsonl",
+    "model.safetensors",
+    "plan.yaml",
+    "report.html",
+    "report.json",
+];
+
 /// Checks the contract of DESIGN.md on a finished run of any method.
 fn check_run(lab: &Lab, out: &str, method: &str, train: usize, at_least: f64) {
     let folder = lab.path(out);
-    let files = [
-        "MODEL_CARD.md",
-        "checkpoint",
-        "metrics.jsonl",
-        "model.safetensors",
-        "plan.yaml",
-        "report.html",
-        "report.json",
-    ];
-    assert_eq!(names(&folder), files);
+    assert_eq!(names(&folder), FILES);
 
     let report = lab.json(&format!("{out}/report.json"));
     assert_eq!(report["method"], method);

@@ -69,16 +69,7 @@ fn a_second_process_in_a_run_folder_is_refused_until_the_first_has_ended() {
         assert!(line.starts_with(&format!("{{\"epoch\":{},", index + 1)), "{metrics}");
     }
     lab.finetune("run", &STILL).arg("--overwrite").run().expect(0);
-    let files = [
-        "MODEL_CARD.md",
-        "checkpoint",
-        "metrics.jsonl",
-        "model.safetensors",
-        "plan.yaml",
-        "report.html",
-        "report.json",
-    ];
-    assert_eq!(names(&lab.path("run")), files);
+    assert_eq!(names(&lab.path("run")), crate::finetune::FILES);
 }
 
 #[test]

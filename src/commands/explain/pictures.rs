@@ -105,18 +105,6 @@ impl Output for Pictures<'_> {
         self.row([&input.name, &self.classes[made.class], &confidence, &picture, &map, ""])
     }
 
-    fn batch_done(&mut self, _: Done) -> Result<()> {
-        Ok(())
-    }
-
-    fn commit(&mut self, _: Done) -> Result<()> {
-        Ok(())
-    }
-
-    fn kept(&self) -> Option<String> {
-        None
-    }
-
     fn finish(self, done: Done) -> Result<OutputProgress> {
         let file =
             self.index.into_inner().map_err(|error| Error::io("write", &self.path)(error.into_error()))?;
